@@ -1,0 +1,76 @@
+"""Stores are whole, checked when saved and when opened, and say what is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xaikit as xk
+from xaikit import store
+
+
+@pytest.fixture
+def scenes():
+    return xk.draw_scenes(6, seed=0)
+
+
+def test_round_trip_is_identical(scenes, tmp_path):
+    store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    xr.testing.assert_identical(store.read(tmp_path / "inputs.nc", "inputs"), scenes)
+
+
+def test_provenance_tells_how_it_was_made(scenes):
+    about = store.provenance(scenes)
+    assert about["seed"] == 0 and about["parameters"]["n"] == 6 and about["schema_version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda ds: ds.drop_vars("caption"), "'caption' is missing"),
+        (lambda ds: ds.assign(image=ds.image.transpose("sample", "x", "y", "rgb")), "'image' has dimensions"),
+        (lambda ds: ds.assign(image=ds.image.astype(float).assign_attrs(ds.image.attrs)), "'image' has type float64"),
+        (lambda ds: ds.assign(extra=("sample", np.arange(6))), "'extra' .* isn't in the schema"),
+        (lambda ds: ds.assign(mark=ds.mark.drop_attrs()), "'mark' lacks the attribute 'long_name'"),
+        (lambda ds: ds.drop_attrs(deep=False), "schema version None"),
+        (lambda ds: ds.assign_attrs(provenance=json.dumps({"schema_version": 99})), "schema version 99"),
+        (lambda ds: ds.assign_attrs(provenance=json.dumps({"schema_version": 1, "stage": "tape"})), "stage 'tape'"),
+    ],
+)
+def test_the_first_difference_is_named(scenes, tmp_path, damage, message):
+    with pytest.raises(store.SchemaError, match=message):
+        store.write(damage(scenes), tmp_path / "inputs.nc", "inputs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_metric_needs_a_direction():
+    metric = xr.Dataset({"score": (("sample", "explainer"), np.zeros((2, 1)), {"long_name": "a score", "units": "1"})})
+    with pytest.raises(store.SchemaError, match="'score' lacks a score_direction"):
+        store.annotate(metric, "evaluation")
+
+
+def test_a_failed_write_keeps_the_old_file(scenes, tmp_path, monkeypatch):
+    path = store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    before = path.read_bytes()
+
+    def broken(self, target, **kwargs):
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", broken)
+    with pytest.raises(OSError, match="disk full"):
+        store.write(xk.draw_scenes(6, seed=1), path, "inputs")
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["inputs.nc"]
+
+
+def test_a_missing_store_names_its_notebook():
+    with pytest.raises(FileNotFoundError, match="run notebook 00_planted_scenes first"):
+        xk.open_store("no-such-run", "inputs")
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path):
+    (tmp_path / "inputs.nc").write_text("not a store")
+    with pytest.raises(store.SchemaError, match="can't be read as a store"):
+        store.read(tmp_path / "inputs.nc", "inputs")

@@ -1,0 +1,39 @@
+"""xaikit: see what vision-language models look at, and whether an explanation can be believed."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# Looked up on first use: importing torch and open_clip takes seconds, and notebooks that only read stores
+# need neither.
+_HOME = {
+    "draw_scenes": "scenes",
+    "draw_pairs": "scenes",
+    "load_clip": "clip",
+    "explain": "explaining",
+    "methods": "explaining",
+    "evaluate": "evaluating",
+    "record": "tape",
+    "open_store": "store",
+    "save_store": "store",
+}
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from .clip import load_clip
+    from .evaluating import evaluate
+    from .explaining import explain, methods
+    from .scenes import draw_pairs, draw_scenes
+    from .store import open_store, save_store
+    from .tape import record
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,112 @@
+"""Where the objects of a scene stand and what they are: plain arrays, no pixels, no words.
+
+Every array has one row a scene and one column an object slot; slots beyond a scene's object count
+are unused (``exists`` is false there). Positions and radii are in pixels, x to the right, y down.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+IMAGE_SIZE = 64
+COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "cyan")
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
+SIZES = ("small", "large")
+RELATIONS = ("left of", "right of", "above", "below")
+MAX_OBJECTS = 12
+
+# Radius of a large object by the number of objects in the scene; a small one has 0.55 of it. Up to four
+# objects every large radius exceeds every small one, so the size words are absolute there.
+LARGE_RADIUS = np.array([13, 12, 10.5, 9.5, 8.5, 8, 7.5, 7, 6.7, 6.4, 6.1, 5.8])
+SMALL_FACTOR = 0.55
+MIDLINE_MARGIN = 4.0  # related objects stay this many pixels off the midline that separates them
+CANDIDATES = 128  # positions tried at once for each object
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Objects of n scenes, K slots each: attributes as indices into COLOURS, SHAPES, SIZES."""
+
+    colour: np.ndarray  # (n, K) int
+    shape: np.ndarray  # (n, K) int
+    size: np.ndarray  # (n, K) int
+    x: np.ndarray  # (n, K) float, centre
+    y: np.ndarray  # (n, K) float, centre
+    radius: np.ndarray  # (n, K) float
+    exists: np.ndarray  # (n, K) bool
+
+    def with_(self, **changes) -> "Layout":
+        return replace(self, **changes)
+
+
+def sample_layout(
+    rng: np.random.Generator,
+    count: np.ndarray,
+    relation: np.ndarray,
+    group: np.ndarray,
+    similar: float,
+    swappable: bool = False,
+) -> Layout:
+    """Draw objects that do not overlap.
+
+    count (n,): objects a scene. relation (n,): index into RELATIONS that object 0 has to object 1, -1 for
+    none; related objects lie in opposite halves of the image along the relation's axis. group (n,): how
+    many of the first objects share colour and shape (1 for none). similar: 0 draws the other objects
+    freely, 1 makes each share its colour or its shape with object 0 or 1 as long as such combinations
+    last. No two objects outside a group share both, and objects 0 and 1 differ in both. swappable: no
+    other object looks like object 0 or 1 with their colours exchanged.
+    """
+    slots = int(count.max())
+    colour, shape = _sample_attributes(rng, len(count), slots, group, similar, swappable)
+    size = rng.integers(0, len(SIZES), (len(count), slots))
+    large = LARGE_RADIUS[count - 1][:, None] * rng.uniform(0.95, 1.05, size.shape)
+    radius = np.where(size == SIZES.index("large"), large, SMALL_FACTOR * large)
+    exists = np.arange(slots) < count[:, None]
+    x, y = _place(rng, radius, exists, relation)
+    return Layout(colour, shape, size, x, y, radius, exists)
+
+
+def _sample_attributes(rng, n, slots, group, similar, swappable):
+    """Combinations of colour and shape without repetition, as two index arrays (n, slots)."""
+    colours = rng.permuted(np.tile(np.arange(len(COLOURS)), (n, 1)), axis=1)[:, :2]
+    shapes = rng.permuted(np.tile(np.arange(len(SHAPES)), (n, 1)), axis=1)[:, :2]
+    all_colours, all_shapes = np.divmod(np.arange(len(COLOURS) * len(SHAPES)), len(SHAPES))
+    key = rng.random((n, all_colours.size))
+    shared = (all_colours == colours[:, :, None]).any(1) | (all_shapes == shapes[:, :, None]).any(1)
+    key = np.where(shared, key * (1 - similar), key)
+    np.put_along_axis(key, colours * len(SHAPES) + shapes, np.array([-2.0, -1.0]), axis=1)
+    if swappable:
+        np.put_along_axis(key, colours[:, ::-1] * len(SHAPES) + shapes, 2.0, axis=1)
+    order = np.argsort(key, axis=1)[:, :slots]
+    order = np.where(np.arange(slots) < group[:, None], order[:, :1], order)
+    return all_colours[order], all_shapes[order]
+
+
+def _place(rng, radius, exists, relation):
+    """Centres (n, K) that keep objects inside the image and apart, by batched rejection."""
+    n, slots = radius.shape
+    x, y = np.full((2, n, slots), -1e3)
+    rows = np.arange(n)
+    half = IMAGE_SIZE / 2
+    for k in range(slots):
+        r = radius[:, k : k + 1]
+        low = np.stack([r + 0.5, r + 0.5])  # (axis, n, 1)
+        high = IMAGE_SIZE - 0.5 - np.stack([r, r])
+        if k < 2:  # the related pair: object 0 on the near side for "left of" and "above"
+            axis, near = relation // 2, (relation % 2 == 0) == (k == 0)
+            for a in (0, 1):
+                pick = (relation >= 0) & (axis == a)
+                high[a] = np.where((pick & near)[:, None], half - MIDLINE_MARGIN, high[a])
+                low[a] = np.where((pick & ~near)[:, None], half + MIDLINE_MARGIN, low[a])
+        candidate = low[..., None] + (high - low)[..., None] * rng.random((2, n, 1, CANDIDATES))
+        cx, cy = candidate[:, :, 0]
+        if k:
+            gap = np.hypot(cx[:, None] - x[:, :k, None], cy[:, None] - y[:, :k, None])
+            clearance = (gap - radius[:, :k, None] - r[:, None] - 1).min(axis=1)
+        else:
+            clearance = np.zeros_like(cx)
+        # The first free candidate; where the scene is full, the one that overlaps least.
+        choice = np.where((clearance >= 0).any(1), (clearance >= 0).argmax(1), clearance.argmax(1))
+        x[:, k] = np.where(exists[:, k], cx[rows, choice], -1e3)
+        y[:, k] = np.where(exists[:, k], cy[rows, choice], -1e3)
+    return x, y

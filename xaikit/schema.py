@@ -1,0 +1,79 @@
+"""What a store may hold: the contract between notebooks, on one page.
+
+Dimensions have the same names everywhere: sample, object, token (a prompt's own tokens, in order), y and x
+(pixels), row and col (patches), rgb, block, explainer, step. Every variable has a ``long_name`` and
+``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``.
+"""
+
+from dataclasses import dataclass
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable: its dimensions in order, its kinds of value (numpy's letters), what it is, its units."""
+
+    dims: tuple[str, ...]
+    kinds: str
+    long_name: str
+    units: str = "1"
+    required: bool = True
+
+
+_OBJECT = ("sample", "object")
+
+SCHEMA: dict[str, dict[str, Variable]] = {
+    "inputs": {
+        "image": Variable(("sample", "y", "x", "rgb"), "u", "RGB image", "0-255"),
+        "caption": Variable(("sample",), "UTO", "caption that is true of the image"),
+        "token_text": Variable(("sample", "token"), "UTO", "words of the caption, empty after its end"),
+        "token_object": Variable(
+            ("sample", "token"), "i", "object that a word names (the first of several alike), -1 none"
+        ),
+        "object_mask": Variable((*_OBJECT, "y", "x"), "b", "visible pixels of an object"),
+        "object_name": Variable(_OBJECT, "UTO", "size, colour and shape of an object, empty where there is none"),
+        "object_group": Variable(_OBJECT, "i", "first object of the same colour and shape, -1 where there is none"),
+        "object_named": Variable(_OBJECT, "b", "whether the caption names the object"),
+        "object_x": Variable(_OBJECT, "f", "column of an object's centre", "pixel"),
+        "object_y": Variable(_OBJECT, "f", "row of an object's centre", "pixel"),
+        "object_radius": Variable(_OBJECT, "f", "radius of an object", "pixel"),
+        "relation": Variable(("sample",), "UTO", "relation that the caption states, empty for none"),
+        "caption_kind": Variable(("sample",), "UTO", "kind of caption, or of pair"),
+        "background": Variable(("sample",), "UTO", "kind of background"),
+        "mark": Variable(("sample",), "b", "whether the scene carries the corner mark"),
+        "foil": Variable(("sample",), "UTO", "caption that is false of the image", required=False),
+        "pair": Variable(("sample",), "i", "pair that the sample belongs to", required=False),
+        "similarity": Variable(("sample",), "f", "cosine similarity of image and caption", required=False),
+    },
+    "tape": {
+        "attention": Variable(
+            ("sample", "block", "row", "col"), "f", "attention from the class token, mean over heads"
+        ),
+        "attention_entropy": Variable(("sample", "block"), "f", "entropy of the class token's attention", "nat"),
+        "query_norm": Variable(("sample", "block"), "f", "mean length of the queries"),
+        "key_norm": Variable(("sample", "block"), "f", "mean length of the keys"),
+        "value_norm": Variable(("sample", "block"), "f", "mean length of the values"),
+    },
+    "explanations": {
+        "heat": Variable(("sample", "explainer", "row", "col"), "f", "heat of each patch", required=False),
+        "word_heat": Variable(("sample", "explainer", "token"), "f", "heat of each word", required=False),
+        "seconds": Variable(("explainer",), "f", "time to explain one sample", "second", required=False),
+    },
+    "evaluation": {
+        "deletion_curve": Variable(
+            ("sample", "explainer", "step"), "f", "cosine as the hottest patches go", required=False
+        ),
+        "insertion_curve": Variable(
+            ("sample", "explainer", "step"), "f", "cosine as the hottest patches come", required=False
+        ),
+        "fraction": Variable(("step",), "f", "share of the patches removed or inserted", required=False),
+    },
+    "sweep": {
+        "score": Variable(("row",), "f", "mean score of a row of choices"),
+    },
+}
+
+# Stages that also take variables not named above, as long as these have the dimensions given here.
+OPEN_STAGES = {"evaluation": (("sample", "explainer"), ("explainer",)), "sweep": (("row",),)}
+DIRECTIONS = ("higher is better", "lower is better", "neither")

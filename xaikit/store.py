@@ -1,0 +1,137 @@
+"""Save and open the datasets that notebooks hand to one another.
+
+One netCDF file a store, checked against ``schema`` when saved and when opened, written under a temporary
+name and renamed, so that a file with the right name is always whole.
+"""
+
+import contextlib
+import json
+import os
+import uuid
+from pathlib import Path
+
+import xarray as xr
+
+from . import __version__
+from .paths import run_folder
+from .schema import DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
+
+WRITERS = {  # which notebook writes which store
+    "inputs": "00_planted_scenes",
+    "tape": "01_hooking_clip",
+    "grad_eclip": "02_grad_eclip",
+    "mmel": "03_mmel",
+    "mmel_grid": "03_mmel",
+    "evaluation": "06_evaluation",
+}
+
+
+class SchemaError(ValueError):
+    """A dataset is not what its stage of the schema says; the message names the first difference."""
+
+
+def annotate(ds: xr.Dataset, stage: str = "inputs", **provenance) -> xr.Dataset:
+    """A copy with the schema's ``long_name`` and ``units`` and a ``provenance`` attribute.
+
+    provenance: what made the dataset (seed, parameters, model, weights_digest, ...), as JSON-able values;
+    added to what is there already.
+    """
+    known = SCHEMA[_known_stage(stage)]
+    ds = ds.copy()
+    for name, variable in ds.data_vars.items():
+        if name in known:
+            variable.attrs = {"long_name": known[name].long_name, "units": known[name].units, **variable.attrs}
+    before = json.loads(ds.attrs.get("provenance", "{}"))
+    about = {**before, "schema_version": VERSION, "stage": stage, "xaikit_version": __version__, **provenance}
+    ds.attrs["provenance"] = json.dumps(about, sort_keys=True)
+    return validate(ds, stage)
+
+
+def provenance(ds: xr.Dataset) -> dict:
+    """What made the dataset."""
+    return json.loads(ds.attrs["provenance"])
+
+
+def _known_stage(stage: str) -> str:
+    if stage not in SCHEMA:
+        raise SchemaError(f"unknown stage {stage!r}: the schema has {', '.join(SCHEMA)}")
+    return stage
+
+
+def validate(ds: xr.Dataset, stage: str) -> xr.Dataset:
+    """The dataset itself, or SchemaError that names its first difference from the schema."""
+    known = SCHEMA[_known_stage(stage)]
+    about = json.loads(ds.attrs.get("provenance", "{}"))
+    if about.get("schema_version") != VERSION:
+        raise SchemaError(
+            f"the dataset has schema version {about.get('schema_version')}, but this xaikit reads version {VERSION}"
+        )
+    if about.get("stage") != stage:
+        raise SchemaError(f"the dataset is of stage {about.get('stage')!r}, not {stage!r}")
+    for name, wanted in known.items():
+        if name not in ds:
+            if wanted.required:
+                raise SchemaError(f"{stage}: the variable {name!r} is missing")
+            continue
+        if ds[name].dims != wanted.dims:
+            raise SchemaError(f"{stage}: {name!r} has dimensions {ds[name].dims}, not {wanted.dims}")
+        if ds[name].dtype.kind not in wanted.kinds:
+            raise SchemaError(f"{stage}: {name!r} has type {ds[name].dtype}, not one of kind {wanted.kinds!r}")
+    for name, variable in ds.data_vars.items():
+        if name not in known and variable.dims not in OPEN_STAGES.get(stage, ()):
+            raise SchemaError(f"{stage}: the variable {name!r} {variable.dims} isn't in the schema")
+        for attribute in ("long_name", "units"):
+            if attribute not in variable.attrs:
+                raise SchemaError(f"{stage}: {name!r} lacks the attribute {attribute!r}")
+        if stage == "evaluation" and name not in known and variable.attrs.get("score_direction") not in DIRECTIONS:
+            raise SchemaError(f"{stage}: the metric {name!r} lacks a score_direction ({', '.join(DIRECTIONS)})")
+    return ds
+
+
+def write(ds: xr.Dataset, path: str | Path, stage: str) -> Path:
+    """Validate and save to one file, whole or not at all."""
+    validate(ds, stage)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    encoding = {name: packed for name, v in ds.variables.items() if v.dtype.kind in "iufb" and v.size > 256}
+    try:
+        ds.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    return path
+
+
+def read(path: str | Path, stage: str) -> xr.Dataset:
+    """Open a file whole and validate it. Raises FileNotFoundError, or SchemaError for another schema or a
+    file that is no store at all."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no store {path}")
+    try:
+        ds = xr.load_dataset(path, engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"{path} can't be read as a store ({error})") from error
+    try:
+        return validate(ds, stage)
+    except SchemaError as error:
+        raise SchemaError(f"{path}: {error}") from None
+
+
+def save_store(ds: xr.Dataset, run: str, name: str, stage: str | None = None) -> Path:
+    """Save as ``runs/RUN/NAME.nc``; the stage is the name unless given."""
+    return write(ds, run_folder(run) / f"{name}.nc", stage or name)
+
+
+def open_store(run: str, name: str, stage: str | None = None) -> xr.Dataset:
+    """Open ``runs/RUN/NAME.nc``. Raises FileNotFoundError that says which notebook writes it."""
+    path = run_folder(run) / f"{name}.nc"
+    if not path.is_file():
+        writer = WRITERS.get(name, "the notebook that writes it")
+        raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run notebook {writer} first")
+    return read(path, stage or name)
