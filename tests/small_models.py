@@ -1,0 +1,50 @@
+"""Small random models of each family that open_clip has, registered once for all tests."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import open_clip
+
+import xaikit as xk
+
+TEXT = {"context_length": 12, "vocab_size": 64, "width": 32, "heads": 2, "layers": 2}
+VISION = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
+
+CONFIGS = {
+    "small-vit": {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": TEXT},
+    "small-custom-blocks": {
+        "embed_dim": 24,
+        "vision_cfg": {**VISION, "block_type": "custom", "qk_norm": True},
+        "text_cfg": {**TEXT, "qk_norm": True},
+    },
+    "small-siglip": {
+        "embed_dim": 192,
+        "vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "map", "timm_proj": "none", "image_size": 224},
+        "text_cfg": {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True},
+        "custom_text": True,
+    },
+    "small-eva02": {
+        "embed_dim": 24,
+        "vision_cfg": {"timm_model_name": "eva02_tiny_patch14_224", "timm_pool": "token", "timm_proj": "linear", "image_size": 224},
+        "text_cfg": TEXT,
+        "custom_text": True,
+    },
+    "small-coca": {
+        "embed_dim": 32,
+        "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 5, "output_tokens": True},
+        "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {"context_length": 12, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
+        "custom_text": True,
+    },
+}  # fmt: skip
+FAMILIES = tuple(CONFIGS)
+
+
+@cache
+def small_clip(name: str, folder: Path):
+    """A random model of the family, its configuration registered from ``folder``."""
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(CONFIGS[name]))
+    open_clip.add_model_config(path)
+    return xk.load_clip(name)

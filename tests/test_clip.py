@@ -1,0 +1,141 @@
+"""Loading, and one clear sentence for everything that can be wrong with a name, an image or a text."""
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from small_models import small_clip
+
+import xaikit as xk
+from xaikit.paths import data_folder
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return xk.load_clip("tiny-clip")
+
+
+@pytest.mark.parametrize("name", ["tiny-clip", "tiny-clip-shortcut"])
+def test_bundled_models_are_plain_open_clip_folders(name):
+    """Loaded with open_clip alone they give what load_clip gives, and they are small."""
+    folder = data_folder() / name
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    scene = xk.draw_scenes(1, seed=0)
+    ours = xk.load_clip(name)
+    image = preprocess(Image.fromarray(scene.image.values[0]))[None]
+    with torch.no_grad():
+        model.eval()
+        expected = (
+            model.encode_image(image, normalize=True)
+            @ model.encode_text(tokenizer(list(scene.caption.values)), normalize=True).T
+        )
+    torch.testing.assert_close(ours.similarity(scene.image, scene.caption), expected)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
+
+
+def test_a_checkpoint_path_loads_the_same_weights(clip, tmp_path):
+    config = tmp_path / "tiny-from-path.json"
+    import json
+
+    config.write_text(
+        json.dumps(json.loads((data_folder() / "tiny-clip/open_clip_config.json").read_text())["model_cfg"])
+    )
+    open_clip.add_model_config(config)
+    other = xk.load_clip("tiny-from-path", pretrained=str(data_folder() / "tiny-clip/open_clip_model.safetensors"))
+    assert other.weights_digest == clip.weights_digest
+
+
+def test_random_weights_follow_the_seed(tmp_path_factory):
+    name = small_clip("small-vit", tmp_path_factory.getbasetemp()).name
+    first, again, other = (xk.load_clip(name, seed=s).weights_digest for s in (1, 1, 2))
+    assert first == again != other
+
+
+def test_half_precision(clip):
+    scene = xk.draw_scenes(4, seed=0)
+    half = xk.load_clip("tiny-clip", precision="bf16")
+    difference = half.similarity(scene.image, scene.caption) - clip.similarity(scene.image, scene.caption)
+    assert half.dtype == torch.bfloat16 and difference.abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"name": "tiny-clap"}, "unknown model 'tiny-clap': the nearest known names are tiny-clip"),
+        ({"name": "ViT-B32"}, "unknown model 'ViT-B32': .*ViT-B-32"),
+        (
+            {"name": "ViT-B-32", "pretrained": "opennai"},
+            "pretrained='opennai' is neither a file nor a tag of ViT-B-32; .*openai",
+        ),
+        ({"name": "ViT-B-32", "pretrained": "weights.pt"}, "never from pickles"),
+        ({"precision": "int4"}, "precision='int4': choose from"),
+        ({"device": "toaster"}, "device='toaster'"),
+    ],
+)
+def test_wrong_names_are_answered_with_right_ones(choice, message):
+    with pytest.raises(ValueError, match=message):
+        xk.load_clip(**choice)
+
+
+def test_an_empty_folder_names_what_it_lacks(tmp_path):
+    with pytest.raises(FileNotFoundError, match="lacks open_clip_config.json and open_clip_model.safetensors"):
+        xk.load_clip(f"local-dir:{tmp_path}")
+
+
+def test_token_strings(clip):
+    assert clip.token_strings("A red ring, and a blue cross") == [
+        ["a", "red", "ring", ",", "and", "a", "blue", "cross"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"text 0 \(''\) is empty"),
+        ("  ", "is empty"),
+        ("a crimson circle", "the word 'crimson' is outside the model's vocabulary; the nearest known words are"),
+        ("a red circle " * 10, "has 32 tokens with its start and end, but tiny-clip takes at most 20"),
+    ],
+)
+def test_bad_prompts(clip, text, message):
+    with pytest.raises(ValueError, match=message):
+        clip.tokens(text)
+
+
+def test_a_long_prompt_is_refused_with_a_byte_pair_tokenizer_too(tmp_path_factory):
+    native = small_clip("small-vit", tmp_path_factory.getbasetemp())
+    with pytest.raises(ValueError, match="but small-vit takes at most 12"):
+        native.tokens("one two three four five six seven eight nine ten eleven")
+    assert native.token_strings("a photo of cats")[0] == ["a", "photo", "of", "cats"]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((64, 64), np.uint8), r"image 0 has shape \(64, 64\)"),
+        (np.zeros((64, 64, 4), np.uint8), "an RGB image is"),
+        (np.full((64, 64, 3), np.nan), "holds NaN"),
+        (np.zeros((64, 64, 3)), "has type float64"),
+        (torch.full((1, 3, 64, 64), torch.nan), "holds NaN"),
+        (torch.zeros(1, 4, 64, 64), "preprocessed images are a float tensor"),
+        (torch.zeros(1, 3, 32, 32), r"pixels are \(32, 32\) but tiny-clip takes \(64, 64\)"),
+    ],
+)
+def test_bad_images(clip, image, message):
+    with pytest.raises(ValueError, match=message):
+        clip.pixels(image if isinstance(image, torch.Tensor) else [image])
+
+
+def test_unreadable_files(clip, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG not really")
+    with pytest.raises(ValueError, match="broken.png can't be read as an image"):
+        clip.pixels([tmp_path / "broken.png"])
+    with pytest.raises(FileNotFoundError, match="there is no file .*missing.png"):
+        clip.pixels([tmp_path / "missing.png"])
+    whole = tmp_path / "whole.png"
+    Image.fromarray(xk.draw_scenes(1).image.values[0]).save(whole)
+    whole.write_bytes(whole.read_bytes()[:-2000])
+    with pytest.raises(ValueError, match="whole.png can't be read as an image"):
+        clip.pixels([whole])

@@ -1,0 +1,38 @@
+"""Read an image from whatever a user has, or say what is wrong with it."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MOST_PIXELS = 200_000_000  # beyond that a file is more likely a mistake than a picture
+
+
+def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> Image.Image:
+    """An RGB PIL image from a path, a PIL image or a uint8 array (H, W, 3).
+
+    Raises ValueError, or FileNotFoundError, in one sentence that names the image (by path or ``index``).
+    """
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, str | Path):
+        path = Path(image)
+        if not path.is_file():
+            raise FileNotFoundError(f"image {index}: there is no file {path}")
+        try:
+            with Image.open(path) as opened:
+                if opened.width * opened.height > MOST_PIXELS:
+                    raise ValueError(
+                        f"image {index}: {path} has {opened.width} x {opened.height} pixels, more than can be a picture"
+                    )
+                return opened.convert("RGB")
+        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"image {index}: {path} can't be read as an image ({error})") from error
+    array = np.asarray(image)
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"image {index} has shape {array.shape}: an RGB image is (height, width, 3)")
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise ValueError(f"image {index} holds NaN or infinite values: all must be finite")
+    if array.dtype != np.uint8:
+        raise ValueError(f"image {index} has type {array.dtype}: pixels are uint8, 0 to 255")
+    return Image.fromarray(array)

@@ -1,0 +1,61 @@
+"""The one score that all methods explain: the cosine of an image and its text, by the true model."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .clip import Clip
+from .tape import Tape, record
+from .towers import tower
+
+
+def record_score(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    side: str,
+    blocks: Sequence[int] | None,
+    gradients: bool = True,
+    graph_from: int | None = None,
+) -> tuple[Tape, Tensor]:
+    """Run both towers on n pairs and record one of them; with gradients, those of each pair's cosine.
+
+    graph_from: the lowest recorded block that needs gradients; None for all recorded ones.
+    Returns the tape and the cosines (n,). The other tower runs without a graph.
+    """
+    tokens = tokens.to(pixels.device)
+    with torch.no_grad():
+        other = clip.encode_text(tokens) if side == "image" else clip.encode_image(pixels)
+    with record(clip, side, blocks, gradients=gradients, graph_from=graph_from) as tape:
+        own = clip.encode_image(pixels) if side == "image" else clip.encode_text(tokens)
+        cosine = (own * other).sum(-1)
+        if gradients:
+            tape.backward(cosine.sum())  # a sample's cosine depends on its own tokens only
+    return tape, cosine.detach()
+
+
+def summary_row(clip: Clip, pixels: Tensor, tokens: Tensor, side: str) -> Tensor:
+    """The row (n,) of the token that becomes the embedding. Raises ValueError where there is none."""
+    described = tower(clip, side)
+    if described.summary is None:
+        raise ValueError(f"the {side} tower of {clip.name} averages its tokens: no single query leads to its embedding")
+    return described.summary(pixels if side == "image" else tokens.to(pixels.device))
+
+
+def attention_from(attention: Tensor, row: Tensor) -> Tensor:
+    """The row (n,) of each attention matrix (n, queries, keys)."""
+    return attention.take_along_dim(row[:, None, None], dim=1).squeeze(1)
+
+
+def content_of(clip: Clip, values: Tensor, tokens: Tensor, side: str, fill: float = 0.0) -> Tensor:
+    """From values for every token (n, tokens) those of the patches (n, rows, cols) or of the prompt's own
+    tokens (n, longest prompt), in order, with ``fill`` after a shorter prompt's end."""
+    if side == "image":
+        described = tower(clip, side)
+        rows, cols = described.grid
+        return values[:, values.shape[1] - rows * cols :].unflatten(1, (rows, cols))
+    content = clip.content(tokens).to(values.device)
+    values = values[:, : content.shape[1]]
+    order = (~content).int().argsort(dim=1, stable=True)[:, : int(content.sum(1).max())]
+    return values.masked_fill(~content, fill).gather(1, order)

@@ -1,0 +1,80 @@
+"""Where the blocks, attention layers and summary token of a tower are, for every family open_clip has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import TextTransformer, VisionTransformer
+from torch import Tensor, nn
+
+from .clip import Clip
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One encoder of a CLIP.
+
+    blocks, attentions: the transformer blocks in order and the attention layer of each. pool: the attention
+    layer that pools the patch tokens into the embedding (SigLIP, CoCa), or None. prefix: tokens before the
+    patches or words (class token, registers). grid: rows and columns of patches, None for text.
+    summary: from the tokens of a batch to the row (n,) whose output becomes the embedding; None where no
+    single row does, as in towers that average their patches.
+    """
+
+    blocks: list[nn.Module]
+    attentions: list[nn.Module]
+    pool: nn.Module | None
+    prefix: int
+    grid: tuple[int, int] | None
+    summary: Callable[[Tensor], Tensor] | None
+
+
+def _first_row(inputs: Tensor) -> Tensor:
+    return inputs.new_zeros(len(inputs)).long()
+
+
+def tower(clip: Clip, side: str) -> Tower:
+    """Describe the "image" or the "text" tower. Raises ValueError for another side, or for a tower without
+    transformer blocks (ResNet, ConvNeXt) or from outside open_clip and timm (Hugging Face text towers)."""
+    if side == "image":
+        return _image_tower(clip)
+    if side == "text":
+        return _text_tower(clip)
+    raise ValueError(f"of={side!r}: an explanation is of the 'image' or of the 'text'")
+
+
+def _image_tower(clip: Clip) -> Tower:
+    visual = clip.model.visual
+    if isinstance(visual, VisionTransformer):
+        blocks = list(visual.transformer.resblocks)
+        pool = None if visual.attn_pool is None else (visual.attn_pool_contrastive or visual.attn_pool).attn
+        summary = _first_row if pool is not None or visual.pool_type == "tok" else None
+        return Tower(blocks, [block.attn for block in blocks], pool, 1, tuple(visual.grid_size), summary)
+    trunk = getattr(visual, "trunk", None)
+    if isinstance(visual, TimmModel) and hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed"):
+        blocks = list(trunk.blocks)
+        pool = getattr(trunk, "attn_pool", None)
+        by_token = pool is not None or getattr(trunk, "global_pool", "") == "token"
+        grid = tuple(trunk.patch_embed.grid_size)
+        prefix = getattr(trunk, "num_prefix_tokens", 1)
+        return Tower(blocks, [block.attn for block in blocks], pool, prefix, grid, _first_row if by_token else None)
+    raise ValueError(f"the image tower of {clip.name} ({type(visual).__name__}) has no transformer blocks to record")
+
+
+def _text_tower(clip: Clip) -> Tower:
+    text = getattr(clip.model, "text", clip.model)
+    if text is not clip.model and not isinstance(text, TextTransformer):
+        raise ValueError(
+            f"the text tower of {clip.name} ({type(text).__name__}) isn't one of open_clip's own, which alone can be recorded"
+        )
+    blocks = list(text.transformer.resblocks)
+    pool_type = getattr(text, "pool_type", getattr(text, "text_pool_type", None))
+
+    def summary(tokens: Tensor) -> Tensor:
+        if getattr(text, "cls_emb", None) is not None:
+            return tokens.new_full((len(tokens),), tokens.shape[1])  # CoCa appends its summary token
+        if pool_type == "last":
+            return tokens.new_full((len(tokens),), tokens.shape[1] - 1)
+        return _first_row(tokens) if pool_type == "first" else clip.text_end(tokens)
+
+    return Tower(blocks, [block.attn for block in blocks], None, 0, None, summary)
