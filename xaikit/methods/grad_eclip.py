@@ -1,0 +1,135 @@
+"""Grad-ECLIP: gradient times value times query-key similarity, from the attention layers (Zhao et al. 2024)."""
+
+import contextlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..clip import Clip
+from ..scoring import content_of, record_score, summary_row
+from ..tape import Layer, last
+from ..towers import tower
+from .registry import method
+
+SIMILARITIES = ("query_key", "query_key_and_patches", "projected", "none")
+
+
+@method(sides=("image", "text"), source="Zhao et al., Grad-ECLIP, ICML 2024; MMEL paper (arXiv 2509.15243) eq. 8")
+def grad_eclip(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    *,
+    of: str,
+    blocks: int | None = 1,
+    similarity: str = "query_key",
+    heads: str = "all",
+    signed: bool = False,
+    context: str = "content",
+    rectify: str = "block",
+    normalise: bool = False,
+    reference: bool = False,
+) -> Tensor:
+    """E = sum over the last ``blocks`` blocks l of ReLU(sum over channels of g_l * v_l(i) * sim_l(i)).
+
+    g is the gradient of the cosine at the summary token's attention output (class token, or end of text),
+    v(i) the value and sim(i) the min-max scaled cosine of that token's query with the key of position i.
+
+    blocks: how many last blocks, None for all. similarity: "query_key"; "query_key_and_patches" (mean with
+    the patch queries' similarity, MMEL section 3.5); "projected" (after the out-projection, as the released
+    generate_emap.py); "none" (leaves the factor out). heads: "all" is the true model; "one" runs the
+    explained blocks with a single attention head, as the released code does. signed: no ReLU. On the text
+    side, context: "content" scales sim over the prompt's own tokens, "context" over all positions, padding
+    too; rectify: "block" or after the "sum"; normalise: divide by the sum (a map without a positive word
+    stays zero). reference: the released code's behaviour, that is heads="one" and, for text,
+    context="context", rectify="sum", normalise=True.
+    """
+    if reference:
+        heads = "one"
+        if of == "text":
+            context, rectify, normalise = "context", "sum", True
+    _check(similarity=(similarity, SIMILARITIES), heads=(heads, ("all", "one")))
+    _check(context=(context, ("content", "context")), rectify=(rectify, ("block", "sum")))
+    indices = explained_blocks(clip, of, blocks)
+    with _one_head(clip, of, indices) if heads == "one" else contextlib.nullcontext():
+        tape, _ = record_score(clip, pixels, tokens, of, indices)
+    row = summary_row(clip, pixels, tokens, of)
+    scope = scaled_positions(clip, tape.layers[-1], tokens, of, context)
+    maps = [contributions(layer, row, scope, similarity) for layer in tape.layers]
+    if rectify == "block" and not signed:
+        maps = [m.relu() for m in maps]
+    heat = torch.stack(maps).sum(0)
+    heat = heat if signed else heat.relu()
+    heat = content_of(clip, heat, tokens, of)
+    if normalise:
+        total = heat.sum(tuple(range(1, heat.ndim)), keepdim=True)
+        heat = heat / torch.where(total == 0, torch.ones_like(total), total)
+    return heat
+
+
+def explained_blocks(clip: Clip, side: str, blocks: int | None) -> list[int]:
+    """Indices of the last blocks. Where a pooling layer leads to the embedding it alone has a summary query."""
+    described = tower(clip, side)
+    if described.pool is None:
+        return last(blocks, len(described.blocks))
+    if blocks not in (1, None):
+        raise ValueError(
+            f"blocks={blocks!r}: {clip.name} pools by attention, which alone can be explained; use blocks=1"
+        )
+    return []
+
+
+def scaled_positions(clip: Clip, layer: Layer, tokens: Tensor, side: str, context: str) -> Tensor:
+    """Which key positions (n or 1, tokens) the similarity is scaled over."""
+    length = layer.joined_k.shape[1]
+    if side == "text":
+        if context == "context":
+            return torch.ones(1, length, dtype=torch.bool, device=layer.joined_k.device)
+        return F.pad(clip.content(tokens), (0, length - tokens.shape[1])).to(layer.joined_k.device)
+    rows, cols = tower(clip, side).grid
+    return (torch.arange(length, device=layer.joined_k.device) >= length - rows * cols)[None]
+
+
+def contributions(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> Tensor:
+    """sum over channels of g * v(i) * sim(i), for all key positions (n, tokens)."""
+    index = torch.arange(len(row), device=row.device)
+    weight = (layer.joined_v @ layer.gradient[index, row].unsqueeze(-1)).squeeze(-1)
+    if similarity == "none":
+        return weight
+    query, key = layer.query_at(row), layer.joined_k
+    if similarity == "projected":
+        query, key = layer.project_out(query), layer.project_out(key)
+    key = F.normalize(key, dim=-1)
+    query = F.normalize(query, dim=-1)
+    if similarity == "query_key_and_patches":
+        patches = F.normalize(layer.joined_q, dim=-1) * scope.unsqueeze(-1)
+        query = (query + patches.sum(1) / scope.sum(1, keepdim=True)) / 2
+    cosine = (key @ query.unsqueeze(-1)).squeeze(-1)
+    low = cosine.masked_fill(~scope, torch.inf).amin(1, keepdim=True)
+    high = cosine.masked_fill(~scope, -torch.inf).amax(1, keepdim=True)
+    return weight * (cosine - low) / (high - low).clamp(min=torch.finfo(cosine.dtype).tiny)
+
+
+@contextlib.contextmanager
+def _one_head(clip: Clip, side: str, blocks: list[int]):
+    """The released code's model: some blocks with one attention head as wide as all together."""
+    attentions = [tower(clip, side).attentions[index] for index in blocks]
+    if not attentions or not all(isinstance(attention, nn.MultiheadAttention) for attention in attentions):
+        raise ValueError(
+            f"reference=True: the released code knows only native CLIP blocks, which {clip.name} doesn't have"
+        )
+    heads = [(attention.num_heads, attention.head_dim) for attention in attentions]
+    try:
+        for attention in attentions:
+            attention.num_heads, attention.head_dim = 1, attention.embed_dim
+        yield
+    finally:
+        for attention, (number, width) in zip(attentions, heads, strict=True):
+            attention.num_heads, attention.head_dim = number, width
+
+
+def _check(**choices: tuple[str, tuple[str, ...]]) -> None:
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: choose from {', '.join(known)}")

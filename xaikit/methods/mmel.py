@@ -1,0 +1,185 @@
+"""MMEL: Grad-ECLIP, raised where patches (or words) relate to one another at several scales (arXiv 2509.15243)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..clip import Clip
+from ..scoring import content_of, record_score, summary_row
+from ..tape import Layer, last
+from ..towers import tower
+from .grad_eclip import _check, contributions, explained_blocks, scaled_positions
+from .registry import method
+
+SCALES = (1.0, 0.75, 0.5)
+TRANSFORMS = ("identity", "random")
+SCALINGS = ("resample", "multiply")
+
+
+@method(sides=("image", "text"), source="MMEL, arXiv 2509.15243, eq. 1-9")
+def mmel(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    *,
+    of: str,
+    blocks: int | None = 1,
+    levels: int | None = None,
+    alpha: float = 2.0,
+    beta: float = 2.0,
+    temperature: float = 0.1,
+    theta: float = 1.0,
+    scales: tuple[float, ...] = SCALES,
+    scaling: str = "resample",
+    transform: str = "identity",
+    similarity: str = "query_key_and_patches",
+    standardise: bool = True,
+    seed: int = 0,
+) -> Tensor:
+    """E_out = (E * [1 + alpha * sigmoid(sum over scales of Level_s)] + beta * E) / (1 + beta).
+
+    E is Grad-ECLIP over the last ``blocks`` blocks with the section 3.5 similarity ("query_key" for the plain
+    one); Level_s sums over the last ``levels`` blocks (None for all) w * the mean over queries of
+    softmax(A / temperature), A = cosine(T(x_j), T(x_i)) / sqrt(width), x the queries at scale s, and
+    w = softplus(theta). beta keeps part of E: 0 is eq. 9 alone.
+
+    Readings the paper leaves open: scaling: "resample" computes A on a grid of s times the rows and columns,
+    "multiply" multiplies the queries by s as eq. 1 says, which the normalisation behind it undoes. transform:
+    T is a layer norm alone ("identity") or the two-layer network of eq. 3 with random weights ("random",
+    drawn with ``seed``). standardise: Level over the grid before the sigmoid, which otherwise saturates.
+    """
+    _check(scaling=(scaling, SCALINGS), transform=(transform, TRANSFORMS))
+    _check_numbers(alpha, beta, temperature, scales)
+    explained = explained_blocks(clip, of, blocks)
+    related = last(levels, len(tower(clip, of).blocks), "levels")
+    tape, _ = _recorded(clip, pixels, tokens, of, explained, related)
+    row = summary_row(clip, pixels, tokens, of)
+    top = tape.layers[len(tape.layers) - max(len(explained), 1) :]
+    scope = scaled_positions(clip, top[-1], tokens, of, "content")
+    base = torch.stack([contributions(layer, row, scope, similarity).relu() for layer in top]).sum(0)
+    base = content_of(clip, base, tokens, of)
+    extent, mask = _extent(clip, tokens, of, base)
+    level = torch.zeros_like(base).flatten(1)
+    weight = math.log1p(math.exp(theta))
+    resamplings = [
+        _resampling(extent, base.shape[1:], scale) for scale in (scales if scaling == "resample" else (1.0,))
+    ]
+    factors = (1.0,) if scaling == "resample" else scales
+    for index in related:
+        gram = _gram(_queries(clip, tape[index], tokens, of), factors, transform, seed)
+        for down, up in resamplings:
+            level = level + weight * sum(_importance(g, down, up, temperature) for g in gram)
+    if standardise:
+        level = _standardised(level, mask)
+    raised = base * (1 + alpha * level.sigmoid().view_as(base))
+    return (raised + beta * base) / (1 + beta)
+
+
+def _check_numbers(alpha, beta, temperature, scales) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature}: a positive number is needed")
+    if alpha < 0 or beta < 0:
+        raise ValueError(f"alpha={alpha}, beta={beta}: neither may be negative")
+    if not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ValueError(f"scales={scales}: give one or more numbers above 0 and up to 1")
+
+
+def _recorded(clip, pixels, tokens, of, explained, related):
+    """One run that records all blocks needed, with a graph only from the lowest explained one on."""
+    return record_score(
+        clip, pixels, tokens, of, sorted({*explained, *related}), graph_from=min(explained, default=None)
+    )
+
+
+def _queries(clip: Clip, layer: Layer, tokens: Tensor, side: str) -> Tensor:
+    """The queries of the patches or of the prompt's own tokens, (n, positions, width)."""
+    query = layer.joined_q
+    if side == "image":
+        rows, cols = tower(clip, side).grid
+        return query[:, query.shape[1] - rows * cols :]
+    longest = int(clip.content(tokens).sum(1).max())
+    first = int(clip.content(tokens)[0].int().argmax())
+    return query[:, first : first + longest]
+
+
+def _extent(clip: Clip, tokens: Tensor, side: str, base: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Length of each axis for each sample (or for all), and which positions are real, (n or 1, positions)."""
+    if side == "image":
+        return [torch.tensor([size]) for size in base.shape[1:]], torch.ones(1, base[0].numel(), dtype=torch.bool)
+    length = clip.content(tokens).sum(1)
+    return [length], torch.arange(base.shape[1]) < length[:, None]
+
+
+def _resampling(extent: list[Tensor], sizes: torch.Size, scale: float) -> tuple[Tensor, Tensor]:
+    """Area resampling to ``scale`` times each axis and back: matrices (n or 1, coarse, fine) and transposed.
+
+    Rows of either sum to 1, except those of positions that a shorter prompt does not have, which are zero.
+    """
+    down, up = None, None
+    for length, size in zip(extent, sizes, strict=True):
+        coarse = (length * scale).round().clamp(min=1)[:, None, None]
+        step = length[:, None, None] / coarse
+        cell = torch.arange(int(coarse.max()))[None, :, None]
+        fine = torch.arange(size)[None, None]
+        overlap = (torch.minimum((cell + 1) * step, fine + 1) - torch.maximum(cell * step, fine)).clamp(min=0)
+        overlap = overlap * ((cell < coarse) & (fine < length[:, None, None]))
+        axis_down, axis_up = overlap / step, overlap.transpose(1, 2)
+        down = axis_down if down is None else _kron(down, axis_down)
+        up = axis_up if up is None else _kron(up, axis_up)
+    return down, up
+
+
+def _kron(a: Tensor, b: Tensor) -> Tensor:
+    """Kronecker product of matrices, batch by batch."""
+    return torch.einsum("nij,nkl->nikjl", a, b).flatten(3).flatten(1, 2)
+
+
+def _gram(x: Tensor, factors: tuple[float, ...], transform: str, seed: int) -> list[tuple[Tensor, int]]:
+    """Inner products of all pairs of T(factor * x) before normalisation, (n, positions, positions), and the width.
+
+    The layer norm that ends T leaves, behind it the L2 normalisation, only its centring: cosines of layer-normed
+    vectors are cosines of centred ones. So scales can be resampled on the inner products themselves.
+    """
+    width = x.shape[-1]
+    grams = []
+    for factor in factors:
+        y = x * factor if factor != 1 else x
+        if transform == "random":
+            draw = torch.Generator().manual_seed(seed)
+            first = torch.randn(width, 2 * width, generator=draw).to(x) / math.sqrt(width)
+            second = torch.randn(2 * width, width, generator=draw).to(x) / math.sqrt(2 * width)
+            y = (y @ first).relu() @ second
+        y = y - y.mean(-1, keepdim=True)
+        grams.append((y @ y.mT, width))
+    return grams
+
+
+def _importance(gram: tuple[Tensor, int], down: Tensor, up: Tensor, temperature: float) -> Tensor:
+    """Mean over queries j of softmax_i(cosine(x_j, x_i) / sqrt(width) / temperature), (n, positions)."""
+    products, width = gram
+    down, up = down.to(products), up.to(products)
+    same = _is_identity(down)
+    if not same:
+        products = down @ products @ down.mT
+    inverse = products.diagonal(dim1=1, dim2=2).clamp(min=1e-12).rsqrt()
+    scores = products * inverse[:, :, None] * (inverse / (math.sqrt(width) * temperature))[:, None]
+    there = down.sum(2) > 0
+    if not there.all():
+        scores = scores.masked_fill(~there[:, None], -torch.inf)
+    queries = there.to(products) / there.sum(1, keepdim=True)
+    importance = (scores.softmax(-1) * queries[:, :, None]).sum(1)
+    return importance if same else (up @ importance.unsqueeze(-1)).squeeze(-1)
+
+
+def _is_identity(matrix: Tensor) -> bool:
+    return matrix.shape[0] == 1 and matrix.shape[1] == matrix.shape[2] and bool((matrix[0].diagonal() == 1).all())
+
+
+def _standardised(level: Tensor, mask: Tensor) -> Tensor:
+    """Mean 0 and standard deviation 1 over each sample's positions; flat maps become zero."""
+    mask = mask.to(level.device)
+    count = mask.sum(1, keepdim=True)
+    centred = (level - (level * mask).sum(1, keepdim=True) / count) * mask
+    spread = (centred.square().sum(1, keepdim=True) / count).sqrt()
+    return centred / spread.clamp(min=1e-8)

@@ -1,0 +1,30 @@
+"""Attention rollout: attention multiplied through the blocks, residual connections included."""
+
+from torch import Tensor
+
+from ..clip import Clip
+from ..scoring import attention_from, content_of, record_score, summary_row
+from ..tape import last
+from ..towers import tower
+from .registry import method
+
+
+@method(sides=("image", "text"), source="Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020")
+def rollout(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, blocks: int | None = None) -> Tensor:
+    """R = product over the last ``blocks`` blocks (None for all) of (mean over heads of A + I) / 2, later
+    blocks on the left; the summary token's row of R. A pooling layer multiplies from the left as it is."""
+    indices = last(blocks, len(tower(clip, of).blocks))
+    tape, _ = record_score(clip, pixels, tokens, of, indices, gradients=False)
+    row = summary_row(clip, pixels, tokens, of)
+    layers = tape.layers
+    if len(layers) > len(indices):
+        flow = attention_from(layers.pop().attention.mean(1), row)
+    else:
+        flow = (
+            row.new_zeros(len(row), layers[-1].attention.shape[-1])
+            .to(layers[-1].attention)
+            .scatter(1, row[:, None], 1.0)
+        )
+    for layer in reversed(layers):
+        flow = (flow + (flow[:, None] @ layer.attention.mean(1)).squeeze(1)) / 2
+    return content_of(clip, flow, tokens, of)
