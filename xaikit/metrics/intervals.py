@@ -1,0 +1,58 @@
+"""Bootstrap intervals over samples."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.stats import bootstrap
+
+RESAMPLES = 2000
+
+
+def mean_interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean and its percentile-bootstrap interval over samples (n,); NaN samples do not count."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return np.nan, np.nan, np.nan
+    if np.ptp(values) == 0 or len(values) == 1:
+        return values[0], values[0], values[0]
+    interval = bootstrap(
+        (values,), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval  # fmt: skip
+    return values.mean(), interval.low, interval.high
+
+
+def summary(scores: xr.Dataset, seed: int = 0) -> pd.DataFrame:
+    """A row an explainer and metric: mean, low and high end of the 95 % interval over samples."""
+    rows = []
+    for metric, values in scores.data_vars.items():
+        if values.dims != ("sample", "explainer"):
+            continue
+        for explainer in values.explainer.values:
+            mean, low, high = mean_interval(values.sel(explainer=explainer).values, seed)
+            rows.append({"explainer": str(explainer), "metric": metric, "mean": mean, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def as_text(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """The summary as explainers x metrics of "mean [low, high]"."""
+    cell = [f"{r['mean']:.{digits}f} [{r['low']:.{digits}f}, {r['high']:.{digits}f}]" for _, r in table.iterrows()]
+    wide = table.assign(cell=cell).pivot(index="explainer", columns="metric", values="cell")
+    return wide.loc[table.explainer.unique(), table.metric.unique()]
+
+
+def paired_difference(scores: xr.DataArray, first: str, second: str, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of first minus second over samples, with its bootstrap interval."""
+    return mean_interval((scores.sel(explainer=first) - scores.sel(explainer=second)).values, seed)
+
+
+def shared_best(scores: xr.DataArray, seed: int = 0) -> pd.Series:
+    """Which explainers are best by the metric's direction, or not significantly worse than the best.
+
+    Not significantly worse means that the bootstrap 95 % interval of the paired difference holds 0.
+    """
+    sign = -1 if scores.attrs.get("score_direction") == "lower is better" else 1
+    names = [str(name) for name in scores.explainer.values]
+    best = names[int((sign * scores.mean("sample")).argmax())]
+    low = {name: paired_difference(sign * scores, best, name, seed)[1] for name in names}
+    return pd.Series({name: name == best or low[name] <= 0 for name in names})

@@ -1,0 +1,89 @@
+"""How well heat lies on the objects that the caption names (planted truth).
+
+Heat is (..., rows, cols) on the patch grid and is never upsampled: ``coverage`` is, for each patch, the
+share of its pixels that belong to named objects, so that every sum over patches equals the sum over pixels.
+"""
+
+import numpy as np
+
+
+def coverage(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Share of each patch's pixels inside a mask: (..., y, x) bool to (..., rows, cols)."""
+    height, width = mask.shape[-2:]
+    return _area_weights(height, grid[0]) @ mask.astype(float) @ _area_weights(width, grid[1]).T
+
+
+def _area_weights(size: int, cells: int) -> np.ndarray:
+    """Share of each cell that each pixel makes up along one axis, (cells, size); pixels may straddle cells."""
+    step = size / cells
+    cell, pixel = np.arange(cells)[:, None], np.arange(size)
+    overlap = np.minimum((cell + 1) * step, pixel + 1) - np.maximum(cell * step, pixel)
+    return np.clip(overlap, 0, None) / step
+
+
+def _flat(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    heat, covered = np.broadcast_arrays(heat, covered)
+    return heat.reshape(*heat.shape[:-2], -1), covered.reshape(*covered.shape[:-2], -1)
+
+
+def pointing_game(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """1 where the hottest patch lies on a named object, else 0; higher is better.
+
+    A patch lies on one when it is covered at least half as much as the best covered patch of the scene, so
+    small objects can be hit too. Among tied peaks the mean counts: a flat map gets its chance of hitting.
+    Source: Zhang et al., Top-Down Neural Attention by Excitation Backprop, 2016 (there with a pixel margin).
+    """
+    heat, covered = _flat(heat, covered)
+    on_object = covered >= np.maximum(covered.max(-1, keepdims=True) / 2, 1e-9)
+    peak = heat == heat.max(-1, keepdims=True)
+    return (peak & on_object).sum(-1) / peak.sum(-1)
+
+
+def energy(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Share of the positive heat that lies inside the named objects; 0 for a map without any; higher is better.
+
+    Source: Wang et al., Score-CAM, 2020 (energy-based pointing game).
+    """
+    heat, covered = _flat(heat, covered)
+    heat = np.maximum(heat, 0)
+    total = heat.sum(-1)
+    return (heat * covered).sum(-1) / np.where(total == 0, 1, total)
+
+
+def _ious(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Heat sorted from hot to cold and the IoU of everything at least as hot with the named objects."""
+    order = np.argsort(-heat, axis=-1, kind="stable")
+    heat, covered = np.take_along_axis(heat, order, -1), np.take_along_axis(covered, order, -1)
+    inside = covered.cumsum(-1)
+    union = np.arange(1, heat.shape[-1] + 1) + inside[..., -1:] - inside
+    return heat, inside / union
+
+
+def iou_best(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Intersection over union with the named objects at the map's best threshold; higher is better."""
+    ranked, iou = _ious(*_flat(heat, covered))
+    last_of_its_value = np.append(ranked[..., :-1] > ranked[..., 1:], np.ones_like(ranked[..., :1], bool), -1)
+    return np.where(last_of_its_value, iou, 0).max(-1)
+
+
+def otsu_threshold(heat: np.ndarray) -> np.ndarray:
+    """The value (...) that splits a map's values into two classes with the largest variance between them:
+    the middle between the two values at the split. Source: Otsu 1979, without a histogram."""
+    values = np.sort(heat.reshape(*heat.shape[:-2], -1), axis=-1)
+    count = values.shape[-1]
+    below = np.arange(1, count)
+    mean_below = values.cumsum(-1)[..., :-1] / below
+    mean_above = (values.sum(-1, keepdims=True) - values.cumsum(-1)[..., :-1]) / (count - below)
+    between = below * (count - below) * (mean_below - mean_above) ** 2
+    split = between.argmax(-1)[..., None]
+    pair = np.take_along_axis(values, split, -1) + np.take_along_axis(values, split + 1, -1)
+    return (pair / 2)[..., 0]
+
+
+def iou_otsu(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Intersection over union of the patches above Otsu's threshold with the named objects; higher is better."""
+    hot = heat > otsu_threshold(heat)[..., None, None]
+    hot, covered = _flat(hot, covered)
+    inside = (hot * covered).sum(-1)
+    union = hot.sum(-1) + covered.sum(-1) - inside
+    return inside / np.where(union == 0, 1, union)
