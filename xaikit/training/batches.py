@@ -1,0 +1,109 @@
+"""Scenes, captions and labels for one step of training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..scenes import IMAGE_SIZE, SHAPES, SIZES, draw_mark
+from ..scenes.captions import Statement, sentence, swap_colours, swap_slots, truth, words
+from ..scenes.compose import compose
+from ..scenes.layout import Layout
+from ..scenes.raster import render
+from .bundled import CONTEXT, PATCH, PREPROCESS_CONFIG
+from .heads import COMBINATIONS, HALVES
+from .recipe import Recipe
+
+
+@dataclass
+class Batch:
+    """Scenes, their captions and the swapped captions, ready for both towers."""
+
+    layout: Layout
+    said: Statement
+    statements: list[Statement]  # said, with slots swapped, with colours swapped
+    pixels: torch.Tensor
+    tokens: torch.Tensor  # captions, then the swapped ones
+    truth: torch.Tensor  # (captions and swapped ones, scenes)
+    patch_shape: torch.Tensor
+    patch_colour: torch.Tensor
+    image_target: torch.Tensor
+    text_target: torch.Tensor
+
+
+def to_pixels(image: np.ndarray) -> torch.Tensor:
+    """uint8 (n, y, x, rgb) to normalised pixels (n, 3, y, x), as the saved preprocessing does."""
+    mean, std = (np.array(PREPROCESS_CONFIG[k], np.float32) for k in ("mean", "std"))
+    return torch.from_numpy(((image / np.float32(255) - mean) / std).transpose(0, 3, 1, 2).copy())
+
+
+def _patch_labels(layout: Layout, masks: np.ndarray):
+    """Shape and colour under each patch (n, patches): 0 background, -1 unsure (an object covers little)."""
+    n, slots = layout.colour.shape
+    grid = IMAGE_SIZE // PATCH
+    area = masks.reshape(n, slots, grid, PATCH, grid, PATCH).sum((3, 5)).reshape(n, slots, -1)
+    owner, most = area.argmax(1), area.max(1)
+    label = []
+    for attribute in (layout.shape, layout.colour):
+        value = np.take_along_axis(attribute, owner, axis=1) + 1
+        label.append(torch.from_numpy(np.where(most >= 12, value, np.where(most == 0, 0, -1))))
+    return label
+
+
+def _image_target(layout: Layout) -> torch.Tensor:
+    """Which combinations are in which half, in which size, and anywhere: (n, 7 * combinations) of 0, 1."""
+    combination = layout.colour * len(SHAPES) + layout.shape
+    middle = IMAGE_SIZE / 2
+    groups = [layout.x < middle, layout.x > middle, layout.y < middle, layout.y > middle]
+    groups += [layout.size == i for i in range(len(SIZES))] + [layout.exists]
+    target = np.zeros((len(combination), len(groups), COMBINATIONS), np.float32)
+    for index, member in enumerate(groups):
+        row, slot = np.nonzero(member & layout.exists)
+        target[row, index, combination[row, slot]] = 1
+    return torch.from_numpy(target.reshape(len(combination), -1))
+
+
+def _text_target(said: Statement) -> torch.Tensor:
+    """The same for captions; what a caption does not speak of is -1."""
+    n = len(said.number)
+    target = np.full((n, HALVES + len(SIZES) + 1, COMBINATIONS), -1, np.float32)
+    combination = said.colour * len(SHAPES) + said.shape
+    target[:, -1] = 0
+    row, slot = np.nonzero(said.colour >= 0)
+    target[row, -1, combination[row, slot]] = 1
+    sized = said.size[:, 0] >= 0
+    target[sized, HALVES:-1] = 0
+    row, slot = np.nonzero(said.size >= 0)
+    target[row, HALVES + said.size[row, slot], combination[row, slot]] = 1
+    row = np.flatnonzero(said.relation >= 0)
+    axis, near = said.relation[row] // 2, said.relation[row] % 2
+    for slot in (0, 1):
+        half = 2 * axis + (near if slot == 0 else 1 - near)
+        for either in (2 * axis, 2 * axis + 1):
+            target[row, either] = np.maximum(target[row, either], 0)
+        target[row, half, combination[row, slot]] = 1
+    return torch.from_numpy(target.reshape(n, -1))
+
+
+def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
+    """Draw a step's scenes and captions, and the labels of the dense heads."""
+    layout, said, _ = compose(rng, recipe.batch_size, (1, 4), relation_weight=recipe.relation_weight)
+    n = recipe.batch_size
+    mark = np.zeros(n, bool)
+    if recipe.shortcut is not None:
+        mark = draw_mark(rng, said, recipe.shortcut_colour, recipe.shortcut)
+    image, masks, _ = render(layout, rng, mark)
+    grey = rng.random(n) < recipe.grey
+    image[grey] = image[grey].mean(-1, keepdims=True).astype(np.uint8)
+    two = said.colour[:, 1] >= 0
+    pick = {k: v[two] for k, v in vars(said).items()}
+    statements = [said, swap_slots(Statement(**pick)), swap_colours(Statement(**pick))]
+    texts = [sentence(text) for statement in statements for text in words(statement)[0]]
+    tokens = tokenizer(texts, padding="max_length", max_length=CONTEXT, return_tensors="pt").input_ids
+    shape, colour = _patch_labels(layout, masks)
+    colour[torch.from_numpy(grey)] = -1
+    return Batch(
+        layout, said, statements, to_pixels(image), tokens,
+        torch.from_numpy(np.concatenate([truth(statement, layout) for statement in statements])),
+        shape, colour, _image_target(layout), torch.cat([_text_target(s) for s in statements]),
+    )  # fmt: skip

@@ -1,0 +1,34 @@
+"""Linear heads that help training and are thrown away afterwards."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from ..scenes import COLOURS, SHAPES, SIZES
+
+COMBINATIONS = len(COLOURS) * len(SHAPES)
+HALVES = 4  # left, right, upper, lower
+
+
+class Heads(nn.Module):
+    """The dense heads, dropped after training."""
+
+    def __init__(self, vision_width: int, embed_dim: int):
+        super().__init__()
+        self.patch = nn.Linear(vision_width, len(SHAPES) + len(COLOURS) + 2)  # a background class each
+        self.pooled = nn.Linear(embed_dim, (HALVES + len(SIZES) + 1) * COMBINATIONS)
+
+    def patch_loss(self, patches, shape, colour):
+        shapes, colours = self.patch(patches).split([len(SHAPES) + 1, len(COLOURS) + 1], dim=-1)
+        return sum(
+            F.cross_entropy(x.flatten(0, 1), y.flatten(), ignore_index=-1)
+            for x, y in ((shapes, shape), (colours, colour))
+        )
+
+    def pooled_loss(self, embedding, target):
+        """target (n, outputs): 1 there, 0 not there, -1 not said. Present and absent count equally, and so,
+        once more, do half and size of the combinations that are there: they are too few to be heard else."""
+        losses = F.binary_cross_entropy_with_logits(self.pooled(8 * embedding), target.clamp(min=0), reduction="none")
+        by_group = target.unflatten(1, (-1, COMBINATIONS))
+        place = (by_group[:, -1:] == 1) & (by_group[:, :-1] >= 0)
+        where = losses.unflatten(1, (-1, COMBINATIONS))[:, :-1][place].mean()
+        return (losses[target == 1].mean() + losses[target == 0].mean()) / 2 + where
