@@ -1,0 +1,57 @@
+# One environment, two commands: make workbook, make test.
+# An activated environment that has this checkout installed is used as it is; otherwise .venv is made, once.
+
+HERE := import sys, importlib.util as u; from pathlib import Path as P; s = u.find_spec("xaikit"); \
+	ok = s and u.find_spec("papermill") and u.find_spec("nbval"); \
+	print(sys.executable if ok and P(s.origin).parents[1].samefile(".") else "")
+ifneq ($(VIRTUAL_ENV)$(CONDA_PREFIX),)
+ACTIVE := $(shell python -P -c '$(HERE)' 2>/dev/null)
+endif
+
+ifeq ($(ACTIVE),)
+PYTHON := .venv/bin/python
+INSTALLED := .venv/installed
+else
+PYTHON := $(ACTIVE)
+INSTALLED :=
+endif
+
+.PHONY: help install workbook test lab refresh benchmark clean
+.DELETE_ON_ERROR:
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED) ## install xaikit and what it needs, once
+	@echo "xaikit is installed for $(PYTHON)"
+
+workbook: $(INSTALLED) ## run all notebooks into runs/default (options: ARGS="-p n 64 --out runs/more")
+	$(PYTHON) -m xaikit.command_line run --out runs/default $(ARGS)
+
+test: $(INSTALLED) ## unit tests, then the numbers stored in the notebooks
+	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --nbval --nbval-current-env notebooks
+
+lab: $(INSTALLED) ## open the notebooks in JupyterLab
+	$(PYTHON) -m jupyterlab notebooks
+
+refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
+	$(PYTHON) -m xaikit.command_line refresh $(ARGS)
+
+benchmark: $(INSTALLED) ## print what explanations cost, as ratios
+	$(PYTHON) benchmarks/cost.py
+
+clean: ## remove .venv, caches and half-written files; runs/ stays
+	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info
+	find xaikit tests notebooks benchmarks -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.part.*' | xargs rm -rf
+
+.venv/installed: pyproject.toml constraints.txt
+	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "xaikit needs Python 3.11 to 3.13, python3 is " + sys.version)'
+	if uv --version >/dev/null 2>&1; then \
+		{ test -x .venv/bin/python || uv venv --python python3 .venv; } && \
+		uv pip install --python .venv/bin/python -e '.[test]' -c constraints.txt; \
+	else \
+		{ test -x .venv/bin/pip || python3 -m venv .venv; } && \
+		.venv/bin/python -m pip install --disable-pip-version-check -e '.[test]' -c constraints.txt; \
+	fi
+	touch $@

@@ -1,0 +1,81 @@
+"""For all tests: runs go to a temporary folder, and nbval compares what a notebook says, not how it looks.
+
+Stored text and numbers are compared with those of a fresh execution: words and whole numbers exactly, decimal
+numbers within one unit in the last printed digit. Pictures, HTML, widgets and what goes to stderr (warnings,
+progress bars) are not compared, nor are the addresses of objects.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+
+from xaikit.notebook_cleaning import ADDRESS
+
+NOT_COMPARED = ("text/html", "image/svg+xml", "application/vnd.jupyter.widget-view+json", "stderr")
+DECIMAL = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE][-+]?\d))(?:[eE][-+]?\d+)?(?!\w)")
+RELATIVE = 1e-6  # for numbers printed with all their digits
+
+
+def pytest_configure(config):
+    os.environ["XAIKIT_RUNS"] = config.runs_folder = tempfile.mkdtemp(prefix="xaikit-test-")
+    if getattr(config.option, "nbval", False):
+        _teach_nbval()
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.runs_folder, ignore_errors=True)
+
+
+def pytest_collectstart(collector):
+    if type(collector).__name__ == "IPyNbFile":
+        collector.skip_compare += NOT_COMPARED
+
+
+def _teach_nbval():
+    from nbval.kernel import RunningKernel
+    from nbval.plugin import IPyNbCell
+
+    sanitize = IPyNbCell.sanitize
+    IPyNbCell.sanitize = lambda cell, output: _printed(sanitize(cell, output))
+    # nbval leaves the history off, and with it IPython no longer hides the value of a line that ends with ";"
+    RunningKernel.execute_cell_input = lambda kernel, source, allow_stdin=None: kernel.kc.execute(
+        source, store_history=True, allow_stdin=allow_stdin, stop_on_error=False
+    )
+
+
+def _printed(output):
+    return Printed(ADDRESS.sub("", output)) if isinstance(output, str) else output
+
+
+class Printed(str):
+    """Printed text, equal to other text that differs only in the last digit of decimal numbers."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        return str.__eq__(self, other) or (isinstance(other, str) and _agree(str(self), str(other)))
+
+    def __ne__(self, other):
+        return not self == other
+
+
+def _agree(one, other):
+    numbers, others = DECIMAL.findall(one), DECIMAL.findall(other)
+    return _words(one) == _words(other) and all(map(_close, numbers, others))
+
+
+def _words(text):
+    return " ".join(DECIMAL.sub(" # ", text).split())
+
+
+def _close(one, other):
+    allowed = max(_last_digit(one), _last_digit(other), RELATIVE * abs(float(other)))
+    return abs(float(one) - float(other)) <= 1.001 * allowed
+
+
+def _last_digit(number):
+    """The value of one unit in the last printed place; nothing for "3.", which numpy prints for a whole number."""
+    digits, _, exponent = number.lower().partition("e")
+    decimals = len(digits.partition(".")[2])
+    return 0.0 if digits.endswith(".") else 10.0 ** (int(exponent or 0) - decimals)
