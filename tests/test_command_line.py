@@ -1,0 +1,104 @@
+"""The command xaikit: what it prints, and its exit codes."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+from PIL import Image
+
+import xaikit
+from xaikit import command_line
+from xaikit.command_line import main
+from xaikit.paths import run_folder
+from xaikit.workbook import run
+
+
+def test_the_command_line_passes_literals_and_text(tmp_path, executed, capsys):
+    arguments = ["-p", "n", "4", "-p", "methods", "['x']", "-p", "scale", "-1.5"]
+    assert main(["run", "--out", str(tmp_path / "toy"), *arguments]) == 0
+    assert executed[0] == ("00_store", {"n": 4, "scale": -1.5, "run": "toy"})
+    assert executed[1][1]["methods"] == ["x"]
+    assert command_line._literal("3/16") == "3/16" and command_line._literal("tiny-clip") == "tiny-clip"
+    assert "00_store: running\n00_store: done in " in capsys.readouterr().out
+
+
+def test_status_shows_how_a_run_went(tmp_path, executed, capsys):
+    executed.bad = ["01_read"]
+    main(["run", "--out", str(tmp_path / "toy"), "-p", "n", "4"])
+    capsys.readouterr()
+    assert main(["status", str(tmp_path / "toy")]) == 1
+    first, store, read = capsys.readouterr().out.splitlines()
+    assert first.startswith("parameters: n=4; seed: 5; commit: ")
+    assert store.startswith("00_store  done ") and read.endswith("RuntimeError: no kernel")
+    executed.bad = []
+    run(run_folder("fine"))
+    assert main(["status", "fine"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["run", "--out", "{}/toy", "-p", "m", "1"], "no notebook has a parameter m"),
+        (["run", "--out", "{}/notebooks/00_store.ipynb"], "is a file: a run needs a folder"),
+        (["run", "--only", "7"], "there is no notebook '7'"),
+        (["status", "none"], "holds no run: there is no run.json in it"),
+        (["status", "../none"], "without slashes"),
+        (["explain", "no.png", "a red circle", "--out", "{}/map.png"], "there is no file no.png"),
+        (["explain", "no.png", "a red circle", "--out", "{}/none/map.png"], "there is no folder"),
+        (["explain", "no.png", "a red circle", "--out", "{}/map.xyz"], "a picture's name ends with one of"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_exit_code_2(tmp_path, executed, capsys, arguments, problem):
+    assert main([argument.format(tmp_path) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert problem in said and said.startswith("xaikit: ") and said.count("\n") == 1
+    assert executed == [] and not run_folder("none", create=False).exists()
+
+
+@pytest.fixture
+def toy_package(monkeypatch):
+    """A model that halves the picture, and explanations that need no model."""
+
+    def explain(method, clip, images, prompts):
+        if method != "mmel":
+            raise ValueError(f"unknown method {method!r}")
+        return xr.DataArray(np.ones((1, 2, 2)), dims=("sample", "row", "col"))
+
+    def overlay(image, heat, title):
+        assert title == "a red circle"
+        assert image.shape == (2, 3, 3) and image.dtype == np.uint8 and (image == [200, 100, 0]).all()
+        assert heat.dims == ("row", "col")
+        return Figure()
+
+    visual = SimpleNamespace(image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25))
+    pixels = torch.tensor([200 / 255, 100 / 255, 0]).sub(0.5).div(0.25).view(1, 3, 1, 1).expand(1, 3, 2, 3)
+    clip = SimpleNamespace(model=SimpleNamespace(visual=visual), pixels=lambda images: pixels)
+    listed = {"mmel": {"explains": ("image", "text"), "options": {}, "source": "a paper"}}
+    for name, value in {"load_clip": lambda *_, **__: clip, "explain": explain, "methods": lambda: listed}.items():
+        monkeypatch.setitem(vars(xaikit), name, value)
+    monkeypatch.setitem(sys.modules, "xaikit.plots", SimpleNamespace(overlay=overlay))
+
+
+def test_explain_draws_the_map_over_the_image_as_the_model_sees_it(tmp_path, toy_package, capsys):
+    Image.new("RGB", (6, 8)).save(tmp_path / "image.png")
+    arguments = ["explain", str(tmp_path / "image.png"), "a red circle", "--out", str(tmp_path / "map.png")]
+    assert main(arguments) == 0
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.size == (640, 480)
+    assert main([*arguments, "--method", "none"]) == 2
+    assert capsys.readouterr().err == "xaikit: unknown method 'none'\n"
+
+
+def test_methods_are_listed_with_their_source(toy_package, capsys):
+    assert main(["methods"]) == 0
+    assert capsys.readouterr().out == "mmel  image and text  a paper\n"
+
+
+def test_an_unknown_command_is_exit_code_2_and_the_module_can_be_run():
+    done = subprocess.run([sys.executable, "-m", "xaikit.command_line", "bake"], capture_output=True, text=True)
+    assert done.returncode == 2 and "invalid choice: 'bake'" in done.stderr

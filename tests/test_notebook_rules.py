@@ -1,0 +1,190 @@
+"""House rules for the committed notebooks, checked without running them."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+from xaikit.notebook_cleaning import cleaned
+from xaikit.parameters import read_parameters
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+COMMON = {"model", "pretrained", "data", "run", "n", "seed", "device", "batch_size"}
+LONGEST_CELL = 25
+LARGEST_FILE = 1_000_000
+COMPARED = {"text/plain", "application/json", "text/latex", "text/markdown"}
+
+
+def violations(path):
+    """The rules that a notebook breaks, one sentence each."""
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
+        yield "the first cell is not a title"
+    # nbval compares nothing in a cell without execution count: a notebook never run would always pass
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        yield "the cells were not executed once each, from top to bottom"
+    if text != cleaned(text):
+        yield "it is not clean: run make refresh"
+    if len(text.encode()) >= LARGEST_FILE:
+        yield "it is larger than 1 MB"
+    if any("injected-parameters" in tags(cell) for cell in code):
+        yield "it has a cell injected by papermill"
+    yield from parameter_violations([cell for cell in code if "parameters" in tags(cell)])
+    for number, cell in enumerate(code, start=1):
+        yield from (f"cell {number} {rule}" for rule in cell_violations(cell))
+
+
+def parameter_violations(tagged):
+    if len(tagged) != 1:
+        yield f"{len(tagged)} cells are tagged parameters"
+        return
+    try:
+        parameters = read_parameters(tagged[0].source)
+    except ValueError as error:
+        yield str(error)
+        return
+    missing = sorted(COMMON - set(parameters))
+    if missing:
+        yield f"the parameters lack {', '.join(missing)}"
+    elif parameters["run"].default != "default":
+        yield "the parameter run is not 'default'"
+    for parameter in parameters.values():
+        if not parameter.meaning:
+            yield f"the parameter {parameter.name} has no meaning beside it"
+        if isinstance(parameter.default, tuple | set):
+            yield f"the parameter {parameter.name} is a {type(parameter.default).__name__}, which papermill can't pass"
+
+
+def cell_violations(cell):
+    tree = ast.parse(TransformerManager().transform_cell(cell.source))
+    if any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in ast.walk(tree)):
+        yield "defines a function or class"
+    if any(isinstance(node, ast.Lambda) for node in ast.walk(tree)):
+        yield "holds a lambda"
+    if len(cell.source.splitlines()) > LONGEST_CELL:
+        yield f"is longer than {LONGEST_CELL} lines"
+    if cell.source.rstrip().endswith(";"):
+        yield "ends with a semicolon"
+    if any(output.output_type == "error" for output in cell.outputs):
+        yield "stores an error"
+    shown = [output for output in cell.outputs if output.output_type in ("display_data", "execute_result")]
+    if any(not COMPARED & set(output.data) for output in shown):
+        yield "stores an output of which nothing is compared"
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_committed_notebook(path):
+    assert list(violations(path)) == []
+
+
+PARAMETERS = """model = "tiny-clip"  # bundled
+pretrained = None  # tag of the weights
+data = "scenes"  # where the images come from
+run = "default"  # the run's folder
+n = 4  # scenes
+seed = 0  # of the scenes
+device = "cpu"  # or cuda
+batch_size = 4  # at once"""
+
+
+class Toy:
+    """A notebook that keeps all rules until a test edits its cells."""
+
+    def __init__(self, path):
+        self.path = path
+        self.notebook = nbformat.read(path, as_version=4)
+        self.cells = self.notebook.cells
+        for count, cell in enumerate(self.cells[1:], start=1):
+            cell.execution_count = count
+        self.cells[2].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "5"}, execution_count=2)]
+        self.cells[3].outputs = [nbformat.v4.new_output("stream", name="stdout", text="4\n")]
+
+    def broken(self, clean=True):
+        text = nbformat.writes(self.notebook)
+        self.path.write_text(cleaned(text) if clean else text)
+        return list(violations(self.path))
+
+
+@pytest.fixture
+def notebook(tmp_path, write_notebook):
+    return Toy(write_notebook(tmp_path / "00_toy.ipynb", PARAMETERS, "n + 1", "print(n)"))
+
+
+def test_a_good_notebook_breaks_no_rule(notebook):
+    assert notebook.broken() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        ("def double(x):\n    return 2 * x", "cell 2 defines a function or class"),
+        ("if n:\n    class Late:\n        pass", "cell 2 defines a function or class"),
+        ("sorted([n], key=lambda x: -x)", "cell 2 holds a lambda"),
+        ("n + 1;", "cell 2 ends with a semicolon"),
+        ("\n".join(["n + 1"] * 26), "cell 2 is longer than 25 lines"),
+    ],
+)
+def test_a_bad_cell_is_found(notebook, source, rule):
+    notebook.cells[2].source = source
+    assert notebook.broken() == [rule]
+
+
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        (PARAMETERS.replace("seed = 0  # of the scenes\n", ""), "the parameters lack seed"),
+        (PARAMETERS.replace('"default"', '"mine"'), "the parameter run is not 'default'"),
+        (PARAMETERS.replace("  # scenes", ""), "the parameter n has no meaning beside it"),
+        (PARAMETERS + "\nsizes = (1, 2)  # small", "the parameter sizes is a tuple, which papermill can't pass"),
+        (
+            PARAMETERS + "\nimport os",
+            "the parameters cell, line 9: only 'name = literal  # meaning' may stand there",
+        ),
+        (
+            PARAMETERS + "\nm = 2 * n  # more",
+            "the parameters cell, line 9: only 'name = literal  # meaning' may stand there",
+        ),
+    ],
+)
+def test_bad_parameters_are_found(notebook, source, rule):
+    notebook.cells[1].source = source
+    assert notebook.broken() == [rule]
+
+
+def test_a_cell_never_run_is_found(notebook):
+    notebook.cells[3].execution_count = None
+    assert notebook.broken() == ["the cells were not executed once each, from top to bottom"]
+
+
+def test_traces_of_papermill_are_found(notebook):
+    notebook.cells[2].metadata["tags"] = ["injected-parameters"]
+    assert notebook.broken() == ["it has a cell injected by papermill"]
+    notebook.cells[2].metadata["tags"] = ["parameters"]
+    assert notebook.broken() == ["2 cells are tagged parameters"]
+
+
+def test_noise_is_found_and_cleaned_away(notebook):
+    assert notebook.broken(clean=True) == []
+    notebook.cells[3].outputs.append(nbformat.v4.new_output("stream", name="stderr", text="50 %"))
+    notebook.cells[3].metadata["execution"] = {"iopub.execute_input": "2026-01-01"}
+    assert notebook.broken(clean=False) == ["it is not clean: run make refresh"]
+
+
+def test_a_stored_error_and_an_uncheckable_picture_are_found(notebook):
+    notebook.cells[3].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])]
+    notebook.cells[2].outputs = [nbformat.v4.new_output("display_data", {"image/png": "AAAA"})]
+    assert notebook.broken() == ["cell 2 stores an output of which nothing is compared", "cell 3 stores an error"]
+
+
+def test_a_large_notebook_is_found(notebook):
+    notebook.cells[3].outputs[0].text = "4" * LARGEST_FILE
+    assert notebook.broken() == ["it is larger than 1 MB"]

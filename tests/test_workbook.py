@@ -1,0 +1,189 @@
+"""Running notebooks: order, parameters, what is recorded, failures, resuming."""
+
+import json
+
+import nbformat
+import pytest
+
+from xaikit import workbook
+from xaikit.command_line import main
+from xaikit.parameters import read_parameters
+from xaikit.paths import run_folder, runs_folder
+from xaikit.refreshing import refresh
+from xaikit.run_record import read_record, write_record
+from xaikit.workbook import RunFailed, find_notebooks, run
+
+PARAMETERS = "run = 'default'  # the run\nn = 2  # scenes\nscale = 1.0  # of the heat"
+
+
+def outputs(path):
+    return [output.get("text") for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
+
+
+def test_notebooks_run_in_order_and_share_the_run_folder(tmp_path, notebooks):
+    folder = run(tmp_path / "runs" / "toy", {"n": 7, "methods": ("b", "c")}, notebooks=notebooks)
+    assert outputs(folder / "01_read.ipynb") == ["read 7 ['b', 'c']\n"]
+    assert sorted(path.name for path in folder.iterdir()) == ["00_store.ipynb", "01_read.ipynb", "run.json", "store"]
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["run"], record["seed"], record["parameters"]) == ("toy", 5, {"n": 7, "methods": ["b", "c"]})
+    assert set(record["versions"]) == {"xaikit", "torch", "open_clip_torch", "numpy", "xarray"}
+    first, second = record["notebooks"].values()
+    assert first["status"] == second["status"] == "done"
+    assert first["parameters"] == {"n": 7, "run": "toy"}
+    assert first["seconds"] > 0 and first["finished"] <= second["started"]
+    assert not (notebooks / "store").exists() and not (runs_folder() / "toy").exists()
+
+
+def test_a_failing_notebook_is_kept_and_recorded_and_ends_the_run(
+    tmp_path, notebooks, write_notebook, monkeypatch, capsys
+):
+    write_notebook(notebooks / "00_store.ipynb", PARAMETERS, "print('so far')", "raise ValueError('no\\nway')")
+    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    folder = tmp_path / "toy"
+    assert main(["run", "--out", str(folder)]) == 1
+    problem = capsys.readouterr().err
+    assert problem.startswith("xaikit: 00_store failed, ValueError: no at In [4] (see ") and problem.count("\n") == 1
+    assert problem.endswith("done: none; not run: 01_read\n")
+    assert "so far\n" in outputs(folder / "00_store.part.ipynb")
+    assert not (folder / "00_store.ipynb").exists()
+    entries = read_record(folder)["notebooks"]
+    assert entries["00_store"]["status"] == "failed" and "ValueError: no" in entries["00_store"]["reason"]
+    assert entries["01_read"] == {"status": "not run"}
+
+
+def test_refresh_stores_clean_outputs_twice_the_same_and_leaves_runs_alone(notebooks):
+    assert refresh(["01"], notebooks) == [notebooks / "01_read.ipynb"]
+    once = (notebooks / "01_read.ipynb").read_bytes()
+    assert outputs(notebooks / "00_store.ipynb") == []
+    assert outputs(notebooks / "01_read.ipynb") == ["read 2 ['a']\n"]
+    assert [cell.get("execution_count") for cell in nbformat.read(notebooks / "01_read.ipynb", 4).cells] == [None, 1, 2]
+    refresh(["01"], notebooks)
+    assert (notebooks / "01_read.ipynb").read_bytes() == once
+    assert not run_folder("default", create=False).exists()
+
+
+def test_each_notebook_gets_the_parameters_it_declares(tmp_path, executed):
+    run(tmp_path / "toy", {"n": 3, "scale": 2, "blocks": None})
+    assert executed == [
+        ("00_store", {"n": 3, "scale": 2, "run": "toy"}),
+        ("01_read", {"n": 3, "blocks": None, "run": "toy"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("m", 3, "no notebook has a parameter m .*known: blocks, methods, n, scale, seed"),
+        ("seeds", 3, "did you mean seed?"),
+        ("n", "3", "parameter n is of type int, as in n = 2 .scenes., but was given '3'"),
+        ("n", 3.0, "type int"),
+        ("n", True, "type int"),
+        ("n", None, "type int"),
+        ("methods", "mmel", "type list"),
+        ("scale", {1}, "type float"),
+        ("run", "mine", "set with --out"),
+    ],
+)
+def test_a_wrong_parameter_is_an_error_before_any_work(tmp_path, executed, name, value, problem):
+    with pytest.raises(ValueError, match=problem):
+        run(tmp_path / "toy", {name: value})
+    assert executed == [] and not (tmp_path / "toy").exists()
+
+
+def test_a_parameter_of_notebooks_left_out_is_an_error(tmp_path, executed):
+    with pytest.raises(ValueError, match="parameter blocks has no effect here: of the notebooks only 01_read has it"):
+        run(tmp_path / "toy", {"blocks": 2}, only=["00"])
+    assert executed == []
+
+
+def test_parameters_are_read_with_their_meaning():
+    (name,) = read_parameters('text = "# no comment"  # what it is: "é" #1').values()
+    assert (name.default, name.meaning) == ("# no comment", 'what it is: "é" #1')
+    for bad in ("import os", "a = b", "a = b = 1", "a, b = 1, 2", "a += 1", "a: int = 1"):
+        with pytest.raises(ValueError, match="only 'name = literal  # meaning'"):
+            read_parameters(bad)
+
+
+def test_only_runs_what_was_named_and_keeps_what_is_known_of_the_others(tmp_path, executed):
+    folder = run(tmp_path / "toy")
+    before = read_record(folder)["notebooks"]
+    run(folder, {"n": 9}, only=["01"])
+    after = read_record(folder)["notebooks"]
+    assert [name for name, _ in executed] == ["00_store", "01_read", "01_read"]
+    assert after["00_store"] == before["00_store"] and after["01_read"]["parameters"]["n"] == 9
+    with pytest.raises(ValueError, match="there is no notebook '05': choose from 00_store, 01_read"):
+        run(folder, only=["05"])
+
+
+def test_a_rerun_runs_everything_again(tmp_path, executed):
+    folder = run(tmp_path / "toy")
+    run(folder)
+    assert [name for name, _ in executed] == ["00_store", "01_read"] * 2
+
+
+def test_resume_skips_what_is_done_and_says_so(tmp_path, executed, capsys):
+    executed.bad = ["01_read"]
+    with pytest.raises(RunFailed, match="01_read failed, RuntimeError: no kernel .*; done: 00_store; not run: none"):
+        run(tmp_path / "toy")
+    executed.bad = []
+    executed.clear()
+    folder = run(tmp_path / "toy", resume=True)
+    assert [name for name, _ in executed] == ["01_read"]
+    assert "00_store: skipped, done at 20" in capsys.readouterr().out
+    assert {entry["status"] for entry in read_record(folder)["notebooks"].values()} == {"done"}
+    run(folder, resume=True)
+    assert len(executed) == 1
+
+
+def test_what_would_follow_a_failure_no_longer_counts_as_done(tmp_path, executed):
+    folder = run(tmp_path / "toy")
+    executed.bad = ["00_store"]
+    with pytest.raises(RunFailed, match="done: none; not run: 01_read"):
+        run(folder, {"n": 9}, resume=True)
+    assert read_record(folder)["notebooks"]["01_read"] == {"status": "not run"}
+
+
+@pytest.mark.parametrize("change", ["parameter", "code", "lost", "earlier"])
+def test_resume_runs_again_what_has_changed_and_all_that_follows(tmp_path, executed, notebooks, write_notebook, change):
+    folder = run(tmp_path / "toy")
+    if change == "code":
+        write_notebook(notebooks / "00_store.ipynb", PARAMETERS, "print(1)")
+    if change == "lost":
+        (folder / "00_store.ipynb").unlink()
+    if change == "earlier":
+        run(folder, only=["00"])
+    executed.clear()
+    run(folder, {"scale": 3.0} if change == "parameter" else {}, resume=True)
+    assert [name for name, _ in executed] == (["01_read"] if change == "earlier" else ["00_store", "01_read"])
+
+
+def test_an_interrupted_run_says_so(tmp_path, executed, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workbook, "execute", interrupt)
+    assert main(["run", "--out", str(tmp_path / "toy")]) == 1
+    assert read_record(tmp_path / "toy")["notebooks"]["00_store"]["reason"] == "interrupted"
+
+
+def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path, executed):
+    folder = run(tmp_path / "toy")
+    record = read_record(folder)
+    record["notebooks"]["00_store"]["status"] = "running"
+    write_record(folder, record)
+    run(folder, only=["01"])
+    assert read_record(folder)["notebooks"]["00_store"] == {"status": "not run"}
+
+
+def test_find_notebooks_ignores_unfinished_ones(notebooks, tmp_path):
+    (notebooks / "00_store.part.ipynb").touch()
+    assert [path.stem for path in find_notebooks(folder=notebooks)] == ["00_store", "01_read"]
+    assert [path.stem for path in find_notebooks(["01_read.ipynb"], notebooks)] == ["01_read"]
+    with pytest.raises(FileNotFoundError, match="no numbered notebook"):
+        find_notebooks(folder=tmp_path)
+
+
+def test_a_run_has_a_plain_name():
+    for name in ("", "..", "a/b", "/tmp"):
+        with pytest.raises(ValueError, match="plain name"):
+            run_folder(name)
