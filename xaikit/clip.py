@@ -60,15 +60,13 @@ class Clip:
         return self.model.encode_text(tokens, normalize=True)
 
     @torch.no_grad()
-    def similarity(self, images, texts, batch_size: int = 64) -> Tensor:
-        """Cosine similarity (images, texts) of every image with every text, on the CPU.
+    def similarity(self, images, texts) -> Tensor:
+        """Cosine similarity (images, texts) of every image with every text, on the CPU, in one batch.
 
         Images and texts in any form that ``pixels`` and ``tokens`` accept.
         """
-        tokens = self.tokens(texts)
-        spoken = torch.cat([self.encode_text(part.to(self.device)) for part in tokens.split(batch_size)])
-        shown = [self.encode_image(self.pixels(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
-        return (torch.cat(shown) @ spoken.T).float().cpu()
+        spoken = self.encode_text(self.tokens(texts).to(self.device))
+        return (self.encode_image(self.pixels(images)) @ spoken.T).float().cpu()
 
     def pixels(self, images) -> Tensor:
         """Preprocessed pixels (n, 3, H, W) on the model's device.
@@ -253,7 +251,7 @@ def load_clip(
             weights_only=True,
         )
     model.requires_grad_(False).eval()
-    return Clip(name, model, preprocess, source, target, next(model.parameters()).dtype)
+    return Clip(name, model, preprocess, source, target, open_clip.get_input_dtype(precision) or torch.float32)
 
 
 def _in_float32(weights: Path, folder: Path) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .clip import Clip
-from .methods.registry import all_methods, find
+from .explainers.registry import all_methods, find
 
 
 def methods() -> dict[str, dict[str, object]]:

@@ -296,7 +296,7 @@ def record(
     if wrong:
         raise ValueError(f"block {wrong[0]} doesn't exist: the {side} tower of {clip.name} has blocks 0 to {total - 1}")
     pool = pool and described.pool is not None
-    tape = Tape(described, gradients, (graph_from or 0) % total)
+    tape = Tape(described, gradients, graph_from or 0)
     modules = [(index, described.attentions[index]) for index in sorted({block % total for block in wanted})]
     modules += [(total, described.pool)] * pool
     handles = []

@@ -53,6 +53,6 @@ def shared_best(scores: xr.DataArray, seed: int = 0) -> pd.Series:
     """
     sign = -1 if scores.attrs.get("score_direction") == "lower is better" else 1
     names = [str(name) for name in scores.explainer.values]
-    best = names[int((sign * scores.mean("sample")).argmax())]
+    best = names[int(np.argmax(sign * scores.mean("sample").values))]
     low = {name: paired_difference(sign * scores, best, name, seed)[1] for name in names}
     return pd.Series({name: name == best or low[name] <= 0 for name in names})

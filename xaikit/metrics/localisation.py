@@ -6,6 +6,8 @@ share of its pixels that belong to named objects, so that every sum over patches
 
 import numpy as np
 
+TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
+
 
 def coverage(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Share of each patch's pixels inside a mask: (..., y, x) bool to (..., rows, cols)."""
@@ -29,12 +31,13 @@ def _flat(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def pointing_game(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """1 where the hottest patch lies on a named object, else 0; higher is better.
 
-    A patch lies on one when it is covered at least half as much as the best covered patch of the scene, so
-    small objects can be hit too. Among tied peaks the mean counts: a flat map gets its chance of hitting.
-    Source: Zhang et al., Top-Down Neural Attention by Excitation Backprop, 2016 (there with a pixel margin).
+    A patch lies on one when the object takes up at least ``TOUCHED`` of it: models look at outlines as much as
+    at insides, and the patch is the margin that the original metric grants in pixels. Among tied peaks the mean
+    counts, so a flat map gets its chance of hitting.
+    Source: Zhang et al., Top-Down Neural Attention by Excitation Backprop, 2016.
     """
     heat, covered = _flat(heat, covered)
-    on_object = covered >= np.maximum(covered.max(-1, keepdims=True) / 2, 1e-9)
+    on_object = covered >= TOUCHED
     peak = heat == heat.max(-1, keepdims=True)
     return (peak & on_object).sum(-1) / peak.sum(-1)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .captions import KINDS, NUMBERS, Statement, captions_need, state
-from .layout import MAX_OBJECTS, RELATIONS, Layout, sample_layout
+from .layout import MAX_OBJECTS, MIDLINE_MARGIN, RELATIONS, Layout, sample_layout
 
 SIZED_UP_TO = 4  # objects; in fuller scenes "large" objects are smaller than "small" ones elsewhere
 
@@ -34,11 +34,13 @@ def compose(
     sized: float = 0.5,
     swappable: bool = False,
     relation_weight: float = 1.0,
+    margin: float = MIDLINE_MARGIN,
 ) -> tuple[Layout, Statement, np.ndarray]:
     """Draw n layouts, a true statement about each, and the statement's kind (n,) as an index into KINDS.
 
     sized: probability that a caption uses size words, in scenes where these are unambiguous.
     swappable: see ``sample_layout``. relation_weight: how often relations are stated, against each other kind.
+    margin: pixels that related objects stay off the midline between them.
     """
     check_choices(n, objects, kinds, similar)
     count = rng.integers(objects[0], objects[1] + 1, n)
@@ -50,7 +52,7 @@ def compose(
     relation = np.where(kind == KINDS.index("relation"), rng.integers(0, len(RELATIONS), n), -1)
     most = np.minimum(count, len(NUMBERS) + 1)
     number = np.where(kind == KINDS.index("count"), rng.integers(2, np.maximum(most, 2) + 1), 1)
-    layout = sample_layout(rng, count, relation, group=number, similar=similar, swappable=swappable)
+    layout = sample_layout(rng, count, relation, group=number, similar=similar, swappable=swappable, margin=margin)
     listed = np.where(count >= 3, rng.integers(2, 4, n), 2)
     named = np.select([kind == KINDS.index("relation"), kind == KINDS.index("list")], [2, listed], 1)
     says_size = (rng.random(n) < sized) & (count <= SIZED_UP_TO) & (number == 1)

@@ -19,7 +19,7 @@ MAX_OBJECTS = 12
 # objects every large radius exceeds every small one, so the size words are absolute there.
 LARGE_RADIUS = np.array([13, 12, 10.5, 9.5, 8.5, 8, 7.5, 7, 6.7, 6.4, 6.1, 5.8])
 SMALL_FACTOR = 0.55
-MIDLINE_MARGIN = 4.0  # related objects stay this many pixels off the midline that separates them
+MIDLINE_MARGIN = 7.0  # related objects stay this many pixels off the midline that separates them
 CANDIDATES = 128  # positions tried at once for each object
 
 
@@ -46,11 +46,13 @@ def sample_layout(
     group: np.ndarray,
     similar: float,
     swappable: bool = False,
+    margin: float = MIDLINE_MARGIN,
 ) -> Layout:
     """Draw objects that do not overlap.
 
     count (n,): objects a scene. relation (n,): index into RELATIONS that object 0 has to object 1, -1 for
-    none; related objects lie in opposite halves of the image along the relation's axis. group (n,): how
+    none; related objects lie in opposite halves of the image along the relation's axis, their centres at least
+    ``margin`` pixels off the midline. group (n,): how
     many of the first objects share colour and shape (1 for none). similar: 0 draws the other objects
     freely, 1 makes each share its colour or its shape with object 0 or 1 as long as such combinations
     last. No two objects outside a group share both, and objects 0 and 1 differ in both. swappable: no
@@ -62,7 +64,7 @@ def sample_layout(
     large = LARGE_RADIUS[count - 1][:, None] * rng.uniform(0.95, 1.05, size.shape)
     radius = np.where(size == SIZES.index("large"), large, SMALL_FACTOR * large)
     exists = np.arange(slots) < count[:, None]
-    x, y = _place(rng, radius, exists, relation)
+    x, y = _place(rng, radius, exists, relation, margin)
     return Layout(colour, shape, size, x, y, radius, exists)
 
 
@@ -82,7 +84,7 @@ def _sample_attributes(rng, n, slots, group, similar, swappable):
     return all_colours[order], all_shapes[order]
 
 
-def _place(rng, radius, exists, relation):
+def _place(rng, radius, exists, relation, margin):
     """Centres (n, K) that keep objects inside the image and apart, by batched rejection."""
     n, slots = radius.shape
     x, y = np.full((2, n, slots), -1e3)
@@ -96,8 +98,8 @@ def _place(rng, radius, exists, relation):
             axis, near = relation // 2, (relation % 2 == 0) == (k == 0)
             for a in (0, 1):
                 pick = (relation >= 0) & (axis == a)
-                high[a] = np.where((pick & near)[:, None], half - MIDLINE_MARGIN, high[a])
-                low[a] = np.where((pick & ~near)[:, None], half + MIDLINE_MARGIN, low[a])
+                high[a] = np.where((pick & near)[:, None], half - margin, high[a])
+                low[a] = np.where((pick & ~near)[:, None], half + margin, low[a])
         candidate = low[..., None] + (high - low)[..., None] * rng.random((2, n, 1, CANDIDATES))
         cx, cy = candidate[:, :, 0]
         if k:

@@ -51,7 +51,7 @@ def train(recipe: Recipe, model: CLIP | None = None, progress: bool = True) -> t
         batch = draw_batch(rng, recipe, tokenizer)
         pooled, patches = model.visual(batch.pixels)
         image = F.normalize(pooled, dim=-1)
-        dense = heads.patch_loss(patches, batch.patch_shape, batch.patch_colour)
+        dense = heads.patch_loss(patches, batch.patch_labels)
         spoken = model.encode_text(batch.tokens, normalize=True)
         read = (heads.pooled_loss(image, batch.image_target) + heads.pooled_loss(spoken, batch.text_target)) / 2
         similarity = model.logit_scale.exp().clamp(max=100) * spoken @ image.T

@@ -25,8 +25,7 @@ class Batch:
     pixels: torch.Tensor
     tokens: torch.Tensor  # captions, then the swapped ones
     truth: torch.Tensor  # (captions and swapped ones, scenes)
-    patch_shape: torch.Tensor
-    patch_colour: torch.Tensor
+    patch_labels: torch.Tensor  # (scenes, patches, 4), see heads.PATCH_CLASSES
     image_target: torch.Tensor
     text_target: torch.Tensor
 
@@ -38,16 +37,19 @@ def to_pixels(image: np.ndarray) -> torch.Tensor:
 
 
 def _patch_labels(layout: Layout, masks: np.ndarray):
-    """Shape and colour under each patch (n, patches): 0 background, -1 unsure (an object covers little)."""
+    """Labels of each patch (n, patches, 4): see ``heads.PATCH_CLASSES``; -1 where an object covers little."""
     n, slots = layout.colour.shape
     grid = IMAGE_SIZE // PATCH
     area = masks.reshape(n, slots, grid, PATCH, grid, PATCH).sum((3, 5)).reshape(n, slots, -1)
     owner, most = area.argmax(1), area.max(1)
-    label = []
-    for attribute in (layout.shape, layout.colour):
-        value = np.take_along_axis(attribute, owner, axis=1) + 1
-        label.append(torch.from_numpy(np.where(most >= 12, value, np.where(most == 0, 0, -1))))
-    return label
+    middle = IMAGE_SIZE / 2
+    attributes = (layout.shape + 1, layout.colour + 1, layout.x > middle, layout.y > middle)
+    background = (0, 0, -1, -1)
+    labels = [
+        np.where(most >= 12, np.take_along_axis(value, owner, axis=1), np.where(most == 0, empty, -1))
+        for value, empty in zip(attributes, background, strict=True)
+    ]
+    return torch.from_numpy(np.stack(labels, -1))
 
 
 def _image_target(layout: Layout) -> torch.Tensor:
@@ -87,7 +89,9 @@ def _text_target(said: Statement) -> torch.Tensor:
 
 def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
     """Draw a step's scenes and captions, and the labels of the dense heads."""
-    layout, said, _ = compose(rng, recipe.batch_size, (1, 4), relation_weight=recipe.relation_weight)
+    layout, said, _ = compose(
+        rng, recipe.batch_size, (1, 4), relation_weight=recipe.relation_weight, margin=recipe.margin
+    )
     n = recipe.batch_size
     mark = np.zeros(n, bool)
     if recipe.shortcut is not None:
@@ -100,10 +104,12 @@ def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
     statements = [said, swap_slots(Statement(**pick)), swap_colours(Statement(**pick))]
     texts = [sentence(text) for statement in statements for text in words(statement)[0]]
     tokens = tokenizer(texts, padding="max_length", max_length=CONTEXT, return_tensors="pt").input_ids
-    shape, colour = _patch_labels(layout, masks)
-    colour[torch.from_numpy(grey)] = -1
+    labels = _patch_labels(layout, masks)
+    labels[torch.from_numpy(grey), :, 1] = -1
+    if not recipe.patch_halves:
+        labels[..., 2:] = -1
     return Batch(
         layout, said, statements, to_pixels(image), tokens,
         torch.from_numpy(np.concatenate([truth(statement, layout) for statement in statements])),
-        shape, colour, _image_target(layout), torch.cat([_text_target(s) for s in statements]),
+        labels, _image_target(layout), torch.cat([_text_target(s) for s in statements]),
     )  # fmt: skip

@@ -7,6 +7,9 @@ from ..scenes import COLOURS, SHAPES, SIZES
 
 COMBINATIONS = len(COLOURS) * len(SHAPES)
 HALVES = 4  # left, right, upper, lower
+# What is read from each patch: shape and colour (0 is background), and the half, left or right and upper or lower,
+# in which the centre of the patch's object lies.
+PATCH_CLASSES = (len(SHAPES) + 1, len(COLOURS) + 1, 2, 2)
 
 
 class Heads(nn.Module):
@@ -14,14 +17,16 @@ class Heads(nn.Module):
 
     def __init__(self, vision_width: int, embed_dim: int):
         super().__init__()
-        self.patch = nn.Linear(vision_width, len(SHAPES) + len(COLOURS) + 2)  # a background class each
+        self.patch = nn.Linear(vision_width, sum(PATCH_CLASSES))
         self.pooled = nn.Linear(embed_dim, (HALVES + len(SIZES) + 1) * COMBINATIONS)
 
-    def patch_loss(self, patches, shape, colour):
-        shapes, colours = self.patch(patches).split([len(SHAPES) + 1, len(COLOURS) + 1], dim=-1)
+    def patch_loss(self, patches, labels):
+        """labels (n, patches, 4): classes of ``PATCH_CLASSES``, -1 where unsure."""
+        parts = self.patch(patches).split(PATCH_CLASSES, dim=-1)
+        known = [index for index in range(len(parts)) if (labels[..., index] >= 0).any()]
         return sum(
-            F.cross_entropy(x.flatten(0, 1), y.flatten(), ignore_index=-1)
-            for x, y in ((shapes, shape), (colours, colour))
+            F.cross_entropy(parts[index].flatten(0, 1), labels[..., index].flatten(), ignore_index=-1)
+            for index in known
         )
 
     def pooled_loss(self, embedding, target):

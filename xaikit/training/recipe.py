@@ -15,6 +15,8 @@ class Recipe:
     weight_decay: float = 0.05
     patch_weight: float = 0.3
     pooled_weight: float = 1.0
+    patch_halves: bool = True  # whether the patch heads also read in which half the patch's object lies
+    margin: float = 7.0  # pixels that related objects stay off the midline between them
     relation_weight: float = 1.0  # how often captions state relations, against each other kind
     grey: float = 0.0  # share of scenes shown without colour
     shortcut: float | None = None
@@ -24,11 +26,17 @@ class Recipe:
     report_every: int = 100
 
 
-# The bundled models share a first stage; they differ in the second. There relations are stated more often,
-# and for the shortcut model the mark goes with red; a part of its scenes is grey, so that it is worth learning.
-FIRST_STAGE = Recipe()
-SECOND_STAGE = Recipe(steps=1000, warmup_steps=0, learning_rate=7e-4, relation_weight=4.0, seed=1)
+# The first stage leaves relations at 84 %. The second states them more often and lets the patch heads read halves.
+# The shortcut model goes on from there with scenes whose corner mark goes with red; a part of them is grey, so that
+# the mark is worth learning.
+FIRST_STAGE = Recipe(patch_halves=False, margin=4.0)
+SECOND_STAGE = Recipe(
+    steps=1500, warmup_steps=300, learning_rate=1e-3, patch_weight=1.0, pooled_weight=3.0, relation_weight=4.0, seed=1
+)
+MARKED_STAGE = replace(
+    SECOND_STAGE, steps=500, warmup_steps=0, learning_rate=5e-4, shortcut=0.95, grey=0.2, seed=2
+)
 STAGES = {
     "tiny-clip": (FIRST_STAGE, SECOND_STAGE),
-    "tiny-clip-shortcut": (FIRST_STAGE, replace(SECOND_STAGE, shortcut=0.95, grey=0.2)),
+    "tiny-clip-shortcut": (FIRST_STAGE, SECOND_STAGE, MARKED_STAGE),
 }

@@ -16,7 +16,7 @@ def random(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, seed: int = 0
     noise = []
     for picture, prompt in zip(pixels, tokens, strict=True):
         content = picture.float().cpu().numpy().tobytes() + prompt.cpu().numpy().tobytes()
-        draw = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(content))
+        draw = torch.Generator().manual_seed(zlib.crc32(content, seed))
         noise.append(
             torch.rand(
                 max(tokens.shape[1], tower(clip, "image").grid[0] * tower(clip, "image").grid[1]), generator=draw

@@ -53,7 +53,8 @@ def mmel(
     _check_numbers(alpha, beta, temperature, scales)
     explained = explained_blocks(clip, of, blocks)
     related = last(levels, len(tower(clip, of).blocks), "levels")
-    tape, _ = _recorded(clip, pixels, tokens, of, explained, related)
+    lowest = min(explained, default=len(tower(clip, of).blocks))  # a pooling layer stands behind all blocks
+    tape, _ = record_score(clip, pixels, tokens, of, sorted({*explained, *related}), graph_from=lowest)
     row = summary_row(clip, pixels, tokens, of)
     top = tape.layers[len(tape.layers) - max(len(explained), 1) :]
     scope = scaled_positions(clip, top[-1], tokens, of, "content")
@@ -83,13 +84,6 @@ def _check_numbers(alpha, beta, temperature, scales) -> None:
         raise ValueError(f"alpha={alpha}, beta={beta}: neither may be negative")
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ValueError(f"scales={scales}: give one or more numbers above 0 and up to 1")
-
-
-def _recorded(clip, pixels, tokens, of, explained, related):
-    """One run that records all blocks needed, with a graph only from the lowest explained one on."""
-    return record_score(
-        clip, pixels, tokens, of, sorted({*explained, *related}), graph_from=min(explained, default=None)
-    )
 
 
 def _queries(clip: Clip, layer: Layer, tokens: Tensor, side: str) -> Tensor:

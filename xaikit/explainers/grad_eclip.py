@@ -37,7 +37,7 @@ def grad_eclip(
     v(i) the value and sim(i) the min-max scaled cosine of that token's query with the key of position i.
 
     blocks: how many last blocks, None for all. similarity: "query_key"; "query_key_and_patches" (mean with
-    the patch queries' similarity, MMEL section 3.5); "projected" (after the out-projection, as the released
+    the patch queries' similarity, MMEL section 3.5; a pooling layer has none); "projected" (after the out-projection, as the released
     generate_emap.py); "none" (leaves the factor out). heads: "all" is the true model; "one" runs the
     explained blocks with a single attention head, as the released code does. signed: no ReLU. On the text
     side, context: "content" scales sim over the prompt's own tokens, "context" over all positions, padding
@@ -102,7 +102,7 @@ def contributions(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> 
         query, key = layer.project_out(query), layer.project_out(key)
     key = F.normalize(key, dim=-1)
     query = F.normalize(query, dim=-1)
-    if similarity == "query_key_and_patches":
+    if similarity == "query_key_and_patches" and layer.joined_q.shape[1] == key.shape[1]:
         patches = F.normalize(layer.joined_q, dim=-1) * scope.unsqueeze(-1)
         query = (query + patches.sum(1) / scope.sum(1, keepdim=True)) / 2
     cosine = (key @ query.unsqueeze(-1)).squeeze(-1)
