@@ -70,7 +70,7 @@ def _words(text):
 
 
 def _close(one, other):
-    allowed = max(_last_digit(one), _last_digit(other), RELATIVE * abs(float(other)))
+    allowed = max(min(_last_digit(one), _last_digit(other)), RELATIVE * abs(float(other)))
     return abs(float(one) - float(other)) <= 1.001 * allowed
 
 

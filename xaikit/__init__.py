@@ -10,30 +10,34 @@ __version__ = "0.1.0"
 _HOME = {
     "draw_scenes": "scenes",
     "draw_pairs": "scenes",
-    "load_clip": "clip",
+    "load_clip": "loading",
     "explain": "explaining",
     "methods": "explaining",
     "evaluate": "evaluating",
     "record": "tape",
+    "open_inputs": "store",
     "open_store": "store",
     "save_store": "store",
 }
+_MODULES = ("metrics", "plots", "scenes", "store", "tuning")
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
-    from .clip import load_clip
     from .evaluating import evaluate
     from .explaining import explain, methods
+    from .loading import load_clip
     from .scenes import draw_pairs, draw_scenes
-    from .store import open_store, save_store
+    from .store import open_inputs, open_store, save_store
     from .tape import record
 
 
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, *_MODULES])

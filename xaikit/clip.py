@@ -1,11 +1,10 @@
-"""Load any open_clip model by name and give it images and texts, checked.
+"""A loaded open_clip model, given images and texts that are checked first.
 
 The model is the plain open_clip model, frozen and in evaluation mode; nothing on it is patched.
 """
 
 import difflib
 import hashlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +15,9 @@ import numpy as np
 import open_clip
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .images import read_image
-from .paths import data_folder
-
-BUNDLED = ("tiny-clip", "tiny-clip-shortcut")
-PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @dataclass
@@ -110,27 +104,45 @@ class Clip:
                 raise ValueError(
                     f"token ids of shape {tuple(texts.shape)} and type {texts.dtype}: integers (n, context) are needed"
                 )
-            return texts
-        texts = [texts] if isinstance(texts, str) else [str(text) for text in getattr(texts, "values", texts)]
+            self._check_ids(texts)
+            return texts.cpu()
+        texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
         if not texts:
             raise ValueError("no text was given: at least one is needed")
         for index, text in enumerate(texts):
             self._check_text(text, f"text {index} ({_short(text)})")
         return self.tokenizer(texts)
 
-    def _check_text(self, text: str, label: str) -> None:
-        if not text.strip():
-            raise ValueError(f"{label} is empty: a prompt of at least one word is needed")
+    def _check_ids(self, ids: Tensor) -> None:
+        vocabulary = getattr(self.model, "text", self.model).vocab_size
+        if ids.shape[1] != self.context_length or ids.min() < 0 or ids.max() >= vocabulary:
+            raise ValueError(
+                f"token ids of shape {tuple(ids.shape)} from {int(ids.min())} to {int(ids.max())}: {self.name} takes"
+                f" {self.context_length} a text, from 0 to {vocabulary - 1}"
+            )
+
+    def _check_text(self, text: object, label: str) -> None:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{label} is empty or no text: a prompt of at least one word is needed")
         if hasattr(self.tokenizer, "tokenizer"):  # a Hugging Face tokenizer inside
             inner = self.tokenizer.tokenizer
-            ids = inner(self.tokenizer.clean_fn(text)).input_ids
-            if inner.unk_token_id is not None and inner.unk_token_id in ids:
-                raise ValueError(f"{label}: {_unknown_word(inner, text)}")
+            clean = self.tokenizer.clean_fn(text)
+            words = inner(clean, add_special_tokens=False).input_ids
+            if inner.unk_token_id is not None and inner.unk_token_id in words:
+                raise ValueError(f"{label}: {_unknown_word(inner, clean)}")
+            if set(words) & set(inner.all_special_ids):
+                raise ValueError(
+                    f"{label} holds one of the tokenizer's own tokens ({', '.join(inner.all_special_tokens)})"
+                )
+            length = len(inner(clean).input_ids)
         else:
-            ids = [None, *self.tokenizer.encode(text), None]
-        if len(ids) > self.context_length:
+            words = self.tokenizer.encode(text)
+            length = len(words) + 2
+        if not words:
+            raise ValueError(f"{label} is empty for the tokenizer: a prompt of at least one word is needed")
+        if length > self.context_length:
             raise ValueError(
-                f"{label} has {len(ids)} tokens with its start and end, but {self.name} takes at most {self.context_length}"
+                f"{label} has {length} tokens with its start and end, but {self.name} takes at most {self.context_length}"
             )
 
     def token_strings(self, texts) -> list[list[str]]:
@@ -150,6 +162,8 @@ class Clip:
         end = self.text_end(tokens)
         if end is not None:
             return (position > 0) & (position < end[:, None])
+        if not hasattr(self.tokenizer, "tokenizer"):
+            return tokens != 0  # open_clip's own tokenizers pad with 0
         special = torch.tensor(self.tokenizer.tokenizer.all_special_ids, device=tokens.device)
         return ~torch.isin(tokens, special)
 
@@ -189,99 +203,9 @@ def _short(text: str) -> str:
 
 def _unknown_word(tokenizer, text: str) -> str:
     known = [word for word in tokenizer.get_vocab() if word not in tokenizer.all_special_tokens]
-    pieces = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text.lower())
-    word = next(piece for piece, _ in pieces if tokenizer.convert_tokens_to_ids(piece) == tokenizer.unk_token_id)
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.0)
-    return f"the word {word!r} is outside the model's vocabulary; the nearest known words are {', '.join(near)}"
-
-
-def _no_such_model(name: str) -> ValueError:
-    known = [*BUNDLED, *open_clip.list_models()]
-    near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=3, cutoff=0.3)
-    near = [next(k for k in known if k.lower() == match) for match in near] or list(BUNDLED)
-    return ValueError(f"unknown model {name!r}: the nearest known names are {', '.join(near)}")
-
-
-def load_clip(
-    name: str = "tiny-clip",
-    pretrained: str | None = None,
-    device: str = "cpu",
-    precision: str = "fp32",
-    image_size: int | tuple[int, int] | None = None,
-    seed: int = 0,
-) -> Clip:
-    """Load a CLIP.
-
-    Parameters
-    ----------
-    name : a bundled model ("tiny-clip", "tiny-clip-shortcut"), any architecture open_clip knows (also one
-        registered with ``open_clip.add_model_config``), ``local-dir:PATH`` or ``hf-hub:OWNER/NAME``.
-    pretrained : for an architecture name, open_clip's tag of the weights or a path to a safetensors file;
-        None leaves random weights (drawn with ``seed``), for trying things out.
-    device, precision : where and how to compute; precision is "fp32", "fp16" or "bf16".
-    image_size : height and width other than the model's own; position embeddings are interpolated.
-
-    The network is used only for a named open_clip tag or an ``hf-hub:`` name. Raises ValueError with the
-    nearest known names for a wrong one, FileNotFoundError for a missing folder or file.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision={precision!r}: choose from {', '.join(PRECISIONS)}")
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device={device!r}: torch knows no such device; use 'cpu' or 'cuda'") from error
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}: this machine has no CUDA device; use 'cpu'")
-    source = f"local-dir:{data_folder() / name}" if name in BUNDLED else name
-    if source.startswith("local-dir:"):
-        _check_folder(Path(source.removeprefix("local-dir:")))
-    elif not source.startswith("hf-hub:"):
-        _check_architecture(name, pretrained)
-    torch.manual_seed(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        weights = None if ":" in source else pretrained
-        if image_size is not None and weights is not None and Path(weights).is_file():
-            weights = _in_float32(Path(weights), Path(folder))
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            source,
-            pretrained=weights,
-            device=target,
-            precision=precision,
-            force_image_size=image_size,
-            weights_only=True,
-        )
-    model.requires_grad_(False).eval()
-    return Clip(name, model, preprocess, source, target, open_clip.get_input_dtype(precision) or torch.float32)
-
-
-def _in_float32(weights: Path, folder: Path) -> str:
-    """A copy in float32: position embeddings in half precision can't be interpolated on the CPU."""
-    copy = folder / weights.name
-    save_file({name: tensor.float() for name, tensor in load_file(weights).items()}, copy)
-    return str(copy)
-
-
-def _check_folder(folder: Path) -> None:
-    needed = ("open_clip_config.json", "open_clip_model.safetensors")
-    missing = [file for file in needed if not (folder / file).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} lacks {' and '.join(missing)}: an open_clip folder holds {' and '.join(needed)}"
-        )
-
-
-def _check_architecture(name: str, pretrained: str | None) -> None:
-    if name not in open_clip.list_models():
-        raise _no_such_model(name)
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained is None or pretrained in tags:
-        return
-    path = Path(pretrained)
-    if path.suffix and path.suffix != ".safetensors":
-        raise ValueError(
-            f"pretrained={pretrained!r}: weights are loaded from .safetensors files only, never from pickles"
-        )
-    if not path.is_file():
-        raise ValueError(
-            f"pretrained={pretrained!r} is neither a file nor a tag of {name}; its tags are {', '.join(tags) or 'none'}"
-        )
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    start, end = found.offset_mapping[found.input_ids.index(tokenizer.unk_token_id)]
+    near = difflib.get_close_matches(text[start:end].lower(), known, n=3, cutoff=0.0)
+    return (
+        f"the word {text[start:end]!r} is outside the model's vocabulary; the nearest known words are {', '.join(near)}"
+    )

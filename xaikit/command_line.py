@@ -66,9 +66,11 @@ def _explain(options: argparse.Namespace) -> int:
     import matplotlib
 
     import xaikit
+    from xaikit.explainers.registry import find
     from xaikit.images import read_image
 
     matplotlib.use("agg")
+    find(options.method, "image", {})
     _check_picture(options.out)
     image = read_image(options.image)
     clip = xaikit.load_clip(options.model, pretrained=options.pretrained, device=options.device)

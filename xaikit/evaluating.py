@@ -6,6 +6,7 @@ import xarray as xr
 from .clip import Clip
 from .metrics import faithfulness, localisation, words
 from .store import annotate
+from .towers import tower
 
 IMAGE_METRICS = {
     "pointing_game": (localisation.pointing_game, "hottest patch lies on a named object"),
@@ -54,8 +55,19 @@ def evaluate(
     if "token" in heat.dims:
         return _evaluate_words(heat.transpose("sample", "explainer", "token"), scenes)
     heat = heat.transpose("sample", "explainer", "row", "col")
+    described = tower(clip, "image")
+    if heat.shape[2:] != described.grid:
+        raise ValueError(
+            f"the maps have {heat.shape[2:]} rows and columns, but {clip.name} has {described.grid} patches"
+        )
     mask = (scenes.object_mask & scenes.object_named).any("object").transpose("sample", "y", "x").values
-    covered = localisation.coverage(mask, heat.shape[2:])[:, None]
+    if mask.shape[1] != mask.shape[2] and clip.model.visual.preprocess_cfg.get("resize_mode") != "squash":
+        raise ValueError(
+            f"the scenes are {mask.shape[1]} x {mask.shape[2]} pixels and {clip.name} crops what isn't square, so masks and"
+            " maps would not lie on one another: give square scenes"
+        )
+    seen = tuple(pixels / size for pixels, size in zip(described.pixels, clip.image_size, strict=True))
+    covered = localisation.coverage(mask, heat.shape[2:], seen)[:, None]
     out = xr.Dataset(coords={"sample": heat.sample.values, "explainer": heat.explainer.values})
     for name, (metric, meaning) in IMAGE_METRICS.items():
         out[name] = _metric(metric(heat.values, covered), meaning, HIGHER)
@@ -75,6 +87,8 @@ def evaluate(
 def _evaluate_words(heat: xr.DataArray, scenes: xr.Dataset) -> xr.Dataset:
     out = xr.Dataset(coords={"sample": heat.sample.values, "explainer": heat.explainer.values})
     text = heat.token_text.values if "token_text" in heat.coords else scenes.token_text.values
+    if (text == "").all():
+        raise ValueError("the word heat carries no words (token_text is empty), so content words can't be told apart")
     share = words.content_share(heat.values, text[:, : heat.sizes["token"]])
     out["content_share"] = _metric(share, "share of word heat on content words", HIGHER)
     return annotate(out, "evaluation")

@@ -148,9 +148,8 @@ def _labelled(values, found, of, clip, texts, good, labels, reasons, errors) -> 
         coords["sample"] = labels
     if of == "text":
         strings = np.full(values.shape, "", dtype=object)
-        if not isinstance(texts, Tensor):
-            for index, words in zip(good, clip.token_strings(texts), strict=True):
-                strings[index, : len(words)] = words
+        for index, words in zip(good, clip.token_strings(texts), strict=True):
+            strings[index, : len(words)] = words
         coords["token_text"] = (dims, strings.astype(str))
     if errors == "record":
         coords["error"] = ("sample", np.array(reasons, dtype=str))

@@ -14,7 +14,7 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     Raises ValueError, or FileNotFoundError, in one sentence that names the image (by path or ``index``).
     """
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return _as_rgb(image, f"image {index}")
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():
@@ -25,14 +25,23 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
                     raise ValueError(
                         f"image {index}: {path} has {opened.width} x {opened.height} pixels, more than can be a picture"
                     )
-                return opened.convert("RGB")
+                return _as_rgb(opened, f"image {index}: {path}")
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"image {index}: {path} can't be read as an image ({error})") from error
     array = np.asarray(image)
-    if array.ndim != 3 or array.shape[2] != 3:
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ValueError(f"image {index} has shape {array.shape}: an RGB image is (height, width, 3)")
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError(f"image {index} holds NaN or infinite values: all must be finite")
     if array.dtype != np.uint8:
         raise ValueError(f"image {index} has type {array.dtype}: pixels are uint8, 0 to 255")
     return Image.fromarray(array)
+
+
+def _as_rgb(image: Image.Image, label: str) -> Image.Image:
+    """8-bit pictures of any kind; others (16 bit, floating point) would be clipped silently."""
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
+        raise ValueError(f"{label} has mode {image.mode!r}: an 8-bit picture is needed, such as RGB or L")
+    if 0 in image.size:
+        raise ValueError(f"{label} has {image.width} x {image.height} pixels: at least one is needed")
+    return image.convert("RGB")

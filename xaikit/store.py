@@ -5,6 +5,7 @@ name and renamed, so that a file with the right name is always whole.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import uuid
@@ -13,7 +14,7 @@ from pathlib import Path
 import xarray as xr
 
 from . import __version__
-from .paths import run_folder
+from .paths import data_folder, run_folder
 from .schema import DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
 
 WRITERS = {  # which notebook writes which store
@@ -30,26 +31,34 @@ class SchemaError(ValueError):
     """A dataset is not what its stage of the schema says; the message names the first difference."""
 
 
-def annotate(ds: xr.Dataset, stage: str = "inputs", **provenance) -> xr.Dataset:
+def annotate(ds: xr.Dataset, stage: str = "inputs", **made_with) -> xr.Dataset:
     """A copy with the schema's ``long_name`` and ``units`` and a ``provenance`` attribute.
 
-    provenance: what made the dataset (seed, parameters, model, weights_digest, ...), as JSON-able values;
+    made_with: what made the dataset (seed, parameters, model, weights_digest, ...), as JSON-able values;
     added to what is there already.
     """
     known = SCHEMA[_known_stage(stage)]
     ds = ds.copy()
     for name, variable in ds.data_vars.items():
         if name in known:
-            variable.attrs = {"long_name": known[name].long_name, "units": known[name].units, **variable.attrs}
-    before = json.loads(ds.attrs.get("provenance", "{}"))
-    about = {**before, "schema_version": VERSION, "stage": stage, "xaikit_version": __version__, **provenance}
+            variable.attrs = {**variable.attrs, "long_name": known[name].long_name, "units": known[name].units}
+    about = {**provenance(ds), "schema_version": VERSION, "stage": stage, "xaikit_version": __version__, **made_with}
     ds.attrs["provenance"] = json.dumps(about, sort_keys=True)
     return validate(ds, stage)
 
 
 def provenance(ds: xr.Dataset) -> dict:
-    """What made the dataset."""
-    return json.loads(ds.attrs["provenance"])
+    """What made the dataset. Raises SchemaError for an attribute that isn't JSON."""
+    try:
+        return json.loads(ds.attrs.get("provenance", "{}"))
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f"the provenance attribute isn't JSON ({error})") from error
+
+
+def inputs_digest(scenes: xr.Dataset) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over images and captions, to tell inputs apart in stores."""
+    captions = "\n".join(str(caption) for caption in scenes.caption.values)
+    return hashlib.sha256(scenes.image.values.tobytes() + captions.encode()).hexdigest()[:16]
 
 
 def _known_stage(stage: str) -> str:
@@ -61,7 +70,7 @@ def _known_stage(stage: str) -> str:
 def validate(ds: xr.Dataset, stage: str) -> xr.Dataset:
     """The dataset itself, or SchemaError that names its first difference from the schema."""
     known = SCHEMA[_known_stage(stage)]
-    about = json.loads(ds.attrs.get("provenance", "{}"))
+    about = provenance(ds)
     if about.get("schema_version") != VERSION:
         raise SchemaError(
             f"the dataset has schema version {about.get('schema_version')}, but this xaikit reads version {VERSION}"
@@ -128,10 +137,28 @@ def save_store(ds: xr.Dataset, run: str, name: str, stage: str | None = None) ->
     return write(ds, run_folder(run) / f"{name}.nc", stage or name)
 
 
-def open_store(run: str, name: str, stage: str | None = None) -> xr.Dataset:
-    """Open ``runs/RUN/NAME.nc``. Raises FileNotFoundError that says which notebook writes it."""
+def open_store(run: str, name: str, stage: str | None = None, made_with: dict | None = None) -> xr.Dataset:
+    """Open ``runs/RUN/NAME.nc``.
+
+    made_with: what its provenance must say, such as the ``weights_digest`` of the model now in use. Raises
+    FileNotFoundError that says which notebook writes a missing store, ValueError for one made with something else.
+    """
     path = run_folder(run) / f"{name}.nc"
+    writer = WRITERS.get(name, "the notebook that writes it")
     if not path.is_file():
-        writer = WRITERS.get(name, "the notebook that writes it")
         raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run notebook {writer} first")
-    return read(path, stage or name)
+    found = read(path, stage or name)
+    about = provenance(found)
+    for key, wanted in (made_with or {}).items():
+        if about.get(key) != wanted:
+            raise ValueError(
+                f"the store {name!r} of run {run!r} has {key} {about.get(key)}, not {wanted}: run notebook {writer} again"
+            )
+    return found
+
+
+def open_inputs(run: str, data: str = "planted") -> xr.Dataset:
+    """The scenes of a run ("planted": those that notebook 00 stored), or those of a store of inputs elsewhere, by its
+    path (relative to the repository). The provenance holds their ``inputs_digest``."""
+    scenes = open_store(run, "inputs") if data == "planted" else read(data_folder().parent / data, "inputs")
+    return annotate(scenes, "inputs", inputs_digest=inputs_digest(scenes))

@@ -15,8 +15,8 @@ class Tower:
     """One encoder of a CLIP.
 
     blocks, attentions: the transformer blocks in order and the attention layer of each. pool: the attention
-    layer that pools the patch tokens into the embedding (SigLIP, CoCa), or None. prefix: tokens before the
-    patches or words (class token, registers). grid: rows and columns of patches, None for text.
+    layer that pools the patch tokens into the embedding (SigLIP, CoCa), or None. grid: rows and columns of patches, None for text;
+    pixels: height and width of the part of the input that they cover (a remainder smaller than a patch is never seen).
     summary: from the tokens of a batch to the row (n,) whose output becomes the embedding; None where no
     single row does, as in towers that average their patches.
     """
@@ -24,9 +24,14 @@ class Tower:
     blocks: list[nn.Module]
     attentions: list[nn.Module]
     pool: nn.Module | None
-    prefix: int
     grid: tuple[int, int] | None
+    pixels: tuple[int, int] | None
     summary: Callable[[Tensor], Tensor] | None
+
+    @property
+    def native(self) -> bool:
+        """Whether all attention layers are the original CLIP's, which alone the released codes know."""
+        return self.pool is None and all(isinstance(layer, nn.MultiheadAttention) for layer in self.attentions)
 
 
 def _first_row(inputs: Tensor) -> Tensor:
@@ -48,17 +53,28 @@ def _image_tower(clip: Clip) -> Tower:
     if isinstance(visual, VisionTransformer):
         blocks = list(visual.transformer.resblocks)
         pool = None if visual.attn_pool is None else (visual.attn_pool_contrastive or visual.attn_pool).attn
+        if visual.attn_pool is not None and (
+            getattr(visual, "attn_pool_type", "") == "cascade" or visual.pool_type == "avg"
+        ):
+            raise ValueError(
+                f"the image tower of {clip.name} averages or cascades its pooling: no single query leads to its embedding"
+            )
         summary = _first_row if pool is not None or visual.pool_type == "tok" else None
-        return Tower(blocks, [block.attn for block in blocks], pool, 1, tuple(visual.grid_size), summary)
+        grid = tuple(visual.grid_size)
+        return Tower(blocks, [block.attn for block in blocks], pool, grid, _covered(grid, visual.patch_size), summary)
     trunk = getattr(visual, "trunk", None)
     if isinstance(visual, TimmModel) and hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed"):
         blocks = list(trunk.blocks)
         pool = getattr(trunk, "attn_pool", None)
         by_token = pool is not None or getattr(trunk, "global_pool", "") == "token"
         grid = tuple(trunk.patch_embed.grid_size)
-        prefix = getattr(trunk, "num_prefix_tokens", 1)
-        return Tower(blocks, [block.attn for block in blocks], pool, prefix, grid, _first_row if by_token else None)
+        covered = _covered(grid, trunk.patch_embed.patch_size)
+        return Tower(blocks, [block.attn for block in blocks], pool, grid, covered, _first_row if by_token else None)
     raise ValueError(f"the image tower of {clip.name} ({type(visual).__name__}) has no transformer blocks to record")
+
+
+def _covered(grid: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:
+    return grid[0] * patch[0], grid[1] * patch[1]
 
 
 def _text_tower(clip: Clip) -> Tower:
@@ -77,4 +93,4 @@ def _text_tower(clip: Clip) -> Tower:
             return tokens.new_full((len(tokens),), tokens.shape[1] - 1)
         return _first_row(tokens) if pool_type == "first" else clip.text_end(tokens)
 
-    return Tower(blocks, [block.attn for block in blocks], None, 0, None, summary)
+    return Tower(blocks, [block.attn for block in blocks], None, None, None, summary)

@@ -4,13 +4,13 @@ import contextlib
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..clip import Clip
 from ..scoring import content_of, record_score, summary_row
 from ..tape import Layer, last
 from ..towers import tower
-from .registry import method
+from .registry import check_choices, method
 
 SIMILARITIES = ("query_key", "query_key_and_patches", "projected", "none")
 
@@ -49,8 +49,8 @@ def grad_eclip(
         heads = "one"
         if of == "text":
             context, rectify, normalise = "context", "sum", True
-    _check(similarity=(similarity, SIMILARITIES), heads=(heads, ("all", "one")))
-    _check(context=(context, ("content", "context")), rectify=(rectify, ("block", "sum")))
+    check_choices(similarity=(similarity, SIMILARITIES), heads=(heads, ("all", "one")))
+    check_choices(context=(context, ("content", "context")), rectify=(rectify, ("block", "sum")))
     indices = explained_blocks(clip, of, blocks)
     with _one_head(clip, of, indices) if heads == "one" else contextlib.nullcontext():
         tape, _ = record_score(clip, pixels, tokens, of, indices)
@@ -99,6 +99,8 @@ def contributions(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> 
         return weight
     query, key = layer.query_at(row), layer.joined_k
     if similarity == "projected":
+        if not hasattr(layer, "project_out"):
+            raise ValueError("similarity='projected': only native CLIP blocks have the out-projection that it needs")
         query, key = layer.project_out(query), layer.project_out(key)
     key = F.normalize(key, dim=-1)
     query = F.normalize(query, dim=-1)
@@ -115,7 +117,7 @@ def contributions(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> 
 def _one_head(clip: Clip, side: str, blocks: list[int]):
     """The released code's model: some blocks with one attention head as wide as all together."""
     attentions = [tower(clip, side).attentions[index] for index in blocks]
-    if not attentions or not all(isinstance(attention, nn.MultiheadAttention) for attention in attentions):
+    if not tower(clip, side).native:
         raise ValueError(
             f"reference=True: the released code knows only native CLIP blocks, which {clip.name} doesn't have"
         )
@@ -127,9 +129,3 @@ def _one_head(clip: Clip, side: str, blocks: list[int]):
     finally:
         for attention, (number, width) in zip(attentions, heads, strict=True):
             attention.num_heads, attention.head_dim = number, width
-
-
-def _check(**choices: tuple[str, tuple[str, ...]]) -> None:
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: choose from {', '.join(known)}")

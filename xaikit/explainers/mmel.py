@@ -9,8 +9,8 @@ from ..clip import Clip
 from ..scoring import content_of, record_score, summary_row
 from ..tape import Layer, last
 from ..towers import tower
-from .grad_eclip import _check, contributions, explained_blocks, scaled_positions
-from .registry import method
+from .grad_eclip import SIMILARITIES, contributions, explained_blocks, scaled_positions
+from .registry import check_choices, method
 
 SCALES = (1.0, 0.75, 0.5)
 TRANSFORMS = ("identity", "random")
@@ -30,6 +30,7 @@ def mmel(
     beta: float = 2.0,
     temperature: float = 0.1,
     theta: float = 1.0,
+    theta_slope: float = 0.0,
     scales: tuple[float, ...] = SCALES,
     scaling: str = "resample",
     transform: str = "identity",
@@ -40,17 +41,19 @@ def mmel(
     """E_out = (E * [1 + alpha * sigmoid(sum over scales of Level_s)] + beta * E) / (1 + beta).
 
     E is Grad-ECLIP over the last ``blocks`` blocks with the section 3.5 similarity ("query_key" for the plain
-    one); Level_s sums over the last ``levels`` blocks (None for all) w * the mean over queries of
-    softmax(A / temperature), A = cosine(T(x_j), T(x_i)) / sqrt(width), x the queries at scale s, and
-    w = softplus(theta). beta keeps part of E: 0 is eq. 9 alone.
+    one); Level_s sums over the last ``levels`` blocks l (None for all) w_l * the mean over queries of
+    softmax(A / temperature), A = cosine(T(x_j), T(x_i)) / sqrt(width), x the queries at scale s. beta keeps part
+    of E: 0 is eq. 9 alone. w_l = softplus(theta_l), theta_l = theta + theta_slope * (l - last l): a theta that is
+    the same for all blocks drops out again where Level is standardised, so only the slope can change the map then.
 
-    Readings the paper leaves open: scaling: "resample" computes A on a grid of s times the rows and columns,
-    "multiply" multiplies the queries by s as eq. 1 says, which the normalisation behind it undoes. transform:
-    T is a layer norm alone ("identity") or the two-layer network of eq. 3 with random weights ("random",
-    drawn with ``seed``). standardise: Level over the grid before the sigmoid, which otherwise saturates.
+    Readings the paper leaves open: scaling: "resample" computes A on a grid of s times the rows and columns and
+    gives each patch its part of a cell's importance, so that every scale's importance sums to 1; "multiply"
+    multiplies the queries by s as eq. 1 says, which the normalisation behind it undoes. transform: T is a layer
+    norm alone ("identity") or the two-layer network of eq. 3 with random weights ("random", drawn with ``seed``).
+    standardise: Level over the grid before the sigmoid.
     """
-    _check(scaling=(scaling, SCALINGS), transform=(transform, TRANSFORMS))
-    _check_numbers(alpha, beta, temperature, scales)
+    check_choices(scaling=(scaling, SCALINGS), transform=(transform, TRANSFORMS), similarity=(similarity, SIMILARITIES))
+    _check_numbers(alpha, beta, temperature, theta, theta_slope, scales)
     explained = explained_blocks(clip, of, blocks)
     related = last(levels, len(tower(clip, of).blocks), "levels")
     lowest = min(explained, default=len(tower(clip, of).blocks))  # a pooling layer stands behind all blocks
@@ -59,31 +62,38 @@ def mmel(
     top = tape.layers[len(tape.layers) - max(len(explained), 1) :]
     scope = scaled_positions(clip, top[-1], tokens, of, "content")
     base = torch.stack([contributions(layer, row, scope, similarity).relu() for layer in top]).sum(0)
-    base = content_of(clip, base, tokens, of)
+    base = content_of(clip, base, tokens, of).float()
     extent, mask = _extent(clip, tokens, of, base)
     level = torch.zeros_like(base).flatten(1)
-    weight = math.log1p(math.exp(theta))
-    resamplings = [
-        _resampling(extent, base.shape[1:], scale) for scale in (scales if scaling == "resample" else (1.0,))
-    ]
-    factors = (1.0,) if scaling == "resample" else scales
     for index in related:
-        gram = _gram(_queries(clip, tape[index], tokens, of), factors, transform, seed)
-        for down, up in resamplings:
-            level = level + weight * sum(_importance(g, down, up, temperature) for g in gram)
+        weight = math.log1p(math.exp(theta + theta_slope * (index - related[-1])))
+        queries = _queries(clip, tape[index], tokens, of).float()  # half precision is too coarse for what follows
+        plain = _gram(queries) if transform == "identity" else None
+        for scale in scales:
+            down = _resampling(extent, base.shape[1:], scale if scaling == "resample" else 1.0).to(queries)
+            if plain is not None:
+                gram = _resampled(plain, down)
+            else:
+                x = queries * scale if scaling == "multiply" else queries
+                gram = _gram(_network(x if _is_identity(down) else down @ x, seed))
+            level = level + weight * _importance(gram, down, queries.shape[-1], temperature)
     if standardise:
         level = _standardised(level, mask)
     raised = base * (1 + alpha * level.sigmoid().view_as(base))
     return (raised + beta * base) / (1 + beta)
 
 
-def _check_numbers(alpha, beta, temperature, scales) -> None:
+def _check_numbers(alpha, beta, temperature, theta, theta_slope, scales) -> None:
+    numbers = {"alpha": alpha, "beta": beta, "temperature": temperature, "theta": theta, "theta_slope": theta_slope}
+    for name, value in numbers.items():
+        if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 100:
+            raise ValueError(f"{name}={value!r}: a number from -100 to 100 is needed")
     if temperature <= 0:
         raise ValueError(f"temperature={temperature}: a positive number is needed")
     if alpha < 0 or beta < 0:
         raise ValueError(f"alpha={alpha}, beta={beta}: neither may be negative")
-    if not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ValueError(f"scales={scales}: give one or more numbers above 0 and up to 1")
+    if not isinstance(scales, tuple | list) or not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ValueError(f"scales={scales}: give a list of one or more numbers above 0 and up to 1")
 
 
 def _queries(clip: Clip, layer: Layer, tokens: Tensor, side: str) -> Tensor:
@@ -105,23 +115,19 @@ def _extent(clip: Clip, tokens: Tensor, side: str, base: Tensor) -> tuple[list[T
     return [length], torch.arange(base.shape[1]) < length[:, None]
 
 
-def _resampling(extent: list[Tensor], sizes: torch.Size, scale: float) -> tuple[Tensor, Tensor]:
-    """Area resampling to ``scale`` times each axis and back: matrices (n or 1, coarse, fine) and transposed.
-
-    Rows of either sum to 1, except those of positions that a shorter prompt does not have, which are zero.
-    """
-    down, up = None, None
+def _resampling(extent: list[Tensor], sizes: torch.Size, scale: float) -> Tensor:
+    """Area resampling to ``scale`` times each axis: a matrix (n or 1, coarse, fine) whose rows sum to 1, or to 0
+    for cells that a shorter prompt does not have."""
+    down = None
     for length, size in zip(extent, sizes, strict=True):
         coarse = (length * scale).round().clamp(min=1)[:, None, None]
         step = length[:, None, None] / coarse
         cell = torch.arange(int(coarse.max()))[None, :, None]
         fine = torch.arange(size)[None, None]
         overlap = (torch.minimum((cell + 1) * step, fine + 1) - torch.maximum(cell * step, fine)).clamp(min=0)
-        overlap = overlap * ((cell < coarse) & (fine < length[:, None, None]))
-        axis_down, axis_up = overlap / step, overlap.transpose(1, 2)
-        down = axis_down if down is None else _kron(down, axis_down)
-        up = axis_up if up is None else _kron(up, axis_up)
-    return down, up
+        overlap = overlap * ((cell < coarse) & (fine < length[:, None, None])) / step.clamp(min=1e-6)
+        down = overlap if down is None else _kron(down, overlap)
+    return down
 
 
 def _kron(a: Tensor, b: Tensor) -> Tensor:
@@ -129,41 +135,41 @@ def _kron(a: Tensor, b: Tensor) -> Tensor:
     return torch.einsum("nij,nkl->nikjl", a, b).flatten(3).flatten(1, 2)
 
 
-def _gram(x: Tensor, factors: tuple[float, ...], transform: str, seed: int) -> list[tuple[Tensor, int]]:
-    """Inner products of all pairs of T(factor * x) before normalisation, (n, positions, positions), and the width.
+def _gram(x: Tensor) -> Tensor:
+    """Inner products of all pairs after centring (n, positions, positions).
 
     The layer norm that ends T leaves, behind it the L2 normalisation, only its centring: cosines of layer-normed
-    vectors are cosines of centred ones. So scales can be resampled on the inner products themselves.
+    vectors are cosines of centred ones.
     """
+    x = x - x.mean(-1, keepdim=True)
+    return x @ x.mT
+
+
+def _resampled(gram: Tensor, down: Tensor) -> Tensor:
+    """Inner products of resampled vectors: resampling and centring are linear, so it can be done on the products."""
+    return gram if _is_identity(down) else down @ gram @ down.mT
+
+
+def _network(x: Tensor, seed: int) -> Tensor:
+    """Linear2(ReLU(Linear1(x))) of eq. 3 with random weights."""
     width = x.shape[-1]
-    grams = []
-    for factor in factors:
-        y = x * factor if factor != 1 else x
-        if transform == "random":
-            draw = torch.Generator().manual_seed(seed)
-            first = torch.randn(width, 2 * width, generator=draw).to(x) / math.sqrt(width)
-            second = torch.randn(2 * width, width, generator=draw).to(x) / math.sqrt(2 * width)
-            y = (y @ first).relu() @ second
-        y = y - y.mean(-1, keepdim=True)
-        grams.append((y @ y.mT, width))
-    return grams
+    draw = torch.Generator().manual_seed(seed)
+    first = torch.randn(width, 2 * width, generator=draw).to(x) / math.sqrt(width)
+    second = torch.randn(2 * width, width, generator=draw).to(x) / math.sqrt(2 * width)
+    return (x @ first).relu() @ second
 
 
-def _importance(gram: tuple[Tensor, int], down: Tensor, up: Tensor, temperature: float) -> Tensor:
-    """Mean over queries j of softmax_i(cosine(x_j, x_i) / sqrt(width) / temperature), (n, positions)."""
-    products, width = gram
-    down, up = down.to(products), up.to(products)
-    same = _is_identity(down)
-    if not same:
-        products = down @ products @ down.mT
-    inverse = products.diagonal(dim1=1, dim2=2).clamp(min=1e-12).rsqrt()
-    scores = products * inverse[:, :, None] * (inverse / (math.sqrt(width) * temperature))[:, None]
+def _importance(gram: Tensor, down: Tensor, width: int, temperature: float) -> Tensor:
+    """Mean over queries j of softmax_i(cosine(x_j, x_i) / sqrt(width) / temperature), handed back to the fine
+    positions (n, positions); sums to 1."""
+    inverse = gram.diagonal(dim1=1, dim2=2).clamp(min=1e-12).rsqrt()
+    scores = gram * inverse[:, :, None] * (inverse / (math.sqrt(width) * temperature))[:, None]
     there = down.sum(2) > 0
     if not there.all():
-        scores = scores.masked_fill(~there[:, None], -torch.inf)
-    queries = there.to(products) / there.sum(1, keepdim=True)
+        scores = scores.masked_fill(~there[:, None], torch.finfo(scores.dtype).min)
+    queries = there.to(scores) / there.sum(1, keepdim=True).clamp(min=1)
     importance = (scores.softmax(-1) * queries[:, :, None]).sum(1)
-    return importance if same else (up @ importance.unsqueeze(-1)).squeeze(-1)
+    return importance if _is_identity(down) else (down.mT @ importance.unsqueeze(-1)).squeeze(-1)
 
 
 def _is_identity(matrix: Tensor) -> bool:
@@ -173,7 +179,7 @@ def _is_identity(matrix: Tensor) -> bool:
 def _standardised(level: Tensor, mask: Tensor) -> Tensor:
     """Mean 0 and standard deviation 1 over each sample's positions; flat maps become zero."""
     mask = mask.to(level.device)
-    count = mask.sum(1, keepdim=True)
+    count = mask.sum(1, keepdim=True).clamp(min=1)
     centred = (level - (level * mask).sum(1, keepdim=True) / count) * mask
     spread = (centred.square().sum(1, keepdim=True) / count).sqrt()
     return centred / spread.clamp(min=1e-8)

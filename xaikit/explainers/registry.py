@@ -54,6 +54,13 @@ def all_methods() -> dict[str, Method]:
     return dict(sorted(_methods.items()))
 
 
+def check_choices(**choices: tuple[object, tuple[str, ...]]) -> None:
+    """Raise ValueError for the first option, given as name=(value, known values), whose value is not known."""
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: choose from {', '.join(known)}")
+
+
 def find(name: str, of: str, options: dict) -> Method:
     """The method of this name, after checking that it explains that side and knows those options."""
     known = all_methods()

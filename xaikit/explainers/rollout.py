@@ -1,5 +1,6 @@
 """Attention rollout: attention multiplied through the blocks, residual connections included."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import Clip
@@ -19,6 +20,7 @@ def rollout(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, blocks: int 
     layers = tape.layers
     if len(layers) > len(indices):
         flow = attention_from(layers.pop().attention.mean(1), row)
+        flow = F.pad(flow, (layers[-1].attention.shape[-1] - flow.shape[1], 0))  # it may pool the patches only
     else:
         flow = (
             row.new_zeros(len(row), layers[-1].attention.shape[-1])

@@ -12,7 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
 from ..clip import Clip
-from ..towers import tower
+from ..towers import Tower, tower
 
 FILLS = ("mean", "black", "blur", "random")
 
@@ -31,10 +31,9 @@ def filled(clip: Clip, pixels: Tensor, fill: str, seed: int = 0) -> Tensor:
         sigma = pixels.shape[-1] / 8
         return gaussian_blur(pixels, 2 * int(2 * sigma) + 1, sigma)
     if fill == "random":
-        rows, cols = tower(clip, "image").grid
-        colour = torch.rand(3, rows, cols, generator=torch.Generator().manual_seed(seed))
-        colour = F.interpolate(colour[None], size=tuple(pixels.shape[2:]), mode="nearest-exact")[0].to(pixels)
-        return ((colour - mean) / std).expand_as(pixels)
+        described = tower(clip, "image")
+        colour = torch.rand(3, *described.grid, generator=torch.Generator().manual_seed(seed)).to(pixels)
+        return ((_to_pixels(colour, described, pixels.shape[2:]) - mean) / std).expand_as(pixels)
     raise ValueError(f"fill={fill!r}: choose from {', '.join(FILLS)}")
 
 
@@ -62,7 +61,7 @@ def deletion_insertion(
 
     heat (n, explainers, rows, cols); pixels (n, 3, H, W) and tokens (n, context) of the same samples. In each
     of ``steps`` equal steps the same share of patches is removed (or inserted), hottest first.
-    Returns fractions (steps + 1,) and the two curves (n, explainers, steps + 1). Memory is bounded by
+    Returns the shares of patches removed (steps + 1,) and the two curves (n, explainers, steps + 1). Memory is bounded by
     ``batch_size`` perturbed images. Raises ValueError for an unknown fill, or more steps than patches.
     """
     n, explainers, rows, cols = heat.shape
@@ -72,34 +71,34 @@ def deletion_insertion(
     substitute = filled(clip, pixels, fill, seed)
     spoken = torch.cat([clip.encode_text(part.to(clip.device)) for part in tokens.split(batch_size)])
     place = torch.from_numpy(ranks(heat, seed)).to(clip.device)
-    fractions = torch.linspace(0, 1, steps + 1, device=clip.device)
-    counts = (fractions * rows * cols).round().long()
+    counts = torch.linspace(0, rows * cols, steps + 1, device=clip.device).round().long()
     inner = steps - 1  # the ends are the whole image and the bare fill, the same for every explainer
     total = n * explainers * 2 * inner
-    scores = torch.empty(total, dtype=clip.dtype)
+    scores = torch.empty(total)
+    described = tower(clip, "image")
     for start in tqdm(range(0, total, batch_size), disable=not progress, desc="deletion and insertion"):
         index = torch.arange(start, min(start + batch_size, total), device=clip.device)
         pair, which = index // (2 * inner), index % (2 * inner)
         sample = pair // explainers
         hot = place.view(n * explainers, -1)[pair] < counts[1 + which % inner, None]
         removed = hot ^ (which >= inner)[:, None]
-        mask = _to_pixels(removed.view(-1, rows, cols), pixels.shape[2:])
+        mask = _to_pixels(removed.view(-1, rows, cols), described, pixels.shape[2:])
         perturbed = torch.where(mask[:, None], substitute[sample], pixels[sample])
-        scores[start : start + len(index)] = (clip.encode_image(perturbed) * spoken[sample]).sum(-1).cpu()
+        scores[start : start + len(index)] = (clip.encode_image(perturbed) * spoken[sample]).sum(-1).float().cpu()
     ends = [torch.cat([clip.encode_image(p) for p in x.split(batch_size)]) for x in (pixels, substitute)]
     whole, bare = ((end * spoken).sum(-1).cpu()[:, None, None].expand(n, explainers, 1) for end in ends)
     middle = scores.view(n, explainers, 2, inner)
     deletion = torch.cat([whole, middle[:, :, 0], bare], -1)
     insertion = torch.cat([bare, middle[:, :, 1], whole], -1)
-    return fractions.cpu().numpy(), deletion.float().numpy(), insertion.float().numpy()
+    return (counts / (rows * cols)).cpu().numpy(), deletion.float().numpy(), insertion.float().numpy()
 
 
-def _to_pixels(mask: Tensor, size: torch.Size) -> Tensor:
-    """A mask on the patch grid (n, rows, cols) at pixel size."""
-    height, width = size
-    if height % mask.shape[1] or width % mask.shape[2]:
-        return F.interpolate(mask[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0].bool()
-    return mask.repeat_interleave(height // mask.shape[1], 1).repeat_interleave(width // mask.shape[2], 2)
+def _to_pixels(values: Tensor, described: Tower, size: torch.Size) -> Tensor:
+    """Values of patches (n, rows, cols) for each pixel (n, H, W); 0 for pixels that no patch covers."""
+    rows, cols = described.grid
+    height, width = described.pixels
+    large = values.repeat_interleave(height // rows, 1).repeat_interleave(width // cols, 2)
+    return F.pad(large, (0, size[1] - width, 0, size[0] - height))
 
 
 def area_under_curve(fractions: np.ndarray, curve: np.ndarray) -> np.ndarray:

@@ -9,15 +9,19 @@ import numpy as np
 TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
 
 
-def coverage(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Share of each patch's pixels inside a mask: (..., y, x) bool to (..., rows, cols)."""
+def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """Share of each patch's pixels inside a mask: (..., y, x) bool to (..., rows, cols).
+
+    covered: the part of the image's height and width that the patches cover, from the upper left corner.
+    """
     height, width = mask.shape[-2:]
-    return _area_weights(height, grid[0]) @ mask.astype(float) @ _area_weights(width, grid[1]).T
+    down = _area_weights(height, grid[0], covered[0])
+    return down @ mask.astype(float) @ _area_weights(width, grid[1], covered[1]).T
 
 
-def _area_weights(size: int, cells: int) -> np.ndarray:
+def _area_weights(size: int, cells: int, covered: float) -> np.ndarray:
     """Share of each cell that each pixel makes up along one axis, (cells, size); pixels may straddle cells."""
-    step = size / cells
+    step = size * covered / cells
     cell, pixel = np.arange(cells)[:, None], np.arange(size)
     overlap = np.minimum((cell + 1) * step, pixel + 1) - np.maximum(cell * step, pixel)
     return np.clip(overlap, 0, None) / step

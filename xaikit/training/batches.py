@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..scenes import IMAGE_SIZE, SHAPES, SIZES, draw_mark
+from ..scenes import COLOURS, IMAGE_SIZE, SHAPES, SIZES, draw_mark
 from ..scenes.captions import Statement, sentence, swap_colours, swap_slots, truth, words
 from ..scenes.compose import compose
 from ..scenes.layout import Layout
@@ -62,7 +62,7 @@ def _image_target(layout: Layout) -> torch.Tensor:
     for index, member in enumerate(groups):
         row, slot = np.nonzero(member & layout.exists)
         target[row, index, combination[row, slot]] = 1
-    return torch.from_numpy(target.reshape(len(combination), -1))
+    return torch.from_numpy(target).flatten(1)
 
 
 def _text_target(said: Statement) -> torch.Tensor:
@@ -84,7 +84,7 @@ def _text_target(said: Statement) -> torch.Tensor:
         for either in (2 * axis, 2 * axis + 1):
             target[row, either] = np.maximum(target[row, either], 0)
         target[row, half, combination[row, slot]] = 1
-    return torch.from_numpy(target.reshape(n, -1))
+    return torch.from_numpy(target).flatten(1)
 
 
 def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
@@ -96,16 +96,18 @@ def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
     mark = np.zeros(n, bool)
     if recipe.shortcut is not None:
         mark = draw_mark(rng, said, recipe.shortcut_colour, recipe.shortcut)
-    image, masks, _ = render(layout, rng, mark)
-    grey = rng.random(n) < recipe.grey
-    image[grey] = image[grey].mean(-1, keepdims=True).astype(np.uint8)
+    drawn, wrong = layout, rng.random(n) < recipe.miscoloured
+    if recipe.miscoloured:
+        colour = rng.integers(0, len(COLOURS), layout.colour.shape)
+        drawn = layout.with_(colour=np.where(wrong[:, None], colour, layout.colour))
+    image, masks, _ = render(drawn, rng, mark)
     two = said.colour[:, 1] >= 0
     pick = {k: v[two] for k, v in vars(said).items()}
     statements = [said, swap_slots(Statement(**pick)), swap_colours(Statement(**pick))]
     texts = [sentence(text) for statement in statements for text in words(statement)[0]]
     tokens = tokenizer(texts, padding="max_length", max_length=CONTEXT, return_tensors="pt").input_ids
     labels = _patch_labels(layout, masks)
-    labels[torch.from_numpy(grey), :, 1] = -1
+    labels[torch.from_numpy(wrong), :, 1] = -1
     if not recipe.patch_halves:
         labels[..., 2:] = -1
     return Batch(
