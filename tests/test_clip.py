@@ -1,5 +1,7 @@
 """Loading, and one clear sentence for everything that can be wrong with a name, an image or a text."""
 
+import json
+
 import numpy as np
 import open_clip
 import pytest
@@ -37,8 +39,6 @@ def test_bundled_models_are_plain_open_clip_folders(name):
 
 def test_a_checkpoint_path_loads_the_same_weights(clip, tmp_path):
     config = tmp_path / "tiny-from-path.json"
-    import json
-
     config.write_text(
         json.dumps(json.loads((data_folder() / "tiny-clip/open_clip_config.json").read_text())["model_cfg"])
     )
@@ -70,6 +70,7 @@ def test_half_precision(clip):
             "pretrained='opennai' is neither a file nor a tag of ViT-B-32; .*openai",
         ),
         ({"name": "ViT-B-32", "pretrained": "weights.pt"}, "never from pickles"),
+        ({"name": "tiny-clip", "pretrained": "openai"}, "tiny-clip brings its own weights"),
         ({"precision": "int4"}, "precision='int4': choose from"),
         ({"device": "toaster"}, "device='toaster'"),
     ],
@@ -84,6 +85,12 @@ def test_an_empty_folder_names_what_it_lacks(tmp_path):
         xk.load_clip(f"local-dir:{tmp_path}")
 
 
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="ViT-B-32 can't be loaded with pretrained="):
+        xk.load_clip("ViT-B-32", pretrained=str(tmp_path / "broken.safetensors"))
+
+
 def test_token_strings(clip):
     assert clip.token_strings("A red ring, and a blue cross") == [
         ["a", "red", "ring", ",", "and", "a", "blue", "cross"]
@@ -95,6 +102,7 @@ def test_token_strings(clip):
     [
         ("", r"text 0 \(''\) is empty"),
         ("  ", "is empty"),
+        ("<end> a red ring", "holds one of the tokenizer's own tokens"),
         ("a crimson circle", "the word 'crimson' is outside the model's vocabulary; the nearest known words are"),
         ("a red circle " * 10, "has 32 tokens with its start and end, but tiny-clip takes at most 20"),
     ],
@@ -116,6 +124,8 @@ def test_a_long_prompt_is_refused_with_a_byte_pair_tokenizer_too(tmp_path_factor
     [
         (np.zeros((64, 64), np.uint8), r"image 0 has shape \(64, 64\)"),
         (np.zeros((64, 64, 4), np.uint8), "an RGB image is"),
+        (np.zeros((0, 5, 3), np.uint8), "an RGB image is"),
+        (Image.fromarray(np.zeros((8, 8), np.float32)), "has mode 'F'"),
         (np.full((64, 64, 3), np.nan), "holds NaN"),
         (np.zeros((64, 64, 3)), "has type float64"),
         (torch.full((1, 3, 64, 64), torch.nan), "holds NaN"),

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from small_models import small_clip
 
 import xaikit as xk
+from xaikit.explainers.mmel import _network as mmel_network
 from xaikit.scoring import record_score
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -167,6 +168,62 @@ def test_mmel_is_its_equations(clip, scenes, choice):
     np.testing.assert_allclose(ours[0], expected, rtol=1e-3, atol=1e-3 * float(expected.max()))
 
 
+def importance_resampled(x, size, coarse, transform, temperature):
+    """Literal eq. 1 and 3 to 7 on a coarser grid for a length that does not divide: average, transform, attend, spread."""
+    edges = np.linspace(0, size, coarse + 1)
+    down = np.array(
+        [
+            [max(0, min(b, j + 1) - max(a, j)) / (b - a) for j in range(size)]
+            for a, b in zip(edges, edges[1:], strict=False)
+        ]
+    )
+    down = torch.tensor(down, dtype=torch.float32)
+    y = F.normalize(F.layer_norm(transform(down @ x), (x.shape[-1],)), dim=-1)
+    attention = (y @ y.T / x.shape[-1] ** 0.5 / temperature).softmax(-1)
+    return down.T @ attention.mean(0)
+
+
+@pytest.mark.parametrize("transform", ["identity", "random"])
+def test_mmel_resamples_before_it_transforms(clip, transform):
+    """The text side of two prompts of 7 and 9 words at scale 0.75, against the equations written out."""
+    scenes = xk.draw_scenes(1, seed=3)
+    texts = ["a red ring above a blue cross", "a small red ring and a small blue cross"]
+    pixels = clip.pixels(scenes.image)[[0, 0]]
+    tokens = clip.tokens(texts)
+    ours = xk.explain("mmel", clip, pixels, tokens, of="text", scales=(0.75,), transform=transform, levels=1, beta=0.0)
+    base = xk.explain("grad_eclip", clip, pixels, tokens, of="text", similarity="query_key_and_patches").values
+    tape, _ = record_score(clip, pixels, tokens, "text", [-1], gradients=False)
+    network = (lambda x: x) if transform == "identity" else (lambda x: mmel_network(x, 0))
+    for index, text in enumerate(texts):
+        words = len(text.split())
+        level = importance_resampled(tape[-1].joined_q[index, 1 : words + 1], words, round(0.75 * words), network, 0.1)
+        level = (level - level.mean()) / level.std(unbiased=False)
+        expected = base[index, :words] * (1 + 2 * level.sigmoid().numpy())
+        np.testing.assert_allclose(ours[index, :words], expected, rtol=2e-3, atol=1e-6)
+        assert base[index].max() > 0
+
+
+def test_only_a_slope_of_theta_survives_standardising(clip, scenes):
+    maps = [
+        xk.explain("mmel", clip, scenes.image, scenes.caption, theta_slope=slope, theta=theta).values
+        for slope, theta in ((0, 1), (0, -2), (2, 1))
+    ]
+    assert (
+        np.abs(maps[0] - maps[1]).max() < 1e-5 * maps[0].max() < 1e-3 * maps[0].max() < np.abs(maps[0] - maps[2]).max()
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize(("name", "side"), BOTH_SIDES)
+def test_half_precision_stays_near(clip, scenes, precision, name, side):
+    half = xk.load_clip("tiny-clip", precision=precision)
+    ours = xk.explain(name, half, scenes.image, scenes.caption, of=side).values
+    full = xk.explain(name, clip, scenes.image, scenes.caption, of=side).values
+    assert np.isfinite(ours).all()
+    if name != "random":  # noise is drawn from the pixels, which differ in their last bits
+        assert np.corrcoef(ours.ravel(), full.ravel())[0, 1] > 0.9
+
+
 def test_mmel_without_enhancement_is_grad_eclip(clip, scenes):
     for side in ("image", "text"):
         plain = xk.explain("grad_eclip", clip, scenes.image, scenes.caption, of=side)
@@ -234,6 +291,11 @@ def test_other_families_are_explained(family, tmp_path_factory):
         ({"texts": ""}, "is empty"),
         ({"method": "mmel", "scaling": "shrink"}, "scaling='shrink'"),
         ({"method": "mmel", "temperature": 0.0}, "temperature=0.0"),
+        ({"method": "mmel", "alpha": float("nan")}, "alpha=nan"),
+        ({"method": "mmel", "theta": 1000}, "theta=1000"),
+        ({"method": "mmel", "similarity": "dot"}, "similarity='dot'"),
+        ({"texts": torch.zeros(9, 5, dtype=torch.long)}, r"token ids of shape \(9, 5\)"),
+        ({"texts": torch.full((9, 20), 999)}, "from 999 to 999"),
         ({"method": "mmel", "scales": (2.0,)}, r"scales=\(2.0,\)"),
     ],
 )

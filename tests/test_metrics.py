@@ -20,6 +20,15 @@ def test_coverage_counts_pixels(covered):
     assert covered[1, 5, 5] == 0.25 and covered[1].sum() == 0.25
 
 
+def test_coverage_on_grids_that_do_not_divide():
+    mask = np.zeros((30, 30), bool)
+    mask[16:24, :10] = True
+    assert localisation.coverage(mask, (3, 3)).sum() * 100 == pytest.approx(mask.sum())
+    seen = localisation.coverage(mask, (3, 3), (24 / 30, 24 / 30))  # patches of 8 pixels cover 24 of 30
+    np.testing.assert_allclose(seen[2], [1, 0.25, 0], atol=1e-12)
+    assert seen[:2].sum() == 0
+
+
 def test_the_mask_itself_is_a_perfect_map(covered):
     for metric in (localisation.pointing_game, localisation.iou_best, localisation.iou_otsu):
         np.testing.assert_allclose(metric(covered, covered)[0], 1)

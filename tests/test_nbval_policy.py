@@ -29,6 +29,7 @@ CASES = {  # code, what the notebook stores, whether the comparison should pass
     "the same": ("round(0.8521, 3)", result("0.852"), True),
     "a decimal off by one in the last digit": ("round(0.8521, 3)", result("0.853"), True),
     "a decimal off by two in the last digit": ("round(0.8521, 3)", result("0.854"), False),
+    "a decimal printed to fewer digits": ("0.3", result("0.39"), False),
     "a decimal of another sign": ("round(0.8521, 3)", result("-0.852"), False),
     "a whole number off by one": ("30 + 2", result("33"), False),
     "a whole number that numpy prints with a point": ("print('[1. 2.]')", [printed("[1. 3.]\n")], False),

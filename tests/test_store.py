@@ -74,3 +74,15 @@ def test_a_file_that_is_no_store_is_refused(tmp_path):
     (tmp_path / "inputs.nc").write_text("not a store")
     with pytest.raises(store.SchemaError, match="can't be read as a store"):
         store.read(tmp_path / "inputs.nc", "inputs")
+
+
+def test_a_store_made_with_other_weights_is_refused(scenes):
+    xk.save_store(store.annotate(scenes, "inputs", weights_digest="one"), "made-with", "inputs")
+    assert xk.open_store("made-with", "inputs", made_with={"weights_digest": "one"}).sizes["sample"] == 6
+    with pytest.raises(ValueError, match="has weights_digest one, not two: run notebook 00_planted_scenes again"):
+        xk.open_store("made-with", "inputs", made_with={"weights_digest": "two"})
+
+
+def test_inputs_are_told_apart(scenes):
+    assert store.inputs_digest(scenes) == store.inputs_digest(xk.draw_scenes(6, seed=0))
+    assert store.inputs_digest(scenes) != store.inputs_digest(xk.draw_scenes(6, seed=1))

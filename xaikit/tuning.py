@@ -49,7 +49,9 @@ def grid_search(
             name: float(measured[name].mean()) for name in ("energy", "pointing_game", "deletion_auc", "insertion_auc")
         }
         rows.append({**choice, **means, "score": quality(measured)})
-    table = pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+    table = pd.DataFrame(rows)
+    best_first = table.score.round(3).sort_values(ascending=False, kind="stable").index  # equal ones in the grid's order
+    table = table.loc[best_first].reset_index(drop=True)
     found = xr.Dataset(coords={"row": np.arange(len(table))})
     for name in table.columns:
         found[name] = ("row", table[name].values, {"long_name": name.replace("_", " "), "units": "1"})

@@ -1,0 +1,158 @@
+"""Deletion and insertion on a model whose scores are known, evaluate, retrieval and the grid search."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import xaikit as xk
+from xaikit import tuning
+from xaikit.metrics import faithfulness, intervals, retrieval
+from xaikit.towers import Tower
+
+
+@pytest.fixture
+def counting_clip(monkeypatch):
+    """A stand-in whose cosine is the mean of the pixels of a 2 x 3 grid of patches; one pixel column is no patch's."""
+    visual = SimpleNamespace(image_mean=(0.0,) * 3, image_std=(1.0,) * 3)
+    described = Tower([], [], None, (2, 3), (4, 6), None)
+    monkeypatch.setattr(faithfulness, "tower", lambda clip, side: described)
+    return SimpleNamespace(
+        model=SimpleNamespace(visual=visual), device=torch.device("cpu"), dtype=torch.float32,
+        encode_image=lambda pixels: pixels[:, :1, :4, :6].mean((2, 3)), encode_text=lambda tokens: torch.ones(len(tokens), 1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 256])
+def test_curves_of_a_model_that_averages_pixels(counting_clip, batch_size):
+    """Patches worth 6, 5, ... 1: deletion in their order removes the largest first, and the sums are known."""
+    worth = torch.tensor([[6.0, 1, 5], [2, 4, 3]])
+    pixels = torch.zeros(1, 3, 4, 7)
+    pixels[..., :6] = worth.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    right, wrong = worth.numpy(), -worth.numpy()
+    share, deleted, inserted = faithfulness.deletion_insertion(
+        counting_clip, np.stack([right, wrong])[None], pixels, torch.zeros(1, 1), steps=6, fill="black", batch_size=batch_size
+    )  # fmt: skip
+    np.testing.assert_allclose(share, np.arange(7) / 6, rtol=1e-6)
+    best = np.cumsum([0, 6, 5, 4, 3, 2, 1]) / 6
+    np.testing.assert_allclose(inserted[0, 0], best, atol=1e-6)
+    np.testing.assert_allclose(deleted[0, 0], best[-1] - best, atol=1e-6)
+    np.testing.assert_allclose(deleted[0, 1], (best[-1] - best[:1] - np.cumsum([0, 1, 2, 3, 4, 5, 6]) / 6), atol=1e-6)
+
+
+def test_fills(counting_clip):
+    pixels = torch.rand(2, 3, 4, 7)
+    assert (faithfulness.filled(counting_clip, pixels, "black") == 0).all()
+    torch.testing.assert_close(faithfulness.filled(counting_clip, pixels, "mean")[:, :, 0, 0], pixels.mean((2, 3)))
+    noise = [faithfulness.filled(counting_clip, pixels, "random", seed=s) for s in (0, 0, 1)]
+    assert torch.equal(noise[0], noise[1]) and not torch.equal(noise[0], noise[2])
+    assert noise[0][0, 0, 0, 0] == noise[0][0, 0, 1, 1] != noise[0][0, 0, 0, 2]
+    assert faithfulness.filled(counting_clip, torch.rand(1, 3, 16, 16), "blur").std() < 0.2
+    with pytest.raises(ValueError, match="fill='pink'"):
+        faithfulness.filled(counting_clip, pixels, "pink")
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return xk.load_clip("tiny-clip")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return xk.draw_scenes(12, seed=21, objects=(2, 3))
+
+
+def test_the_truth_itself_scores_best(clip, scenes):
+    mask = (scenes.object_mask & scenes.object_named).any("object")
+    truth = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").assign_coords(row=range(8), col=range(8))
+    measured = xk.evaluate(truth.rename("heat"), clip, scenes, steps=8)
+    noise = xk.evaluate(xk.explain("random", clip, scenes.image, scenes.caption), clip, scenes, steps=8)
+    assert (measured.pointing_game == 1).all() and float(measured.iou_best.mean()) > 0.45  # the grid is coarse
+    for name in ("energy", "iou_best", "iou_otsu", "insertion_auc"):
+        assert float(measured[name].mean()) > float(noise[name].mean())
+    assert float(measured.deletion_auc.mean()) < float(noise.deletion_auc.mean())
+    similarity = clip.similarity(scenes.image, scenes.caption).diagonal()
+    np.testing.assert_allclose(measured.deletion_curve[:, 0, 0], similarity, atol=1e-4)
+    np.testing.assert_allclose(measured.insertion_curve[:, 0, -1], similarity, atol=1e-4)
+    assert all("score_direction" in measured[name].attrs for name in ("energy", "deletion_auc"))
+
+
+def test_methods_beat_the_controls_on_the_bundled_model(clip, scenes):
+    energy = {
+        name: float(
+            xk.evaluate(xk.explain(name, clip, scenes.image, scenes.caption), clip, scenes, steps=1).energy.mean()
+        )
+        for name in ("grad_eclip", "mmel", "random", "centre")
+    }
+    assert min(energy["grad_eclip"], energy["mmel"]) > 1.5 * max(energy["random"], energy["centre"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda heat: heat.isel(sample=slice(3)), "3 samples but the scenes of 12"),
+        (lambda heat: heat.where(heat.sample != 4), "the map of sample 4 holds NaN"),
+        (lambda heat: heat.isel(row=slice(5)), r"\(5, 8\) rows and columns, but tiny-clip has \(8, 8\)"),
+    ],
+)
+def test_maps_that_cannot_be_evaluated(clip, scenes, damage, message):
+    heat = xk.explain("centre", clip, scenes.image, scenes.caption)
+    with pytest.raises(ValueError, match=message):
+        xk.evaluate(damage(heat), clip, scenes)
+
+
+def test_wrong_steps_and_fill(clip, scenes):
+    heat = xk.explain("centre", clip, scenes.image, scenes.caption)
+    with pytest.raises(ValueError, match="steps=999: a whole number from 1 to the 64 patches"):
+        xk.evaluate(heat, clip, scenes, steps=999)
+    with pytest.raises(ValueError, match="fill='x': choose from"):
+        xk.evaluate(heat, clip, scenes, fill="x")
+
+
+def test_the_bundled_models_reach_their_promise():
+    """Fresh two-object scenes of another seed than any reported: recall@1 of 512, attribute and relation swaps."""
+    clip = xk.load_clip("tiny-clip")
+    assert retrieval.recall_at_1(clip, xk.draw_scenes(512, 77, (2, 2), "relation"))["image_to_text"] >= 0.85
+    assert retrieval.foil_accuracy(clip, xk.draw_pairs("attribute", 256, 78, (2, 2))) >= 0.98
+    assert retrieval.foil_accuracy(clip, xk.draw_pairs("relation", 256, 79, (2, 2))) >= 0.97
+
+
+def test_only_the_shortcut_model_follows_the_mark():
+    accuracy = {}
+    for name in ("tiny-clip", "tiny-clip-shortcut"):
+        for conflict in (False, True):
+            scenes = xk.draw_scenes(200, 80, (1, 2), "object", shortcut=1.0, conflict=conflict)
+            own, chosen = retrieval.colour_choice(xk.load_clip(name), scenes)
+            accuracy[name, conflict] = (own == chosen).mean()
+    assert accuracy["tiny-clip", True] > 0.95 and accuracy["tiny-clip-shortcut", False] > 0.9
+    assert accuracy["tiny-clip-shortcut", True] < 0.7
+
+
+def test_grid_search_finds_the_planted_best(clip, scenes, monkeypatch):
+    """With a method that lies on the truth only at one choice, that choice comes first."""
+    mask = (scenes.object_mask & scenes.object_named).any("object")
+    truth = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").rename("heat").drop_vars(["row", "col"])
+    noise = xk.explain("random", clip, scenes.image, scenes.caption).drop_vars(["row", "col"])
+    monkeypatch.setattr(tuning, "explain", lambda *args, share, batch_size: share * truth + (1 - share) * noise)
+    found = tuning.grid_search("mmel", clip, scenes, {"share": [0.0, 1.0, 0.5]}, steps=4)
+    assert found.share.values.tolist() == [1.0, 0.5, 0.0]
+    assert (np.diff(found.score.values) < 0).all()
+    with pytest.raises(ValueError, match="grid={}"):
+        tuning.grid_search("mmel", clip, scenes, {})
+
+
+def test_shared_best_and_paired_difference():
+    import xarray as xr
+
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0, 5, 60)
+    values = np.stack([difficulty + 1, difficulty + 1 + rng.normal(0, 1, 60), difficulty], 1)
+    scores = xr.DataArray(
+        values, {"explainer": ["a", "b", "c"]}, ("sample", "explainer"), attrs={"score_direction": "higher is better"}
+    )
+    mean, low, high = intervals.paired_difference(scores, "a", "c")
+    assert mean == low == high == pytest.approx(1.0)
+    assert intervals.shared_best(scores).tolist() == [True, True, False]
+    scores.attrs["score_direction"] = "lower is better"
+    assert intervals.shared_best(scores).tolist() == [False, False, True]
