@@ -68,7 +68,7 @@ def toy_package(monkeypatch):
         return xr.DataArray(np.ones((1, 2, 2)), dims=("sample", "row", "col"))
 
     def overlay(image, heat, title):
-        assert title == "a red circle"
+        assert title == "'a red circle': mmel of tiny-clip"
         assert image.shape == (2, 3, 3) and image.dtype == np.uint8 and (image == [200, 100, 0]).all()
         assert heat.dims == ("row", "col")
         return Figure()

@@ -78,9 +78,16 @@ def _explain(options: argparse.Namespace) -> int:
 
     from xaikit.plots import overlay
 
-    overlay(_as_seen(clip, image), heat.isel(sample=0), title=options.prompt).savefig(options.out)
+    overlay(_as_seen(clip, image), heat.isel(sample=0), title=_title(options)).savefig(options.out)
     print(options.out)
     return 0
+
+
+def _title(options: argparse.Namespace) -> str:
+    from xaikit.loading import BUNDLED
+
+    own = options.model in BUNDLED or ":" in options.model or options.pretrained is not None
+    return f"{options.prompt!r}: {options.method} of {options.model}{'' if own else ' with random weights'}"
 
 
 def _check_picture(path: Path) -> None:
