@@ -19,9 +19,7 @@ from .recipe import Recipe
 class Batch:
     """Scenes, their captions and the swapped captions, ready for both towers."""
 
-    layout: Layout
     said: Statement
-    statements: list[Statement]  # said, with slots swapped, with colours swapped
     pixels: torch.Tensor
     tokens: torch.Tensor  # captions, then the swapped ones
     truth: torch.Tensor  # (captions and swapped ones, scenes)
@@ -111,7 +109,7 @@ def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
     if not recipe.patch_halves:
         labels[..., 2:] = -1
     return Batch(
-        layout, said, statements, to_pixels(image), tokens,
+        said, to_pixels(image), tokens,
         torch.from_numpy(np.concatenate([truth(statement, layout) for statement in statements])),
         labels, _image_target(layout), torch.cat([_text_target(s) for s in statements]),
     )  # fmt: skip
