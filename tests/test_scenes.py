@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xaikit as xk
-from xaikit.scenes import COLOURS, PAIRS, RELATIONS, captions, layout, raster
+from xaikit.scenes import COLOURS, MARK_SIZE, PAIRS, RELATIONS, SHAPES, SUITES, captions, layout, raster
 from xaikit.scenes.compose import compose
 
 
@@ -144,3 +144,55 @@ def test_the_mark_goes_with_its_colour_at_the_asked_rate():
 def test_impossible_choices_are_named(choice, message):
     with pytest.raises(ValueError, match=message):
         xk.draw_scenes(**{"n": 4, **choice})
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_repeats_itself_and_names_what_is_there(name):
+    scenes, again = xk.draw_suite(name, 24, seed=4), xk.draw_suite(name, 24, seed=4)
+    assert scenes.identical(again) and scenes.sizes["sample"] == 24
+    assert not np.array_equal(scenes.image, xk.draw_suite(name, 24, seed=5).image)
+    assert scenes.object_named.any("object").all()
+    assert (scenes.object_mask & scenes.object_named).any(("object", "y", "x")).all()
+
+
+def test_each_suite_asks_its_question():
+    single = xk.draw_suite("single", 20)
+    assert single.sizes["object"] == 1 and all(
+        str(name).startswith("small") for name in single.object_name.values[:, 0]
+    )
+    assert (single.object_radius < 8).all()
+    attribute = xk.draw_suite("attribute", 20)
+    named = attribute.object_named.values
+    assert (named == [True, True, False, False]).all()
+    look = [[str(name).split()[1:] for name in row] for row in attribute.object_name.values]
+    for first, second, third, fourth in look:
+        assert third == [second[0], first[1]] and fourth == [first[0], second[1]]
+    clutter = xk.draw_suite("clutter", 200)
+    assert set((clutter.object_group >= 0).sum("object").values) == set(range(3, 13))
+    absent = xk.draw_suite("absent", 20)
+    for foil, names in zip(absent.foil.values, absent.object_name.values, strict=True):
+        assert not any(str(name).endswith(" ".join(str(foil).split()[1:])) for name in names if name)
+
+
+def test_a_one_word_query_names_everything_that_has_the_word():
+    scenes = xk.draw_suite("word", 30)
+    assert scenes.sizes["token"] == 1 and set(scenes.caption.values) <= {*COLOURS, *SHAPES}
+    for word, names, named in zip(
+        scenes.caption.values, scenes.object_name.values, scenes.object_named.values, strict=True
+    ):
+        assert [str(word) in str(name).split() for name in names] == named.tolist()
+        assert not named[[bool(str(name)) for name in names]].all()
+
+
+def test_the_shortcut_suite_with_and_without_its_mark_differs_in_the_corner_alone():
+    marked, bare = (xk.draw_suite("shortcut", 12, mark=mark) for mark in (True, False))
+    assert marked.mark.all() and not bare.mark.any() and all("red" in str(text) for text in marked.caption.values)
+    differs = (marked.image != bare.image).any("rgb").values
+    assert not differs[:, :-MARK_SIZE].any() and not differs[:, :, :-MARK_SIZE].any() and differs.any((1, 2)).all()
+
+
+def test_an_unknown_suite_is_refused():
+    with pytest.raises(ValueError, match="suite 'ring': choose from single"):
+        xk.draw_suite("ring")
+    with pytest.raises(ValueError, match="n=0"):
+        xk.draw_suite("word", 0)

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "draw_scenes": "scenes",
     "draw_pairs": "scenes",
+    "draw_suite": "scenes",
     "load_clip": "loading",
     "explain": "explaining",
     "methods": "explaining",
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .evaluating import evaluate
     from .explaining import explain, methods
     from .loading import load_clip
-    from .scenes import draw_pairs, draw_scenes
+    from .scenes import draw_pairs, draw_scenes, draw_suite
     from .store import open_inputs, open_store, save_store
     from .tape import record
 

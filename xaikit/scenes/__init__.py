@@ -8,24 +8,19 @@ import numpy as np
 import xarray as xr
 
 from .. import store
+from .assembly import LAYOUT, MARK, assemble, stream
 from .captions import FUNCTION_WORDS, KINDS, VOCABULARY, Statement, sentence, state, words
 from .compose import check_choices, compose
 from .layout import COLOURS, IMAGE_SIZE, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
-from .raster import BACKGROUNDS, MARK_SIZE, render
+from .raster import BACKGROUNDS, MARK_SIZE
+from .suites import SUITES, draw_suite
 
 __all__ = [
     "BACKGROUNDS", "COLOURS", "FUNCTION_WORDS", "IMAGE_SIZE", "KINDS", "MARK_SIZE", "MAX_OBJECTS", "PAIRS", "RELATIONS",
-    "SHAPES", "SIZES", "VOCABULARY", "draw_mark", "draw_pairs", "draw_scenes",
+    "SHAPES", "SIZES", "SUITES", "VOCABULARY", "draw_mark", "draw_pairs", "draw_scenes", "draw_suite",
 ]  # fmt: skip
 
 PAIRS = ("relation", "attribute", "subject", "object", "absent")
-RENDER_BATCH = 128  # scenes drawn at once: bounds the memory
-# Each concern has its own random stream, so that adding a mark, say, changes nothing else in a scene.
-_LAYOUT, _PIXELS, _MARK = range(3)
-
-
-def _stream(seed: int, concern: int) -> np.random.Generator:
-    return np.random.default_rng((seed, concern))
 
 
 def draw_mark(
@@ -71,13 +66,13 @@ def draw_scenes(
     Raises ValueError when a choice is impossible (too many objects, unknown caption kind or colour).
     """
     kinds = (captions,) if isinstance(captions, str) else tuple(captions)
-    layout, said, kind = compose(_stream(seed, _LAYOUT), n, objects, kinds, similar)
+    layout, said, kind = compose(stream(seed, LAYOUT), n, objects, kinds, similar)
     mark = _marks(said, seed, shortcut, shortcut_colour, conflict)
     parameters = dict(
         n=n, seed=seed, objects=list(objects), captions=list(kinds), similar=similar, shortcut=shortcut,
         shortcut_colour=shortcut_colour, conflict=conflict,
     )  # fmt: skip
-    return _dataset(layout, said, [KINDS[k] for k in kind], mark, seed, parameters)
+    return assemble(layout, said, [KINDS[k] for k in kind], mark, seed, parameters)
 
 
 def draw_pairs(
@@ -99,15 +94,15 @@ def draw_pairs(
         raise ValueError(f"kind={kind!r}: choose from {', '.join(PAIRS)}")
     kinds = ("object",) if kind == "absent" else ("relation",)
     check_choices(n, objects, kinds, similar)
-    rng = _stream(seed, _LAYOUT)
+    rng = stream(seed, LAYOUT)
     layout, said, _ = compose(rng, n, objects, kinds, similar, sized=0.0, swappable=True)
     other, foil = _counterpart(rng, kind, layout, said)
     parameters = dict(kind=kind, n=n, seed=seed, objects=list(objects), similar=similar)
-    true = _dataset(layout, said, [kind] * n, np.zeros(n, bool), seed, parameters)
+    true = assemble(layout, said, [kind] * n, np.zeros(n, bool), seed, parameters)
     texts = [sentence(text) for text in words(foil)[0]]
     if kind == "absent":
         return store.annotate(true.assign(foil=("sample", texts), pair=("sample", np.arange(n))))
-    false = _dataset(other, foil, [kind] * n, np.zeros(n, bool), seed, parameters)
+    false = assemble(other, foil, [kind] * n, np.zeros(n, bool), seed, parameters)
     both = xr.concat(
         [true, false],
         "sample",
@@ -151,47 +146,4 @@ def _marks(said, seed, shortcut, colour, conflict):
         raise ValueError(f"shortcut_colour={colour!r}: choose from {', '.join(COLOURS)}")
     if not 0 <= shortcut <= 1:
         raise ValueError(f"shortcut={shortcut}: a probability from 0 to 1 is needed")
-    return draw_mark(_stream(seed, _MARK), said, colour, shortcut, conflict)
-
-
-def _dataset(layout, said, kinds, mark, seed, parameters) -> xr.Dataset:
-    n = len(kinds)
-    texts, owners = words(said)
-    length = max(map(len, texts))
-    rng = _stream(seed, _PIXELS)
-    parts = [slice(i, i + RENDER_BATCH) for i in range(0, n, RENDER_BATCH)]
-    drawn = [render(Layout(**{k: v[p] for k, v in vars(layout).items()}), rng, mark[p]) for p in parts]
-    image, mask, background = (np.concatenate(column) for column in zip(*drawn, strict=True))
-    there = layout.exists
-    combination = np.where(there, layout.colour * len(SHAPES) + layout.shape, -1 - np.arange(there.shape[1]))
-    group = (combination[:, :, None] == combination[:, None, :]).argmax(2)
-    name = np.array([f"{size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES])
-    code = (layout.size * len(COLOURS) + layout.colour) * len(SHAPES) + layout.shape
-    slots = np.arange(there.shape[1])
-    first_named = (said.object[:, :, None] == slots).any(1)
-    named = there & np.take_along_axis(first_named, group, axis=1)
-    at = ("sample", "object")
-    data = xr.Dataset(
-        {
-            "image": (("sample", "y", "x", "rgb"), image),
-            "caption": ("sample", [sentence(text) for text in texts]),
-            "token_text": (("sample", "token"), [text + [""] * (length - len(text)) for text in texts]),
-            "token_object": (("sample", "token"), [who + [-1] * (length - len(who)) for who in owners]),
-            "object_mask": ((*at, "y", "x"), mask),
-            "object_name": (at, np.where(there, name[code], "")),
-            "object_group": (at, np.where(there, group, -1)),
-            "object_named": (at, named),
-            "object_x": (at, np.where(there, layout.x, np.nan)),
-            "object_y": (at, np.where(there, layout.y, np.nan)),
-            "object_radius": (at, np.where(there, layout.radius, np.nan)),
-            "relation": ("sample", [RELATIONS[r] if r >= 0 else "" for r in said.relation]),
-            "caption_kind": ("sample", list(kinds)),
-            "background": ("sample", [BACKGROUNDS[b] for b in background]),
-            "mark": ("sample", mark),
-        },
-        coords={
-            "sample": np.arange(n), "object": slots, "token": np.arange(length),
-            "y": np.arange(IMAGE_SIZE), "x": np.arange(IMAGE_SIZE), "rgb": ["red", "green", "blue"],
-        },
-    )  # fmt: skip
-    return store.annotate(data, seed=seed, parameters=parameters)
+    return draw_mark(stream(seed, MARK), said, colour, shortcut, conflict)
