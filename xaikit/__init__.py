@@ -13,6 +13,7 @@ _HOME = {
     "draw_suite": "scenes",
     "load_clip": "loading",
     "explain": "explaining",
+    "explain_all": "explaining",
     "methods": "explaining",
     "evaluate": "evaluating",
     "record": "tape",
@@ -25,7 +26,7 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .evaluating import evaluate
-    from .explaining import explain, methods
+    from .explaining import explain, explain_all, methods
     from .loading import load_clip
     from .scenes import draw_pairs, draw_scenes, draw_suite
     from .store import open_inputs, open_store, save_store

@@ -1,5 +1,6 @@
 """``explain``: any method on any number of images and texts, in batches."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,12 +10,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .clip import Clip
-from .explainers.registry import all_methods, find
+from .explainers.registry import NEEDS, all_methods, check_tower, explaining, find
 
 
 def methods() -> dict[str, dict[str, object]]:
-    """What can be called: for each method what it explains, its options with defaults, and its source."""
-    return {m.name: {"explains": m.sides, "options": m.options, "source": m.source} for m in all_methods().values()}
+    """What can be called: for each method what it explains, its options with defaults, what it needs of a tower,
+    whether it depends on a seed, whether its values promise to add up, and its source."""
+    return {
+        m.name: {
+            "explains": m.sides,
+            "options": m.options,
+            "needs": NEEDS[m.needs][1],
+            "stochastic": m.stochastic,
+            "complete": m.complete,
+            "source": m.source,
+        }
+        for m in all_methods().values()
+    }
 
 
 def explain(
@@ -52,6 +64,7 @@ def explain(
     images or texts; FileNotFoundError for a missing image file.
     """
     found = find(method, of, options)
+    check_tower(found, clip, of)
     if errors not in ("raise", "record"):
         raise ValueError(f"errors={errors!r}: choose 'raise' or 'record'")
     if not isinstance(batch_size, int) or batch_size < 1:
@@ -78,6 +91,49 @@ def explain(
     result = torch.zeros(len(images), *values.shape[1:])
     result[good] = values
     return _labelled(result.numpy(), found, of, clip, _take(texts, good), good, labels, reasons, errors)
+
+
+def explain_all(
+    clip: Clip,
+    images,
+    texts,
+    methods: Sequence[str] | None = None,
+    of: str = "image",
+    options: dict[str, dict] | None = None,
+    batch_size: int = 64,
+    progress: bool = False,
+    errors: str = "raise",
+) -> xr.Dataset:
+    """Explain the same pairs with many methods.
+
+    methods : names of ``methods()``; None for all that can explain this side of this model. options : of single
+    methods, such as ``{"rise": {"seed": 1}}``. The rest as in ``explain``.
+
+    Returns
+    -------
+    Dataset with ``heat`` (sample, explainer, row, col), or ``word_heat`` (sample, explainer, token), and ``seconds``
+    (explainer), the wall time a sample, preprocessing included.
+
+    Raises as ``explain``; for a wrong method, option or tower before anything is computed.
+    """
+    names = list(explaining(clip, of)) if methods is None else list(methods)
+    options = options or {}
+    if not names:
+        raise ValueError("methods=[]: name at least one, or None for all")
+    unused = [name for name in options if name not in names]
+    if unused:
+        raise ValueError(f"options of {unused[0]!r}, which isn't among the methods: {', '.join(names)}")
+    for name in names:
+        check_tower(find(name, of, options.get(name, {})), clip, of)
+    maps, seconds = [], []
+    for name in tqdm(names, disable=not progress, desc="methods"):
+        start = time.perf_counter()
+        heat = explain(name, clip, images, texts, of, batch_size, errors=errors, **options.get(name, {}))
+        seconds.append((time.perf_counter() - start) / len(heat))
+        maps.append(heat.drop_attrs().expand_dims(explainer=[name], axis=1))
+    together = xr.concat(maps, "explainer").assign_attrs(long_name=f"heat of the {of}", units="1")
+    taken = {"long_name": "time to explain one sample", "units": "second"}
+    return xr.Dataset({together.name: together, "seconds": ("explainer", seconds, taken)})
 
 
 def _as_sequence(images) -> Sequence | Tensor:

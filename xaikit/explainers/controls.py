@@ -10,7 +10,7 @@ from ..towers import tower
 from .registry import method
 
 
-@method(sides=("image", "text"), source="control: uniform noise")
+@method(sides=("image", "text"), source="control: uniform noise", needs="tokens", stochastic=True)
 def random(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, seed: int = 0) -> Tensor:
     """Uniform noise in [0, 1), drawn with the seed and the sample itself, so that batches do not matter."""
     noise = []
@@ -30,7 +30,7 @@ def random(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, seed: int = 0
     return noise[:, : int(length.max())] * (torch.arange(int(length.max())) < length[:, None])
 
 
-@method(sides=("image",), source="control: a Gaussian at the centre of the image")
+@method(sides=("image",), source="control: a Gaussian at the centre of the image", needs="tokens")
 def centre(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, width: float = 0.25) -> Tensor:
     """exp(-(dx^2 + dy^2) / (2 width^2)), distances from the centre in units of the image's sides."""
     rows, cols = tower(clip, of).grid

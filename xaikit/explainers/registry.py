@@ -8,18 +8,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from ..clip import Clip
+from ..towers import Tower, tower
+
 SIDES = ("image", "text")
+# What a method may ask of a tower: whether the tower has it, and how to say so.
+NEEDS: dict[str, tuple[Callable[[Tower], bool], str]] = {
+    "tokens": (lambda tower: True, "a tower of transformer blocks"),
+    "summary": (lambda tower: tower.summary is not None, "a single token that becomes the embedding"),
+    "class token": (
+        lambda tower: tower.summary is not None and tower.pool is None,
+        "a summary token that runs through all blocks, and no pooling layer",
+    ),
+    "original": (lambda tower: tower.native, "the attention layers of the original CLIP, and no pooling layer"),
+}
 
 
 @dataclass(frozen=True)
 class Method:
     """A registered explanation method: ``function(clip, pixels, tokens, *, of, **options)`` gives a tensor
-    (n, rows, cols) for ``of="image"`` or (n, content tokens) for ``of="text"``."""
+    (n, rows, cols) for ``of="image"`` or (n, content tokens) for ``of="text"``.
+
+    needs: what it asks of a tower, a name of ``NEEDS``. stochastic: whether its default depends on ``seed``.
+    complete: whether its values promise to add up to the score's difference from that of the bare fill.
+    """
 
     name: str
     function: Callable
     sides: tuple[str, ...]
     source: str
+    needs: str = "summary"
+    stochastic: bool = False
+    complete: bool = False
 
     @property
     def options(self) -> dict[str, object]:
@@ -31,11 +51,15 @@ class Method:
 _methods: dict[str, Method] = {}
 
 
-def method(sides: tuple[str, ...], source: str) -> Callable:
-    """Register the decorated function under its own name; ``source`` says where the method comes from."""
+def method(
+    sides: tuple[str, ...], source: str, needs: str = "summary", stochastic: bool = False, complete: bool = False
+) -> Callable:
+    """Register the decorated function under its own name; ``source`` says where the method comes from, the
+    rest what ``Method`` says."""
 
     def register(function: Callable) -> Callable:
-        _methods[function.__name__] = Method(function.__name__, function, sides, source)
+        name = function.__name__
+        _methods[name] = Method(name, function, sides, source, needs, stochastic, complete)
         return function
 
     return register
@@ -71,8 +95,28 @@ def find(name: str, of: str, options: dict) -> Method:
         raise ValueError(f"of={of!r}: an explanation is of the 'image' or of the 'text'")
     found = known[name]
     if of not in found.sides:
-        raise ValueError(f"of={of!r}: {name} explains the {' and the '.join(found.sides)} only")
+        able = ", ".join(other.name for other in known.values() if of in other.sides)
+        raise ValueError(f"of={of!r}: {name} explains the {' and the '.join(found.sides)} only; the {of} is explained by {able}")
     for option in options:
         if option not in found.options:
             raise ValueError(f"unknown option {option!r} of {name}: it takes {', '.join(found.options) or 'none'}")
     return found
+
+
+def explaining(clip: Clip, of: str) -> dict[str, Method]:
+    """The methods that can explain this tower of this model, by name.
+
+    Raises ValueError where none can, for a tower without transformer blocks.
+    """
+    described = tower(clip, of)
+    return {name: m for name, m in all_methods().items() if of in m.sides and NEEDS[m.needs][0](described)}
+
+
+def check_tower(found: Method, clip: Clip, of: str) -> None:
+    """Raise ValueError, naming the methods that can, for a tower that the method can't explain."""
+    able = explaining(clip, of)
+    if found.name not in able:
+        raise ValueError(
+            f"{found.name} can't explain the {of} tower of {clip.name}: it needs {NEEDS[found.needs][1]};"
+            f" methods that can are {', '.join(able)}"
+        )

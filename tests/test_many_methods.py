@@ -1,0 +1,152 @@
+"""Many methods at once, towers that a method can't explain, a method added in one file, and whether metrics agree."""
+
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from scipy.stats import spearmanr
+from small_models import small_clip
+
+import xaikit as xk
+from xaikit import explainers
+from xaikit.explainers import registry
+from xaikit.metrics.agreement import rank_agreement
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return xk.load_clip("tiny-clip")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return xk.draw_scenes(5, seed=2).assign_coords(sample=[3, 5, 7, 8, 9])
+
+
+NAMES = ["centre", "grad_eclip", "random"]
+
+
+def test_many_methods_are_each_of_them(clip, scenes):
+    together = xk.explain_all(
+        clip, scenes.image, scenes.caption, NAMES, options={"random": {"seed": 4}, "grad_eclip": {"blocks": 2}}
+    )
+    assert together.heat.dims == ("sample", "explainer", "row", "col") and (together.seconds > 0).all()
+    assert together.sample.values.tolist() == [3, 5, 7, 8, 9] and together.explainer.values.tolist() == NAMES
+    for name, options in (("centre", {}), ("grad_eclip", {"blocks": 2}), ("random", {"seed": 4})):
+        alone = xk.explain(name, clip, scenes.image, scenes.caption, **options)
+        np.testing.assert_array_equal(together.heat.sel(explainer=name), alone)
+    xk.evaluate(together.heat, clip, scenes, steps=2)
+
+
+def test_many_methods_of_the_text(clip, scenes):
+    together = xk.explain_all(clip, scenes.image, scenes.caption, ["mmel", "random"], of="text")
+    assert together.word_heat.dims == ("sample", "explainer", "token")
+    assert (together.token_text.values == scenes.token_text.values[:, : together.sizes["token"]]).all()
+
+
+def test_without_names_all_that_can_are_taken(clip, scenes):
+    one = scenes.isel(sample=[0])
+    slow = {"kernel_shap": {"samples": 70}, "rise": {"masks": 20}, "m2ib": {"steps": 2}}
+    known = xk.methods()
+    options = {name: chosen for name, chosen in slow.items() if name in known}
+    for side in ("image", "text"):
+        able = {name: chosen for name, chosen in options.items() if side in known[name]["explains"]}
+        found = xk.explain_all(clip, one.image, one.caption, of=side, options=able)
+        assert found.explainer.values.tolist() == [n for n, about in known.items() if side in about["explains"]]
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"methods": []}, "methods=\\[\\]: name at least one"),
+        ({"methods": ["centre", "gradeclip"]}, "unknown method 'gradeclip'"),
+        ({"methods": ["centre"], "options": {"rise": {}}}, "options of 'rise', which isn't among the methods"),
+        ({"methods": ["centre"], "options": {"centre": {"wide": 1}}}, "unknown option 'wide' of centre"),
+        (
+            {"methods": ["centre"], "of": "text"},
+            "of='text': centre explains the image only; the text is explained by .*mmel",
+        ),
+    ],
+)
+def test_a_wrong_choice_is_refused_before_any_work(clip, scenes, monkeypatch, choice, message):
+    monkeypatch.setattr(type(clip), "pixels", lambda *args: pytest.fail("work was done"))
+    with pytest.raises(ValueError, match=message):
+        xk.explain_all(clip, scenes.image, scenes.caption, **choice)
+
+
+def test_a_bad_sample_is_recorded_by_all(clip, scenes):
+    images = [*scenes.image.values[:2], np.zeros((4, 4))]
+    found = xk.explain_all(clip, images, "a red ring", NAMES[:2], errors="record")
+    assert (found.heat[2] == 0).all() and (found.heat[0] != 0).any()
+    assert "image 2" in str(found.error.values[2]) and (found.error.values[:2] == "").all()
+
+
+def test_a_tower_that_a_method_cannot_explain_names_those_that_can(tmp_path_factory):
+    siglip = small_clip("small-siglip", tmp_path_factory.getbasetemp())
+    tokens = torch.tensor([[1, 5, 9, 63, *[0] * 8]])
+    pixels = torch.zeros(1, 3, *siglip.image_size)
+    refused = [name for name, found in registry.all_methods().items() if found.needs == "original"]
+    able = registry.explaining(siglip, "image")
+    assert {"random", "centre", "grad_eclip"} <= set(able) and not set(refused) & set(able)
+    for name in refused:
+        with pytest.raises(
+            ValueError, match=f"{name} can't explain the image tower of .*; methods that can are .*centre"
+        ):
+            xk.explain(name, siglip, pixels, tokens)
+
+
+def test_a_method_in_one_new_file_is_found_everywhere(clip, scenes, tmp_path, monkeypatch, capsys):
+    (tmp_path / "brightness.py").write_text(
+        textwrap.dedent('''
+            """How bright each patch is."""
+            import torch.nn.functional as F
+            from xaikit.explainers.registry import method
+            from xaikit.towers import tower
+
+            @method(sides=("image",), source="a test", needs="tokens")
+            def brightness(clip, pixels, tokens, *, of, power: float = 1.0):
+                """Mean of a patch's channels, raised to a power."""
+                return F.adaptive_avg_pool2d(pixels.exp().mean(1), tower(clip, of).grid) ** power
+        ''')
+    )
+    monkeypatch.setattr(explainers, "__path__", [*explainers.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "_methods", dict(registry._methods))
+    registry._load_all.cache_clear()
+    try:
+        assert xk.methods()["brightness"]["options"] == {"power": 1.0}
+        heat = xk.explain("brightness", clip, scenes.image, scenes.caption, power=2.0)
+        assert heat.shape == (5, 8, 8) and heat.attrs["source"] == "a test"
+        assert "brightness" in registry.explaining(clip, "image")
+        from xaikit import command_line
+
+        assert command_line.main(["methods"]) == 0 and "brightness" in capsys.readouterr().out
+    finally:
+        registry._load_all.cache_clear()
+        sys.modules.pop("xaikit.explainers.brightness", None)
+
+
+def scores(values, direction="higher is better"):
+    return xr.DataArray(values, dims=("sample", "explainer"), attrs={"score_direction": direction})
+
+
+def test_rank_agreement_is_spearman_of_the_means():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(30, 6)) + np.arange(6)
+    measured = xr.Dataset(
+        {
+            "a": scores(a),
+            "same": scores(a * 2),
+            "loss": scores(-a, "lower is better"),
+            "b": scores(rng.normal(size=(30, 6))),
+        }
+    )
+    found, low, high = rank_agreement(measured, ["a", "same", "loss", "b"])
+    assert found.loc["a", "same"] == pytest.approx(1) and found.loc["a", "loss"] == pytest.approx(1)
+    expected = spearmanr(a.mean(0), measured.b.values.mean(0)).statistic
+    assert found.loc["a", "b"] == pytest.approx(expected)
+    assert low.loc["a", "b"] <= found.loc["a", "b"] <= high.loc["a", "b"] and low.loc["a", "b"] < high.loc["a", "b"]
+    with pytest.raises(ValueError, match="2 explainers: at least 3"):
+        rank_agreement(measured.isel(explainer=slice(2)), ["a", "b"])

@@ -1,0 +1,136 @@
+"""Figures of scenes, maps and words."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import xarray as xr
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from .panels import CELL, HEAT, TEXT, bare, finished, fitted, outline, panels, wrapped
+
+
+def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines: bool = False) -> Figure:
+    """The first n scenes with their captions (and foils in a second line, where there are any); with
+    ``outlines`` the named objects in white, the others in black."""
+    n = min(n, scenes.sizes["sample"])
+    figure, axes = panels(-(-n // cols), cols, height=CELL * (1.45 if "foil" in scenes else 1.25))
+    for index, axis in enumerate(axes.flat):
+        if index >= n:
+            axis.remove()
+            continue
+        one = scenes.isel(sample=index)
+        bare(axis, one.image.values)
+        text = wrapped(str(one.caption.item()))
+        axis.set_title(text + (f"\nnot: {wrapped(str(one.foil.item()))}" if "foil" in one else ""), fontsize=TEXT)
+        if outlines:
+            for mask, named in zip(one.object_mask.values, one.object_named.values, strict=True):
+                outline(axis, mask, "white" if named else "black")
+    return finished(figure, title)
+
+
+def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2)) -> Figure:
+    """Scenes beside one map an explainer (sample, explainer, row, col), each over its own maximum, with the
+    named objects outlined."""
+    explainers = [str(name) for name in heat.explainer.values]
+    figure, axes = panels(len(samples), 1 + len(explainers), height=CELL * 1.12)
+    drawn = None
+    for row, index in zip(axes, samples, strict=True):
+        one = scenes.isel(sample=index)
+        named = (one.object_mask & one.object_named).any("object").values
+        bare(row[0], one.image.values)
+        row[0].set_title(wrapped(str(one.caption.item())), fontsize=TEXT)
+        for axis, name in zip(row[1:], explainers, strict=True):
+            drawn = _map(axis, heat.isel(sample=index).sel(explainer=name).values, one.image.shape[:2])
+            outline(axis, named)
+            axis.set_title(name.replace("_", " "), fontsize=TEXT)
+    figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat of the map")
+    return finished(figure, title)
+
+
+def _map(axis, heat: np.ndarray, size: tuple[int, int]):
+    bare(axis)
+    extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
+    return axis.imshow(fitted(heat), cmap=HEAT, vmin=0, vmax=1, extent=extent, interpolation="nearest")
+
+
+def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
+    """An image (y, x, rgb), its map (row, col), and the map laid over the image."""
+    heat = np.asarray(heat)
+    figure, axes = panels(1, 3, width=2.6, height=2.4)
+    left, middle, right = axes[0]
+    bare(left, image)
+    left.set_title("image", fontsize=TEXT)
+    drawn = _map(middle, heat, image.shape[:2])
+    middle.set_title("heat on the patch grid", fontsize=TEXT)
+    bare(right, image)
+    extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
+    right.imshow(fitted(heat), cmap=HEAT, vmin=0, vmax=1, alpha=0.6, extent=extent, interpolation="bicubic")
+    right.set_title("laid over", fontsize=TEXT)
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label="heat / largest heat")
+    return finished(figure, title)
+
+
+def blocks(heads: np.ndarray, title: str) -> Figure:
+    """Attention of the class token to each patch, blocks down and heads across: (block, head, row, col), on
+    one scale a block."""
+    figure, axes = panels(*heads.shape[:2], width=1.5, height=1.5)
+    for block, row in enumerate(axes):
+        for head, axis in enumerate(row):
+            bare(axis)
+            drawn = axis.imshow(heads[block, head], cmap="viridis", vmin=0, vmax=heads[block].max())
+            axis.set_title(f"head {head}" if block == 0 else "", fontsize=TEXT)
+        row[0].set_ylabel(f"block {block}", fontsize=TEXT)
+        figure.colorbar(drawn, ax=row, shrink=0.8, label="attention")
+    return finished(figure, title)
+
+
+def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2)) -> Figure:
+    """Heat of each word (sample, explainer, token) as bars, an explainer a colour, a sample a panel."""
+    figure, axes = panels(len(samples), 1, width=8, height=1.6)
+    names = [str(name) for name in word_heat.explainer.values]
+    for axis, index in zip(axes[:, 0], samples, strict=True):
+        one = word_heat.isel(sample=index)
+        text = [str(word) for word in one.token_text.values if str(word)]
+        values = pd.DataFrame(
+            [(place, name, value) for name in names
+             for place, value in enumerate(fitted(one.sel(explainer=name).values[: len(text)]))],
+            columns=["place", "explainer", "heat"],
+        )  # fmt: skip
+        sns.barplot(
+            values, x="place", y="heat", hue="explainer", palette="colorblind", ax=axis, legend=axis is axes[0, 0]
+        )
+        axis.set(xlabel="", ylabel="heat / largest")
+        axis.set_xticks(range(len(text)), text, fontsize=TEXT)
+    axes[-1, 0].set_xlabel("word of the caption")
+    axes[0, 0].legend(ncols=len(names), fontsize=TEXT, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    return finished(figure, title)
+
+
+def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title: str, cols: int = 2) -> Figure:
+    """For each explainer its best scene (left) and its worst (right) by a score (sample, explainer), the map laid over
+    the image, the named objects outlined; ``cols`` explainers side by side."""
+    explainers = [str(name) for name in heat.explainer.values]
+    rows = -(-len(explainers) // cols)
+    figure, axes = panels(rows, 2 * cols, width=1.5, height=1.75)
+    sign = -1 if score.attrs.get("score_direction") == "lower is better" else 1
+    for axis in axes.flat[2 * len(explainers) :]:
+        axis.remove()
+    for index, name in enumerate(explainers):
+        values = sign * score.sel(explainer=name).values
+        pair = axes[index // cols, 2 * (index % cols) : 2 * (index % cols) + 2]
+        for axis, which in zip(pair, (np.nanargmax(values), np.nanargmin(values)), strict=True):
+            one = scenes.isel(sample=int(which))
+            height, width = one.image.shape[:2]
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            bare(axis, one.image.values)
+            hot = fitted(np.maximum(heat.isel(sample=int(which)).sel(explainer=name).values, 0))
+            shown = {"cmap": HEAT, "vmin": 0, "vmax": 1, "extent": extent, "interpolation": "nearest"}
+            axis.imshow(hot, alpha=0.25 + 0.6 * hot, **shown)
+            outline(axis, (one.object_mask & one.object_named).any("object").values)
+            axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{sign * values[which]:.2f}", fontsize=TEXT - 2)
+        pair[0].set_ylabel(name.replace("_", " "), fontsize=TEXT)
+    scale = ScalarMappable(Normalize(0, 1), HEAT)  # that of a map drawn half through would be pale
+    figure.colorbar(scale, ax=axes, shrink=0.4, label="heat / largest heat of the map")
+    return finished(figure, title)
