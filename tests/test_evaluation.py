@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import xaikit as xk
-from xaikit import tuning
+from xaikit import perturbing, tuning
 from xaikit.metrics import faithfulness, intervals, retrieval
 from xaikit.towers import Tower
 
@@ -17,7 +17,7 @@ def counting_clip(monkeypatch):
     """A stand-in whose cosine is the mean of the pixels of a 2 x 3 grid of patches; one pixel column is no patch's."""
     visual = SimpleNamespace(image_mean=(0.0,) * 3, image_std=(1.0,) * 3)
     described = Tower([], [], None, (2, 3), (4, 6), None)
-    monkeypatch.setattr(faithfulness, "tower", lambda clip, side: described)
+    monkeypatch.setattr(perturbing, "tower", lambda clip, side: described)
     return SimpleNamespace(
         model=SimpleNamespace(visual=visual), device=torch.device("cpu"), dtype=torch.float32,
         encode_image=lambda pixels: pixels[:, :1, :4, :6].mean((2, 3)), encode_text=lambda tokens: torch.ones(len(tokens), 1),

@@ -17,6 +17,13 @@ from xaikit.scoring import record_score
 
 GOLDEN = Path(__file__).parent / "golden"
 SIMILARITY = {"nb": "query_key", "emap_ksim": "projected", "emap_woksim": "none"}
+# Fewer passes than by default, for what is asked of all methods here and does not depend on their number.
+QUICK = {
+    "integrated_gradients": {"steps": 6},
+    "kernel_shap": {"samples": 80},
+    "m2ib": {"steps": 2, "copies": 2},
+    "rise": {"masks": 64},
+}
 BOTH_SIDES = [(name, side) for name, about in xk.methods().items() for side in about["explains"]]
 
 
@@ -32,18 +39,19 @@ def scenes():
 
 @pytest.mark.parametrize(("name", "side"), BOTH_SIDES)
 def test_a_batch_equals_its_singles_and_repeats_itself(clip, scenes, name, side):
-    together = xk.explain(name, clip, scenes.image, scenes.caption, of=side)
-    again = xk.explain(name, clip, scenes.image, scenes.caption, of=side, batch_size=4)
+    options = QUICK.get(name, {})
+    together = xk.explain(name, clip, scenes.image, scenes.caption, of=side, **options)
+    again = xk.explain(name, clip, scenes.image, scenes.caption, of=side, batch_size=4, **options)
     np.testing.assert_allclose(together, again, atol=1e-5 * max(1, np.abs(together).max()))
     assert np.isfinite(together.values).all()
-    single = xk.explain(name, clip, scenes.image[3:4], scenes.caption[3:4], of=side)
+    single = xk.explain(name, clip, scenes.image[3:4], scenes.caption[3:4], of=side, **options)
     together = together.values[3, ..., : single.shape[-1]]
     np.testing.assert_allclose(single.values[0], together, atol=1e-5 * max(1, np.abs(together).max()))
 
 
 @pytest.mark.parametrize(("name", "side"), BOTH_SIDES)
 def test_shapes_and_labels(clip, scenes, name, side):
-    heat = xk.explain(name, clip, scenes.image, scenes.caption, of=side)
+    heat = xk.explain(name, clip, scenes.image, scenes.caption, of=side, **QUICK.get(name, {}))
     if side == "image":
         assert heat.dims == ("sample", "row", "col") and heat.shape == (9, 8, 8)
     else:
@@ -217,8 +225,10 @@ def test_only_a_slope_of_theta_survives_standardising(clip, scenes):
 @pytest.mark.parametrize(("name", "side"), BOTH_SIDES)
 def test_half_precision_stays_near(clip, scenes, precision, name, side):
     half = xk.load_clip("tiny-clip", precision=precision)
-    ours = xk.explain(name, half, scenes.image, scenes.caption, of=side).values
-    full = xk.explain(name, clip, scenes.image, scenes.caption, of=side).values
+    few = scenes.isel(sample=slice(3))
+    ours, full = (
+        xk.explain(name, model, few.image, few.caption, of=side, **QUICK.get(name, {})).values for model in (half, clip)
+    )
     assert np.isfinite(ours).all()
     if name != "random":  # noise is drawn from the pixels, which differ in their last bits
         assert np.corrcoef(ours.ravel(), full.ravel())[0, 1] > 0.9

@@ -18,21 +18,44 @@ def record_score(
     blocks: Sequence[int] | None,
     gradients: bool = True,
     graph_from: int | None = None,
+    inputs: str | None = None,
 ) -> tuple[Tape, Tensor]:
     """Run both towers on n pairs and record one of them; with gradients, those of each pair's cosine.
 
-    graph_from: the lowest recorded block that needs gradients; None for all recorded ones.
+    graph_from: the lowest recorded block that needs gradients; None for all recorded ones. inputs: as in ``record``.
     Returns the tape and the cosines (n,). The other tower runs without a graph.
     """
     tokens = tokens.to(pixels.device)
-    with torch.no_grad():
-        other = clip.encode_text(tokens) if side == "image" else clip.encode_image(pixels)
-    with record(clip, side, blocks, gradients=gradients, graph_from=graph_from) as tape:
+    other = other_embedding(clip, pixels, tokens, side)
+    with record(clip, side, blocks, gradients=gradients, graph_from=graph_from, inputs=inputs) as tape:
         own = clip.encode_image(pixels) if side == "image" else clip.encode_text(tokens)
         cosine = (own * other).sum(-1)
         if gradients:
             tape.backward(cosine.sum())  # a sample's cosine depends on its own tokens only
     return tape, cosine.detach()
+
+
+@torch.no_grad()
+def other_embedding(clip: Clip, pixels: Tensor, tokens: Tensor, side: str) -> Tensor:
+    """Unit embeddings (n, width) of what the side is compared with: of the texts for "image", and vice versa."""
+    return clip.encode_text(tokens.to(pixels.device)) if side == "image" else clip.encode_image(pixels)
+
+
+def project_tokens(clip: Clip, hidden: Tensor, side: str) -> Tensor:
+    """Each token of a block's output (n, tokens, width) as if it were the summary: through the final norm and
+    the projection, (n, tokens, shared width), not normalised. For towers without a pooling layer."""
+    if side == "text":
+        text = getattr(clip.model, "text", clip.model)
+        hidden, projection = text.ln_final(hidden), text.text_projection
+        if projection is None:
+            return hidden
+        return projection(hidden) if isinstance(projection, torch.nn.Module) else hidden @ projection
+    visual = clip.model.visual
+    if hasattr(visual, "trunk"):
+        trunk = visual.trunk
+        return visual.head(trunk.head(trunk.fc_norm(trunk.norm(hidden))))
+    hidden = visual.ln_post(hidden)
+    return hidden if visual.proj is None else hidden @ visual.proj
 
 
 def summary_row(clip: Clip, pixels: Tensor, tokens: Tensor, side: str) -> Tensor:

@@ -10,9 +10,7 @@ made a leaf: the blocks below it run without a graph.
 """
 
 import contextlib
-import math
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,132 +18,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .clip import Clip
+from .layers import FusedLayer, Layer, MultiheadLayer
 from .towers import Tower, tower
-
-
-class Layer:
-    """What one attention layer did. Heads are kept apart: (batch, heads, tokens, head width).
-
-    ``output`` (batch, tokens, width) is the output of the whole block (None for a pooling layer),
-    ``projected`` that of the attention layer after its out-projection.
-    """
-
-    output: Tensor | None = None
-    projected: Tensor
-
-    def __init__(self) -> None:
-        self.gradient: Tensor | None = None
-        """d score / d attention_output, (batch, query tokens, heads * head width); set by Tape.backward."""
-
-    @cached_property
-    def attention(self) -> Tensor:
-        """Attention weights (batch, heads, query tokens, key tokens); rows sum to 1."""
-        scores = self.q @ self.k.transpose(-2, -1) * self._scale
-        if self._mask is not None:
-            scores = (
-                scores.masked_fill(~self._mask, -math.inf) if self._mask.dtype == torch.bool else scores + self._mask
-            )
-        return scores.softmax(-1)
-
-    @property
-    def attention_gradient(self) -> Tensor:
-        """d score / d attention, in the shape of ``attention``; exact, since the output is attention @ v."""
-        return self._heads(self.gradient) @ self.v.transpose(-2, -1)
-
-    def _heads(self, joined: Tensor) -> Tensor:
-        return joined.unflatten(-1, (self.v.shape[1], -1)).transpose(1, 2)
-
-    @cached_property
-    def joined_k(self) -> Tensor:
-        """Keys with heads joined, (batch, tokens, heads * head width)."""
-        return _join(self.k)
-
-    @cached_property
-    def joined_v(self) -> Tensor:
-        """Values with heads joined."""
-        return _join(self.v)
-
-    @property
-    def joined_q(self) -> Tensor:
-        """Queries with heads joined."""
-        return _join(self.q)
-
-    def query_at(self, row: Tensor) -> Tensor:
-        """The joined query (batch, width) of one row (batch,) each."""
-        return self.joined_q[torch.arange(len(row), device=row.device), row]
-
-
-def _join(heads: Tensor) -> Tensor:
-    return heads.transpose(1, 2).flatten(2)
-
-
-class MultiheadLayer(Layer):
-    """An ``nn.MultiheadAttention``, recomputed from its inputs and weights on demand."""
-
-    def __init__(self, module: nn.MultiheadAttention, inputs: tuple[Tensor, ...], mask: Tensor | None):
-        super().__init__()
-        self._module = module
-        self._inputs = tuple(x.detach() for x in inputs)
-        self._scale = module.head_dim**-0.5
-        self._mask = mask
-        if mask is not None and mask.ndim == 3:  # (batch * heads, query, key)
-            self._mask = mask.unflatten(0, (-1, module.num_heads))
-
-    def _project(self, index: int, x: Tensor | None = None) -> Tensor:
-        """Input through the query (0), key (1) or value (2) projection."""
-        module, width = self._module, self._module.embed_dim
-        rows = slice(index * width, (index + 1) * width)
-        if module._qkv_same_embed_dim:
-            weight = module.in_proj_weight[rows]
-        else:
-            weight = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)[index]
-        bias = None if module.in_proj_bias is None else module.in_proj_bias[rows]
-        return F.linear(self._inputs[index] if x is None else x, weight, bias)
-
-    joined_q = cached_property(lambda self: self._project(0))
-    joined_k = cached_property(lambda self: self._project(1))
-    joined_v = cached_property(lambda self: self._project(2))
-    q = property(lambda self: self._heads_of(self.joined_q))
-    k = property(lambda self: self._heads_of(self.joined_k))
-    v = property(lambda self: self._heads_of(self.joined_v))
-
-    def _heads_of(self, joined: Tensor) -> Tensor:
-        return joined.unflatten(-1, (self._module.num_heads, -1)).transpose(1, 2)
-
-    def query_at(self, row: Tensor) -> Tensor:
-        batch = self._inputs[0]
-        return self._project(0, batch[torch.arange(len(row), device=row.device), row])
-
-    @property
-    def attention_output(self) -> Tensor:
-        """attention @ v with heads joined, before the out-projection."""
-        return _join(self.attention @ self.v)
-
-    def project_out(self, x: Tensor) -> Tensor:
-        """Joined heads through the layer's out-projection, bias included."""
-        return self._module.out_proj(x)
-
-    def take_gradient(self, gradient: Tensor) -> None:
-        """The out-projection is linear, so its input's gradient is its output's times the weight."""
-        self.gradient = gradient @ self._module.out_proj.weight
-
-
-class FusedLayer(Layer):
-    """A layer that called ``scaled_dot_product_attention``: its arguments and its output, as they were."""
-
-    def __init__(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float):
-        super().__init__()
-        self.q, self.k, self.v = q.detach(), k.detach(), v.detach()
-        self._mask, self._scale = mask, scale
-        self._result: Tensor
-
-    @property
-    def attention_output(self) -> Tensor:
-        """attention @ v with heads joined, before normalisation and out-projection."""
-        return _join(self._result.detach())
-
-    def take_gradient(self, gradient: Tensor) -> None:
-        self.gradient = _join(gradient)
 
 
 class _FusedWatch(TorchFunctionMode):
@@ -167,12 +41,16 @@ class Tape:
     """The recorded layers of one forward pass. ``tape[-1]`` is the last block, ``tape.pool`` the pooling
     attention of towers that have one, ``tape.layers`` what was asked for, lowest first."""
 
-    def __init__(self, tower: Tower, gradients: bool, graph_from: int = 0):
+    def __init__(self, tower: Tower, gradients: bool, graph_from: int = 0, inputs: str | None = None):
         self.tower = tower
         self._gradients = gradients
         self._graph_from = graph_from
+        self._inputs = inputs
         self._recorded: dict[int, Layer] = {}
-        self._sources: dict[int, Tensor] = {}  # in the graph: the tensor whose gradient belongs to a layer
+        # In the graph: the tensors whose gradients belong to a layer, and the blocks' outputs.
+        self._sources: dict[int, Tensor] = {}
+        self._input_sources: dict[int, Tensor] = {}
+        self._outputs: dict[int, Tensor] = {}
         self._running: int | None = None
 
     def __getitem__(self, block: int) -> Layer:
@@ -194,19 +72,38 @@ class Tape:
 
     def backward(self, score: Tensor) -> None:
         """Give every recorded layer its ``gradient`` of a scalar score. Needs ``gradients=True``."""
+        self._check_graph()
+        indices, inputs = sorted(self._sources), sorted(self._input_sources)
+        wanted = [self._sources[i] for i in indices] + [self._input_sources[i] for i in inputs]
+        found = torch.autograd.grad(score, wanted)
+        for index, gradient in zip(indices, found[: len(indices)], strict=True):
+            self._recorded[index].take_gradient(gradient)
+        for index, gradient in zip(inputs, found[len(indices) :], strict=True):
+            self._recorded[index].input_gradient = gradient
+        self._forget_graph()
+
+    def backward_each(self, score: Callable[[Tensor], Tensor]) -> None:
+        """Give every recorded block its ``gradient`` of a scalar score of its own output, whatever the blocks
+        above make of that. Needs ``gradients=True``."""
+        self._check_graph()
+        for index in sorted(self._outputs):
+            # The graph is kept for the blocks above; the walk itself ends at this block's attention.
+            (gradient,) = torch.autograd.grad(score(self._outputs[index]), self._sources[index], retain_graph=True)
+            self._recorded[index].take_gradient(gradient)
+        self._forget_graph()
+
+    def _check_graph(self) -> None:
         if not self._gradients:
             raise RuntimeError("this tape was recorded with gradients=False, so it has no graph to go back through")
-        indices = sorted(self._sources)
-        found = torch.autograd.grad(score, [self._sources[i] for i in indices])
-        for index, gradient in zip(indices, found, strict=True):
-            self._recorded[index].take_gradient(gradient)
-        self._sources = {}
 
-    def _source(self, index: int, value: Tensor) -> Tensor:
+    def _forget_graph(self) -> None:
+        self._sources, self._input_sources, self._outputs = {}, {}, {}
+
+    def _source(self, index: int, value: Tensor, sources: dict[int, Tensor] | None = None) -> Tensor:
         """Where the graph begins: the first recorded value that has no graph yet becomes a leaf."""
         if self._gradients and index >= self._graph_from:
             value = value if value.requires_grad else value.detach().requires_grad_()
-            self._sources[index] = value
+            (self._sources if sources is None else sources)[index] = value
         return value
 
     def _catch_fused(self, args, kwargs, result: Tensor) -> Tensor:
@@ -214,14 +111,28 @@ class Tape:
         mask = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
         if kwargs.get("is_causal"):
             mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-        layer = FusedLayer(q, k, v, mask, kwargs.get("scale") or q.shape[-1] ** -0.5)
+        module, block = self._modules(self._running)
+        layer = FusedLayer(module, block, q, k, v, mask, kwargs.get("scale") or q.shape[-1] ** -0.5)
         layer._result = result = self._source(self._running, result)
         self._recorded[self._running] = layer
         return result
 
-    def _attach(self, index: int, attention: nn.Module) -> list:
-        """Hooks on one attention layer, and on its block for the block's output."""
+    def _modules(self, index: int) -> tuple[nn.Module, nn.Module | None]:
+        """The attention layer of an index and its block, None for a pooling layer."""
+        if index == len(self.tower.blocks):
+            return self.tower.pool, None
+        return self.tower.attentions[index], self.tower.blocks[index]
+
+    def _attach(self, index: int) -> list:
+        """Hooks on one attention layer, and on its block for the block's input and output."""
+        attention, block = self._modules(index)
         multihead = isinstance(attention, nn.MultiheadAttention)
+        entered: list[Tensor] = []  # the block's input, until its layer is there to hold it
+
+        def entering(module, args):
+            value = self._source(index, args[0], self._input_sources)
+            entered[:] = [value.detach()]
+            return tuple(value if argument is args[0] else argument for argument in args)
 
         def before(module, args, kwargs):
             self._running = index
@@ -230,7 +141,7 @@ class Tape:
             self._running = None
             if multihead:
                 inputs = (*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))[:3]
-                self._recorded[index] = MultiheadLayer(module, inputs, kwargs.get("attn_mask"))
+                self._recorded[index] = MultiheadLayer(module, block, inputs, kwargs.get("attn_mask"))
                 projected = self._source(index, result[0])
                 self._recorded[index].projected = projected.detach()
                 return (projected, *result[1:])
@@ -244,7 +155,11 @@ class Tape:
             self._recorded[index].projected = result.detach()
 
         def block_after(module, args, result):
-            self._recorded[index].output = result.detach()
+            layer = self._recorded[index]
+            layer.output = result.detach()
+            layer.input = entered.pop() if entered else None
+            if self._gradients and index >= self._graph_from:
+                self._outputs[index] = result
 
         handles = [
             attention.register_forward_pre_hook(before, with_kwargs=True),
@@ -253,8 +168,11 @@ class Tape:
         if not multihead:
             projection = attention.out_proj if hasattr(attention, "out_proj") else attention.proj
             handles.append(projection.register_forward_hook(projection_after))
-        if index < len(self.tower.blocks):
-            handles.append(self.tower.blocks[index].register_forward_hook(block_after))
+        if block is not None:
+            handles.append(block.register_forward_hook(block_after))
+            if self._inputs is not None:
+                watched = block if self._inputs == "block" else attention
+                handles.append(watched.register_forward_pre_hook(entering))
         return handles
 
 
@@ -274,6 +192,7 @@ def record(
     gradients: bool = False,
     pool: bool = True,
     graph_from: int | None = None,
+    inputs: str | None = None,
 ) -> Iterator[Tape]:
     """Record a tower while it runs inside the ``with`` statement.
 
@@ -285,10 +204,14 @@ def record(
     gradients : keep a graph from the lowest recorded layer on, for ``tape.backward(score)``.
     pool : record the pooling attention too, where the tower has one.
     graph_from : with gradients, the lowest block that gets them; None for all that are recorded.
+    inputs : record as ``input`` what enters each "block", or its attention layer behind the "norm"; None for
+        neither.
 
     Run the model once inside; a second run overwrites the first. After it, also after an exception, no hook
     is left. Raises ValueError for a block that does not exist or a tower that cannot be recorded.
     """
+    if inputs not in (None, "block", "norm"):
+        raise ValueError(f"inputs={inputs!r}: choose 'block', 'norm' or None")
     described = tower(clip, side)
     total = len(described.blocks)
     wanted = list(range(total)) if blocks is None else list(blocks)
@@ -296,14 +219,13 @@ def record(
     if wrong:
         raise ValueError(f"block {wrong[0]} doesn't exist: the {side} tower of {clip.name} has blocks 0 to {total - 1}")
     pool = pool and described.pool is not None
-    tape = Tape(described, gradients, graph_from or 0)
-    modules = [(index, described.attentions[index]) for index in sorted({block % total for block in wanted})]
-    modules += [(total, described.pool)] * pool
+    tape = Tape(described, gradients, graph_from or 0, inputs)
+    indices = sorted({block % total for block in wanted}) + [total] * pool
     handles = []
     try:
-        for index, attention in modules:
-            handles += tape._attach(index, attention)
-        fused = any(not isinstance(attention, nn.MultiheadAttention) for _, attention in modules)
+        for index in indices:
+            handles += tape._attach(index)
+        fused = any(not isinstance(tape._modules(index)[0], nn.MultiheadAttention) for index in indices)
         with _FusedWatch(tape) if fused else contextlib.nullcontext(), torch.set_grad_enabled(gradients):
             yield tape
     finally:

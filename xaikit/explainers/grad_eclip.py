@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import Clip
+from ..layers import Layer
 from ..scoring import content_of, record_score, summary_row
-from ..tape import Layer, last
+from ..tape import last
 from ..towers import tower
 from .registry import check_choices, method
 
@@ -52,7 +53,7 @@ def grad_eclip(
     check_choices(similarity=(similarity, SIMILARITIES), heads=(heads, ("all", "one")))
     check_choices(context=(context, ("content", "context")), rectify=(rectify, ("block", "sum")))
     indices = explained_blocks(clip, of, blocks)
-    with _one_head(clip, of, indices) if heads == "one" else contextlib.nullcontext():
+    with one_head(clip, of, indices) if heads == "one" else contextlib.nullcontext():
         tape, _ = record_score(clip, pixels, tokens, of, indices)
     row = summary_row(clip, pixels, tokens, of)
     scope = scaled_positions(clip, tape.layers[-1], tokens, of, context)
@@ -95,12 +96,13 @@ def contributions(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> 
     """sum over channels of g * v(i) * sim(i), for all key positions (n, tokens)."""
     index = torch.arange(len(row), device=row.device)
     weight = (layer.joined_v @ layer.gradient[index, row].unsqueeze(-1)).squeeze(-1)
-    if similarity == "none":
-        return weight
+    return weight if similarity == "none" else weight * similarity_to(layer, row, scope, similarity)
+
+
+def similarity_to(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> Tensor:
+    """Cosine of the summary token's query with each key, min-max scaled over the scope (n, tokens)."""
     query, key = layer.query_at(row), layer.joined_k
     if similarity == "projected":
-        if not hasattr(layer, "project_out"):
-            raise ValueError("similarity='projected': only native CLIP blocks have the out-projection that it needs")
         query, key = layer.project_out(query), layer.project_out(key)
     key = F.normalize(key, dim=-1)
     query = F.normalize(query, dim=-1)
@@ -110,11 +112,11 @@ def contributions(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> 
     cosine = (key @ query.unsqueeze(-1)).squeeze(-1)
     low = cosine.masked_fill(~scope, torch.inf).amin(1, keepdim=True)
     high = cosine.masked_fill(~scope, -torch.inf).amax(1, keepdim=True)
-    return weight * (cosine - low) / (high - low).clamp(min=torch.finfo(cosine.dtype).tiny)
+    return (cosine - low) / (high - low).clamp(min=torch.finfo(cosine.dtype).tiny)
 
 
 @contextlib.contextmanager
-def _one_head(clip: Clip, side: str, blocks: list[int]):
+def one_head(clip: Clip, side: str, blocks: list[int]):
     """The released code's model: some blocks with one attention head as wide as all together."""
     attentions = [tower(clip, side).attentions[index] for index in blocks]
     if not tower(clip, side).native:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..clip import Clip
+from ..layers import Layer
 from ..scoring import content_of, record_score, summary_row
-from ..tape import Layer, last
+from ..tape import last
 from ..towers import tower
 from .grad_eclip import SIMILARITIES, contributions, explained_blocks, scaled_positions
 from .registry import check_choices, method
@@ -65,12 +66,14 @@ def mmel(
     base = content_of(clip, base, tokens, of).float()
     extent, mask = _extent(clip, tokens, of, base)
     level = torch.zeros_like(base).flatten(1)
+    resampling = [
+        _resampling(extent, base.shape[1:], scale if scaling == "resample" else 1.0).to(base) for scale in scales
+    ]
     for index in related:
         weight = math.log1p(math.exp(theta + theta_slope * (index - related[-1])))
         queries = _queries(clip, tape[index], tokens, of).float()  # half precision is too coarse for what follows
         plain = _gram(queries) if transform == "identity" else None
-        for scale in scales:
-            down = _resampling(extent, base.shape[1:], scale if scaling == "resample" else 1.0).to(queries)
+        for scale, down in zip(scales, resampling, strict=True):
             if plain is not None:
                 gram = _resampled(plain, down)
             else:

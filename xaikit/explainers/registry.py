@@ -96,7 +96,9 @@ def find(name: str, of: str, options: dict) -> Method:
     found = known[name]
     if of not in found.sides:
         able = ", ".join(other.name for other in known.values() if of in other.sides)
-        raise ValueError(f"of={of!r}: {name} explains the {' and the '.join(found.sides)} only; the {of} is explained by {able}")
+        raise ValueError(
+            f"of={of!r}: {name} explains the {' and the '.join(found.sides)} only; the {of} is explained by {able}"
+        )
     for option in options:
         if option not in found.options:
             raise ValueError(f"unknown option {option!r} of {name}: it takes {', '.join(found.options) or 'none'}")

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import Clip
-from ..scoring import attention_from, content_of, record_score, summary_row
+from ..scoring import content_of, record_score, summary_row
 from ..tape import last
 from ..towers import tower
 from .registry import method
@@ -17,16 +17,13 @@ def rollout(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, blocks: int 
     indices = last(blocks, len(tower(clip, of).blocks))
     tape, _ = record_score(clip, pixels, tokens, of, indices, gradients=False)
     row = summary_row(clip, pixels, tokens, of)
-    layers = tape.layers
-    if len(layers) > len(indices):
-        flow = attention_from(layers.pop().attention.mean(1), row)
-        flow = F.pad(flow, (layers[-1].attention.shape[-1] - flow.shape[1], 0))  # it may pool the patches only
+    layers, pooled = tape.layers, len(tape.layers) > len(indices)
+    del tape  # a layer that has been used is freed, with its attention matrices
+    flow = layers.pop().attention_at(row).mean(1)
+    if pooled:
+        flow = F.pad(flow, (layers[-1].v.shape[2] - flow.shape[1], 0))  # it may pool the patches only
     else:
-        flow = (
-            row.new_zeros(len(row), layers[-1].attention.shape[-1])
-            .to(layers[-1].attention)
-            .scatter(1, row[:, None], 1.0)
-        )
-    for layer in reversed(layers):
-        flow = (flow + (flow[:, None] @ layer.attention.mean(1)).squeeze(1)) / 2
+        flow = (flow + F.one_hot(row, flow.shape[1])) / 2
+    while layers:
+        flow = (flow + (flow[:, None] @ layers.pop().attention.mean(1)).squeeze(1)) / 2
     return content_of(clip, flow, tokens, of)

@@ -1,0 +1,91 @@
+"""CLIP Surgery: a second path in which patches attend by their values, less what all texts have in common."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..clip import Clip
+from ..layers import Layer
+from ..scoring import content_of, other_embedding, project_tokens
+from ..tape import last, record
+from ..towers import tower
+from .registry import method
+
+RELEASED_BLOCKS = 6
+
+
+@method(
+    sides=("image",),
+    source="Li et al., A Closer Look at the Explainability of CLIP (CLIP Surgery), arXiv 2304.05653",
+    needs="class token",
+)
+def clip_surgery(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    *,
+    of: str,
+    blocks: int | None = None,
+    candidates: Sequence[str] | Tensor | None = None,
+    feature_surgery: bool = True,
+    reference: bool = False,
+) -> Tensor:
+    """E(i) = z(i) . (w t - r): patch i's unit embedding of the second path with the text t, less the redundant r.
+
+    Architecture surgery: over the last ``blocks`` blocks (None for six, or all where there are fewer), the second
+    path starts from their input and adds softmax(v v^T / sqrt(head width)) v through the out-projection, without
+    MLP; v is that of the model's own path, which runs as ever and whose class token is kept.
+
+    Feature surgery: without ``candidates`` w = 1 and r is the embedding of the empty prompt. With them, texts
+    (or token ids) that share what is redundant, w_j = softmax over the texts j of 2 * cosine(class token, text j),
+    divided by its mean, and r the mean of w_j t_j over the sample's own text and the candidates (which may hold it).
+    feature_surgery=False leaves w = 1, r = 0. reference: refuses towers of fewer than the released code's six blocks.
+    """
+    total = len(tower(clip, of).blocks)
+    if reference and (total < RELEASED_BLOCKS or blocks not in (None, RELEASED_BLOCKS)):
+        raise ValueError(
+            f"reference=True: the released code operates on exactly {RELEASED_BLOCKS} blocks, not on"
+            f" {total if blocks is None else blocks}; leave reference at False"
+        )
+    indices = last(min(RELEASED_BLOCKS, total) if blocks is None else blocks, total)
+    shared = None if candidates is None else clip.tokens(candidates)
+    with record(clip, of, indices, inputs="block") as tape:
+        own = F.normalize(clip.encode_image(pixels).float(), dim=-1)
+    hidden = tape[indices[0]].input
+    for index in indices:
+        hidden = hidden + tape[index].to_residual(_value_attention(tape[index]))
+    patches = F.normalize(project_tokens(clip, hidden, of).float(), dim=-1)
+    text = other_embedding(clip, pixels, tokens, of).float()
+    if feature_surgery and shared is None:
+        text = text - clip.encode_text(_empty_prompt(clip, tokens).to(pixels.device)).float()
+    elif feature_surgery:
+        text = _less_shared(own, text, clip.encode_text(shared.to(pixels.device)).float(), tokens, shared)
+    return content_of(clip, (patches @ text.unsqueeze(-1)).squeeze(-1), tokens, of)
+
+
+def _value_attention(layer: Layer) -> Tensor:
+    """softmax(v v^T / sqrt(head width)) v with heads joined, (n, tokens, heads * head width)."""
+    return F.scaled_dot_product_attention(layer.v, layer.v, layer.v).transpose(1, 2).flatten(2)
+
+
+def _less_shared(own: Tensor, text: Tensor, others: Tensor, tokens: Tensor, shared: Tensor) -> Tensor:
+    """w t - r for each sample (n, width), over its own text and those of the others that differ from it."""
+    texts = torch.cat([text[:, None], others.expand(len(text), -1, -1)], 1)
+    same = (tokens[:, None].cpu() == shared[None]).all(2).to(text.device)
+    there = F.pad(~same, (1, 0), value=True)
+    scores = 2 * (texts @ own.unsqueeze(-1)).squeeze(-1)
+    count = there.sum(1, keepdim=True)
+    weight = scores.masked_fill(~there, -torch.inf).softmax(1) * count
+    weighted = texts * weight.unsqueeze(-1)
+    return weighted[:, 0] - weighted.sum(1) / count
+
+
+def _empty_prompt(clip: Clip, tokens: Tensor) -> Tensor:
+    """Token ids (1, context) of the first prompt without its own tokens: start and end stay."""
+    first = tokens[:1].cpu()
+    own = clip.content(first)
+    kept = first.gather(1, own.int().argsort(dim=1, stable=True))
+    padding = getattr(getattr(clip.model, "text", None), "pad_id", 0)
+    return kept.masked_fill(torch.arange(kept.shape[1]) >= (~own).sum(), padding)

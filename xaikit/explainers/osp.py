@@ -1,0 +1,109 @@
+"""Orthogonal semantic projection: explain what the text says that similar captions don't (arXiv 2606.14758)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..clip import Clip
+from ..scenes import COLOURS, FUNCTION_WORDS, SHAPES
+from ..scenes.captions import PLURALS
+from .registry import check_tower, find, method
+
+DISTRACTORS = tuple(f"a {colour} {shape}" for colour in COLOURS for shape in SHAPES)
+_SINGULAR = {plural: singular for singular, plural in PLURALS.items()}
+
+
+@method(sides=("image",), source="Bilgic et al., Orthogonal Semantic Projection, arXiv 2606.14758")
+def osp(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    *,
+    of: str,
+    base: str = "grad_eclip",
+    options: Mapping[str, object] | None = None,
+    distractors: Sequence[str] | None = None,
+    atoms: int = 8,
+    max_similarity: float = 1.0,
+) -> Tensor:
+    """The map of the method ``base`` (with its ``options``) for the text embedding's residual: without its part in the
+    span of up to ``atoms`` distractors, and of length 1 again.
+
+    Orthogonal matching pursuit picks the distractors: in turn the one most correlated with the residual, after each
+    of which the residual is orthogonal to all that were picked. distractors: captions, None for every colour and shape
+    of the planted scenes. One whose content words are all in the prompt is none for it, nor one whose cosine with
+    the text is above ``max_similarity``. A text that lies in the distractors' span whole stays as it is.
+    """
+    found = find(base, of, dict(options or {}))
+    if base == osp.__name__:
+        raise ValueError(f"base={base!r}: choose the method that explains the projected text")
+    check_tower(found, clip, of)
+    if not isinstance(atoms, int) or atoms < 0:
+        raise ValueError(f"atoms={atoms!r}: a whole number of at least 0 is needed")
+    if not isinstance(max_similarity, int | float) or not -1 <= max_similarity <= 1:
+        raise ValueError(f"max_similarity={max_similarity!r}: a cosine from -1 to 1 is needed")
+    captions = list(DISTRACTORS if distractors is None else distractors)
+    if isinstance(distractors, str) or not captions:
+        raise ValueError(f"distractors={distractors!r}: a list of captions is needed, or None")
+    with torch.no_grad():
+        dictionary = clip.encode_text(clip.tokens(captions).to(pixels.device))
+    projected = ProjectedClip(
+        **{name: getattr(clip, name) for name in Clip.__dataclass_fields__},
+        dictionary=dictionary, contents=[content_words(caption) for caption in captions],
+        atoms=atoms, max_similarity=max_similarity,
+    )  # fmt: skip
+    vars(projected)["tokenizer"] = clip.tokenizer  # it is there already
+    return found.function(projected, pixels, tokens, of=of, **(options or {}))
+
+
+@dataclass
+class ProjectedClip(Clip):
+    """The same model, whose text embeddings are the residuals behind a dictionary of distractors."""
+
+    dictionary: Tensor = field(kw_only=True)
+    contents: list[set[str]] = field(kw_only=True)
+    atoms: int = field(kw_only=True)
+    max_similarity: float = field(kw_only=True)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        text = super().encode_text(tokens)
+        said = [content_words(prompt) for prompt in prompts(self, tokens)]
+        other = torch.tensor([[not words <= prompt for words in self.contents] for prompt in said]).to(text.device)
+        allowed = other & (text @ self.dictionary.T <= self.max_similarity)
+        return residual(text, self.dictionary, allowed, self.atoms).to(text.dtype)
+
+
+def content_words(text: str) -> set[str]:
+    """Its words but for function words, in the singular."""
+    words = set(re.findall(r"\w+", text.lower())) - set(FUNCTION_WORDS)
+    return {_SINGULAR.get(word, word) for word in words}
+
+
+def prompts(clip: Clip, tokens: Tensor) -> list[str]:
+    """The text of each prompt, from its own tokens."""
+    decode = getattr(clip.tokenizer, "tokenizer", clip.tokenizer).decode
+    return [decode(row[keep].tolist()) for row, keep in zip(tokens.cpu(), clip.content(tokens).cpu(), strict=True)]
+
+
+def residual(text: Tensor, dictionary: Tensor, allowed: Tensor, atoms: int, tolerance: float = 1e-6) -> Tensor:
+    """Unit residuals (n, width) of texts (n, width) behind the atoms that orthogonal matching pursuit picks from the
+    dictionary (k, width) among those allowed (n, k)."""
+    text, dictionary = text.double(), dictionary.double()
+    rest, basis, free = text, text.new_zeros(len(text), 0, text.shape[1]), allowed.clone()
+    for _ in range(min(atoms, len(dictionary))):
+        correlation = (rest @ dictionary.T).abs().masked_fill(~free, 0)
+        strength, best = correlation.max(1)
+        free.scatter_(1, best[:, None], False)
+        atom = dictionary[best]
+        for _ in range(2):  # twice: once leaves rounding errors along atoms that are nearly parallel
+            atom = atom - torch.einsum("ntd,nt->nd", basis, torch.einsum("ntd,nd->nt", basis, atom))
+        new = (strength > tolerance) & (atom.norm(dim=1) > tolerance)
+        atom = F.normalize(atom, dim=1) * new[:, None]
+        basis = torch.cat([basis, atom[:, None]], 1)
+        rest = rest - (rest * atom).sum(1, keepdim=True) * atom
+    left = rest.norm(dim=1, keepdim=True) > tolerance
+    return F.normalize(torch.where(left, rest, text), dim=1)
