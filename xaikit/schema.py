@@ -1,7 +1,7 @@
 """What a store may hold: the contract between notebooks, on one page.
 
 Dimensions have the same names everywhere: sample, object, token (a prompt's own tokens, in order), y and x
-(pixels), row and col (patches), rgb, block, explainer, step. Every variable has a ``long_name`` and
+(pixels), row and col (patches), rgb, block, explainer, step, depth. Every variable has a ``long_name`` and
 ``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``.
 """
 
@@ -62,12 +62,26 @@ SCHEMA: dict[str, dict[str, Variable]] = {
     },
     "evaluation": {
         "deletion_curve": Variable(
-            ("sample", "explainer", "step"), "f", "cosine as the hottest patches go", required=False
+            ("sample", "explainer", "step"), "f", "cosine as the hottest patches or words go", required=False
         ),
         "insertion_curve": Variable(
-            ("sample", "explainer", "step"), "f", "cosine as the hottest patches come", required=False
+            ("sample", "explainer", "step"), "f", "cosine as the hottest patches or words come", required=False
         ),
-        "fraction": Variable(("step",), "f", "share of the patches removed or inserted", required=False),
+        "fraction": Variable(("step",), "f", "share of the patches or words removed or inserted", required=False),
+    },
+    "claims": {
+        "paper": Variable(("claim",), "UTO", "paper that makes the claim"),
+        "where": Variable(("claim",), "UTO", "section or table"),
+        "text": Variable(("claim",), "UTO", "the paper's words"),
+        "claimed": Variable(("claim",), "UTO", "number that is claimed, empty for none"),
+        "statement_tested": Variable(("claim",), "UTO", "how the claim is tested"),
+        "notebook": Variable(("claim",), "UTO", "notebook that tests it"),
+        "measured": Variable(("claim",), "f", "effect that was measured"),
+        "low": Variable(("claim",), "f", "low end of its 95 % interval"),
+        "high": Variable(("claim",), "f", "high end of its 95 % interval"),
+        "n": Variable(("claim",), "f", "samples that it was measured on"),
+        "verdict": Variable(("claim",), "UTO", "whether the claim holds here"),
+        "note": Variable(("claim",), "UTO", "arithmetic, reason, or what was compared"),
     },
     "sweep": {
         "score": Variable(("row",), "f", "mean score of a row of choices"),
@@ -75,5 +89,8 @@ SCHEMA: dict[str, dict[str, Variable]] = {
 }
 
 # Stages that also take variables not named above, as long as these have the dimensions given here.
-OPEN_STAGES = {"evaluation": (("sample", "explainer"), ("explainer",)), "sweep": (("row",),)}
+OPEN_STAGES = {
+    "evaluation": (("sample", "explainer"), ("explainer",), ("explainer", "step"), ("sample", "explainer", "depth")),
+    "sweep": (("row",),),
+}
 DIRECTIONS = ("higher is better", "lower is better", "neither")

@@ -24,6 +24,10 @@ WRITERS = {  # which notebook writes which store
     "mmel": "03_mmel",
     "mmel_grid": "03_mmel",
     "evaluation": "06_evaluation",
+    "evaluation_words": "06_evaluation",
+    "evaluation_suites": "06_evaluation",
+    "sanity": "06_evaluation",
+    "claims": "06_evaluation",
 }
 
 

@@ -1,0 +1,277 @@
+"""The ledger of claims: its rows, verdicts on measurements with a known answer, and the papers' own arithmetic."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import xaikit as xk
+from xaikit import claims, paper_tables, store
+from xaikit.scenes.suites import SUITES
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return claims.ledger()
+
+
+def test_every_claim_has_its_fields(rows):
+    assert rows.claim.is_unique and len(rows) >= 30
+    assert set(rows.paper) == {"MMEL", "SRM", "MSEA and ARC", "Debunking Grad-ECLIP, arXiv 2605.12952"}
+    assert set(rows.notebook) == {"04", "05", "06"}
+    assert rows[["claim", "paper", "where", "text", "statement_tested"]].ne("").all(axis=None)
+    assert rows.text.str.len().max() <= 160 and rows.claim.str.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+").all()
+
+
+def test_every_claim_has_exactly_one_way_to_a_verdict(rows):
+    """Measured by notebook 06, computed from the paper, untestable, or left to notebook 04 or 05."""
+    checked = set(claims.inconsistencies(rows, claims.paper_tables()).claim)
+    tested, elsewhere = {*claims.COMPARISONS}, {*claims.SINGLES}
+    assert tested | elsewhere | checked <= set(rows.claim) and not tested & elsewhere
+    assert checked == set(paper_tables._CHECKS)
+    for row in rows.itertuples():
+        measured = row.claim in tested | elsewhere
+        assert not (row.reason and (measured or row.claim in checked)), row.claim
+        if row.notebook == "06":
+            assert measured or row.claim in checked or row.reason, row.claim
+        else:
+            assert not measured, row.claim
+
+
+def test_what_is_compared_exists():
+    clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    image = xk.explain("centre", clip, scenes.image, scenes.caption)
+    text = xk.explain("random", clip, scenes.image, scenes.caption, of="text")
+    known = {"image": xk.evaluate(image, clip, scenes, steps=2), "text": xk.evaluate(text, clip, scenes)}
+    methods = xk.methods()
+    for claim, test in claims.COMPARISONS.items():
+        assert test.metric in known[test.of], f"{claim}: {test.metric}"
+        better = {"higher is better": 1, "lower is better": -1}[known[test.of][test.metric].score_direction]
+        if claim not in (
+            "mmel-drop-34",
+            "mmel-clutter-10",
+            "mmel-clutter-scales",
+            "debunk-misaligned",
+        ):  # say so themselves
+            assert better == (1 if test.direction == "higher" else -1), claim
+        for name in (test.first, *test.second):
+            assert name in claims.VARIANTS or test.of in methods[name]["explains"], f"{claim}: {name}"
+        assert set(test.suites) <= {*SUITES, "mixed", "ablation"}
+        assert test.suites != ("ablation",) or {test.first, *test.second} <= {*claims.VARIANTS}
+    for method, options in claims.VARIANTS.values():
+        assert set(options) <= set(methods[method]["options"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "direction", "bound", "expected"),
+    [
+        (0.1, 0.3, "higher", 0, claims.HOLDS),
+        (-0.3, -0.1, "higher", 0, claims.FAILS),
+        (-0.1, 0.3, "higher", 0, claims.UNDECIDED),
+        (0.0, 0.0, "higher", 0, claims.UNDECIDED),
+        (-0.3, -0.1, "lower", 0, claims.HOLDS),
+        (0.1, 0.3, "lower", 0, claims.FAILS),
+        (1.02, 1.10, "lower", 1.15, claims.HOLDS),
+        (1.10, 1.20, "lower", 1.15, claims.UNDECIDED),
+        (-0.005, 0.02, "higher", -0.01, claims.HOLDS),
+        (-0.005, 0.005, "equal", 0.01, claims.HOLDS),
+        (-0.005, 0.02, "equal", 0.01, claims.UNDECIDED),
+        (0.011, 0.02, "equal", 0.01, claims.FAILS),
+        (np.nan, np.nan, "equal", 0.01, claims.UNDECIDED),
+    ],
+)
+def test_verdicts(low, high, direction, bound, expected):
+    assert claims.verdict(low, high, direction, bound) == expected
+
+
+def test_a_verdict_needs_a_direction():
+    with pytest.raises(ValueError, match="direction='better'"):
+        claims.verdict(0, 1, "better")
+
+
+def _measured(**means) -> xr.Dataset:
+    """Deletion AUC of each explainer: its mean, and noise that is the same for all but for a small part."""
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(0, 0.3, (40, 1)), rng.normal(0, 0.02, (40, len(means)))
+    values = shared + own + np.array(list(means.values()))
+    return xr.Dataset({"deletion_auc": (("sample", "explainer"), values)}, {"explainer": list(means)})
+
+
+def _row(rows: pd.DataFrame, claim: str, **found) -> pd.Series:
+    return claims.measure(rows, **found).set_index("claim").loc[claim]
+
+
+def test_a_paired_difference_decides(rows):
+    for gap, expected in ((-0.1, claims.HOLDS), (0.1, claims.FAILS), (0.0, claims.UNDECIDED)):
+        found = _row(rows, "mmel-deletion", images={"mixed": _measured(mmel=0.5 + gap, grad_eclip=0.5)})
+        assert found.verdict == expected and found.n == 40 and found.low <= found.measured <= found.high
+        assert found.measured == pytest.approx(gap, abs=0.02)
+
+
+def test_against_all_the_least_holding_counts(rows):
+    better = {"mmel": 0.3, "clip_surgery": 0.5, "m2ib": 0.7, "grad_eclip": 0.4}
+    found = _row(rows, "mmel-deletion-lowest", images={"mixed": _measured(**better)})
+    assert found.verdict == claims.HOLDS and "against grad_eclip on mixed; holds in 3 of 3" in found.note
+    found = _row(rows, "mmel-deletion-lowest", images={"mixed": _measured(**{**better, "m2ib": 0.1})})
+    assert found.verdict == claims.FAILS and found.measured > 0.15 and "m2ib" in found.note
+    found = _row(rows, "mmel-deletion-lowest", images={"mixed": _measured(**{**better, "m2ib": 0.3})})
+    assert found.verdict == claims.UNDECIDED
+
+
+def test_intervals_of_many_comparisons_are_wider(rows):
+    many = _measured(mmel=0.3, grad_eclip=0.4, m2ib=0.9, clip_surgery=0.9)
+    one = _row(rows, "mmel-deletion-lowest", images={"mixed": many.sel(explainer=["mmel", "grad_eclip"])})
+    three = _row(rows, "mmel-deletion-lowest", images={"mixed": many})
+    assert three.measured == one.measured and three.high - three.low > one.high - one.low
+
+
+def test_what_was_not_measured_is_named_and_stays_open(rows):
+    found = claims.measure(rows, {"mixed": _measured(mmel=0.3, grad_eclip=0.4)})
+    by_claim = found.set_index("claim")
+    assert by_claim.note["mmel-deletion-lowest"] == "not measured: clip_surgery, m2ib"
+    assert by_claim.high["mmel-deletion-lowest"] < 0 and by_claim.verdict["mmel-deletion-lowest"] == claims.UNDECIDED
+    assert by_claim.note["mmel-coverage-relation"] == "not measured: suite relation"
+    filled = claims.fill(rows, found)
+    assert filled.verdict.sel(claim="mmel-coverage-relation") == "filled by notebook 06"
+    assert filled.verdict.sel(claim="srm-alpha") == "filled by notebook 04"
+    assert filled.verdict.sel(claim="arc-rank") == "filled by notebook 05"
+    assert filled.verdict.sel(claim="mmel-table-2") == claims.UNTESTABLE
+    assert "ImageNet" in str(filled.note.sel(claim="mmel-table-2").values)
+
+
+def test_clutter_is_a_change_with_the_number_of_objects(rows):
+    names = np.full((40, 12), "red circle", dtype=object)
+    names[:20, 10:] = ""  # the first half has 10 objects, which isn't more than 10
+    scenes = {"clutter": xr.Dataset({"object_name": (("sample", "object"), names)})}
+    energy = np.random.default_rng(0).normal(0.5, 0.02, (40, 2))
+    energy[20:] -= [0.3, 0.1]
+    images = {
+        "clutter": xr.Dataset({"energy": (("sample", "explainer"), energy)}, {"explainer": ["mmel", "grad_eclip"]})
+    }
+    found = _row(rows, "mmel-clutter-10", images=images, scenes=scenes)
+    assert found.verdict == claims.HOLDS and found.measured == pytest.approx(-0.3, abs=0.02)
+    found = _row(rows, "mmel-clutter-scales", images=images, scenes=scenes)
+    assert found.verdict == claims.HOLDS and found.measured == pytest.approx(-0.2, abs=0.02)
+    images["clutter"].energy[:] = images["clutter"].energy[::-1].values
+    assert _row(rows, "mmel-clutter-10", images=images, scenes=scenes).verdict == claims.FAILS
+
+
+def test_values_measured_elsewhere(rows):
+    values = {
+        "mmel-overhead": np.array([1.02, 1.04, 1.03]),
+        "debunk-equal": np.array([1e-6, 3e-6]),
+        "mmel-any-clip": np.array([1.0, 1.0, 0.0]),
+    }
+    found = claims.measure(rows, {}, values=values).set_index("claim")
+    assert found.verdict[["mmel-overhead", "debunk-equal", "mmel-any-clip"]].tolist() == [
+        claims.HOLDS,
+        claims.HOLDS,
+        claims.FAILS,
+    ]
+    assert found.measured["debunk-equal"] == 3e-6
+    assert (
+        _row(rows, "mmel-overhead", images={}, values={"mmel-overhead": np.array([1.3, 1.4])}).verdict == claims.FAILS
+    )
+    assert (
+        _row(rows, "debunk-equal", images={}, values={"debunk-equal": np.array([1e-6, 1e-2])}).verdict == claims.FAILS
+    )
+    with pytest.raises(ValueError, match="values for 'mmel-deletion'"):
+        claims.measure(rows, {}, values={"mmel-deletion": np.ones(3)})
+
+
+def test_the_change_of_a_map():
+    first = xr.DataArray(np.array([[[1.0, 2.0]], [[4.0, 0.0]]]), dims=("sample", "row", "col"))
+    second = first + xr.DataArray([0.0, 1.0], dims="sample")
+    np.testing.assert_allclose(claims.map_change(first, second), [0, 0.25])
+    np.testing.assert_array_equal(claims.map_change(0 * first, 0 * second), [0, 0])
+    np.testing.assert_array_equal(claims.map_change(0 * first, first), [np.inf, np.inf])
+
+
+def test_time_ratios_are_of_the_first_over_the_second():
+    clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(4, seed=0)
+    slow = claims.time_ratios("grad_eclip", "centre", clip, scenes.image, scenes.caption, rounds=2)
+    assert slow.shape == (2,) and (slow > 1).all()
+
+
+def test_the_papers_arithmetic(rows):
+    found = claims.inconsistencies(rows, claims.paper_tables()).set_index("claim")
+    assert not found.consistent.any()
+    for claim, parts in {
+        "mmel-deletion-17": ["0.2346 / 0.2464 - 1 = -4.8 %", "nearest to -17.2 %: -16.4 %"],
+        "mmel-insertion-21": ["0.3825 / 0.3838 - 1 = -0.3 %", "nearest to +21.5 %: +15.4 %"],
+        "mmel-drop-34": ["0 rows of Grad-ECLIP", "0.92 and 0.94", "lower is better"],
+        "mmel-bold": ["3 wrong marks in 16 columns", "bold 0.5993 (Grad-ECLIP2), best 0.6021 (CLIPSurgery)"],
+        "mmel-consistent-table-1": ["text increase 5"],
+        "mmel-text-like-ks": ["10.15 (21.7 %)", "Saliency 38.96"],
+        "mmel-all-benchmarks": ["3 of 12 columns", "0.3527 against 0.3672"],
+        "mmel-tokens-197": ["= 50, not 197", "patches of 16"],
+        "mmel-four-learnable": ["15 numbers", "2363136", "a loss fits 0"],
+        "mmel-layer-weights": ["1.313"],
+        "srm-deletion-up": ["as marked, SRM's 0.81 is number 1 of 4", "number 4"],
+    }.items():
+        for part in parts:
+            assert part in found.arithmetic[claim], claim
+
+
+@pytest.mark.parametrize(
+    ("claim", "changes"),
+    [
+        ("mmel-deletion-17", {("2", "MMEL", "deletion @1"): 0.2464 * (1 - 0.172)}),
+        ("mmel-bold", {("2", "CLIPSurgery", "insertion @5"): 0.59, ("2", "MMEL", "insertion @5"): 0.595,
+                       ("2", "Grad-ECLIP2", "prediction insertion @1"): 0.3526, ("2", "Grad-ECLIP1", "prediction insertion @1"): 0.35,
+                       ("2", "CLIPSurgery", "prediction insertion @5"): 0.55}),
+        ("mmel-consistent-table-1", {("1", "MMEL", "text increase"): 50.0}),
+        ("mmel-text-like-ks", {("1", "MMEL", "text increase"): 40.0}),
+        ("mmel-all-benchmarks", {("2", "MMEL", "insertion @1"): 0.9, ("2", "MMEL", "prediction insertion @1"): 0.9,
+                                 ("2", "MMEL", "prediction insertion @5"): 0.9}),
+        ("mmel-tokens-197", {("text", "section 3.1", "image tokens"): 50}),
+        ("mmel-three-datasets", {("text", "section 4.1", "datasets listed"): 3}),
+        ("srm-human", {("text", "section 3", "human evaluations reported"): 1}),
+    ],
+)  # fmt: skip
+def test_verdicts_on_the_paper_follow_its_tables(rows, claim, changes):
+    """Other numbers in the table, and the same check finds nothing wrong."""
+    tables = claims.paper_tables()
+    paper = rows.set_index("claim").paper[claim]
+    for (table, method, column), value in changes.items():
+        cell = (tables.paper == paper) & (tables.table == table) & (tables.method == method) & (tables.column == column)
+        assert cell.sum() == 1
+        tables.loc[cell, "value"] = value
+    assert claims.inconsistencies(rows, tables).set_index("claim").consistent[claim]
+
+
+def test_the_papers_tables_are_whole():
+    tables = claims.paper_tables()
+    numbers = tables[tables.table != "text"]
+    assert not tables.duplicated(["paper", "table", "method", "column"]).any() and numbers.value.notna().all()
+    assert set(numbers.better) == {"higher", "lower"}
+    assert numbers.groupby(["paper", "table"]).size().to_dict() == {
+        ("MMEL", "1"): 28, ("MMEL", "2"): 40, ("MMEL", "3"): 24, ("SRM", "1"): 8,
+    }  # fmt: skip
+    assert numbers[numbers.spread.notna()].table.unique().tolist() == ["1"]
+
+
+def test_inconsistent_claims_stay_so_when_measured(rows):
+    found = claims.measure(rows, {"mixed": _measured(mmel=0.3, grad_eclip=0.4)})
+    filled = claims.fill(rows, found).sel(claim="mmel-deletion-17")
+    assert filled.verdict == claims.INCONSISTENT and filled.measured == pytest.approx(-0.1, abs=0.02)
+    assert "-4.8 %" in str(filled.note.values)
+
+
+def test_filled_ledger_can_be_stored_and_read(rows, tmp_path):
+    found = claims.measure(rows, {"mixed": _measured(mmel=0.3, grad_eclip=0.4)})
+    filled = claims.fill(rows, found)
+    again = store.read(store.write(filled, tmp_path / "claims.nc", "claims"), "claims")
+    xr.testing.assert_identical(again, filled.load())
+    assert filled.sizes == {"claim": len(rows)}
+    table = claims.readable(again)
+    assert table.measured["mmel-deletion"].startswith("-0.1") and table.measured["srm-alpha"] == ""
+    assert table.verdict["mmel-deletion"] == claims.HOLDS
+
+
+def test_measured_claims_must_be_in_the_ledger_once(rows):
+    found = claims.measure(rows, {"mixed": _measured(mmel=0.3, grad_eclip=0.4)})
+    with pytest.raises(ValueError, match="'mmel-none'"):
+        claims.fill(rows, found.assign(claim=found.claim.replace("mmel-deletion", "mmel-none")))
+    with pytest.raises(ValueError, match="measured once"):
+        claims.fill(rows, pd.concat([found, found.iloc[:1]]))
