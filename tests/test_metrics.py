@@ -97,3 +97,35 @@ def test_intervals_cover_the_mean_of_known_samples():
         assert low <= mean <= high
         hits.append(low <= 1.0 <= high)
     assert 0.88 <= np.mean(hits) <= 0.99
+
+
+def test_average_precision_is_that_of_scikit_learn():
+    average_precision_score = pytest.importorskip("sklearn.metrics").average_precision_score
+    rng = np.random.default_rng(0)
+    heat = rng.integers(0, 6, (20, 8, 8)) / 6  # many ties
+    truth = rng.random((20, 8, 8)) * (rng.random((20, 8, 8)) < 0.2)
+    ours = localisation.average_precision(heat, truth)
+    right = (truth >= localisation.TOUCHED).reshape(20, -1)
+    theirs = [average_precision_score(t, h.ravel()) for t, h in zip(right, heat, strict=True)]
+    np.testing.assert_allclose(ours, theirs)
+    assert np.isnan(localisation.average_precision(heat[0], np.zeros((8, 8))))
+    np.testing.assert_allclose(localisation.average_precision(np.ones((20, 8, 8)), truth), right.mean(1))
+
+
+def test_smallest_share_asks_for_every_named_object():
+    covered = np.zeros((1, 3, 4, 4))
+    covered[0, 0, 0, :2], covered[0, 1, 3], covered[0, 2, 2, 0] = 1, 1, 1
+    named = np.array([[True, True, False]])
+    both = covered[0, :2].sum(0)
+    one, flat, uneven = covered[0, 0], np.ones((4, 4)), 3 * covered[0, 0] + covered[0, 1]
+    heat = np.stack([both, one, flat, uneven, 0 * both, -both])[None]
+    # 3 * 2 and 1 * 4 of 10, whose fair shares are 1/3 and 2/3
+    np.testing.assert_allclose(localisation.smallest_share(heat, covered, named)[0], [1, 0, 6 / 16, 0.4 * 3 / 2, 0, 0])
+    assert np.isnan(localisation.smallest_share(heat, covered, np.array([[True, False, False]]))).all()
+
+
+def test_coverage_of_many_masks_is_that_of_each():
+    masks = np.random.default_rng(0).random((70, 5, 24, 24)) < 0.3
+    together = localisation.coverage(masks, (3, 3))
+    assert together.shape == (70, 5, 3, 3)
+    np.testing.assert_array_equal(together[69, 4], localisation.coverage(masks[69, 4], (3, 3)))

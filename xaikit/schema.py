@@ -1,7 +1,7 @@
 """What a store may hold: the contract between notebooks, on one page.
 
 Dimensions have the same names everywhere: sample, object, token (a prompt's own tokens, in order), y and x
-(pixels), row and col (patches), rgb, block, explainer, step, depth. Every variable has a ``long_name`` and
+(pixels), row and col (patches), rgb, block, explainer, step, word_step, depth. Every variable has a ``long_name`` and
 ``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``.
 """
 
@@ -62,12 +62,19 @@ SCHEMA: dict[str, dict[str, Variable]] = {
     },
     "evaluation": {
         "deletion_curve": Variable(
-            ("sample", "explainer", "step"), "f", "cosine as the hottest patches or words go", required=False
+            ("sample", "explainer", "step"), "f", "cosine as the hottest patches go", required=False
         ),
         "insertion_curve": Variable(
-            ("sample", "explainer", "step"), "f", "cosine as the hottest patches or words come", required=False
+            ("sample", "explainer", "step"), "f", "cosine as the hottest patches come", required=False
         ),
-        "fraction": Variable(("step",), "f", "share of the patches or words removed or inserted", required=False),
+        "fraction": Variable(("step",), "f", "share of the patches removed or inserted", required=False),
+        "word_deletion_curve": Variable(
+            ("sample", "explainer", "word_step"), "f", "cosine as the hottest words go", required=False
+        ),
+        "word_insertion_curve": Variable(
+            ("sample", "explainer", "word_step"), "f", "cosine as the hottest words come", required=False
+        ),
+        "word_fraction": Variable(("word_step",), "f", "share of the words removed or inserted", required=False),
     },
     "claims": {
         "paper": Variable(("claim",), "UTO", "paper that makes the claim"),

@@ -44,10 +44,8 @@ def grid_search(
     for values in tqdm(list(itertools.product(*grid.values())), disable=not progress, desc=f"{method} grid"):
         choice = dict(zip(grid, values, strict=True))
         heat = explain(method, clip, scenes.image, scenes.caption, batch_size=batch_size, **choice, **options)
-        measured = evaluate(heat, clip, scenes, steps=steps, batch_size=batch_size)
-        means = {
-            name: float(measured[name].mean()) for name in ("energy", "pointing_game", "deletion_auc", "insertion_auc")
-        }
+        measured = evaluate(heat, clip, scenes, steps=steps, batch_size=batch_size, metrics=REPORTED)
+        means = {name: float(measured[name].mean()) for name in REPORTED}
         rows.append({**choice, **means, "score": quality(measured)})
     table = pd.DataFrame(rows)
     best_first = table.score.round(3).sort_values(ascending=False, kind="stable").index  # equal ones in the grid's order

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..clip import Clip
 from ..layers import Layer
 from ..scoring import content_of, record_score, summary_row
-from .grad_eclip import one_head, explained_blocks, scaled_positions, similarity_to
+from .grad_eclip import explained_blocks, one_head, scaled_positions, similarity_to
 from .registry import check_choices, method
 
 WEIGHTS = ("query_key", "attention", "none")

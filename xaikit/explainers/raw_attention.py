@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..clip import Clip
 from ..scoring import content_of, record_score, summary_row
-from .grad_eclip import one_head, explained_blocks
+from .grad_eclip import explained_blocks, one_head
 from .registry import method
 
 

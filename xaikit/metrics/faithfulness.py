@@ -1,40 +1,24 @@
-"""Whether the model itself needs what an explanation calls important: deletion and insertion.
+"""Whether the model itself needs what an explanation calls important: deletion, insertion and occlusion.
 
-Source: Petsiuk et al., RISE, 2018. Here on the patch grid, with the true model's cosine as the score and
-the area under the curve by the trapezoid rule over the share of patches, 0 to 1.
+Source: Petsiuk et al., RISE, 2018. Here by default on the patch grid, with the true model's cosine as the score and
+the area under the curve by the trapezoid rule over the share of patches (pixels, words), 0 to 1.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
-from tqdm import tqdm
 
 from ..clip import Clip
-from ..towers import Tower, tower
+from ..explainers.registry import check_choices
+from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
+from ..towers import tower
+from .scores import scorer
 
-FILLS = ("mean", "black", "blur", "random")
-
-
-def filled(clip: Clip, pixels: Tensor, fill: str, seed: int = 0) -> Tensor:
-    """What stands in for removed patches, (n, 3, H, W): each image's "mean" colour, "black", the image under
-    a strong "blur", or a "random" colour a patch (drawn with ``seed``)."""
-    mean, std = (
-        torch.tensor(getattr(clip.model.visual, name)).view(3, 1, 1).to(pixels) for name in ("image_mean", "image_std")
-    )
-    if fill == "mean":
-        return pixels.mean((2, 3), keepdim=True).expand_as(pixels)
-    if fill == "black":
-        return (-mean / std).expand_as(pixels)
-    if fill == "blur":
-        sigma = pixels.shape[-1] / 8
-        return gaussian_blur(pixels, 2 * int(2 * sigma) + 1, sigma)
-    if fill == "random":
-        described = tower(clip, "image")
-        colour = torch.rand(3, *described.grid, generator=torch.Generator().manual_seed(seed)).to(pixels)
-        return ((_to_pixels(colour, described, pixels.shape[2:]) - mean) / std).expand_as(pixels)
-    raise ValueError(f"fill={fill!r}: choose from {', '.join(FILLS)}")
+UNITS = ("patch", "pixel")
+SHARES = (0.05, 0.10, 0.15, 0.20, 0.25)
 
 
 def ranks(heat: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -43,6 +27,32 @@ def ranks(heat: np.ndarray, seed: int = 0) -> np.ndarray:
     shuffle = np.random.default_rng(seed).permutation(flat.shape[-1])
     order = shuffle[np.argsort(-flat[..., shuffle], axis=-1, kind="stable")]
     return np.argsort(order, axis=-1)
+
+
+def word_ranks(heat: np.ndarray, lengths: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Place of each of a prompt's own tokens (n, explainers, tokens) from hottest (0) to coldest, what follows its end
+    last. lengths (n,). Ties fall in an order that doesn't depend on the other prompts."""
+    place = np.arange(heat.shape[-1])
+    tie = np.broadcast_to(np.random.default_rng(seed).random(heat.shape[-1]), heat.shape)
+    after = np.broadcast_to((place >= lengths[:, None])[:, None], heat.shape)
+    return np.argsort(np.lexsort((tie, -heat, after), axis=-1), axis=-1)
+
+
+def deletion_and_insertion(place: Tensor, counts: Tensor) -> tuple[Callable[[Tensor, Tensor], Tensor], int]:
+    """What is kept of each sample when the first ``counts`` units go, and when only they are there.
+
+    place (n, explainers, units) from hottest to coldest, counts (n or 1, steps). Returns a function of sample and
+    version (b,) each, to (b, units) of bool, and the number of versions: explainers * 2 * steps, in this order.
+    """
+    steps = counts.shape[1]
+
+    def keep(sample: Tensor, version: Tensor) -> Tensor:
+        explainer, which = version // (2 * steps), version % (2 * steps)
+        count = counts[sample if len(counts) > 1 else 0 * sample, which % steps]
+        hot = place[sample, explainer] < count[:, None]
+        return hot ^ (which < steps)[:, None]
+
+    return keep, place.shape[1] * 2 * steps
 
 
 @torch.no_grad()
@@ -56,51 +66,172 @@ def deletion_insertion(
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,
+    unit: str = "patch",
+    score: str = "similarity",
+    label: str | np.ndarray = "truth",
+    candidates=None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cosine while the hottest patches are removed from the image, and while they are put into the fill.
+    """Score while the hottest patches are removed from the image, and while they are put into the fill.
 
     heat (n, explainers, rows, cols); pixels (n, 3, H, W) and tokens (n, context) of the same samples. In each
-    of ``steps`` equal steps the same share of patches is removed (or inserted), hottest first.
+    of ``steps`` equal steps the same share of patches is removed (or inserted), hottest first. unit: "patch", or
+    "pixel" for pixels in the order of the map drawn larger by bilinear interpolation, as the papers do. score, label,
+    candidates: see ``scorer``; the papers' tables use "top1" and "top5" among all classes.
     Returns the shares of patches removed (steps + 1,) and the two curves (n, explainers, steps + 1). Memory is bounded by
-    ``batch_size`` perturbed images. Raises ValueError for an unknown fill, or more steps than patches.
+    ``batch_size`` perturbed images. Raises ValueError for an unknown fill, unit, score or label, or more steps than
+    patches.
     """
     n, explainers, rows, cols = heat.shape
-    if not isinstance(steps, int) or not 1 <= steps <= rows * cols:
-        raise ValueError(f"steps={steps!r}: a whole number from 1 to the {rows * cols} patches is needed")
+    check_choices(unit=(unit, UNITS))
+    size = (rows, cols) if unit == "patch" else tower(clip, "image").pixels
+    units = size[0] * size[1]
+    if not isinstance(steps, int) or not 1 <= steps <= units:
+        names = "patches" if unit == "patch" else "pixels"
+        raise ValueError(f"steps={steps!r}: a whole number from 1 to the {units} {names} is needed")
     pixels = pixels.to(clip.device, clip.dtype)
     substitute = filled(clip, pixels, fill, seed)
-    spoken = torch.cat([clip.encode_text(part.to(clip.device)) for part in tokens.split(batch_size)])
-    place = torch.from_numpy(ranks(heat, seed)).to(clip.device)
-    counts = torch.linspace(0, rows * cols, steps + 1, device=clip.device).round().long()
+    worth = scorer(clip, pixels, tokens, "image", score, label, candidates, batch_size)
+    counts = torch.linspace(0, units, steps + 1, device=clip.device).round().long()
     inner = steps - 1  # the ends are the whole image and the bare fill, the same for every explainer
-    total = n * explainers * 2 * inner
-    scores = torch.empty(total)
-    described = tower(clip, "image")
-    for start in tqdm(range(0, total, batch_size), disable=not progress, desc="deletion and insertion"):
-        index = torch.arange(start, min(start + batch_size, total), device=clip.device)
-        pair, which = index // (2 * inner), index % (2 * inner)
-        sample = pair // explainers
-        hot = place.view(n * explainers, -1)[pair] < counts[1 + which % inner, None]
-        removed = hot ^ (which >= inner)[:, None]
-        mask = _to_pixels(removed.view(-1, rows, cols), described, pixels.shape[2:])
-        perturbed = torch.where(mask[:, None], substitute[sample], pixels[sample])
-        scores[start : start + len(index)] = (clip.encode_image(perturbed) * spoken[sample]).sum(-1).float().cpu()
-    ends = [torch.cat([clip.encode_image(p) for p in x.split(batch_size)]) for x in (pixels, substitute)]
-    whole, bare = ((end * spoken).sum(-1).cpu()[:, None, None].expand(n, explainers, 1) for end in ends)
-    middle = scores.view(n, explainers, 2, inner)
-    deletion = torch.cat([whole, middle[:, :, 0], bare], -1)
-    insertion = torch.cat([bare, middle[:, :, 1], whole], -1)
-    return (counts / (rows * cols)).cpu().numpy(), deletion.float().numpy(), insertion.float().numpy()
+    bar = "deletion and insertion" if progress else ""
+
+    def middle(start: int, stop: int) -> Tensor:
+        part = slice(start, stop)
+        place = torch.from_numpy(_unit_ranks(heat[part], size, seed)).to(clip.device)
+        keep, versions = deletion_and_insertion(place, counts[None, 1:-1])
+
+        def kept(sample: Tensor, version: Tensor) -> Tensor:
+            return _to_image(keep(sample, version).unflatten(1, size), unit, pixels.shape[2:])
+
+        return scores_of_images(
+            clip, pixels[part], tokens[part], kept, substitute[part], versions, batch_size, bar,
+            lambda embedding, sample: worth(embedding, sample + start),
+        )  # fmt: skip
+
+    # The order of pixels takes much memory, so samples come in parts whose maps are no more than a batch.
+    at_a_time = n if unit == "patch" else max(1, batch_size // explainers)
+    scores = torch.cat([middle(start, min(start + at_a_time, n)) for start in range(0, n, at_a_time)])
+    both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1, 1).expand(1, 2, rows, cols)
+    ends = scores_of_images(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=worth)
+    deletion, insertion = _curves(scores.view(n, explainers, 2, inner), ends)
+    return (counts / units).cpu().numpy(), deletion, insertion
 
 
-def _to_pixels(values: Tensor, described: Tower, size: torch.Size) -> Tensor:
-    """Values of patches (n, rows, cols) for each pixel (n, H, W); 0 for pixels that no patch covers."""
-    rows, cols = described.grid
-    height, width = described.pixels
-    large = values.repeat_interleave(height // rows, 1).repeat_interleave(width // cols, 2)
-    return F.pad(large, (0, size[1] - width, 0, size[0] - height))
+@torch.no_grad()
+def word_deletion_insertion(
+    clip: Clip,
+    heat: np.ndarray,
+    pixels: Tensor,
+    tokens: Tensor,
+    steps: int = 8,
+    fill: str = "removed",
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: bool = False,
+    score: str = "similarity",
+    label: str | np.ndarray = "truth",
+    candidates=None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score while the hottest words are removed from the prompt, and while they are put back into an empty one.
+
+    heat (n, explainers, tokens) over the prompts' own tokens; pixels (n, 3, H, W), tokens (n, context). After each of
+    ``steps`` steps the same share of each prompt's words, rounded to whole ones, is gone, hottest first; start and end
+    stay. fill: "removed" closes the gap, as if the words had not been typed; "padding" puts the padding token in their
+    place, which for CLIP's own tokenizer is the word "!". score, label, candidates: see ``scorer``.
+    Returns the shares (steps + 1,) and the two curves (n, explainers, steps + 1). Raises ValueError for an unknown
+    fill, score or label, steps below 1, or heat for fewer tokens than the longest prompt has.
+    """
+    check_fill(fill, "text")
+    lengths = word_counts(clip, tokens, heat)
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps={steps!r}: a whole number of at least 1 is needed")
+    pixels = pixels.to(clip.device, clip.dtype)
+    worth = scorer(clip, pixels, tokens, "text", score, label, candidates, batch_size)
+    place = torch.from_numpy(word_ranks(heat, lengths, seed)).to(clip.device)
+    shares = np.linspace(0, 1, steps + 1)
+    counts = torch.from_numpy((shares * lengths[:, None]).round().astype(int)).to(clip.device)
+    keep, versions = deletion_and_insertion(place, counts[:, 1:-1])
+    bar = "deletion and insertion of words" if progress else ""
+    scores = scores_of_texts(clip, pixels, tokens, keep, fill, versions, batch_size, bar, worth)
+    both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1).expand(1, 2, heat.shape[2])
+    ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=worth)
+    return shares, *_curves(scores.view(*heat.shape[:2], 2, steps - 1), ends)
+
+
+@torch.no_grad()
+def progressive_occlusion(
+    clip: Clip,
+    heat: np.ndarray,
+    pixels: Tensor,
+    tokens: Tensor,
+    shares: tuple[float, ...] = SHARES,
+    fill: str = "mean",
+    batch_size: int = 256,
+    seed: int = 0,
+    draws: int = 1,
+    progress: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cosines after the hottest 5, 10, ... 25 % of the patches are occluded, and after as many random ones are.
+
+    heat (n, explainers, rows, cols), pixels and tokens of the same samples; the rest as in ``deletion_insertion``.
+    draws: random orders to average over, the same for all samples.
+    Returns the cosines of the whole images (n,), of the occluded ones (n, explainers, shares), and of those with
+    random patches occluded (n, shares). Raises ValueError for shares outside 0 to 1, draws below 1 or an unknown fill.
+    Source: figure 5 of MMEL, which shows the images; the control by random patches makes it a measurement.
+    """
+    n, explainers, rows, cols = heat.shape
+    if len(shares) == 0 or not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"shares={shares}: shares of the patches above 0, up to 1, are needed")
+    if not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws={draws!r}: a whole number of at least 1 is needed")
+    pixels = pixels.to(clip.device, clip.dtype)
+    substitute = filled(clip, pixels, fill, seed)
+    orders = np.random.default_rng((seed, 1)).random((draws, rows, cols))
+    place = ranks(np.concatenate([heat, np.broadcast_to(orders, (n, *orders.shape))], 1), seed)
+    place = torch.from_numpy(place).to(clip.device)
+    counts = torch.tensor([max(1, round(share * rows * cols)) for share in shares], device=clip.device)
+
+    def keep(sample: Tensor, version: Tensor) -> Tensor:
+        count = torch.where(version > 0, counts[(version - 1) % len(counts)], 0)  # version 0 is the whole image
+        hot = place[sample, (version - 1).clamp(min=0) // len(counts)] < count[:, None]
+        return ~hot.unflatten(1, (rows, cols))
+
+    versions = 1 + (explainers + draws) * len(counts)
+    bar = "progressive occlusion" if progress else ""
+    scores = scores_of_images(clip, pixels, tokens, keep, substitute, versions, batch_size, bar).numpy()
+    occluded = scores[:, 1:].reshape(n, explainers + draws, len(counts))
+    return scores[:, 0], occluded[:, :explainers], occluded[:, explainers:].mean(1)
 
 
 def area_under_curve(fractions: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """Trapezoid rule over the last axis."""
     return np.trapezoid(curve, fractions, axis=-1)
+
+
+def word_counts(clip: Clip, tokens: Tensor, heat: np.ndarray) -> np.ndarray:
+    """How many own tokens each prompt has, (n,). Raises ValueError for heat (n, explainers, tokens) with room for fewer."""
+    lengths = clip.content(tokens).sum(1).cpu().numpy()
+    if heat.shape[2] < lengths.max():
+        raise ValueError(f"the word heat has {heat.shape[2]} tokens but the longest prompt has {lengths.max()}")
+    return lengths
+
+
+def _unit_ranks(heat: np.ndarray, size: tuple[int, int], seed: int) -> np.ndarray:
+    if heat.shape[2:] != size:
+        heat = F.interpolate(torch.tensor(heat), size, mode="bilinear").numpy()
+    return ranks(heat, seed).astype(np.int32)
+
+
+def _to_image(keep: Tensor, unit: str, size: torch.Size) -> Tensor:
+    """Patches as they are; pixels with a margin for those that no patch covers."""
+    if unit == "patch":
+        return keep
+    return F.pad(keep, (0, size[1] - keep.shape[2], 0, size[0] - keep.shape[1]))
+
+
+def _curves(middle: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The two curves from the scores in between (n, explainers, 2, steps) and of the whole and the bare input (n, 2)."""
+    whole, bare = (end[:, None, None].expand(*middle.shape[:2], 1) for end in ends.T)
+    deletion = torch.cat([whole, middle[:, :, 0], bare], -1)
+    insertion = torch.cat([bare, middle[:, :, 1], whole], -1)
+    return deletion.float().numpy(), insertion.float().numpy()

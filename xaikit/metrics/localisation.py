@@ -7,6 +7,7 @@ share of its pixels that belong to named objects, so that every sum over patches
 import numpy as np
 
 TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
+MASKS_AT_ONCE = 256  # bounds the memory
 
 
 def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
@@ -15,8 +16,10 @@ def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, floa
     covered: the part of the image's height and width that the patches cover, from the upper left corner.
     """
     height, width = mask.shape[-2:]
-    down = _area_weights(height, grid[0], covered[0])
-    return down @ mask.astype(float) @ _area_weights(width, grid[1], covered[1]).T
+    down, across = _area_weights(height, grid[0], covered[0]), _area_weights(width, grid[1], covered[1]).T
+    each = mask.reshape(-1, height, width)
+    shares = [down @ each[i : i + MASKS_AT_ONCE].astype(float) @ across for i in range(0, len(each), MASKS_AT_ONCE)]
+    return np.concatenate(shares).reshape(*mask.shape[:-2], *grid)
 
 
 def _area_weights(size: int, cells: int, covered: float) -> np.ndarray:
@@ -94,3 +97,43 @@ def iou_otsu(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     inside = (hot * covered).sum(-1)
     union = hot.sum(-1) + covered.sum(-1) - inside
     return inside / np.where(union == 0, 1, union)
+
+
+def average_precision(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Area under precision against recall when the map ranks the patches, of which those count as right of which named
+    objects take up at least ``TOUCHED``; higher is better. NaN where there is no such patch.
+
+    The sum over thresholds of precision times the gain of recall, without interpolation, and with all patches of one
+    value taken together. Its chance level is the share of right patches.
+    """
+    heat, covered = _flat(heat, covered)
+    order = np.argsort(-heat, axis=-1, kind="stable")
+    heat, right = np.take_along_axis(heat, order, -1), np.take_along_axis(covered, order, -1) >= TOUCHED
+    precision = right.cumsum(-1) / np.arange(1, heat.shape[-1] + 1)
+    last_of_its_value = np.append(heat[..., :-1] > heat[..., 1:], np.ones_like(right[..., :1]), -1)
+    place = np.where(last_of_its_value, np.arange(heat.shape[-1]), heat.shape[-1])
+    place = np.minimum.accumulate(place[..., ::-1], axis=-1)[..., ::-1]  # where the patches of each one's value end
+    found = (np.take_along_axis(precision, place, -1) * right).sum(-1)
+    count = right.sum(-1)
+    return np.where(count > 0, found / np.maximum(count, 1), np.nan)
+
+
+def smallest_share(heat: np.ndarray, covered: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """How well the least heated of the named objects is covered, (n, explainers); higher is better. NaN where fewer than
+    two are named and visible.
+
+    An object's share of all positive heat, divided by its share of the named objects' area; the smallest over the named
+    objects. 0: one of them gets no heat. 1, the most there can be: all heat lies on them, by their areas (on a
+    coarse grid less, since a patch on an edge lies on an object only in part). A flat map gets the named objects'
+    share of the image. It tests the claim that a map shows "primary and contextual objects".
+
+    heat (n, explainers, rows, cols); covered (n, objects, rows, cols) of each object alone; named (n, objects).
+    """
+    heat = np.maximum(heat, 0)
+    total = heat.sum((-2, -1))
+    on = np.einsum("nerc,norc->neo", heat, covered) / np.where(total == 0, 1, total)[..., None]
+    area = np.where(named, covered.sum((-2, -1)), 0)
+    visible = area > 0
+    fair = area / np.maximum(area.sum(-1, keepdims=True), 1e-12)
+    relative = np.where(visible[:, None], on / np.where(visible, fair, 1)[:, None], np.inf).min(-1)
+    return np.where(visible.sum(-1)[:, None] >= 2, relative, np.nan)

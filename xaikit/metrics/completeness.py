@@ -1,0 +1,41 @@
+"""Whether a map adds up to what it explains."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..clip import Clip
+from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
+
+
+@torch.no_grad()
+def completeness(
+    clip: Clip,
+    heat: np.ndarray,
+    pixels: Tensor,
+    tokens: Tensor,
+    of: str = "image",
+    fill: str | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """|sum of the map - (s - s0)| / |s - s0|, (n, explainers); lower is better, and 0 for a map that adds up exactly.
+
+    s is the cosine of the whole input, s0 that of the bare fill: the image all in ``fill``, or the prompt with all of
+    its words replaced by it. heat (n, explainers, rows, cols) or (n, explainers, tokens), with its sign. fill: the
+    baseline of the method, None for the side's own ("zero" of the normalised space, or "padding"). Only methods that
+    promise it, ``complete`` in ``methods()``, can be held to it. A difference below 1e-6 counts as that much.
+    Raises ValueError for an unknown fill. Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017.
+    """
+    fill = check_fill(fill, of)
+    pixels = pixels.to(clip.device, clip.dtype)
+    ends = torch.tensor([True, False], device=clip.device)
+    if of == "image":
+        both = ends.view(1, 2, 1, 1).expand(1, 2, *heat.shape[2:])
+        scores = scores_of_images(clip, pixels, tokens, both, filled(clip, pixels, fill, seed), batch_size=batch_size)
+    else:
+        both = ends.view(1, 2, 1).expand(1, 2, heat.shape[2])
+        scores = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size)
+    difference = (scores[:, 0] - scores[:, 1]).double().numpy()[:, None]
+    total = heat.reshape(*heat.shape[:2], -1).sum(-1, dtype=float)
+    return np.abs(total - difference) / np.maximum(np.abs(difference), 1e-6)
