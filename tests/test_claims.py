@@ -275,3 +275,7 @@ def test_measured_claims_must_be_in_the_ledger_once(rows):
         claims.fill(rows, found.assign(claim=found.claim.replace("mmel-deletion", "mmel-none")))
     with pytest.raises(ValueError, match="measured once"):
         claims.fill(rows, pd.concat([found, found.iloc[:1]]))
+
+
+def test_a_method_applies_to_towers_of_transformer_blocks():
+    assert claims.applies("mmel", ["tiny-clip", "RN50"]).tolist() == [1.0, 0.0]

@@ -156,3 +156,20 @@ def test_shared_best_and_paired_difference():
     assert intervals.shared_best(scores).tolist() == [True, True, False]
     scores.attrs["score_direction"] = "lower is better"
     assert intervals.shared_best(scores).tolist() == [False, False, True]
+
+
+def test_only_the_metrics_wanted_are_computed(clip, scenes, monkeypatch):
+    heat = xk.explain("centre", clip, scenes.image, scenes.caption)
+    every = xk.evaluate(heat, clip, scenes, steps=2)
+    some = xk.evaluate(heat, clip, scenes, steps=2, metrics=["energy", "confidence_drop"])
+    assert {"energy", "confidence_drop"} <= {*some} < {*every} and "deletion_auc" not in some
+    np.testing.assert_array_equal(some.energy, every.energy)
+    monkeypatch.setattr(type(clip), "encode_image", lambda *args: pytest.fail("the model ran"))
+    assert "pointing_game" in xk.evaluate(heat, clip, scenes, metrics=["pointing_game"])
+
+
+@pytest.mark.parametrize("metrics", [[], ["enery"], "energy", ["word_deletion_auc"]])
+def test_metrics_that_are_none(clip, scenes, metrics):
+    heat = xk.explain("centre", clip, scenes.image, scenes.caption)
+    with pytest.raises(ValueError, match="isn't one of pointing_game, energy"):
+        xk.evaluate(heat, clip, scenes, metrics=metrics)

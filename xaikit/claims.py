@@ -1,7 +1,7 @@
 """The ledger of the papers' claims (``data/claims.csv``): what each says, what was measured here, and whether it holds."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from .store import annotate
 HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided here"
 INCONSISTENT, UNTESTABLE = "inconsistent in the paper", "cannot be tested here"
 DIRECTIONS = ("higher", "lower", "equal")
+ROUNDING = 1e-6  # an interval this near to the bound holds it: scores are float32
 
 TABLE_1 = ("gradcam", "saliency", "kernel_shap", "rise", "chefer", "m2ib")
 TABLE_2 = ("clip_surgery", "m2ib", "grad_eclip")
@@ -128,7 +129,7 @@ def verdict(low: float, high: float, direction: str, bound: float = 0.0) -> str:
     if direction == "equal":
         holds, fails = -bound <= low and high <= bound, low > bound or high < -bound
     else:
-        above, below = low > bound, high < bound
+        above, below = low > bound + ROUNDING, high < bound - ROUNDING
         holds, fails = (above, below) if direction == "higher" else (below, above)
     return HOLDS if holds else FAILS if fails else UNDECIDED
 
@@ -153,6 +154,21 @@ def time_ratios(first: str, second: str, clip, images, texts, rounds: int = 7) -
 
     times = np.array([[seconds(name) for name in (first, second)] for _ in range(rounds + 1)])[1:]
     return times[:, 0] / times[:, 1]
+
+
+def applies(method: str, models: Sequence[str], side: str = "image") -> np.ndarray:
+    """1 for each model (an architecture that open_clip knows, with random weights) whose tower the method explains,
+    else 0, (models,)."""
+    from .explainers.registry import explaining
+    from .loading import load_clip
+
+    def explained(name: str) -> bool:
+        try:
+            return method in explaining(load_clip(name), side)
+        except ValueError:  # a tower without transformer blocks
+            return False
+
+    return np.array([float(explained(name)) for name in models])
 
 
 def measure(

@@ -12,6 +12,8 @@ from .evaluating import evaluate
 from .explaining import explain
 from .store import annotate
 
+REPORTED = ("energy", "pointing_game", "deletion_auc", "insertion_auc")
+
 
 def quality(evaluation: xr.Dataset) -> float:
     """Mean of energy inside the named objects and of insertion minus deletion AUC over the whole curve's span.
@@ -48,7 +50,9 @@ def grid_search(
         means = {name: float(measured[name].mean()) for name in REPORTED}
         rows.append({**choice, **means, "score": quality(measured)})
     table = pd.DataFrame(rows)
-    best_first = table.score.round(3).sort_values(ascending=False, kind="stable").index  # equal ones in the grid's order
+    best_first = (
+        table.score.round(3).sort_values(ascending=False, kind="stable").index
+    )  # equal ones in the grid's order
     table = table.loc[best_first].reset_index(drop=True)
     found = xr.Dataset(coords={"row": np.arange(len(table))})
     for name in table.columns:

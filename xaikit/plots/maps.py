@@ -132,5 +132,7 @@ def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title:
             axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{sign * values[which]:.2f}", fontsize=TEXT - 2)
         pair[0].set_ylabel(name.replace("_", " "), fontsize=TEXT)
     scale = ScalarMappable(Normalize(0, 1), HEAT)  # that of a map drawn half through would be pale
-    figure.colorbar(scale, ax=list(axes.flat[: 2 * len(explainers)]), shrink=0.4, label="heat / largest heat of the map")
+    figure.colorbar(
+        scale, ax=list(axes.flat[: 2 * len(explainers)]), shrink=0.4, label="heat / largest heat of the map"
+    )
     return finished(figure, title)

@@ -122,11 +122,14 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     mean = quality.mean("sample")
     error = 1.96 * quality.std("sample", ddof=1) / np.sqrt(quality.count("sample"))
     names = [str(name) for name in quality.explainer.values]
+    by_cost = [str(name) for name in cost.sortby(cost).explainer.values]
     for index, name in enumerate(names):
+        right = by_cost.index(name) % 2 == 0  # neighbours' names to either side, so that they seldom meet
         at = float(cost.sel(explainer=name)), float(mean.sel(explainer=name))
         colour = sns.color_palette("colorblind")[index % 10]
         axis.errorbar(*at, yerr=float(error.sel(explainer=name)), fmt="o", color=colour, markersize=5, linewidth=1)
-        axis.annotate(name.replace("_", " "), at, (4, 3), textcoords="offset points", fontsize=TEXT - 1)
+        place = {"xytext": (5 if right else -5, 3), "textcoords": "offset points", "ha": "left" if right else "right"}
+        axis.annotate(name.replace("_", " "), at, fontsize=TEXT - 1, **place)
     axis.set(xscale="log", xlabel=xlabel, ylabel=quality.attrs.get("long_name", str(quality.name)))
     axis.grid(alpha=0.3)
     return finished(figure, title)
