@@ -18,9 +18,10 @@ from torch import Tensor
 
 import xaikit as xk
 from xaikit.clip import Clip
-from xaikit.explainers.m2ib import _output, _starting_after
+from xaikit.explainers.m2ib import starting_after
 from xaikit.metrics.faithfulness import deletion_insertion
 from xaikit.perturbing import at_once
+from xaikit.tape import record
 from xaikit.towers import tower
 
 # A task, what its time is divided by, and what the ratio should be.
@@ -133,12 +134,12 @@ def bottleneck_passes(clip: Clip, pixels: Tensor, spoken: Tensor, size: int) -> 
     """One forward pass, then a forward and backward pass an update and copy through the blocks above the bottleneck."""
     block = max(len(tower(clip, "image").blocks) - 3, 0)
     for images, words in zip(pixels.split(size), spoken.split(size), strict=True):
-        with torch.no_grad():
-            hidden = _output(clip, "image", block, lambda images=images: clip.encode_image(images))
-        images, words, hidden = (x.repeat_interleave(COPIES, 0) for x in (images, words, hidden))
+        with record(clip, "image", [block]) as tape:
+            clip.encode_image(images)
+        images, words, hidden = (x.repeat_interleave(COPIES, 0) for x in (images, words, tape[block].output))
         for _ in range(UPDATES):
             leaf = hidden.clone().requires_grad_()
-            with _starting_after(clip, "image", block, leaf):
+            with starting_after(clip, "image", block, leaf):
                 torch.autograd.grad((clip.encode_image(images) * words).sum(), leaf)
 
 

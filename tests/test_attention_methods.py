@@ -88,7 +88,9 @@ def test_maskclip_gives_the_authors_numbers(model):
 def test_raw_attention_gives_the_authors_numbers(model):
     inputs, golden = arrays(model, "baselines")
     tokens = torch.tensor(inputs["text_ids"])
-    for key in [key for key in golden.files if "selfattn" in key]:
+    keys = [key for key in golden.files if "selfattn" in key]
+    assert keys
+    for key in keys:
         image, heads = key.split("__")[:2]
         pixels = torch.tensor(inputs["image_big" if image == "ibig" else f"image{image[1:]}"])[None]
         heat = explained("raw_attention", model, pixels, tokens[:1], image == "ibig", reference=heads == "sh")
@@ -124,7 +126,9 @@ def test_chefer_gives_the_authors_numbers(model):
         pixels, tokens, _, (blocks, quantity) = golden_pair(inputs, key)
         options = {"blocks": 1 if blocks == "last" else None, "reference": True}
         assert_golden(explained("chefer", model, pixels, tokens, of=quantity[:-4], **options), golden, key)
-    for key in [key for key in golden.files if key.endswith("last__text_row")]:  # not divided by its sum
+    keys = [key for key in golden.files if key.endswith("last__text_row")]  # not divided by its sum
+    assert keys
+    for key in keys:
         pixels, tokens, *_ = golden_pair(inputs, key)
         heat = explained("chefer", model, pixels, tokens, of="text", blocks=1)
         scale = golden_model(model).model.logit_scale.exp().item()
@@ -291,13 +295,13 @@ def test_candidates_that_hold_the_own_text_count_it_once(clip, scenes):
     """Feature surgery with the own text among the candidates is that without it, and depends on the others."""
     texts = list(scenes.caption.values)
     others = [text for text in dict.fromkeys(texts) if text != texts[0]]
-    assert others
+    assert len(others) > 1
     maps = [
         xk.explain("clip_surgery", clip, scenes.image[:1], texts[:1], candidates=c).values
         for c in (others, [*others, texts[0]], others[:1])
     ]
     np.testing.assert_allclose(maps[0], maps[1], atol=1e-6)
-    assert len(others) == 1 or np.abs(maps[0] - maps[2]).max() > 1e-4
+    assert np.abs(maps[0] - maps[2]).max() > 1e-4
     alone = xk.explain("clip_surgery", clip, scenes.image[:1], texts[:1], candidates=texts[:1]).values
     np.testing.assert_allclose(alone, 0, atol=1e-6)  # nothing is left of a text that is redundant with itself
 

@@ -146,13 +146,13 @@ def test_clutter_is_a_change_with_the_number_of_objects(rows):
     energy = np.random.default_rng(0).normal(0.5, 0.02, (40, 2))
     energy[20:] -= [0.3, 0.1]
     images = {
-        "clutter": xr.Dataset({"energy": (("sample", "explainer"), energy)}, {"explainer": ["mmel", "grad_eclip"]})
+        "clutter": xr.Dataset({"auroc": (("sample", "explainer"), energy)}, {"explainer": ["mmel", "grad_eclip"]})
     }
     found = _row(rows, "mmel-clutter-10", images=images, scenes=scenes)
     assert found.verdict == claims.HOLDS and found.measured == pytest.approx(-0.3, abs=0.02)
     found = _row(rows, "mmel-clutter-scales", images=images, scenes=scenes)
     assert found.verdict == claims.HOLDS and found.measured == pytest.approx(-0.2, abs=0.02)
-    images["clutter"].energy[:] = images["clutter"].energy[::-1].values
+    images["clutter"].auroc[:] = images["clutter"].auroc[::-1].values
     assert _row(rows, "mmel-clutter-10", images=images, scenes=scenes).verdict == claims.FAILS
 
 
@@ -279,3 +279,26 @@ def test_measured_claims_must_be_in_the_ledger_once(rows):
 
 def test_a_method_applies_to_towers_of_transformer_blocks():
     assert claims.applies("mmel", ["tiny-clip", "RN50"]).tolist() == [1.0, 0.0]
+
+
+def test_clutter_says_nothing_of_a_map_that_knows_nothing(rows):
+    """Objects are smaller in clutter: a metric that shrinks with them would make any map fail there."""
+    scenes = xk.draw_suite("clutter", 200, seed=1)
+    clip = xk.load_clip("tiny-clip")
+    noise = xk.explain("random", clip, scenes.image, scenes.caption).assign_attrs(explainer="mmel")
+    measured = {"clutter": xk.evaluate(noise, clip, scenes, metrics=["energy", "auroc"])}
+    found = _row(rows, "mmel-clutter-10", images=measured, scenes={"clutter": scenes})
+    assert found.verdict == claims.UNDECIDED and abs(found.measured) < 0.1
+
+
+def test_the_pair_that_decides_is_the_one_shown(rows):
+    """A noisy rival with the worst mean does not hide the tight one that refutes the claim."""
+    rng = np.random.default_rng(0)
+    own = rng.normal(0.3, 0.001, 40)
+    scores = np.stack([own, own - 0.05 + rng.normal(0, 0.6, 40), own - 0.02, own + 0.01], 1)
+    measured = xr.Dataset(
+        {"deletion_auc": (("sample", "explainer"), scores)},
+        {"explainer": ["mmel", "m2ib", "clip_surgery", "grad_eclip"]},
+    )
+    found = _row(rows, "mmel-deletion-lowest", images={"mixed": measured})
+    assert found.verdict == claims.FAILS and found.low > 0

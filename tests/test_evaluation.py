@@ -106,7 +106,7 @@ def test_wrong_steps_and_fill(clip, scenes):
     heat = xk.explain("centre", clip, scenes.image, scenes.caption)
     with pytest.raises(ValueError, match="steps=999: a whole number from 1 to the 64 patches"):
         xk.evaluate(heat, clip, scenes, steps=999)
-    with pytest.raises(ValueError, match="fill='x': choose from"):
+    with pytest.raises(ValueError, match="fill='x': for the image choose from"):
         xk.evaluate(heat, clip, scenes, fill="x")
 
 

@@ -251,8 +251,8 @@ def test_everything_that_evaluate_measures_of_the_truth_and_of_noise(clip, scene
     good = xk.evaluate(truth.rename("heat"), clip, scenes, steps=2, fill="black")
     noise = xk.evaluate(xk.explain("random", clip, scenes.image, scenes.caption), clip, scenes, steps=2, fill="black")
     metrics = [name for name, values in good.items() if values.dims == ("sample", "explainer")]
-    assert len(metrics) == 11
-    for name in set(metrics) - {"confidence_increase"}:
+    assert len(metrics) == 13
+    for name in set(metrics) - {"confidence_increase", "flat"}:
         sign = -1 if good[name].attrs["score_direction"] == "lower is better" else 1
         assert sign * float(good[name].mean()) > sign * float(noise[name].mean()), name
     one_named = (scenes.object_named & scenes.object_mask.any(("y", "x"))).sum("object") < 2

@@ -59,7 +59,10 @@ def test_without_names_all_that_can_are_taken(clip, scenes):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"methods": []}, "methods=\\[\\]: name at least one"),
+        ({"methods": []}, "methods=\\[\\]: give a list of different names"),
+        ({"methods": "rise"}, "methods='rise': give a list of different names"),
+        ({"methods": ["centre", "centre"]}, "give a list of different names"),
+        ({"methods": ["centre"], "options": {"centre": None}}, "options={'centre': None}: give them by method"),
         ({"methods": ["centre", "gradeclip"]}, "unknown method 'gradeclip'"),
         ({"methods": ["centre"], "options": {"rise": {}}}, "options of 'rise', which isn't among the methods"),
         ({"methods": ["centre"], "options": {"centre": {"wide": 1}}}, "unknown option 'wide' of centre"),

@@ -130,3 +130,35 @@ def test_coverage_of_many_masks_is_that_of_each():
     together = localisation.coverage(masks, (3, 3))
     assert together.shape == (70, 5, 3, 3)
     np.testing.assert_array_equal(together[69, 4], localisation.coverage(masks[69, 4], (3, 3)))
+
+
+def test_patch_auroc_is_that_of_scikit_learn_and_free_of_area():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    heat, truth = rng.integers(0, 6, (2, 20, 8, 8))[0] / 6, rng.random((20, 8, 8)) < 0.2
+    theirs = [roc_auc_score(t.ravel(), h.ravel()) for h, t in zip(heat, truth, strict=True)]
+    np.testing.assert_allclose(localisation.auroc(heat, truth.astype(float)), theirs)
+    noise = rng.random((400, 8, 8))
+    for share in (0.02, 0.5):
+        few = (np.arange(64).reshape(8, 8) < 64 * share).astype(float)
+        assert localisation.auroc(noise, few).mean() == pytest.approx(0.5, abs=0.05)
+    assert np.isnan(localisation.auroc(noise[0], np.zeros((8, 8)))) and np.isnan(
+        localisation.auroc(noise[0], np.ones((8, 8)))
+    )
+
+
+def test_nobody_is_best_where_nothing_is_finite():
+    import xarray as xr
+
+    scores = xr.DataArray(np.full((4, 2), np.nan), {"explainer": ["a", "b"]}, ("sample", "explainer"))
+    assert not intervals.shared_best(scores).any()
+    scores[:, 1] = 1.0
+    assert intervals.shared_best(scores).tolist() == [False, True]
+
+
+def test_extreme_levels_have_resamples_beyond_their_ends():
+    values = np.random.default_rng(0).normal(size=40)
+    level = 1 - 0.05 / 54
+    ends = [intervals.mean_interval(values, seed, level)[1] for seed in range(4)]
+    assert np.ptp(ends) < 0.06 * abs(min(ends))

@@ -15,8 +15,8 @@ from small_models import small_clip
 import xaikit as xk
 from xaikit.explainers.integrated_gradients import pixel_attributions
 from xaikit.explainers.kernel_shap import coalitions, shapley_values
-from xaikit.explainers.m2ib import _starting_after
-from xaikit.explainers.osp import ProjectedClip, content_words, prompts, residual
+from xaikit.explainers.m2ib import starting_after
+from xaikit.explainers.osp import DISTRACTORS, ProjectedClip, content_words, prompts, residual
 from xaikit.explainers.rise import combined, draw_cells, enlarged, mask_ways, patch_means
 from xaikit.explainers.saliency import pixel_gradients
 from xaikit.perturbing import filled, perturbed_images, perturbed_texts, scores_of_images, scores_of_texts, to_patches
@@ -288,9 +288,9 @@ def test_m2ib_runs_the_blocks_above_only(clip, pair):
     handle = blocks[1].register_forward_hook(lambda module, args, result: caught.append(result))
     true = clip.encode_image(pixels)
     handle.remove()
-    with _starting_after(clip, "image", 1, caught[0]):
+    with starting_after(clip, "image", 1, caught[0]):
         torch.testing.assert_close(clip.encode_image(torch.zeros_like(pixels)), true)
-    with pytest.raises(ZeroDivisionError), _starting_after(clip, "image", 1, caught[0]):
+    with pytest.raises(ZeroDivisionError), starting_after(clip, "image", 1, caught[0]):
         raise ZeroDivisionError
     assert not any("forward" in vars(block) for block in blocks)
     torch.testing.assert_close(clip.encode_image(pixels), true)
@@ -468,3 +468,41 @@ def test_bad_options_are_refused_before_any_work(clip, pair, method, options, me
         monkeypatch.setattr(clip.model, f"encode_{side}", lambda *args, **kwargs: pytest.fail("the model was run"))
     with pytest.raises(ValueError, match=message):
         xk.explain(method, clip, *pair, **options)
+
+
+@pytest.mark.parametrize("value", [None, "a", True, 1.5, float("nan"), -1])
+@pytest.mark.parametrize(
+    ("method", "name", "wanted"),
+    [
+        ("integrated_gradients", "seed", "of at least 0"),
+        ("integrated_gradients", "steps", "from 1 to 1000"),
+        ("kernel_shap", "samples", "of at least 2"),
+        ("kernel_shap", "seed", "of at least 0"),
+        ("m2ib", "copies", "from 1 to 1000"),
+        ("m2ib", "seed", "of at least 0"),
+        ("m2ib", "steps", "from 1 to 1000"),
+        ("mmel", "seed", "of at least 0"),
+        ("osp", "atoms", "of at least 0"),
+        ("random", "seed", "of at least 0"),
+        ("rise", "grid", "of at least 1"),
+        ("rise", "masks", "of at least 1"),
+        ("rise", "seed", "of at least 0"),
+    ],
+)
+def test_whole_numbers_are_needed(clip, pair, method, name, wanted, value):
+    if (name, value) == ("samples", None):
+        return  # four a player
+    with pytest.raises(ValueError, match=f"{name}={value!r}: a whole number {wanted} is needed"):
+        xk.explain(method, clip, *pair, **{name: value})
+
+
+def test_a_seed_may_be_numpys(clip, pair):
+    for method in ("kernel_shap", "m2ib", "mmel", "random", "rise"):
+        ours, numpys = (xk.explain(method, clip, *pair, **CHEAP.get(method, {}), seed=s) for s in (3, np.int64(3)))
+        np.testing.assert_array_equal(ours, numpys)
+
+
+def test_distractors_are_captions_of_scenes():
+    scenes = xk.draw_scenes(2000, seed=0, captions="object")
+    spoken = {caption for caption in scenes.caption.values if len(caption.split()) == 3}  # without a size
+    assert spoken == set(DISTRACTORS) and any(caption.startswith("an ") for caption in spoken)

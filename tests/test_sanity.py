@@ -79,7 +79,7 @@ def test_rank_correlation_and_ssim_are_those_of_scipy_and_scikit_image():
     theirs = [structural_similarity(a, b, data_range=1.0) for a, b in zip(unit[:5], unit[5:], strict=True)]
     np.testing.assert_allclose(ours, theirs)
     some = np.array([[3.0, 1, 2, np.nan], [1, 1, 1, 1]])
-    np.testing.assert_allclose(sanity.rank_correlation(some, some), [1, 0])
+    np.testing.assert_allclose(sanity.rank_correlation(some, some), [1, np.nan])
 
 
 def test_seed_stability_is_the_mean_over_pairs(clip, scenes, monkeypatch):
@@ -241,3 +241,29 @@ def test_agreement_with_quantus(clip):
         theirs = quantus.AUC(**quiet)(model=model, **given)
         from_auroc = [hallucination.auroc(h[m], h[~m]) for h, m in zip(heat, mask, strict=True)]
         np.testing.assert_allclose(from_auroc, theirs)
+
+
+def test_maps_of_other_explainers_or_samples_are_not_compared(clip):
+    pairs = xk.draw_suite("absent", 5)
+    maps = xk.explain_all(clip, pairs.image, pairs.caption, ["centre", "grad_eclip"]).heat
+    with pytest.raises(ValueError, match="both must be alike"):
+        hallucination.hallucination(maps, maps[:, ::-1], pairs)
+    with pytest.raises(ValueError, match="of 5 samples but the scenes of 5, or of others"):
+        hallucination.hallucination(maps[::-1], maps, pairs)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        (lambda maps: maps.to_dataset(name="heat"), "the maps are a Dataset: give a DataArray"),
+        (lambda maps: maps.values, "the maps are a ndarray"),
+        (lambda maps: maps.isel(sample=0, drop=True), "the maps have the dimensions"),
+        (lambda maps: maps.expand_dims(seed=2), "the maps have the dimensions"),
+        (lambda maps: maps.astype(complex), "type complex"),
+        (lambda maps: maps > 0, "type bool"),
+    ],
+)
+def test_what_is_no_map_is_refused(clip, scenes, spoilt, message):
+    maps = xk.explain("centre", clip, scenes.image, scenes.caption)
+    with pytest.raises(ValueError, match=message):
+        xk.evaluate(spoilt(maps), clip, scenes)

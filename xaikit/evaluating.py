@@ -6,7 +6,10 @@ import numpy as np
 import xarray as xr
 
 from .clip import Clip
+from .explainers.registry import check_whole
 from .metrics import confidence, faithfulness, localisation, words
+from .metrics.maps import checked
+from .perturbing import check_fill
 from .store import annotate
 from .towers import tower
 
@@ -16,10 +19,11 @@ IMAGE_METRICS = {
     "iou_best": (localisation.iou_best, "IoU with the named objects at the best threshold"),
     "iou_otsu": (localisation.iou_otsu, "IoU with the named objects at Otsu's threshold"),
     "average_precision": (localisation.average_precision, "average precision of the patches of named objects"),
+    "auroc": (localisation.auroc, "how often a patch of a named object is hotter than another"),
 }
 HIGHER, LOWER = "higher is better", "lower is better"
 CURVES, CONFIDENCE = ("deletion_auc", "insertion_auc"), ("confidence_drop", "confidence_increase")
-OF_IMAGES = (*IMAGE_METRICS, "smallest_share", *CURVES, *CONFIDENCE, "occlusion")
+OF_IMAGES = (*IMAGE_METRICS, "smallest_share", "flat", *CURVES, *CONFIDENCE, "occlusion")
 OF_WORDS = ("content_share", *(f"word_{name}" for name in (*CURVES, *CONFIDENCE)))
 
 
@@ -48,23 +52,17 @@ def evaluate(
     -------
     Dataset of the ``evaluation`` schema: one variable a metric (sample, explainer) with its ``score_direction``, and
     the deletion and insertion curves. For images: the localisation metrics against the named objects,
-    ``smallest_share`` of them, the areas under both curves, ``confidence_drop`` and ``confidence_increase``, and
-    ``occlusion``, how much more cosine is lost without the hottest 5 to 25 % of the patches than without random ones
-    (mean over these shares). For texts: ``content_share``, and the areas, curves and
+    ``smallest_share`` of them, ``flat`` for maps that say nothing, the areas under both curves, ``confidence_drop`` and
+    ``confidence_increase``, and ``occlusion``, how much more cosine is lost without the hottest 5 to 25 % of the patches
+    than without random ones (mean over these shares). For texts: ``content_share``, and the areas, curves and
     confidences as ``word_deletion_auc`` and so on. What needs other
     models or maps stands by itself in ``metrics``: hallucination, sanity, stability, completeness, cost, retrieval.
 
     Raises ValueError for maps of other samples, of another shape, or with NaN, and for an impossible fill or steps.
     """
-    if "explainer" not in heat.dims:
-        heat = heat.expand_dims({"explainer": [heat.attrs.get("explainer", "heat")]}, 1)
-    if len(heat.sample) != scenes.sizes["sample"] or not np.array_equal(heat.sample, scenes.sample):
-        raise ValueError(
-            f"the maps are of {heat.sizes['sample']} samples but the scenes of {scenes.sizes['sample']}, or of others"
-        )
-    if not np.isfinite(heat.values).all():
-        bad = heat.sample.values[~np.isfinite(heat.values).reshape(len(heat.sample), -1).all(1)][0]
-        raise ValueError(f"the map of sample {bad} holds NaN or infinite values: all must be finite")
+    heat = checked(heat, scenes)
+    check_whole(1, batch_size=batch_size)
+    check_whole(0, seed=seed)
     known = OF_WORDS if "token" in heat.dims else OF_IMAGES
     wanted = set(known if metrics is None else metrics)
     if isinstance(metrics, str) or not wanted or wanted - set(known):
@@ -72,11 +70,11 @@ def evaluate(
         raise ValueError(f"metrics: {wrong!r} isn't one of {', '.join(known)}; give a list of these, or None for all")
     choices = {"steps": steps, "batch_size": batch_size, "seed": seed, "progress": progress}
     if "token" in heat.dims:
-        choices["fill"] = fill or "removed"
-        out = _evaluate_words(heat.transpose("sample", "explainer", "token"), clip, scenes, choices, wanted)
+        choices["fill"] = check_fill(fill or "removed", "text")
+        out = _evaluate_words(heat, clip, scenes, choices, wanted)
     else:
-        choices["fill"] = fill or "mean"
-        out = _evaluate_images(heat.transpose("sample", "explainer", "row", "col"), clip, scenes, choices, wanted)
+        choices["fill"] = check_fill(fill or "mean", "image")
+        out = _evaluate_images(heat, clip, scenes, choices, wanted)
     settings = {name: choices[name] for name in ("steps", "fill", "seed")}
     return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=settings)
 
@@ -104,6 +102,10 @@ def _evaluate_images(heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, choices
     if "smallest_share" in wanted:
         shares = localisation.smallest_share(heat.values, localisation.coverage(each, heat.shape[2:], seen), named)
         out["smallest_share"] = _metric(shares, "heat on the least heated named object, of its fair share", HIGHER)
+    if "flat" in wanted:
+        out["flat"] = _metric(np.ptp(heat.values, axis=(2, 3)) == 0, "whether the map is flat, and says nothing", LOWER)
+    if not wanted & {*CURVES, *CONFIDENCE, "occlusion"}:
+        return out
     inputs = clip, heat.values, clip.pixels(scenes.image), clip.tokens(scenes.caption)
     if wanted & {*CURVES}:
         _add_curves(out, faithfulness.deletion_insertion(*inputs, **choices))
@@ -125,6 +127,8 @@ def _evaluate_words(heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, choices:
     if "content_share" in wanted:
         share = words.content_share(heat.values, text[:, : heat.sizes["token"]])
         out["content_share"] = _metric(share, "share of word heat on content words", HIGHER)
+    if wanted == {"content_share"}:
+        return out
     inputs = clip, heat.values, clip.pixels(scenes.image), clip.tokens(scenes.caption)
     if wanted & {f"word_{name}" for name in CURVES}:
         _add_curves(out, faithfulness.word_deletion_insertion(*inputs, **choices), "word_")

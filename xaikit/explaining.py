@@ -1,7 +1,7 @@
 """``explain``: any method on any number of images and texts, in batches."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -114,12 +114,15 @@ def explain_all(
     Dataset with ``heat`` (sample, explainer, row, col), or ``word_heat`` (sample, explainer, token), and ``seconds``
     (explainer), the wall time a sample, preprocessing included.
 
-    Raises as ``explain``; for a wrong method, option or tower before anything is computed.
+    Raises as ``explain``; for an unknown method or option, or a tower that one can't explain, before any work.
     """
-    names = list(explaining(clip, of)) if methods is None else list(methods)
+    names = list(explaining(clip, of)) if methods is None else methods
+    if isinstance(names, str) or not names or len({*names}) < len(names):
+        raise ValueError(f"methods={methods!r}: give a list of different names, at least one, or None for all")
     options = options or {}
-    if not names:
-        raise ValueError("methods=[]: name at least one, or None for all")
+    if not isinstance(options, Mapping) or not all(isinstance(chosen, Mapping) for chosen in options.values()):
+        raise ValueError(f'options={options!r}: give them by method, such as {{"rise": {{"seed": 1}}}}')
+    texts = texts if isinstance(texts, str | Tensor) else list(getattr(texts, "values", texts))
     unused = [name for name in options if name not in names]
     if unused:
         raise ValueError(f"options of {unused[0]!r}, which isn't among the methods: {', '.join(names)}")

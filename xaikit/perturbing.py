@@ -37,7 +37,7 @@ def filled(clip: Clip, pixels: Tensor, fill: str, seed: int = 0) -> Tensor:
         return gaussian_blur(pixels, 2 * int(2 * sigma) + 1, sigma)
     if fill == "random":
         described = tower(clip, "image")
-        colour = torch.rand(3, *described.grid, generator=torch.Generator().manual_seed(seed)).to(pixels)
+        colour = torch.rand(3, *described.grid, generator=torch.Generator().manual_seed(int(seed))).to(pixels)
         return ((to_pixels(colour, described, pixels.shape[2:]) - mean) / std).expand_as(pixels)
     raise ValueError(f"fill={fill!r}: choose from {', '.join(FILLS)}")
 
@@ -53,6 +53,8 @@ def check_fill(fill: str | None, of: str) -> str:
 def to_pixels(values: Tensor, described: Tower, size: torch.Size) -> Tensor:
     """Values of patches (n, rows, cols) for each pixel (n, H, W); 0 for pixels that no patch covers."""
     rows, cols = described.grid
+    if tuple(values.shape[1:]) != (rows, cols):
+        raise ValueError(f"{tuple(values.shape[1:])} rows and columns: the model has {rows} x {cols} patches")
     height, width = described.pixels
     large = values.repeat_interleave(height // rows, 1).repeat_interleave(width // cols, 2)
     return F.pad(large, (0, size[1] - width, 0, size[0] - height))

@@ -1,6 +1,7 @@
 """Attention flow: how much can flow from the summary token down to each position, attention being capacity."""
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import maximum_flow
@@ -43,7 +44,7 @@ def attention_flow(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, block
         graph, sinks = _graph(first, [capacity[sample] for capacity in reversed(below)])
         for position in positions.nonzero()[0]:
             flows[sample, position] = maximum_flow(graph, 0, sinks + int(position)).flow_value / UNIT
-    return content_of(clip, leaving.new_tensor(flows).float(), tokens, of)
+    return content_of(clip, torch.from_numpy(flows).float().to(leaving.device), tokens, of)
 
 
 def _graph(leaving: np.ndarray, below: list[np.ndarray]) -> tuple[csr_array, int]:

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip import Clip
-from ..layers import Layer
+from ..layers import Layer, join_heads
+from ..perturbing import perturbed_texts
 from ..scoring import content_of, other_embedding, project_tokens
 from ..tape import last, record
 from ..towers import tower
@@ -59,7 +60,8 @@ def clip_surgery(
     patches = F.normalize(project_tokens(clip, hidden, of).float(), dim=-1)
     text = other_embedding(clip, pixels, tokens, of).float()
     if feature_surgery and shared is None:
-        text = text - clip.encode_text(_empty_prompt(clip, tokens).to(pixels.device)).float()
+        empty = perturbed_texts(clip, tokens[:1], torch.zeros(1, 1), "removed")
+        text = text - clip.encode_text(empty.to(pixels.device)).float()
     elif feature_surgery:
         text = _less_shared(own, text, clip.encode_text(shared.to(pixels.device)).float(), tokens, shared)
     return content_of(clip, (patches @ text.unsqueeze(-1)).squeeze(-1), tokens, of)
@@ -67,7 +69,7 @@ def clip_surgery(
 
 def _value_attention(layer: Layer) -> Tensor:
     """softmax(v v^T / sqrt(head width)) v with heads joined, (n, tokens, heads * head width)."""
-    return F.scaled_dot_product_attention(layer.v, layer.v, layer.v).transpose(1, 2).flatten(2)
+    return join_heads(F.scaled_dot_product_attention(layer.v, layer.v, layer.v))
 
 
 def _less_shared(own: Tensor, text: Tensor, others: Tensor, tokens: Tensor, shared: Tensor) -> Tensor:
@@ -80,12 +82,3 @@ def _less_shared(own: Tensor, text: Tensor, others: Tensor, tokens: Tensor, shar
     weight = scores.masked_fill(~there, -torch.inf).softmax(1) * count
     weighted = texts * weight.unsqueeze(-1)
     return weighted[:, 0] - weighted.sum(1) / count
-
-
-def _empty_prompt(clip: Clip, tokens: Tensor) -> Tensor:
-    """Token ids (1, context) of the first prompt without its own tokens: start and end stay."""
-    first = tokens[:1].cpu()
-    own = clip.content(first)
-    kept = first.gather(1, own.int().argsort(dim=1, stable=True))
-    padding = getattr(getattr(clip.model, "text", None), "pad_id", 0)
-    return kept.masked_fill(torch.arange(kept.shape[1]) >= (~own).sum(), padding)

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from ..clip import Clip
 from ..towers import tower
-from .registry import method
+from .registry import check_whole, method
 
 
 @method(sides=("image", "text"), source="control: uniform noise", needs="tokens", stochastic=True)
 def random(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, seed: int = 0) -> Tensor:
     """Uniform noise in [0, 1), drawn with the seed and the sample itself, so that batches do not matter."""
+    check_whole(0, seed=seed)
     noise = []
     for picture, prompt in zip(pixels, tokens, strict=True):
         content = picture.float().cpu().numpy().tobytes() + prompt.cpu().numpy().tobytes()

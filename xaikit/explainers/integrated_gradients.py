@@ -10,7 +10,7 @@ from ..clip import Clip
 from ..perturbing import FILLS, at_once, filled, padding, to_patches
 from ..scoring import content_of
 from ..towers import tower
-from .registry import check_choices, method
+from .registry import check_choices, check_whole, method
 from .saliency import embedding_gradients_for, embeddings_replaced, pixel_gradients_for
 
 EMBEDDING_FILLS = ("padding", "zero")
@@ -43,8 +43,8 @@ def integrated_gradients(
     choices = FILLS if of == "image" else EMBEDDING_FILLS
     fill = choices[0] if fill is None else fill
     check_choices(fill=(fill, choices))
-    if not isinstance(steps, int) or not 1 <= steps <= 1000:
-        raise ValueError(f"steps={steps!r}: a whole number from 1 to 1000 is needed")
+    check_whole(1, 1000, steps=steps)
+    check_whole(0, seed=seed)
     if of == "image":
         return to_patches(pixel_attributions(clip, pixels, tokens, steps, fill, seed).sum(1), tower(clip, of))
     return content_of(clip, embedding_attributions(clip, pixels, tokens, steps, fill).sum(-1), tokens, of)
@@ -54,7 +54,7 @@ def pixel_attributions(clip: Clip, pixels: Tensor, tokens: Tensor, steps: int, f
     """Integrated gradients of every pixel and channel, (n, 3, H, W) in float32."""
     with torch.no_grad():
         spoken = clip.encode_text(tokens.to(pixels.device)).float()
-    difference = pixels - filled(clip, pixels, fill, seed)
+    difference = pixels - filled(clip, pixels, fill, int(seed))
 
     def gradient(sample: Tensor, share: Tensor) -> Tensor:
         between = pixels[sample] - (1 - share).to(pixels).view(-1, 1, 1, 1) * difference[sample]

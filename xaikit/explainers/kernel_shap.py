@@ -9,7 +9,7 @@ from torch import Tensor
 from ..clip import Clip
 from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
 from ..towers import tower
-from .registry import method
+from .registry import check_whole, method
 
 
 @method(
@@ -44,13 +44,14 @@ def kernel_shap(
     and a regression a sample; here the passes are batched over samples, and one matrix solves all regressions.
     """
     fill = check_fill(fill, of)
-    if samples is not None and (not isinstance(samples, int) or samples < 2):
-        raise ValueError(f"samples={samples!r}: a whole number of at least 2 is needed, or None")
+    if samples is not None:
+        check_whole(2, samples=samples)
+    check_whole(0, seed=seed)
     if of == "text":
         return _of_words(clip, pixels, tokens, samples, paired, fill, seed)
     rows, cols = tower(clip, of).grid
     keep, weights = coalitions(rows * cols, samples, paired, seed)
-    substitute = None if fill == "zero" else filled(clip, pixels, fill, seed)
+    substitute = None if fill == "zero" else filled(clip, pixels, fill, int(seed))
     kept = keep.view(1, -1, rows, cols).to(pixels.device)
     values = shapley_values(scores_of_images(clip, pixels, tokens, kept, substitute), keep, weights)
     return values.view(-1, rows, cols)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from ..clip import Clip
 from ..perturbing import at_once
 from ..scoring import content_of
+from ..tape import record
 from ..towers import tower
-from .registry import method
+from .registry import check_whole, method
 
 
 @method(
@@ -47,7 +48,7 @@ def m2ib(
     """
     total = len(tower(clip, of).blocks)
     block = max(total - 3, 0) if block is None else block
-    _check(block, total, of, beta, rate, steps, copies)
+    _check(block, total, of, beta, rate, steps, copies, seed)
     copies = copies if noise else 1  # without noise all copies are the same
     tokens = tokens.to(pixels.device)
     own, encode = (pixels, clip.encode_image) if of == "image" else (tokens, clip.encode_text)
@@ -57,15 +58,16 @@ def m2ib(
     for inputs, other, words in zip(
         own.split(size), _other_side(clip, pixels, tokens, of, size), tokens.split(size), strict=True
     ):
-        with torch.no_grad():
-            hidden = _output(clip, of, block, lambda inputs=inputs: encode(inputs))
+        with record(clip, of, [block]) as tape:
+            encode(inputs)
+        hidden = tape[block].output
         scope = _scope(clip, words, of, hidden)
         problem = _Bottleneck(hidden.float(), scope, beta, copies, seed if noise else None)
         optimiser = torch.optim.Adam([problem.alpha], lr=rate)
         repeated, target = inputs.repeat_interleave(copies, 0), other.repeat_interleave(copies, 0)
         for _ in range(updates):
             leaf = problem.sample().to(hidden.dtype).requires_grad_()
-            with torch.enable_grad(), _starting_after(clip, of, block, leaf):
+            with torch.enable_grad(), starting_after(clip, of, block, leaf):
                 cosine = (encode(repeated).float() * target).sum()
             problem.alpha.grad = problem.gradient(torch.autograd.grad(cosine, leaf)[0].float())
             optimiser.step()
@@ -73,15 +75,14 @@ def m2ib(
     return content_of(clip, torch.cat(maps), tokens, of)
 
 
-def _check(block, total: int, of: str, beta, rate, steps, copies) -> None:
-    if not isinstance(block, int) or not 0 <= block < total:
+def _check(block, total: int, of: str, beta, rate, steps, copies, seed) -> None:
+    if not isinstance(block, int) or isinstance(block, bool) or not 0 <= block < total:
         raise ValueError(f"block={block!r}: the {of} tower has blocks 0 to {total - 1}; None is the third from the end")
     for name, value in (("beta", beta), ("rate", rate)):
         if not isinstance(value, int | float) or not 0 < value <= 100:
             raise ValueError(f"{name}={value!r}: a number above 0 and up to 100 is needed")
-    for name, value in (("steps", steps), ("copies", copies)):
-        if not isinstance(value, int) or not 1 <= value <= 1000:
-            raise ValueError(f"{name}={value!r}: a whole number from 1 to 1000 is needed")
+    check_whole(1, 1000, steps=steps, copies=copies)
+    check_whole(0, seed=seed)
 
 
 @torch.no_grad()
@@ -108,7 +109,7 @@ class _Bottleneck:
         self.count = scope.sum(1)
         # A prompt's noise has the shape that it would have alone, so that it does not depend on the batch.
         self.draws = {
-            n: None if seed is None else torch.Generator().manual_seed(seed) for n in set(self.count.tolist())
+            n: None if seed is None else torch.Generator().manual_seed(int(seed)) for n in set(self.count.tolist())
         }
 
     @torch.no_grad()
@@ -141,19 +142,8 @@ class _Bottleneck:
         return kl * self.scope
 
 
-def _output(clip: Clip, side: str, block: int, run) -> Tensor:
-    """What a block gives when the tower runs."""
-    caught = []
-    handle = tower(clip, side).blocks[block].register_forward_hook(lambda module, args, result: caught.append(result))
-    try:
-        run()
-    finally:
-        handle.remove()
-    return caught[0].detach()
-
-
 @contextlib.contextmanager
-def _starting_after(clip: Clip, side: str, block: int, hidden: Tensor) -> Iterator[None]:
+def starting_after(clip: Clip, side: str, block: int, hidden: Tensor) -> Iterator[None]:
     """Inside the ``with`` statement the tower's blocks up to this one do nothing, and give ``hidden``."""
     skipped = tower(clip, side).blocks[: block + 1]
     before = [vars(module).get("forward") for module in skipped]

@@ -11,7 +11,7 @@ from ..scoring import content_of, record_score, summary_row
 from ..tape import last
 from ..towers import tower
 from .grad_eclip import SIMILARITIES, contributions, explained_blocks, scaled_positions
-from .registry import check_choices, method
+from .registry import check_choices, check_whole, method
 
 SCALES = (1.0, 0.75, 0.5)
 TRANSFORMS = ("identity", "random")
@@ -54,6 +54,7 @@ def mmel(
     standardise: Level over the grid before the sigmoid.
     """
     check_choices(scaling=(scaling, SCALINGS), transform=(transform, TRANSFORMS), similarity=(similarity, SIMILARITIES))
+    check_whole(0, seed=seed)
     _check_numbers(alpha, beta, temperature, theta, theta_slope, scales)
     explained = explained_blocks(clip, of, blocks)
     related = last(levels, len(tower(clip, of).blocks), "levels")
@@ -156,7 +157,7 @@ def _resampled(gram: Tensor, down: Tensor) -> Tensor:
 def _network(x: Tensor, seed: int) -> Tensor:
     """Linear2(ReLU(Linear1(x))) of eq. 3 with random weights."""
     width = x.shape[-1]
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(int(seed))
     first = torch.randn(width, 2 * width, generator=draw).to(x) / math.sqrt(width)
     second = torch.randn(2 * width, width, generator=draw).to(x) / math.sqrt(2 * width)
     return (x @ first).relu() @ second

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..clip import Clip
 from ..scenes import COLOURS, FUNCTION_WORDS, SHAPES
-from ..scenes.captions import PLURALS
-from .registry import check_tower, find, method
+from ..scenes.captions import PLURALS, article
+from .registry import check_tower, check_whole, find, method
 
-DISTRACTORS = tuple(f"a {colour} {shape}" for colour in COLOURS for shape in SHAPES)
+DISTRACTORS = tuple(f"{article(colour)} {colour} {shape}" for colour in COLOURS for shape in SHAPES)
 _SINGULAR = {plural: singular for singular, plural in PLURALS.items()}
 
 
@@ -42,8 +42,7 @@ def osp(
     if base == osp.__name__:
         raise ValueError(f"base={base!r}: choose the method that explains the projected text")
     check_tower(found, clip, of)
-    if not isinstance(atoms, int) or atoms < 0:
-        raise ValueError(f"atoms={atoms!r}: a whole number of at least 0 is needed")
+    check_whole(0, atoms=atoms)
     if not isinstance(max_similarity, int | float) or not -1 <= max_similarity <= 1:
         raise ValueError(f"max_similarity={max_similarity!r}: a cosine from -1 to 1 is needed")
     captions = list(DISTRACTORS if distractors is None else distractors)

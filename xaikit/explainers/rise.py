@@ -6,7 +6,7 @@ from torch import Tensor
 from ..clip import Clip
 from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
 from ..towers import Tower, tower
-from .registry import method
+from .registry import check_whole, method
 
 
 @method(
@@ -40,9 +40,8 @@ def rise(
     noise. centred=False is the paper's formula to the letter, which needs some thousand masks to tell patches apart.
     """
     fill = check_fill(fill, of)
-    for name, value in (("masks", masks), ("grid", grid)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r}: a whole number of at least 1 is needed")
+    check_whole(1, masks=masks, grid=grid)
+    check_whole(0, seed=seed)
     if not isinstance(p, int | float) or not 0 < p < 1:
         raise ValueError(f"p={p!r}: a probability between 0 and 1 is needed")
     if of == "text":
@@ -59,7 +58,7 @@ def rise(
         part = slice(int(first), int(version[-1]) + 1)
         return enlarged(*(x[part] for x in ways))[version - first]
 
-    substitute = None if fill == "zero" else filled(clip, pixels, fill, seed)
+    substitute = None if fill == "zero" else filled(clip, pixels, fill, int(seed))
     scores = scores_of_images(clip, pixels, tokens, keep, substitute, masks)
     return combined(scores, patch_means(cells, shift, pixels.shape[2:], described), p, centred)
 
@@ -73,12 +72,12 @@ def combined(scores: Tensor, masks: Tensor, p: float, centred: bool = False) -> 
 
 def draw_words(masks: int, context: int, p: float, seed: int) -> Tensor:
     """Which words are kept (masks, context); a word's draws depend on its position alone."""
-    return (torch.rand(context, masks, generator=torch.Generator().manual_seed(seed)) < p).T
+    return (torch.rand(context, masks, generator=torch.Generator().manual_seed(int(seed))) < p).T
 
 
 def draw_cells(masks: int, grid: int, size: tuple[int, int], p: float, seed: int) -> tuple[Tensor, Tensor]:
     """Open cells (masks, grid, grid) and shifts in pixels (masks, 2), down and right, each below a cell's size."""
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(int(seed))
     cells = (torch.rand(masks, grid, grid, generator=draw) < p).float()
     steps = torch.tensor([-(-length // grid) for length in size])
     return cells, (torch.rand(masks, 2, generator=draw) * steps).long()

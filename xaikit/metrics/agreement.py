@@ -5,12 +5,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import rankdata
 
-from .intervals import RESAMPLES
-
-
-def oriented(scores: xr.DataArray) -> xr.DataArray:
-    """The scores, with their sign turned where lower is better."""
-    return -scores if scores.attrs.get("score_direction") == "lower is better" else scores
+from .intervals import RESAMPLES, oriented
 
 
 def rank_agreement(
@@ -20,11 +15,15 @@ def rank_agreement(
     of explainers, best first.
 
     Returns three tables (metrics x metrics): the correlation, and the low and high end of its bootstrap 95 % interval
-    over samples. Raises ValueError for fewer than three explainers, which have no order to speak of.
+    over samples. Raises ValueError for fewer than three explainers, which have no order to speak of, and for a metric
+    without a finite score of one of them.
     """
     if measured.sizes["explainer"] < 3:
         raise ValueError(f"{measured.sizes['explainer']} explainers: at least 3 are needed for a rank correlation")
     values = np.stack([oriented(measured[metric]).values for metric in metrics])  # (metric, sample, explainer)
+    nothing = [metric for metric, v in zip(metrics, values, strict=True) if not np.isfinite(v).any(0).all()]
+    if nothing:
+        raise ValueError(f"{nothing[0]} has no finite score of some explainer, so it gives no order: leave it out")
     n = values.shape[1]
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)  # how often each sample is drawn
     there = np.isfinite(values)

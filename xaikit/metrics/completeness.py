@@ -5,7 +5,10 @@ import torch
 from torch import Tensor
 
 from ..clip import Clip
+from ..explainers.registry import SIDES, check_choices
 from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
+from .faithfulness import word_counts
+from .maps import check_values
 
 
 @torch.no_grad()
@@ -27,7 +30,11 @@ def completeness(
     promise it, ``complete`` in ``methods()``, can be held to it. A difference below 1e-6 counts as that much.
     Raises ValueError for an unknown fill. Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017.
     """
+    check_choices(of=(of, SIDES))
     fill = check_fill(fill, of)
+    check_values(heat, len(tokens), of)
+    if of == "text":
+        word_counts(clip, tokens, heat)
     pixels = pixels.to(clip.device, clip.dtype)
     ends = torch.tensor([True, False], device=clip.device)
     if of == "image":

@@ -15,6 +15,7 @@ from ..perturbing import check_fill, encoded, scores_in_batches, scores_of_image
 from ..scoring import content_of
 from ..towers import tower
 from .faithfulness import word_counts
+from .maps import check_values
 from .scores import scorer
 
 
@@ -35,6 +36,7 @@ def image_confidence(
     rows, cols), pixels (n, 3, H, W), tokens (n, context). released: as shipped, where only the first row of the map is
     used, for every row of the image.
     """
+    check_values(heat, len(tokens), "image")
     n, explainers = heat.shape[:2]
     pixels = pixels.to(clip.device, clip.dtype)
     maps = torch.from_numpy(np.ascontiguousarray(heat, np.float32)).to(clip.device)
@@ -74,6 +76,7 @@ def text_confidence(
     or heat for fewer tokens than the longest prompt has.
     """
     check_fill(fill, "text")
+    check_values(heat, len(tokens), "text")
     lengths = word_counts(clip, tokens, heat)
     own = (np.arange(heat.shape[2]) < lengths[:, None])[:, None]
     hot = heat > np.nanmedian(np.where(own, heat, np.nan), axis=-1, keepdims=True)

@@ -15,6 +15,7 @@ from ..clip import Clip
 from ..explainers.registry import check_choices
 from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
 from ..towers import tower
+from .maps import check_values
 from .scores import scorer
 
 UNITS = ("patch", "pixel")
@@ -81,6 +82,7 @@ def deletion_insertion(
     ``batch_size`` perturbed images. Raises ValueError for an unknown fill, unit, score or label, or more steps than
     patches.
     """
+    check_values(heat, len(tokens), "image")
     n, explainers, rows, cols = heat.shape
     check_choices(unit=(unit, UNITS))
     size = (rows, cols) if unit == "patch" else tower(clip, "image").pixels
@@ -142,6 +144,7 @@ def word_deletion_insertion(
     fill, score or label, steps below 1, or heat for fewer tokens than the longest prompt has.
     """
     check_fill(fill, "text")
+    check_values(heat, len(tokens), "text")
     lengths = word_counts(clip, tokens, heat)
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps={steps!r}: a whole number of at least 1 is needed")
@@ -179,6 +182,7 @@ def progressive_occlusion(
     random patches occluded (n, shares). Raises ValueError for shares outside 0 to 1, draws below 1 or an unknown fill.
     Source: figure 5 of MMEL, which shows the images; the control by random patches makes it a measurement.
     """
+    check_values(heat, len(tokens), "image")
     n, explainers, rows, cols = heat.shape
     if len(shares) == 0 or not all(0 < share <= 1 for share in shares):
         raise ValueError(f"shares={shares}: shares of the patches above 0, up to 1, are needed")
@@ -218,7 +222,7 @@ def word_counts(clip: Clip, tokens: Tensor, heat: np.ndarray) -> np.ndarray:
 
 def _unit_ranks(heat: np.ndarray, size: tuple[int, int], seed: int) -> np.ndarray:
     if heat.shape[2:] != size:
-        heat = F.interpolate(torch.tensor(heat), size, mode="bilinear").numpy()
+        heat = F.interpolate(torch.tensor(heat, dtype=torch.float32), size, mode="bilinear").numpy()
     return ranks(heat, seed).astype(np.int32)
 
 

@@ -7,6 +7,7 @@ from scipy.stats import rankdata
 from ..scenes import COLOURS, SHAPES
 from ..store import annotate
 from .localisation import coverage, energy
+from .maps import checked
 
 BOX_AREA = 0.1  # share of the map that the box takes up: about an object of the scenes
 
@@ -60,15 +61,14 @@ def hallucination(
         raise ValueError("the scenes have no foils: draw them with draw_pairs('absent')")
     maps = []
     for name, heat in (("present", present), ("absent", absent)):
-        if "explainer" not in heat.dims:
-            heat = heat.expand_dims({"explainer": [heat.attrs.get("explainer", "heat")]}, 1)
-        if heat.sizes["sample"] != pairs.sizes["sample"] or not {"row", "col"} <= set(heat.dims):
-            raise ValueError(
-                f"the {name} maps {dict(heat.sizes)} aren't (sample, row, col) of the {len(pairs.sample)} pairs"
-            )
-        maps.append(heat.transpose("sample", "explainer", "row", "col"))
-    if maps[0].shape != maps[1].shape:
-        raise ValueError(f"maps of shape {maps[0].shape} for present objects but {maps[1].shape} for absent ones")
+        maps.append(checked(heat, pairs, f"{name} maps"))
+        if "row" not in heat.dims:
+            raise ValueError(f"the {name} maps {dict(heat.sizes)} aren't (sample, row, col): give maps of the image")
+    if maps[0].shape != maps[1].shape or not np.array_equal(maps[0].explainer, maps[1].explainer):
+        raise ValueError(
+            f"the present maps {maps[0].shape} are by {', '.join(map(str, maps[0].explainer.values))}, the absent ones"
+            f" {maps[1].shape} by {', '.join(map(str, maps[1].explainer.values))}: both must be alike"
+        )
     here, gone = (heat.values for heat in maps)
     boxes = [best_box(heat, area) for heat in (here, gone)]
     totals = [np.maximum(heat, 0).sum((-2, -1)) for heat in (here, gone)]

@@ -8,6 +8,16 @@ from scipy.stats import bootstrap
 RESAMPLES = 2000
 
 
+def resamples(level: float) -> int:
+    """How many resamples an interval of this level needs, so that some twenty lie beyond each of its ends."""
+    return max(RESAMPLES, round(40 / (1 - level)))
+
+
+def oriented(scores: xr.DataArray) -> xr.DataArray:
+    """The scores, with their sign turned where lower is better."""
+    return -scores if scores.attrs.get("score_direction") == "lower is better" else scores
+
+
 def mean_interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
     """Mean and its percentile-bootstrap interval over samples (n,); NaN samples do not count."""
     values = np.asarray(values, float)
@@ -17,7 +27,8 @@ def mean_interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tup
     if np.ptp(values) == 0 or len(values) == 1:
         return values[0], values[0], values[0]
     interval = bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+        (values,), np.mean, confidence_level=level, n_resamples=resamples(level), method="percentile",
+        rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return values.mean(), interval.low, interval.high
 
@@ -49,10 +60,14 @@ def paired_difference(scores: xr.DataArray, first: str, second: str, seed: int =
 def shared_best(scores: xr.DataArray, seed: int = 0) -> pd.Series:
     """Which explainers are best by the metric's direction, or not significantly worse than the best.
 
-    Not significantly worse means that the bootstrap 95 % interval of the paired difference holds 0.
+    Not significantly worse means that the bootstrap 95 % interval of the paired difference holds 0. Where no score is
+    finite nobody is.
     """
-    sign = -1 if scores.attrs.get("score_direction") == "lower is better" else 1
+    turned = oriented(scores)
     names = [str(name) for name in scores.explainer.values]
-    best = names[int(np.argmax(sign * scores.mean("sample").values))]
-    low = {name: paired_difference(sign * scores, best, name, seed)[1] for name in names}
+    means = turned.mean("sample").values
+    if not np.isfinite(means).any():
+        return pd.Series(False, names)
+    best = names[int(np.nanargmax(means))]
+    low = {name: paired_difference(turned, best, name, seed)[1] for name in names}
     return pd.Series({name: name == best or low[name] <= 0 for name in names})

@@ -5,6 +5,7 @@ share of its pixels that belong to named objects, so that every sum over patches
 """
 
 import numpy as np
+from scipy.stats import rankdata
 
 TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
 MASKS_AT_ONCE = 256  # bounds the memory
@@ -104,7 +105,7 @@ def average_precision(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     objects take up at least ``TOUCHED``; higher is better. NaN where there is no such patch.
 
     The sum over thresholds of precision times the gain of recall, without interpolation, and with all patches of one
-    value taken together. Its chance level is the share of right patches.
+    value taken together. A flat map gets the share of right patches, random maps somewhat more where these are few.
     """
     heat, covered = _flat(heat, covered)
     order = np.argsort(-heat, axis=-1, kind="stable")
@@ -116,6 +117,18 @@ def average_precision(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     found = (np.take_along_axis(precision, place, -1) * right).sum(-1)
     count = right.sum(-1)
     return np.where(count > 0, found / np.maximum(count, 1), np.nan)
+
+
+def auroc(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """How often, over all pairs of one patch of a named object (at least ``TOUCHED`` of it) and one that isn't, the former
+    is the hotter; ties count half; higher is better. 0.5 is chance however large the objects are, unlike ``energy`` and
+    ``average_precision``. NaN where there is no such pair."""
+    heat, covered = _flat(heat, covered)
+    right = covered >= TOUCHED
+    count, others = right.sum(-1), (~right).sum(-1)
+    placed = (rankdata(heat, axis=-1) * right).sum(-1)
+    pairs = count * others
+    return np.where(pairs > 0, (placed - count * (count + 1) / 2) / np.maximum(pairs, 1), np.nan)
 
 
 def smallest_share(heat: np.ndarray, covered: np.ndarray, named: np.ndarray) -> np.ndarray:

@@ -46,35 +46,37 @@ def released_deletion_insertion(
         raise ValueError(f"maps {heat.shape} and {images.dtype} images {images.shape}: uint8 (n, H, W, 3) are needed")
     n, pixels = len(heat), heat.shape[1] * heat.shape[2]
     step = pixels // 200
-    order = pixel_order(heat)
-    place = np.argsort(order, axis=-1)
+    count = step * np.arange(0, STEPS + 1, EVERY)
     if colours is None:
         one_each = np.random.default_rng(seed).uniform(0, 255, (STEPS * step, 3))
         colours = np.broadcast_to(one_each, (n, *one_each.shape))
-    fill = np.zeros((n, pixels, 3), np.uint8)
-    touched = order[:, : STEPS * step, None]
-    np.put_along_axis(fill, touched, np.asarray(colours)[:, : STEPS * step].astype(np.uint8), axis=1)
-    raw, black = images.reshape(n, pixels, 3), np.zeros((n, pixels, 3), np.uint8)
-    count = step * np.arange(0, STEPS + 1, EVERY)
-    measured = {
-        "deletion": ([(fill, raw, c) for c in count], count / pixels),
-        "insertion": ([(raw, black, c) for c in count[1:]] + [(raw, raw, 0)], np.append(count[1:] / pixels, 1.0)),
-    }
+    features = {"deletion": [], "insertion": []}
+    for start in range(0, n, batch_size):
+        part = slice(start, start + batch_size)
+        order = pixel_order(heat[part])
+        place, raw = np.argsort(order, axis=-1)[..., None], images[part].reshape(len(order), pixels, 3)
+        fill, black = np.zeros_like(raw), np.zeros_like(raw)
+        touched = order[:, : STEPS * step, None]
+        np.put_along_axis(fill, touched, np.asarray(colours[part])[:, : STEPS * step].astype(np.uint8), axis=1)
+        points = {
+            "deletion": [(fill, raw, c) for c in count],
+            "insertion": [(raw, black, c) for c in (*count[1:], pixels)],
+        }
+        for kind, versions in points.items():
+            encoded = [
+                clip.model.encode_image(
+                    clip.pixels(np.where(place < c, inside, outside).reshape(images[part].shape))
+                ).float()
+                for inside, outside, c in versions
+            ]
+            features[kind].append(torch.stack(encoded, 1))
     weights = weights.to(clip.device).float()
     out = xr.Dataset(coords={"sample": np.arange(n), "top": list(TOP)})
-    for kind, (points, fraction) in measured.items():
-        logits, cosine = [], []
-        for inside, outside, c in points:
-            version = np.where(place[..., None] < c, inside, outside).reshape(images.shape)
-            features = torch.cat(
-                [
-                    clip.model.encode_image(clip.pixels(version[i : i + batch_size])).float()
-                    for i in range(0, n, batch_size)
-                ]
-            )
-            logits.append((100 * features @ weights).cpu())
-            cosine.append((F.normalize(features, dim=-1) @ F.normalize(weights, dim=0)).cpu())
-        logits, cosine = torch.stack(logits, 1), torch.stack(cosine, 1)
+    shares = {"deletion": count / pixels, "insertion": np.append(count[1:] / pixels, 1.0)}
+    for kind, fraction in shares.items():
+        seen = torch.cat(features[kind])
+        logits = (100 * seen @ weights).cpu()
+        cosine = (F.normalize(seen, dim=-1) @ F.normalize(weights, dim=0)).cpu()
         own = logits.gather(2, torch.as_tensor(label)[:, None, None].expand(n, logits.shape[1], 1))
         nearer = (logits > own).sum(-1)
         hits = torch.stack([nearer < top for top in TOP], 1).double()

@@ -9,8 +9,10 @@ from tqdm import tqdm
 from ..clip import Clip
 from ..perturbing import check_fill, encoded, filled, scores_of_images, scores_of_texts
 from ..scenes import COLOURS
+from ..scenes.captions import article
 from ..store import annotate
 from .faithfulness import area_under_curve, deletion_and_insertion, ranks, word_counts, word_ranks
+from .maps import checked
 
 
 @torch.no_grad()
@@ -67,13 +69,10 @@ def retrieval_faithfulness(
     the embeddings of the versions of one explainer.
     Source: table 3 of Grad-ECLIP and of MMEL, there on the 5000 image test split of COCO with all captions.
     """
-    if "explainer" not in heat.dims:
-        heat = heat.expand_dims({"explainer": [heat.attrs.get("explainer", "heat")]}, 1)
+    heat = checked(heat, scenes)
     of = "text" if "token" in heat.dims else "image"
-    values = heat.transpose("sample", "explainer", *(("token",) if of == "text" else ("row", "col"))).values
-    n, units = len(values), int(np.prod(values.shape[2:]))
-    if n != scenes.sizes["sample"]:
-        raise ValueError(f"the maps are of {n} samples but the scenes of {scenes.sizes['sample']}")
+    values = heat.values
+    units = int(np.prod(values.shape[2:]))
     if not isinstance(steps, int) or steps < 1 or (of == "image" and steps > units):
         raise ValueError(f"steps={steps!r}: a whole number of at least 1, and for images up to the patches, is needed")
     pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption).to(clip.device)
@@ -151,5 +150,5 @@ def colour_choice(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> tupl
 
 def _recoloured(text: str, old: str, new: str) -> str:
     words = [new if word == old else word for word in text.split()]
-    words[0] = "an" if words[1][0] in "aeio" else "a"
+    words[0] = article(words[1])
     return " ".join(words)

@@ -117,17 +117,17 @@ def listed(values: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
 
 def unit_ranks(values: np.ndarray) -> np.ndarray:
     """Ranks along the last axis, centred and of length 1, so that a product of two is their Spearman correlation.
-    NaN values are left out; a flat row is all 0 and correlates with nothing."""
+    NaN values are left out; a flat row is all NaN, since it has no order."""
     ranks = rankdata(values, axis=-1, nan_policy="omit")
     there = np.isfinite(ranks)
     mean = np.where(there, ranks, 0).sum(-1, keepdims=True) / np.maximum(there.sum(-1, keepdims=True), 1)
     centred = np.where(there, ranks - mean, 0)
     length = np.sqrt((centred**2).sum(-1, keepdims=True))
-    return centred / np.where(length == 0, 1, length)
+    return np.where(length == 0, np.nan, centred / np.where(length == 0, 1, length))
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman correlation (...) of values (..., places), NaN where there is none in both; 0 for a flat map."""
+    """Spearman correlation (...) of values (..., places), over the places that both have; NaN where one is flat."""
     return (unit_ranks(first) * unit_ranks(second)).sum(-1)
 
 

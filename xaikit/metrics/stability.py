@@ -1,6 +1,6 @@
 """Whether a stochastic method gives the same map again with another seed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xarray as xr
@@ -26,14 +26,15 @@ def seed_stability(
     """Mean Spearman correlation over all pairs of seeds of the maps of one sample.
 
     method, options : as in ``explain``. scenes : with ``image`` and ``caption``. Returns a dataset of the ``evaluation``
-    schema with ``seed_stability`` (sample, explainer), at most 1; a method that doesn't depend on its seed has 1, flat
-    maps have 0. Raises as ``explain``, and ValueError for a method without the option ``seed``, or fewer than two
+    schema with ``seed_stability`` (sample, explainer), at most 1; a method that doesn't depend on its seed has 1; NaN
+    where a map is flat. Raises as ``explain``, and ValueError for a method without the option ``seed``, or fewer than two
     different seeds.
     """
     found = find(method, of, options)
     check_tower(found, clip, of)
     if "seed" not in found.options or "seed" in options:
         raise ValueError(f"{method} has no seed to vary" if "seed" not in found.options else "give seeds, not seed")
+    seeds = [int(seed) for seed in seeds] if isinstance(seeds, Iterable) else [seeds]
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={tuple(seeds)}: at least two different ones are needed")
     images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)

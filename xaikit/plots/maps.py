@@ -8,6 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from ..metrics.intervals import oriented
 from .panels import CELL, HEAT, TEXT, bare, finished, fitted, outline, panels, wrapped
 
 
@@ -114,11 +115,13 @@ def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title:
     explainers = [str(name) for name in heat.explainer.values]
     rows = -(-len(explainers) // cols)
     figure, axes = panels(rows, 2 * cols, width=1.5, height=1.75)
-    sign = -1 if score.attrs.get("score_direction") == "lower is better" else 1
+    empty = [name for name in explainers if not np.isfinite(score.sel(explainer=name)).any()]
+    if empty:
+        raise ValueError(f"the score {score.name} has no finite value of {empty[0]}: choose another score")
     for axis in axes.flat[2 * len(explainers) :]:
         axis.remove()
     for index, name in enumerate(explainers):
-        values = sign * score.sel(explainer=name).values
+        values = oriented(score).sel(explainer=name).values
         pair = axes[index // cols, 2 * (index % cols) : 2 * (index % cols) + 2]
         for axis, which in zip(pair, (np.nanargmax(values), np.nanargmin(values)), strict=True):
             one = scenes.isel(sample=int(which))
@@ -129,7 +132,10 @@ def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title:
             shown = {"cmap": HEAT, "vmin": 0, "vmax": 1, "extent": extent, "interpolation": "nearest"}
             axis.imshow(hot, alpha=0.25 + 0.6 * hot, **shown)
             outline(axis, (one.object_mask & one.object_named).any("object").values)
-            axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{sign * values[which]:.2f}", fontsize=TEXT - 2)
+            axis.set_title(
+                f"{wrapped(str(one.caption.item()), 22)}\n{score.sel(explainer=name).values[which]:.2f}",
+                fontsize=TEXT - 2,
+            )
         pair[0].set_ylabel(name.replace("_", " "), fontsize=TEXT)
     scale = ScalarMappable(Normalize(0, 1), HEAT)  # that of a map drawn half through would be pale
     figure.colorbar(

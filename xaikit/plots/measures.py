@@ -7,6 +7,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
+from ..metrics.intervals import oriented
 from .panels import TEXT, finished, panels, wrapped
 
 
@@ -102,7 +103,7 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
     """Explainers down, metrics across: means, coloured from worst (0) to best (1) within each metric, with a star for
     the best and for those not significantly worse. best: explainers x metrics of bool."""
     means = measured[metrics].mean("sample").to_dataframe()[metrics]
-    turned = means * [-1 if measured[m].attrs.get("score_direction") == "lower is better" else 1 for m in metrics]
+    turned = pd.DataFrame({metric: oriented(measured[metric]).mean("sample").to_series() for metric in metrics})
     scaled = (turned - turned.min()) / (turned.max() - turned.min()).replace(0, 1)
     star = best.loc[means.index, metrics].map(lambda first: "*" if first else "")
     arrow = {"lower is better": "\u2193", "higher is better": "\u2191"}
@@ -130,6 +131,7 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
         axis.errorbar(*at, yerr=float(error.sel(explainer=name)), fmt="o", color=colour, markersize=5, linewidth=1)
         place = {"xytext": (5 if right else -5, 3), "textcoords": "offset points", "ha": "left" if right else "right"}
         axis.annotate(name.replace("_", " "), at, fontsize=TEXT - 1, **place)
+    axis.margins(x=0.12)
     axis.set(xscale="log", xlabel=xlabel, ylabel=quality.attrs.get("long_name", str(quality.name)))
     axis.grid(alpha=0.3)
     return finished(figure, title)

@@ -14,7 +14,9 @@ LAYOUT, PIXELS, MARK = range(3)
 
 
 def stream(seed: int, concern: int) -> np.random.Generator:
-    """The random numbers of one concern (LAYOUT, PIXELS or MARK)."""
+    """The random numbers of one concern (LAYOUT, PIXELS or MARK). Raises ValueError for a negative seed, or no number."""
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed={seed!r}: a whole number of at least 0 is needed")
     return np.random.default_rng((seed, concern))
 
 

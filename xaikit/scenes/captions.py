@@ -71,12 +71,16 @@ def words(said: Statement) -> tuple[list[list[str]], list[list[int]]]:
             noun = SHAPES[shape[slot]]
             phrase = [SIZES[size[slot]]] if size[slot] >= 0 else []
             phrase += [COLOURS[colour[slot]], PLURALS[noun] if plural else noun]
-            article = "an" if phrase[0][0] in "aeio" else "a"
-            text += [NUMBERS[number - 2] if plural else article, *phrase]
+            text += [NUMBERS[number - 2] if plural else article(phrase[0]), *phrase]
             names += [owner[slot] if plural else -1] + [owner[slot]] * len(phrase)
         texts.append(text)
         owners.append(names)
     return texts, owners
+
+
+def article(word: str) -> str:
+    """The indefinite article before this word."""
+    return "an" if word[0] in "aeio" else "a"
 
 
 def sentence(text: list[str]) -> str:

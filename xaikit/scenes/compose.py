@@ -10,8 +10,8 @@ SIZED_UP_TO = 4  # objects; in fuller scenes "large" objects are smaller than "s
 
 def check_choices(n: int, objects: tuple[int, int], kinds: tuple[str, ...], similar: float) -> None:
     """Refuse impossible requests in one sentence each."""
-    if n < 1:
-        raise ValueError(f"n={n}: at least 1 scene must be drawn")
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"n={n!r}: a whole number of scenes, at least 1, must be drawn")
     low, high = objects
     if not 1 <= low <= high <= MAX_OBJECTS:
         raise ValueError(f"objects={objects}: give (fewest, most) with 1 <= fewest <= most <= {MAX_OBJECTS}")
