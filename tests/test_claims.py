@@ -6,7 +6,8 @@ import pytest
 import xarray as xr
 
 import xaikit as xk
-from xaikit import claims, paper_tables, store
+from xaikit import claims, store
+from xaikit.claims import consistency
 from xaikit.scenes.suites import SUITES
 
 
@@ -28,7 +29,7 @@ def test_every_claim_has_exactly_one_way_to_a_verdict(rows):
     checked = set(claims.inconsistencies(rows, claims.paper_tables()).claim)
     tested, elsewhere = {*claims.COMPARISONS}, {*claims.SINGLES}
     assert tested | elsewhere | checked <= set(rows.claim) and not tested & elsewhere
-    assert checked == set(paper_tables._CHECKS)
+    assert checked == set(consistency._CHECKS)
     for row in rows.itertuples():
         measured = row.claim in tested | elsewhere
         assert not (row.reason and (measured or row.claim in checked)), row.claim

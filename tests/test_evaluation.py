@@ -171,5 +171,5 @@ def test_only_the_metrics_wanted_are_computed(clip, scenes, monkeypatch):
 @pytest.mark.parametrize("metrics", [[], ["enery"], "energy", ["word_deletion_auc"]])
 def test_metrics_that_are_none(clip, scenes, metrics):
     heat = xk.explain("centre", clip, scenes.image, scenes.caption)
-    with pytest.raises(ValueError, match="isn't one of pointing_game, energy"):
+    with pytest.raises(ValueError, match="give a list of names, or None for all; the names are pointing_game, energy"):
         xk.evaluate(heat, clip, scenes, metrics=metrics)

@@ -22,7 +22,7 @@ QUICK = {
     "integrated_gradients": {"steps": 6},
     "kernel_shap": {"samples": 80},
     "m2ib": {"steps": 2, "copies": 2},
-    "rise": {"masks": 64},
+    "rise": {"masks": 16},
 }
 BOTH_SIDES = [(name, side) for name, about in xk.methods().items() for side in about["explains"]]
 

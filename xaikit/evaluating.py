@@ -66,8 +66,9 @@ def evaluate(
     known = OF_WORDS if "token" in heat.dims else OF_IMAGES
     wanted = set(known if metrics is None else metrics)
     if isinstance(metrics, str) or not wanted or wanted - set(known):
-        wrong = metrics if isinstance(metrics, str) or not wanted else sorted(wanted - set(known))[0]
-        raise ValueError(f"metrics: {wrong!r} isn't one of {', '.join(known)}; give a list of these, or None for all")
+        raise ValueError(
+            f"metrics={metrics!r}: give a list of names, or None for all; the names are {', '.join(known)}"
+        )
     choices = {"steps": steps, "batch_size": batch_size, "seed": seed, "progress": progress}
     if "token" in heat.dims:
         choices["fill"] = check_fill(fill or "removed", "text")

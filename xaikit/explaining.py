@@ -122,7 +122,7 @@ def explain_all(
     options = options or {}
     if not isinstance(options, Mapping) or not all(isinstance(chosen, Mapping) for chosen in options.values()):
         raise ValueError(f'options={options!r}: give them by method, such as {{"rise": {{"seed": 1}}}}')
-    texts = texts if isinstance(texts, str | Tensor) else list(getattr(texts, "values", texts))
+    texts = texts if texts is None or isinstance(texts, str | Tensor) else list(getattr(texts, "values", texts))
     unused = [name for name in options if name not in names]
     if unused:
         raise ValueError(f"options of {unused[0]!r}, which isn't among the methods: {', '.join(names)}")
@@ -154,6 +154,8 @@ def _one_each(texts, n: int):
     if isinstance(texts, Tensor):
         texts = texts.expand(n, -1) if len(texts) == 1 else texts
     else:
+        if texts is None:
+            raise ValueError("texts=None: give a prompt for each image, or one for all")
         texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
         texts = texts * n if len(texts) == 1 else texts
     if len(texts) != n:

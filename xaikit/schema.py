@@ -87,6 +87,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "low": Variable(("claim",), "f", "low end of its 95 % interval"),
         "high": Variable(("claim",), "f", "high end of its 95 % interval"),
         "n": Variable(("claim",), "f", "samples that it was measured on"),
+        "holds_if": Variable(("claim",), "UTO", "what the interval must show for the claim to hold"),
         "verdict": Variable(("claim",), "UTO", "whether the claim holds here"),
         "note": Variable(("claim",), "UTO", "arithmetic, reason, or what was compared"),
     },

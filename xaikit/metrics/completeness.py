@@ -44,5 +44,5 @@ def completeness(
         both = ends.view(1, 2, 1).expand(1, 2, heat.shape[2])
         scores = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size)
     difference = (scores[:, 0] - scores[:, 1]).double().numpy()[:, None]
-    total = heat.reshape(*heat.shape[:2], -1).sum(-1, dtype=float)
+    total = heat.sum(tuple(range(2, heat.ndim)), dtype=float)
     return np.abs(total - difference) / np.maximum(np.abs(difference), 1e-6)

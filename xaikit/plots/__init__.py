@@ -1,4 +1,13 @@
 """Figures from datasets, nothing else. Every function returns the figure and leaves no state behind."""
 
 from .maps import blocks, compare, extremes, gallery, overlay, words
-from .measures import cost_and_quality, curves, grid_scores, leaderboard, metric_points, score_table, training_curves
+from .measures import (
+    cost_and_quality,
+    curves,
+    grid_scores,
+    intervals_of,
+    leaderboard,
+    metric_points,
+    score_table,
+    training_curves,
+)

@@ -37,9 +37,10 @@ def curves(evaluation: xr.Dataset, title: str) -> Figure:
             .to_dataframe(name="cosine")
             .reset_index()
         )
+        frame["explainer"] = frame.explainer.str.replace("_", " ")
         sns.lineplot(
-            frame, x="fraction", y="cosine", hue="explainer", palette="colorblind", ax=axis, n_boot=500, seed=0, errorbar=("ci", 95),
-            legend=kind == "insertion",
+            frame, x="fraction", y="cosine", hue="explainer", style="explainer", palette="colorblind", ax=axis,
+            dashes=True, n_boot=500, seed=0, errorbar=("ci", 95), legend=kind == "insertion",
         )  # fmt: skip
         better = "lower is better" if kind == "deletion" else "higher is better"
         axis.set(
@@ -134,4 +135,18 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     axis.margins(x=0.12)
     axis.set(xscale="log", xlabel=xlabel, ylabel=quality.attrs.get("long_name", str(quality.name)))
     axis.grid(alpha=0.3)
+    return finished(figure, title)
+
+
+def intervals_of(claims: xr.Dataset, bounds: list[float], title: str) -> Figure:
+    """What was measured of each claim (claim), with its interval low to high, and the bound that decides as a line."""
+    names = [str(name) for name in claims.claim.values]
+    figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.45 * len(names)), layout="constrained")
+    for row, (name, bound) in enumerate(zip(names, bounds, strict=True)):
+        one = claims.sel(claim=name)
+        axis.plot([one.low.item(), one.high.item()], [row, row], color="C0", linewidth=2)
+        axis.plot(one.measured.item(), row, "o", color="C0")
+        axis.plot([bound, bound], [row - 0.35, row + 0.35], color="black", linestyle="--")
+    axis.set(xlabel="measured", ylabel="", ylim=(len(names) - 0.5, -0.5))
+    axis.set_yticks(range(len(names)), names, fontsize=TEXT)
     return finished(figure, title)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .paths import data_folder
+from ..paths import data_folder
 
 Checked = tuple[bool, str]  # whether the claim agrees, and the arithmetic
 

@@ -1,0 +1,118 @@
+"""How each claim that can be measured is measured: declared, a line a claim."""
+
+from dataclasses import dataclass
+
+HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided here"
+INCONSISTENT, UNTESTABLE = "inconsistent in the paper", "cannot be tested here"
+DIRECTIONS = ("higher", "lower", "equal")
+FEWEST = 10  # scenes: a bootstrap over fewer is too narrow to decide by
+ROUNDING = 1e-6  # an interval this near to the bound holds it: scores are float32
+
+TABLE_1 = ("gradcam", "saliency", "kernel_shap", "rise", "chefer", "m2ib")
+TABLE_2 = ("clip_surgery", "m2ib", "grad_eclip")
+TABLE_3 = ("raw_attention", "rollout", "m2ib", "grad_eclip")
+BASELINES = ("grad_eclip", *TABLE_1, "attention_flow", "raw_attention")  # MMEL, section 4.3
+EVERYWHERE = ("mixed", "single", "relation", "attribute", "clutter", "word")
+# The explainers of the suite "ablation", on the mixed scenes: method and options of each.
+VARIANTS: dict[str, tuple[str, dict]] = {
+    "mmel": ("mmel", {}),
+    "one scale": ("mmel", {"scales": (1.0,)}),
+    "no enhancement": ("mmel", {"alpha": 0.0}),
+    "late blocks count more": ("mmel", {"theta_slope": 1.0}),
+    "grad_eclip": ("grad_eclip", {}),
+    "grad_eclip as released": ("grad_eclip", {"reference": True}),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A claim as a paired difference over samples: ``first`` minus each of ``second``, on each of ``suites``; without a
+    second, the metric of the first itself.
+
+    direction, bound: see ``verdict``. of: "image" or "text". above: what counts is its change, from scenes of up to this
+    many objects to scenes of more.
+    """
+
+    metric: str
+    second: tuple[str, ...]
+    direction: str
+    suites: tuple[str, ...] = ("mixed",)
+    first: str = "mmel"
+    bound: float = 0.0
+    of: str = "image"
+    above: int | None = None
+
+
+@dataclass(frozen=True)
+class Single:
+    """A claim about values (n,) that are measured elsewhere; worst: about the worst of them instead of their mean."""
+
+    direction: str
+    bound: float
+    worst: bool = False
+
+
+_GRAD_ECLIP, _ABLATION = ("grad_eclip",), ("ablation",)
+COMPARISONS: dict[str, Comparison] = {
+    "mmel-deletion-17": Comparison("deletion_auc", _GRAD_ECLIP, "lower"),
+    "mmel-insertion-21": Comparison("insertion_auc", _GRAD_ECLIP, "higher"),
+    "mmel-drop-34": Comparison("confidence_drop", _GRAD_ECLIP, "higher"),
+    "mmel-deletion": Comparison("deletion_auc", _GRAD_ECLIP, "lower"),
+    "mmel-insertion": Comparison("insertion_auc", _GRAD_ECLIP, "higher"),
+    "mmel-deletion-lowest": Comparison("deletion_auc", TABLE_2, "lower"),
+    "mmel-insertion-competitive": Comparison("insertion_auc", TABLE_2, "higher", bound=-0.01),
+    "mmel-deletion-diverse": Comparison("deletion_auc", BASELINES, "lower", EVERYWHERE),
+    "mmel-insertion-diverse": Comparison("insertion_auc", BASELINES, "higher", EVERYWHERE),
+    "mmel-drop-gradcam": Comparison("confidence_drop", ("gradcam",), "lower"),
+    "mmel-increase-gradcam": Comparison("confidence_increase", ("gradcam",), "higher"),
+    "mmel-drop-baselines": Comparison("confidence_drop", TABLE_1, "lower"),
+    "mmel-increase-baselines": Comparison("confidence_increase", TABLE_1, "higher"),
+    "mmel-drop-diverse": Comparison("confidence_drop", TABLE_1, "lower", EVERYWHERE),
+    "mmel-increase-diverse": Comparison("confidence_increase", TABLE_1, "higher", EVERYWHERE),
+    "mmel-occlusion": Comparison("occlusion", (), "higher"),
+    "mmel-text-drop": Comparison("word_confidence_drop", TABLE_1, "lower", of="text"),
+    "mmel-text-increase": Comparison("word_confidence_increase", ("kernel_shap",), "higher", bound=-10, of="text"),
+    "mmel-text-deletion": Comparison("word_deletion_auc", TABLE_3, "lower", of="text"),
+    "mmel-text-insertion": Comparison("word_insertion_auc", TABLE_3, "higher", of="text"),
+    "mmel-coverage": Comparison("smallest_share", _GRAD_ECLIP, "higher"),
+    "mmel-coverage-relation": Comparison("smallest_share", _GRAD_ECLIP, "higher", ("relation",)),
+    "mmel-coverage-clutter": Comparison("smallest_share", _GRAD_ECLIP, "higher", ("clutter",)),
+    "mmel-completeness": Comparison("smallest_share", BASELINES, "higher"),
+    "mmel-region": Comparison("iou_best", BASELINES, "higher"),
+    "mmel-pointing": Comparison("pointing_game", BASELINES, "higher"),
+    "mmel-noise": Comparison("energy", BASELINES, "higher"),
+    "mmel-word-focus": Comparison("energy", ("m2ib", "grad_eclip"), "higher", ("word",)),
+    "mmel-word-region": Comparison("iou_best", ("m2ib", "grad_eclip"), "higher", ("word",)),
+    "mmel-clutter-10": Comparison("auroc", (), "lower", ("clutter",), above=10),
+    "mmel-clutter-scales": Comparison("auroc", _GRAD_ECLIP, "lower", ("clutter",), above=10),
+    "mmel-multiscale": Comparison("insertion_auc", ("one scale",), "higher", _ABLATION),
+    "mmel-enhancement": Comparison("insertion_auc", ("no enhancement",), "higher", _ABLATION),
+    "mmel-weights-matter": Comparison("insertion_auc", ("mmel",), "higher", _ABLATION, "late blocks count more"),
+    "mmel-similarity": Comparison("insertion_auc", _GRAD_ECLIP, "higher", _ABLATION, "no enhancement"),
+    "debunk-misaligned": Comparison("deletion_auc", _GRAD_ECLIP, "higher", _ABLATION, "grad_eclip as released"),
+}
+SINGLES: dict[str, Single] = {
+    "mmel-scales-cancel": Single("higher", 0.01),  # change of the map with the scale, scaling="multiply"
+    "mmel-sanity": Single("lower", 0.5),  # rank correlation with the maps of a model of random blocks
+    "mmel-overhead": Single("lower", 1.15),  # times, mmel over grad_eclip
+    "mmel-any-clip": Single("higher", 0.5, worst=True),  # 1 for a tower that mmel explains, else 0
+    "debunk-equal": Single("equal", 1e-4, worst=True),  # change of the map, attention_eclip for grad_eclip
+    "debunk-simpler": Single("lower", 1.0),  # times, attention_eclip over grad_eclip
+    "debunk-other-model": Single("higher", 0.01),  # change of the map, released for the true model
+}
+
+
+def rule(claim: str) -> str:
+    """What the interval of a claim must show for it to hold, such as "mmel - grad_eclip: deletion_auc lower than 0";
+    empty where nothing is measured."""
+    test = COMPARISONS.get(claim) or SINGLES.get(claim)
+    if test is None:
+        return ""
+    limit = (
+        f"equal to 0 within {test.bound:g}" if test.direction == "equal" else f"{test.direction} than {test.bound:g}"
+    )
+    if isinstance(test, Single):
+        return limit
+    others = f" - each of {', '.join(test.second)}" if len(test.second) > 1 else "".join(f" - {s}" for s in test.second)
+    change = f", change above {test.above} objects" if test.above is not None else ""
+    return f"{test.first}{others}: {test.metric}{change} {limit}"
