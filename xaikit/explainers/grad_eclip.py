@@ -11,7 +11,7 @@ from ..layers import Layer
 from ..scoring import content_of, record_score, summary_row
 from ..tape import last
 from ..towers import tower
-from .registry import check_choices, method
+from .registry import check_choices, check_native, method
 
 SIMILARITIES = ("query_key", "query_key_and_patches", "projected", "none")
 
@@ -119,10 +119,7 @@ def similarity_to(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> 
 def one_head(clip: Clip, side: str, blocks: list[int]):
     """The released code's model: some blocks with one attention head as wide as all together."""
     attentions = [tower(clip, side).attentions[index] for index in blocks]
-    if not tower(clip, side).native:
-        raise ValueError(
-            f"reference=True: the released code knows only native CLIP blocks, which {clip.name} doesn't have"
-        )
+    check_native(clip, side)
     heads = [(attention.num_heads, attention.head_dim) for attention in attentions]
     try:
         for attention in attentions:

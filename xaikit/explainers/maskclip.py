@@ -8,7 +8,7 @@ from ..layers import Layer
 from ..scoring import content_of, other_embedding, project_tokens
 from ..tape import record
 from ..towers import tower
-from .registry import method
+from .registry import check_native, method
 
 
 @method(
@@ -25,10 +25,8 @@ def maskclip(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, reference: 
     of P(k_i) with the class token's P(k); only native CLIP blocks have those parts. There the out-projection's
     bias counts in the keys.
     """
-    if reference and not tower(clip, of).native:
-        raise ValueError(
-            f"reference=True: the released code knows only native CLIP blocks, which {clip.name} doesn't have"
-        )
+    if reference:
+        check_native(clip, of)
     with record(clip, of, [-1], inputs="block") as tape:
         clip.encode_image(pixels)
     layer, text = tape[-1], other_embedding(clip, pixels, tokens, of)

@@ -131,3 +131,11 @@ def check_tower(found: Method, clip: Clip, of: str) -> None:
             f"{found.name} can't explain the {of} tower of {clip.name}: it needs {NEEDS[found.needs][1]};"
             f" methods that can are {', '.join(able)}"
         )
+
+
+def check_native(clip: Clip, of: str) -> None:
+    """Raise ValueError for a tower whose attention layers aren't the original CLIP's, which alone released codes know."""
+    if not tower(clip, of).native:
+        raise ValueError(
+            f"reference=True: the released code knows only native CLIP blocks, which {clip.name} doesn't have"
+        )
