@@ -25,7 +25,7 @@ def test_every_claim_has_its_fields(rows):
 
 
 def test_every_claim_has_exactly_one_way_to_a_verdict(rows):
-    """Measured by notebook 06, computed from the paper, untestable, or left to notebook 04 or 05."""
+    """Measured by notebook 04 or 06, computed from the paper, untestable, or left to notebook 05."""
     checked = set(claims.inconsistencies(rows, claims.paper_tables()).claim)
     tested, elsewhere = {*claims.COMPARISONS}, {*claims.SINGLES}
     assert tested | elsewhere | checked <= set(rows.claim) and not tested & elsewhere
@@ -33,7 +33,7 @@ def test_every_claim_has_exactly_one_way_to_a_verdict(rows):
     for row in rows.itertuples():
         measured = row.claim in tested | elsewhere
         assert not (row.reason and (measured or row.claim in checked)), row.claim
-        if row.notebook == "06":
+        if row.notebook != "05":
             assert measured or row.claim in checked or row.reason, row.claim
         else:
             assert not measured, row.claim
@@ -53,6 +53,7 @@ def test_what_is_compared_exists():
             "mmel-clutter-10",
             "mmel-clutter-scales",
             "debunk-misaligned",
+            "srm-deletion-marked",
         ):  # say so themselves
             assert better == (1 if test.direction == "higher" else -1), claim
         for name in (test.first, *test.second):
@@ -159,25 +160,73 @@ def test_clutter_is_a_change_with_the_number_of_objects(rows):
 
 def test_values_measured_elsewhere(rows):
     values = {
-        "mmel-overhead": np.array([1.02, 1.04, 1.03]),
+        "mmel-overhead": np.linspace(1.02, 1.04, 10),
+        "mmel-sanity": np.full(9, 0.1),
         "debunk-equal": np.array([1e-6, 3e-6]),
         "mmel-any-clip": np.array([1.0, 1.0, 0.0]),
     }
     found = claims.measure(rows, {}, values=values).set_index("claim")
-    assert found.verdict[["mmel-overhead", "debunk-equal", "mmel-any-clip"]].tolist() == [
+    assert found.verdict[["mmel-overhead", "debunk-equal", "mmel-any-clip", "mmel-sanity"]].tolist() == [
         claims.HOLDS,
         claims.HOLDS,
         claims.FAILS,
+        claims.UNDECIDED,  # nine values are too few
     ]
     assert found.measured["debunk-equal"] == 3e-6
     assert (
-        _row(rows, "mmel-overhead", images={}, values={"mmel-overhead": np.array([1.3, 1.4])}).verdict == claims.FAILS
+        _row(rows, "mmel-overhead", images={}, values={"mmel-overhead": np.linspace(1.3, 1.4, 10)}).verdict
+        == claims.FAILS
     )
     assert (
         _row(rows, "debunk-equal", images={}, values={"debunk-equal": np.array([1e-6, 1e-2])}).verdict == claims.FAILS
     )
     with pytest.raises(ValueError, match="values for 'mmel-deletion'"):
         claims.measure(rows, {}, values={"mmel-deletion": np.ones(3)})
+
+
+def test_one_group_against_another(rows):
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1.0, 0.5, 40), rng.normal(0.0, 0.5, 30)
+    found = _row(rows, "srm-compositional", images={}, values={"srm-compositional": (first, second)})
+    assert (
+        found.verdict == claims.HOLDS
+        and found.n == 30
+        and found.measured == pytest.approx(first.mean() - second.mean())
+    )
+    found = _row(rows, "srm-compositional", images={}, values={"srm-compositional": (second, first)})
+    assert found.verdict == claims.FAILS
+    found = _row(rows, "srm-compositional", images={}, values={"srm-compositional": (first[:9], second[:9])})
+    assert found.verdict == claims.UNDECIDED
+
+
+def test_a_statistic_that_tells_two_groups_apart(rows):
+    """The second of three separates, whichever group it is larger in; noise doesn't; a control that separates as well
+    takes the difference away."""
+    rng = np.random.default_rng(0)
+    noise, also = rng.normal(size=(2, 40, 3))
+    first = noise + [0.0, 2.0, 0.0]
+    for groups in ((first, also), (also, first)):
+        found = _row(rows, "srm-spurious", images={}, values={"srm-spurious": groups})
+        assert found.verdict == claims.HOLDS and found.measured > 0.85 and found.note == "statistic 2 of 3"
+        assert found.low < found.measured < found.high <= 1
+    draws = [{"srm-spurious": np.random.default_rng(draw).normal(size=(2, 40, 4))} for draw in range(1, 41)]
+    lucky = [_row(rows, "srm-spurious", images={}, values=draw).verdict == claims.HOLDS for draw in draws]
+    assert sum(lucky) <= 4
+    other, more = rng.normal(size=(2, 40, 3))
+    found = _row(rows, "srm-spurious-evidence", images={}, values={"srm-spurious-evidence": (first, also, other, more)})
+    assert found.verdict == claims.HOLDS and 0.3 < found.measured < 0.55
+    same = (first, also, first, also)
+    found = _row(rows, "srm-spurious-evidence", images={}, values={"srm-spurious-evidence": same})
+    assert found.verdict != claims.HOLDS and found.measured == found.high == 0
+
+
+def test_what_another_notebook_measured_goes_into_the_ledger(rows):
+    values = {"srm-phases": np.zeros(12), "srm-resonance": np.linspace(-1, 1, 12)}
+    its_own = rows[rows.notebook == "04"]
+    own = claims.fill(its_own, claims.measure(its_own, {}, values=values))
+    found = claims.fill(rows, claims.measured_in(own))
+    assert found.verdict.sel(claim="srm-phases").item() == claims.FAILS
+    xr.testing.assert_equal(found.sel(claim=own.claim), own)
 
 
 def test_the_change_of_a_map():

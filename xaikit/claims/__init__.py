@@ -62,6 +62,12 @@ def fill(claims: pd.DataFrame, measured: pd.DataFrame | None = None) -> xr.Datas
     return annotate(out, "claims")
 
 
+def measured_in(filled: xr.Dataset) -> pd.DataFrame:
+    """The rows of ``measure`` that went into a filled ledger, such as another notebook's, to go on with."""
+    rows = filled[["measured", "low", "high", "n", "verdict", "note"]].to_dataframe().reset_index()
+    return rows[rows.n.notna()].reset_index(drop=True)
+
+
 def readable(filled: xr.Dataset, digits: int = 3) -> pd.DataFrame:
     """A row a claim for reading: paper, place, text, what was claimed, "mean [low, high]" to so many decimals, what makes
     it hold, verdict and note."""

@@ -10,6 +10,7 @@ ROUNDING = 1e-6  # an interval this near to the bound holds it: scores are float
 
 TABLE_1 = ("gradcam", "saliency", "kernel_shap", "rise", "chefer", "m2ib")
 TABLE_2 = ("clip_surgery", "m2ib", "grad_eclip")
+SRM_TABLE_1 = ("gradcam", "integrated_gradients", "kernel_shap")
 TABLE_3 = ("raw_attention", "rollout", "m2ib", "grad_eclip")
 BASELINES = ("grad_eclip", *TABLE_1, "attention_flow", "raw_attention")  # MMEL, section 4.3
 EVERYWHERE = ("mixed", "single", "relation", "attribute", "clutter", "word")
@@ -52,6 +53,27 @@ class Single:
     worst: bool = False
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A claim about the mean of one group of scenes minus that of another: values (first (n,), second (m,))."""
+
+    direction: str
+    bound: float = 0.0
+
+
+@dataclass(frozen=True)
+class Separation:
+    """A claim that a statistic tells two groups of n values apart, of the same n scenes: values (first (n, k), second (n, k))
+    of k statistics, or four of them, the latter two of a control whose AUROC is taken off. It counts the statistic that
+    tells them apart best, with an interval that holds for all k at once (Bonferroni).
+
+    bound: that the AUROC, turned so that it is above 0.5, must exceed; with a control, that the difference must.
+    """
+
+    bound: float = 0.5
+    direction: str = "higher"
+
+
 _GRAD_ECLIP, _ABLATION = ("grad_eclip",), ("ablation",)
 COMPARISONS: dict[str, Comparison] = {
     "mmel-deletion-17": Comparison("deletion_auc", _GRAD_ECLIP, "lower"),
@@ -90,8 +112,15 @@ COMPARISONS: dict[str, Comparison] = {
     "mmel-weights-matter": Comparison("insertion_auc", ("mmel",), "higher", _ABLATION, "late blocks count more"),
     "mmel-similarity": Comparison("insertion_auc", _GRAD_ECLIP, "higher", _ABLATION, "no enhancement"),
     "debunk-misaligned": Comparison("deletion_auc", _GRAD_ECLIP, "higher", _ABLATION, "grad_eclip as released"),
+    "srm-deletion": Comparison("deletion_auc", SRM_TABLE_1, "lower", first="srm"),
+    "srm-deletion-marked": Comparison("deletion_auc", SRM_TABLE_1, "higher", first="srm"),
+    "srm-insertion": Comparison("insertion_auc", SRM_TABLE_1, "higher", first="srm"),
+    "srm-faithful": Comparison("insertion_auc", ("grad_eclip", "srm_fixed_point"), "higher", first="srm"),
+    "srm-faithful-deletion": Comparison("deletion_auc", ("grad_eclip", "srm_fixed_point"), "lower", first="srm"),
+    "srm-amplitude-regions": Comparison("energy", ("srm_fixed_point",), "higher", first="srm"),
+    "srm-static-miss": Comparison("insertion_auc", ("srm_fixed_point",), "higher", first="srm"),
 }
-SINGLES: dict[str, Single] = {
+SINGLES: dict[str, Single | Difference | Separation] = {
     "mmel-scales-cancel": Single("higher", 0.01),  # change of the map with the scale, scaling="multiply"
     "mmel-sanity": Single("lower", 0.5),  # rank correlation with the maps of a model of random blocks
     "mmel-overhead": Single("lower", 1.15),  # times, mmel over grad_eclip
@@ -99,6 +128,26 @@ SINGLES: dict[str, Single] = {
     "debunk-equal": Single("equal", 1e-4, worst=True),  # change of the map, attention_eclip for grad_eclip
     "debunk-simpler": Single("lower", 1.0),  # times, attention_eclip over grad_eclip
     "debunk-other-model": Single("higher", 0.01),  # change of the map, released for the true model
+    "srm-compositional": Difference("higher"),  # insertion AUC, srm minus gradcam: relation scenes, single ones
+    "srm-resonance": Single("higher", 0.0),  # change of a word's share on its own object
+    "srm-oscillation-none": Single("higher", 0.5),  # 1 for a scene with a pair that rings, else 0; so the next two
+    "srm-oscillation-attention": Single("higher", 0.5),
+    "srm-oscillation-encoder": Single("higher", 0.5),
+    "srm-spectrum": Single("higher", 0.5),  # 1 for a scene with a peak above the nulls, else 0
+    "srm-undamped": Single("equal", 0.01),  # modulus of the leading oscillating mode, minus 1
+    "srm-frequency-rate": Single("higher", 0.0),  # rank correlation
+    "srm-bands": Single("higher", 0.0),  # spatial frequency, high band minus low
+    "srm-hierarchy": Single("higher", 0.0),  # adjusted mutual information minus that of the null
+    "srm-hierarchy-static": Single("higher", 0.0),  # ... of k-means on features
+    "srm-phases": Single("higher", 0.5),  # 1 for a scene with three phases, else 0
+    "srm-phase-places": Single("higher", 0.5),  # 1 for a scene with change points at 5 and 15, else 0
+    "srm-relational-focusing": Single("higher", 0.0),  # change of the share of heat
+    "srm-spurious": Separation(),  # statistics of the two bundled models
+    "srm-spurious-evidence": Separation(0.0),  # ... and those without the mark
+    "srm-composition-detect": Separation(),  # statistics of true captions and foils
+    "srm-alpha": Single("lower", 0.9),  # rank correlation of maps between alphas
+    "srm-passes": Single("higher", 1.0, worst=True),  # passes through the image tower, a coupling each
+    "srm-architectures": Single("higher", 0.5, worst=True),  # share of scenes with a pair that rings, a model each
 }
 
 
@@ -111,6 +160,10 @@ def rule(claim: str) -> str:
     limit = (
         f"equal to 0 within {test.bound:g}" if test.direction == "equal" else f"{test.direction} than {test.bound:g}"
     )
+    if isinstance(test, Difference):
+        return f"first group - second: {limit}"
+    if isinstance(test, Separation):
+        return f"AUROC{' - that of the control' if test.bound == 0 else ''} {limit}"
     if isinstance(test, Single):
         return limit
     others = f" - each of {', '.join(test.second)}" if len(test.second) > 1 else "".join(f" - {s}" for s in test.second)

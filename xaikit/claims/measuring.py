@@ -7,8 +7,22 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ..metrics.hallucination import auroc
 from ..metrics.intervals import mean_interval, resamples
-from .comparisons import COMPARISONS, DIRECTIONS, FAILS, FEWEST, HOLDS, ROUNDING, SINGLES, UNDECIDED, Comparison, Single
+from .comparisons import (
+    COMPARISONS,
+    DIRECTIONS,
+    FAILS,
+    FEWEST,
+    HOLDS,
+    ROUNDING,
+    SINGLES,
+    UNDECIDED,
+    Comparison,
+    Difference,
+    Separation,
+    Single,
+)
 
 
 def verdict(low: float, high: float, direction: str, bound: float = 0.0) -> str:
@@ -35,7 +49,7 @@ def map_change(first: xr.DataArray, second: xr.DataArray) -> np.ndarray:
     return np.divide(change, peak, where=peak > 0, out=np.where(change > 0, np.inf, 0.0))
 
 
-def time_ratios(first: str, second: str, clip, images, texts, rounds: int = 7) -> np.ndarray:
+def time_ratios(first: str, second: str, clip, images, texts, rounds: int = FEWEST) -> np.ndarray:
     """Time of one method over that of another on the same pairs (rounds,), the two in turn after a first run of each;
     takes what ``explain`` takes, and raises what it raises."""
     from ..explaining import explain  # torch is loaded only where something is explained
@@ -69,7 +83,7 @@ def measure(
     images: Mapping[str, xr.Dataset],
     words: Mapping[str, xr.Dataset] | None = None,
     scenes: Mapping[str, xr.Dataset] | None = None,
-    values: Mapping[str, np.ndarray] | None = None,
+    values: Mapping[str, np.ndarray | Sequence[np.ndarray]] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """What was measured of each claim of ``COMPARISONS`` and ``SINGLES``.
@@ -80,7 +94,7 @@ def measure(
     images, words : what ``evaluate`` gives for maps of the image, and of the text, by suite: "mixed" for the default
         scenes, "ablation" for ``VARIANTS`` on them, and the names of ``scenes.SUITES``.
     scenes : the scenes by suite, where a claim needs their number of objects.
-    values : for claims of ``SINGLES``, values (n,).
+    values : for claims of ``SINGLES``, values (n,), or the groups that ``Difference`` and ``Separation`` take.
 
     Returns
     -------
@@ -102,21 +116,52 @@ def measure(
                 {"claim": claim, **_compared(test, (images if test.of == "image" else words) or {}, scenes or {}, seed)}
             )
         elif claim in SINGLES and claim in (values or {}):
-            rows.append({"claim": claim, **_single(SINGLES[claim], np.asarray(values[claim], float), seed)})
+            rows.append({"claim": claim, **_valued(SINGLES[claim], values[claim], seed)})
     columns = ["claim", "measured", "low", "high", "n", "verdict", "note"]
     return pd.DataFrame(rows, columns=columns).astype({"measured": float, "low": float, "high": float, "n": float})
 
 
+def _valued(test: Single | Difference | Separation, values, seed: int) -> dict:
+    if isinstance(test, Single):
+        return _single(test, np.asarray(values, float), seed)
+    groups = [np.asarray(group, float) for group in values]
+    if isinstance(test, Separation):
+        mean, low, high, note = _separated(groups, seed)
+        n = len(groups[0])
+    else:
+        mean, low, high = _difference_interval(*groups, seed, 0.95)
+        n, note = min(int(np.isfinite(group).sum()) for group in groups), ""
+    found = verdict(low, high, test.direction, test.bound) if n >= FEWEST else UNDECIDED
+    return {"measured": mean, "low": low, "high": high, "n": n, "verdict": found, "note": note}
+
+
+def _separated(groups: list[np.ndarray], seed: int) -> tuple[float, float, float, str]:
+    """AUROC of the statistic that tells the first two groups (n, k) apart best, turned so that it is above 0.5, less that
+    of the other two, with its interval over scenes; and which one it is."""
+    n, k = groups[0].shape
+    own = auroc(groups[0], groups[1])
+    best = int(np.abs(own - 0.5).argmax())
+    groups = [group[:, best] if own[best] >= 0.5 else -group[:, best] for group in groups]
+    drawn = np.random.default_rng(seed).integers(n, size=(n, resamples(1 - 0.05 / k)))
+
+    def score(index) -> np.ndarray:
+        parts = [group[index] for group in groups]
+        return auroc(*parts[:2]) - (auroc(*parts[2:]) if parts[2:] else 0)
+
+    low, high = np.quantile(score(drawn), [0.025 / k, 1 - 0.025 / k])
+    return float(score(np.arange(n))), low, high, f"statistic {best + 1} of {k}"
+
+
 def _single(test: Single, values: np.ndarray, seed: int) -> dict:
+    n = int(np.isfinite(values).sum())
     if test.worst:
-        mean = low = high = {"higher": np.min, "lower": np.max, "equal": lambda v: np.abs(v).max()}[test.direction](
-            values
-        )
+        worst = {"higher": np.min, "lower": np.max, "equal": lambda v: np.abs(v).max()}[test.direction](values)
+        mean = low = high = worst
     else:
         mean, low, high = mean_interval(values, seed)
-    found = verdict(low, high, test.direction, test.bound)
+    found = verdict(low, high, test.direction, test.bound) if test.worst or n >= FEWEST else UNDECIDED
     note = "the worst of all" if test.worst else ""
-    return {"measured": mean, "low": low, "high": high, "n": len(values), "verdict": found, "note": note}
+    return {"measured": mean, "low": low, "high": high, "n": n, "verdict": found, "note": note}
 
 
 def _compared(test: Comparison, suites: Mapping[str, xr.Dataset], scenes: Mapping[str, xr.Dataset], seed: int) -> dict:
