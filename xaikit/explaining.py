@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
 from .clip import Clip
-from .explainers.registry import NEEDS, all_methods, check_tower, explaining, find
+from .explainers.registry import NEEDS, Method, all_methods, check_tower, explaining, find
+from .pairs import Pairs, check_batch_size, join
 
 
 def methods() -> dict[str, dict[str, object]]:
@@ -65,32 +65,13 @@ def explain(
     """
     found = find(method, of, options)
     check_tower(found, clip, of)
-    if errors not in ("raise", "record"):
-        raise ValueError(f"errors={errors!r}: choose 'raise' or 'record'")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
-    labels = images.sample.values if isinstance(images, xr.DataArray) and "sample" in images.coords else None
-    images = _as_sequence(images)
-    texts = _one_each(texts, len(images))
-    reasons = _check_samples(clip, images, texts) if errors == "record" else [""] * len(images)
-    good = [index for index, reason in enumerate(reasons) if not reason]
-    if not good:
-        raise ValueError(f"no sample can be explained; the first one: {reasons[0]}")
-    tokens = clip.tokens(_take(texts, good))
-    if errors == "raise":
-        for index in good:
-            _check_image(clip, images, index)
-    found_maps = []
-    for start in tqdm(range(0, len(good), batch_size), disable=not progress, desc=method):
-        part = good[start : start + batch_size]
-        pixels = clip.pixels(_take(images, part))
-        found_maps.append(
-            found.function(clip, pixels, tokens[start : start + batch_size], of=of, **options).float().cpu()
-        )
-    values = _join(found_maps)
-    result = torch.zeros(len(images), *values.shape[1:])
-    result[good] = values
-    return _labelled(result.numpy(), found, of, clip, _take(texts, good), good, labels, reasons, errors)
+    check_batch_size(batch_size)
+    pairs = Pairs(clip, images, texts, errors)
+    maps = [
+        found.function(clip, pixels, tokens, of=of, **options).float().cpu()
+        for pixels, tokens in pairs.batches(batch_size, method if progress else "")
+    ]
+    return _labelled(pairs.spread(join(maps, 1)), found, of, pairs)
 
 
 def explain_all(
@@ -139,81 +120,14 @@ def explain_all(
     return xr.Dataset({together.name: together, "seconds": ("explainer", seconds, taken)})
 
 
-def _as_sequence(images) -> Sequence | Tensor:
-    if isinstance(images, Tensor):
-        return images
-    images = getattr(images, "values", images)
-    single = not isinstance(images, np.ndarray | list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 3)
-    images = [images] if single else images
-    if len(images) == 0:
-        raise ValueError("no image was given: at least one is needed")
-    return images
-
-
-def _one_each(texts, n: int):
-    if isinstance(texts, Tensor):
-        texts = texts.expand(n, -1) if len(texts) == 1 else texts
-    else:
-        if texts is None:
-            raise ValueError("texts=None: give a prompt for each image, or one for all")
-        texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
-        texts = texts * n if len(texts) == 1 else texts
-    if len(texts) != n:
-        raise ValueError(f"{n} images but {len(texts)} texts: give one text an image, or one for all")
-    return texts
-
-
-def _take(items, index: list[int]):
-    return items[index] if isinstance(items, Tensor | np.ndarray) else [items[i] for i in index]
-
-
-def _check_image(clip: Clip, images, index: int) -> None:
-    """Raise for a bad image, with its place in the batch, without keeping its pixels."""
-    if isinstance(images, Tensor):
-        if index == 0:
-            clip.pixels(images[:1])
-        if not torch.isfinite(images[index]).all():
-            raise ValueError(f"image {index} holds NaN or infinite pixels: all must be finite")
-    elif not (
-        isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
-    ):
-        from .images import read_image
-
-        read_image(images[index], index)
-
-
-def _check_samples(clip: Clip, images, texts) -> list[str]:
-    reasons = []
-    for index in range(len(images)):
-        try:
-            _check_image(clip, images, index)
-            clip.tokens(texts[index : index + 1])
-            reasons.append("")
-        except (ValueError, FileNotFoundError) as error:
-            reasons.append(str(error).replace("text 0", f"text {index}", 1))
-    return reasons
-
-
-def _join(parts: list[Tensor]) -> Tensor:
-    """Join batches, whose longest prompts may differ."""
-    if parts[0].ndim == 2:
-        longest = max(part.shape[1] for part in parts)
-        parts = [torch.nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts]
-    return torch.cat(parts)
-
-
-def _labelled(values, found, of, clip, texts, good, labels, reasons, errors) -> xr.DataArray:
+def _labelled(values: np.ndarray, found: Method, of: str, pairs: Pairs) -> xr.DataArray:
     dims = ("sample", "row", "col") if of == "image" else ("sample", "token")
     coords = {dim: np.arange(size) for dim, size in zip(dims, values.shape, strict=True)}
-    if labels is not None:
-        coords["sample"] = labels
+    coords["sample"] = pairs.labels
     if of == "text":
-        strings = np.full(values.shape, "", dtype=object)
-        for index, words in zip(good, clip.token_strings(texts), strict=True):
-            strings[index, : len(words)] = words
-        coords["token_text"] = (dims, strings.astype(str))
-    if errors == "record":
-        coords["error"] = ("sample", np.array(reasons, dtype=str))
+        coords["token_text"] = (dims, pairs.words(values.shape[1]))
+    if pairs.errors == "record":
+        coords["error"] = ("sample", np.array(pairs.reasons, dtype=str))
     name = "heat" if of == "image" else "word_heat"
     attrs = {"long_name": f"{found.name} of the {of}", "units": "1", "source": found.source, "explainer": found.name}
     return xr.DataArray(values, coords, dims, name=name, attrs=attrs)

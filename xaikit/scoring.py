@@ -78,7 +78,13 @@ def content_of(clip: Clip, values: Tensor, tokens: Tensor, side: str, fill: floa
         described = tower(clip, side)
         rows, cols = described.grid
         return values[:, values.shape[1] - rows * cols :].unflatten(1, (rows, cols))
-    content = clip.content(tokens).to(values.device)
-    values = values[:, : content.shape[1]]
+    order, there = content_order(clip, tokens.to(values.device))
+    return values.gather(1, order).masked_fill(~there, fill)
+
+
+def content_order(clip: Clip, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (n, longest prompt) of each prompt's own tokens, in order, and which of these are there: those of a shorter
+    prompt go on with others after its end."""
+    content = clip.content(tokens)
     order = (~content).int().argsort(dim=1, stable=True)[:, : int(content.sum(1).max())]
-    return values.masked_fill(~content, fill).gather(1, order)
+    return order, content.gather(1, order)
