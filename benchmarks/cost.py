@@ -21,6 +21,7 @@ from xaikit.clip import Clip
 from xaikit.explainers.m2ib import starting_after
 from xaikit.metrics.faithfulness import deletion_insertion
 from xaikit.perturbing import at_once
+from xaikit.resonance.recursion import Recursion, read, trajectory
 from xaikit.tape import record
 from xaikit.towers import tower
 
@@ -36,6 +37,9 @@ RATIOS = [
     ("chefer, all blocks", "passes of chefer", "at most 1.3"),
     ("integrated_gradients", "passes of integrated_gradients", "at most 1.3"),
     ("m2ib", "passes of m2ib", "at most 1.3"),
+    ("resonance, none", "encode_image", "at most 0.25"),
+    ("resonance, attention", "encode_image", "at most 0.25"),
+    ("resonance, encoder", "passes of resonance", "at most 1.1"),
 ]
 STEPS, MASKS, COALITIONS, POINTS, UPDATES, COPIES = 16, 256, 256, 50, 10, 10
 
@@ -80,6 +84,8 @@ def make_tasks(clip: Clip, n: int, few: int) -> dict[str, Callable]:
         for part in torch.arange(POINTS * few).split(batch):
             to_pixels(clip, pixels[part % few], spoken[part % few])
 
+    resonances = {name: resonance(clip, pixels, tokens, name) for name in ("none", "attention")}
+    again = resonance(clip, pixels[:few], tokens[:few], "encoder")
     return {
         "encode_image": lambda: encode(clip, pixels, n, n),
         "grad_eclip": explain("grad_eclip"),
@@ -100,6 +106,10 @@ def make_tasks(clip: Clip, n: int, few: int) -> dict[str, Callable]:
         "integrated_gradients": explain("integrated_gradients", few, steps=POINTS),
         "passes of m2ib": lambda: bottleneck_passes(clip, pixels[:few], spoken[:few], max(1, batch // COPIES)),
         "m2ib": explain("m2ib", few, steps=UPDATES, copies=COPIES),
+        "resonance, none": resonances["none"],
+        "resonance, attention": resonances["attention"],
+        "resonance, encoder": again,
+        "passes of resonance": lambda: partial_passes(clip, pixels[:few], tokens[:few]),
     }
 
 
@@ -141,6 +151,32 @@ def bottleneck_passes(clip: Clip, pixels: Tensor, spoken: Tensor, size: int) -> 
             leaf = hidden.clone().requires_grad_()
             with starting_after(clip, "image", block, leaf):
                 torch.autograd.grad((clip.encode_image(images) * words).sum(), leaf)
+
+
+def resonance(clip: Clip, pixels: Tensor, tokens: Tensor, coupling: str) -> Callable:
+    """The recursion alone, after the towers have run."""
+    recursion = Recursion(coupling)
+    with torch.no_grad():
+        found = read(clip, pixels, tokens, recursion)
+
+    @torch.no_grad()
+    def run() -> None:
+        trajectory(clip, found, recursion)
+
+    return run
+
+
+@torch.no_grad()
+def partial_passes(clip: Clip, pixels: Tensor, tokens: Tensor) -> None:
+    """The blocks that the recursion runs again, for each word and iteration, on what enters them."""
+    recursion = Recursion("encoder")
+    entering = read(clip, pixels[:1], tokens[:1], recursion).entering
+    copies = int(clip.content(tokens).sum())
+    for _ in range(recursion.iterations):
+        for part in torch.arange(copies).split(at_once(clip.device)):
+            hidden = entering.expand(len(part), -1, -1)
+            for block in tower(clip, "image").blocks[recursion.block :]:
+                hidden = block(hidden)
 
 
 def _seconds(task: Callable) -> float:

@@ -21,7 +21,7 @@ _HOME = {
     "open_store": "store",
     "save_store": "store",
 }
-_MODULES = ("metrics", "plots", "scenes", "store", "tuning")
+_MODULES = ("metrics", "plots", "resonance", "scenes", "store", "tuning")
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:

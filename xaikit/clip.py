@@ -120,6 +120,14 @@ class Clip:
                 f"token ids of shape {tuple(ids.shape)} from {int(ids.min())} to {int(ids.max())}: {self.name} takes"
                 f" {self.context_length} a text, from 0 to {vocabulary - 1}"
             )
+        # Without an end token only the tokenizer, which may have to be fetched, knows what padding is.
+        if self.text_end(ids) is not None:
+            empty = ~self.content(ids).any(1)
+            if empty.any():
+                raise ValueError(
+                    f"text {int(empty.nonzero()[0])} has no token besides start, end and padding: a prompt of at least"
+                    " one word is needed"
+                )
 
     def _check_text(self, text: object, label: str) -> None:
         if not isinstance(text, str) or not text.strip():

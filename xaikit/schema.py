@@ -22,6 +22,9 @@ class Variable:
 
 
 _OBJECT = ("sample", "object")
+_WORD = ("coupling", "sample", "token")
+_SPECTRUM = ("sample", "token", "frequency")
+_MODE = ("sample", "token", "mode")
 
 SCHEMA: dict[str, dict[str, Variable]] = {
     "inputs": {
@@ -75,6 +78,64 @@ SCHEMA: dict[str, dict[str, Variable]] = {
             ("sample", "explainer", "word_step"), "f", "cosine as the hottest words come", required=False
         ),
         "word_fraction": Variable(("word_step",), "f", "share of the words removed or inserted", required=False),
+    },
+    "resonance": {
+        "trajectory": Variable(
+            ("sample", "time", "token", "row", "col"), "f", "map of each word at each iteration"
+        ),
+    },
+    "spectrum": {
+        "amplitude": Variable((*_SPECTRUM, "row", "col"), "f", "amplitude of each patch and word"),
+        "phase": Variable((*_SPECTRUM, "row", "col"), "f", "phase at time 0", "radian"),
+        "dominant_frequency": Variable(
+            ("sample", "token", "row", "col"), "f", "frequency of the largest amplitude", "cycle/iteration"
+        ),
+    },
+    "modes": {
+        "eigenvalue": Variable(_MODE, "c", "eigenvalue of the mode"),
+        "amplitude": Variable(_MODE, "f", "norm of the mode's map at time 0"),
+        "frequency": Variable(_MODE, "f", "frequency of the mode", "cycle/iteration"),
+        "phase": Variable(_MODE, "f", "phase of the mode at time 0", "radian"),
+        "growth": Variable(_MODE, "f", "growth rate of the mode", "1/iteration"),
+        "energy": Variable(_MODE, "f", "energy of the mode over all iterations"),
+        "pattern": Variable((*_MODE, "row", "col"), "c", "spatial pattern of the mode, norm 1"),
+        "reconstruction_error": Variable(
+            ("sample", "token", "rank"), "f", "relative error of the reconstruction from so many modes"
+        ),
+    },
+    "phases": {
+        "step_size": Variable(("sample", "time"), "f", "length of the step to this iteration"),
+        "entropy": Variable(("sample", "time"), "f", "spatial entropy of the maps, mean over words", "nat"),
+        "boundary": Variable(("sample", "phase"), "i", "iteration at which a phase begins, -1 none", "iteration"),
+        "phases": Variable(("sample",), "i", "number of phases"),
+    },
+    "stability": {
+        "jacobian_eigenvalue": Variable((*_WORD, "eigenvalue"), "c", "multiplier of the recursion at its end point"),
+        "settling": Variable(_WORD, "i", "iteration from which on the map stays as it is, -1 never", "iteration"),
+        "cycle": Variable(_WORD, "i", "iterations after which a map comes back, 1 settled, -1 none found", "iteration"),
+        "last_step": Variable(_WORD, "f", "last step, relative to the map"),
+        "damping": Variable(_WORD, "f", "modulus of the complex pair that rings longest"),
+        "period": Variable(_WORD, "f", "period of the complex pair that rings longest", "iteration"),
+        "turn": Variable(_WORD, "f", "angle that this pair turns by while it fades to 1/e", "radian"),
+        "end": Variable((*_WORD, "row", "col"), "f", "last map of each word"),
+    },
+    "null_spectra": {
+        "mean_amplitude": Variable(("sample", "frequency"), "f", "root mean square amplitude over words and patches"),
+        "energy_share": Variable(("sample", "frequency"), "f", "share of the oscillating energy"),
+        "null_amplitude": Variable(("null", "draw", "frequency"), "f", "mean amplitude where nothing is to be found"),
+        "null_share": Variable(("null", "draw", "frequency"), "f", "share of the energy where nothing is to be found"),
+    },
+    "concepts": {
+        "sample": Variable(("concept",), "iuUTO", "sample that a concept is of"),
+        "band": Variable(("concept",), "i", "band of frequencies, 0 the lowest"),
+        "mask": Variable(("concept", "row", "col"), "b", "patches of a concept"),
+        "label": Variable(("concept",), "UTO", "words that a concept goes with, empty for none"),
+        "energy": Variable(("concept",), "f", "share of the sample's oscillating energy"),
+        "silhouette": Variable(("concept",), "f", "mean silhouette of the band's clusters, NaN for a single one"),
+        "link_source": Variable(("link",), "i", "concept in the lower band, its place along the dimension"),
+        "link_target": Variable(("link",), "i", "concept in the band above, its place along the dimension"),
+        "mutual_information": Variable(("link",), "f", "mutual information of both masks", "nat"),
+        "normalised_information": Variable(("link",), "f", "mutual information over the mean of both entropies"),
     },
     "claims": {
         "paper": Variable(("claim",), "UTO", "paper that makes the claim"),

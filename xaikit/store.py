@@ -59,6 +59,12 @@ def provenance(ds: xr.Dataset) -> dict:
         raise SchemaError(f"the provenance attribute isn't JSON ({error})") from error
 
 
+def annotate_from(source: xr.DataArray, ds: xr.Dataset, stage: str, **analysis) -> xr.Dataset:
+    """``annotate`` what was computed from an array, with the array's provenance and how (``analysis``)."""
+    ds = ds.assign_attrs(provenance=source.attrs.get("provenance", "{}"))
+    return annotate(ds, stage, analysis=analysis)
+
+
 def inputs_digest(scenes: xr.Dataset) -> str:
     """The first 16 hexadecimal digits of a SHA-256 over images and captions, to tell inputs apart in stores."""
     captions = "\n".join(str(caption) for caption in scenes.caption.values)

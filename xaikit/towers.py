@@ -94,3 +94,12 @@ def _text_tower(clip: Clip) -> Tower:
         return _first_row(tokens) if pool_type == "first" else clip.text_end(tokens)
 
     return Tower(blocks, [block.attn for block in blocks], None, None, None, summary)
+
+
+def shares_space(clip: Clip) -> bool:
+    """Whether the model's own projections take single patches and words to the space in which images and texts meet: not
+    where the image tower pools its patches by attention, or where a tower can't be described."""
+    try:
+        return tower(clip, "image").pool is None and tower(clip, "text") is not None
+    except ValueError:
+        return False

@@ -10,16 +10,20 @@ from functools import cache
 from numbers import Integral
 
 from ..clip import Clip
-from ..towers import Tower, tower
+from ..towers import Tower, shares_space, tower
 
 SIDES = ("image", "text")
-# What a method may ask of a tower: whether the tower has it, and how to say so.
-NEEDS: dict[str, tuple[Callable[[Tower], bool], str]] = {
-    "tokens": (lambda tower: True, "a tower of transformer blocks"),
-    "summary": (lambda tower: tower.summary is not None, "a single token that becomes the embedding"),
+# What a method may ask of a model and its tower: whether they have it, and how to say so.
+NEEDS: dict[str, tuple[Callable[[Clip, Tower], bool], str]] = {
+    "tokens": (lambda clip, tower: True, "a tower of transformer blocks"),
+    "summary": (lambda clip, tower: tower.summary is not None, "a single token that becomes the embedding"),
     "class token": (
-        lambda tower: tower.summary is not None and tower.pool is None,
+        lambda clip, tower: tower.summary is not None and tower.pool is None,
         "a summary token that runs through all blocks, and no pooling layer",
+    ),
+    "shared space": (
+        lambda clip, _: shares_space(clip),
+        "patches and words that the model's own projections take to one space: no pooling layer, and a text tower of open_clip",
     ),
 }
 
@@ -120,7 +124,7 @@ def explaining(clip: Clip, of: str) -> dict[str, Method]:
     Raises ValueError where none can, for a tower without transformer blocks.
     """
     described = tower(clip, of)
-    return {name: m for name, m in all_methods().items() if of in m.sides and NEEDS[m.needs][0](described)}
+    return {name: m for name, m in all_methods().items() if of in m.sides and NEEDS[m.needs][0](clip, described)}
 
 
 def check_tower(found: Method, clip: Clip, of: str) -> None:

@@ -1,5 +1,7 @@
 """Figures from datasets, nothing else. Every function returns the figure and leaves no state behind."""
 
+from .concepts import agreement_bars, concept_tree
+from .interventions import ablation_points, suppression
 from .maps import blocks, compare, extremes, gallery, overlay, words
 from .measures import (
     cost_and_quality,
@@ -11,3 +13,4 @@ from .measures import (
     score_table,
     training_curves,
 )
+from .resonance import eigenvalue_plane, filmstrip, mode_maps, regime_maps, spectrum_bands

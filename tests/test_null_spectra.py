@@ -1,0 +1,180 @@
+"""Spectra of nulls: what is shuffled and what is kept, spectra against the trajectory's own, peaks of spectra made by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import xaikit as xk
+from xaikit import store
+from xaikit.resonance import null, resonate
+from xaikit.resonance.null import null_spectra, peaks, shuffled_weights
+from xaikit.resonance.spectral import fourier
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return xk.load_clip("tiny-clip")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return xk.draw_scenes(4, seed=2).assign_coords(sample=[3, 5, 6, 9])
+
+
+def weights(clip):
+    return {name: weight.detach().clone() for name, weight in clip.model.named_parameters()}
+
+
+def test_shuffled_weights_are_the_same_values_elsewhere(clip, scenes):
+    before, digest = weights(clip), clip.weights_digest
+    broken = shuffled_weights(clip, 1)
+    after = weights(broken)
+    assert after.keys() == before.keys()
+    for name, weight in before.items():
+        assert torch.equal(after[name].flatten().sort().values, weight.flatten().sort().values), name
+        assert torch.equal(weights_of(clip, name), weight)
+        if weight.numel() > 100 and weight.unique().numel() > 100:
+            assert (after[name] != weight).float().mean() > 0.9, name
+    assert clip.weights_digest == digest and broken.weights_digest != digest
+    pairs = scenes.image, scenes.caption
+    own, other = clip.similarity(*pairs), broken.similarity(*pairs)
+    assert (own - other).abs().max() > 0.1
+    assert torch.equal(broken.similarity(*pairs), shuffled_weights(clip, 1).similarity(*pairs))
+    assert not torch.equal(broken.similarity(*pairs), shuffled_weights(clip, 2).similarity(*pairs))
+
+
+def weights_of(clip, name):
+    return dict(clip.model.named_parameters())[name]
+
+
+def test_a_pair_is_never_exchanged_with_itself():
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 7):
+        drawn = np.stack([null._another(n, rng) for _ in range(200)])
+        assert (drawn != np.arange(n)).all() and (np.sort(drawn, 1) == np.arange(n)).all()
+        assert len(np.unique(drawn, axis=0)) == {2: 1, 3: 2}.get(n, len(np.unique(drawn, axis=0)))
+    assert len(np.unique(drawn, axis=0)) > 100
+
+
+@pytest.mark.parametrize("coupling", ["none", "attention"])
+def test_spectra_are_those_of_the_trajectories(clip, scenes, tmp_path, coupling):
+    found = null_spectra(
+        clip, scenes.image, scenes.caption, draws=np.int64(2), seed=4, batch_size=3, coupling=coupling, alpha=1.4
+    )
+    store.write(found, tmp_path / "a.nc", "null_spectra")
+    assert found.sample.values.tolist() == [3, 5, 6, 9]
+    np.testing.assert_allclose(found.frequency, np.arange(1, 11) / 21)
+
+    def by_hand(clip, captions):
+        maps = resonate(clip, scenes.image, captions, coupling=coupling, alpha=1.4)
+        square = fourier(torch.from_numpy(maps.trajectory.values), 1)[:, 1:].abs().square().numpy()
+        energy = np.stack(
+            [
+                each[:, : (words != "").sum()].mean((1, 2, 3))
+                for each, words in zip(square, maps.token_text.values, strict=True)
+            ]
+        )
+        return energy**0.5, energy / energy.sum(1, keepdims=True)
+
+    amplitude, share = by_hand(clip, scenes.caption)
+    np.testing.assert_allclose(found.mean_amplitude, amplitude, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(found.energy_share, share, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found.energy_share.sum("frequency"), 1, rtol=1e-6)
+    np.testing.assert_allclose(found.null_share.sum("frequency"), 1, rtol=1e-6)
+    for draw in range(2):
+        amplitude, share = by_hand(shuffled_weights(clip, 4 + draw), scenes.caption)
+        at = {"null": "weights", "draw": draw}
+        np.testing.assert_allclose(found.null_amplitude.sel(at), amplitude.mean(0), rtol=1e-3, atol=1e-7)
+        np.testing.assert_allclose(found.null_share.sel(at), share.mean(0), rtol=1e-3, atol=1e-6)
+    rng = np.random.default_rng(4)
+    for draw in range(2):
+        amplitude, share = by_hand(clip, scenes.caption.values[null._another(4, rng)])
+        at = {"null": "captions", "draw": draw}
+        np.testing.assert_allclose(found.null_amplitude.sel(at), amplitude.mean(0), rtol=1e-3, atol=1e-7)
+        np.testing.assert_allclose(found.null_share.sel(at), share.mean(0), rtol=1e-3, atol=1e-6)
+    about = json.loads(found.attrs["provenance"])["parameters"]
+    assert about["draws"] == 2 and about["null_seed"] == 4 and about["alpha"] == 1.4
+
+
+def test_the_seed_decides(clip, scenes):
+    def drawn(seed):
+        return null_spectra(clip, scenes.image, scenes.caption, draws=3, seed=seed, iterations=8).null_share.values
+
+    np.testing.assert_array_equal(drawn(0), drawn(0))
+    assert (drawn(0) != drawn(5)).any((1, 2)).all()
+
+
+def spectra(share, draws=200, wide=0.01, level=None, seed=0):
+    """Hand-made spectra of 5 samples, each null's share about ``level`` within ``wide``."""
+    share = np.asarray(share, float)
+    rng = np.random.default_rng(seed)
+    level = share if level is None else np.asarray(level, float)
+    each = ("null", "draw", "frequency")
+    return xr.Dataset(
+        {
+            "energy_share": (("sample", "frequency"), share + 0 * rng.normal(size=(5, 1))),
+            "null_share": (each, level + wide * rng.uniform(-1, 1, (2, draws, len(share)))),
+        },
+        coords={"frequency": np.arange(1, len(share) + 1) / 21, "null": ["weights", "captions"]},
+    )
+
+
+DECAY = np.array([0.5, 0.2, 0.1, 0.06, 0.04, 0.03, 0.025, 0.02, 0.015, 0.01])
+
+
+def test_a_planted_peak_is_found():
+    share = DECAY.copy()
+    share[6] += 0.1
+    table = peaks(spectra(share, level=DECAY))
+    assert table.peak.tolist() == [False] * 6 + [True] + [False] * 3
+    assert table.columns.tolist() == [
+        "frequency", "energy_share", "weights_low", "weights_high", "captions_low", "captions_high",
+        "above_band", "stands_out", "peak",
+    ]  # fmt: skip
+    np.testing.assert_allclose(table.energy_share, share)
+    np.testing.assert_allclose(table.frequency, np.arange(1, 11) / 21)
+    # The middle 95 % of a uniform null: 0.95 of its width either way.
+    np.testing.assert_allclose(table.weights_low, DECAY - 0.0095, atol=8e-4)
+    np.testing.assert_allclose(table.captions_high, DECAY + 0.0095, atol=8e-4)
+
+
+def test_a_peak_needs_to_be_above_every_band():
+    share = DECAY.copy()
+    share[6] += 0.1
+    made = spectra(share, level=DECAY)
+    made["null_share"][1, :, 6] += 0.1  # the captions' null has it as well
+    table = peaks(made)
+    assert not table.above_band.any() and table.stands_out[6] and not table.peak.any()
+
+
+def test_a_transient_is_no_peak():
+    """Energy that falls with frequency, more of it at the low ones than in any null: above the band, and no peak."""
+    table = peaks(spectra(DECAY, level=np.full(10, 0.02), wide=0.005))
+    assert table.above_band[0] and not table.stands_out.any() and not table.peak.any()
+    rising = peaks(spectra(DECAY[::-1], level=np.full(10, 0.02), wide=0.005))
+    assert rising.peak.tolist() == [False] * 9 + [True]  # an alternation with period 2
+
+
+def test_one_sentence_for_a_wrong_choice(clip, scenes, monkeypatch):
+    monkeypatch.setattr(null, "read", lambda *args: pytest.fail("work was done"))
+    for options, message in (
+        ({"iterations": 7}, "iterations=7: a whole number of at least 8"),
+        ({"draws": 0}, "draws=0: a whole number of at least 1"),
+        ({"seed": -1}, "seed=-1: a whole number of at least 0"),
+        ({"nulls": ("noise",)}, "nulls='noise': choose from weights, captions"),
+        ({"coupling": "all"}, "coupling='all': choose from"),
+        ({"rank": 2}, "unknown option 'rank' of the recursion"),
+        ({"batch_size": 0}, "batch_size=0: a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            null_spectra(clip, scenes.image, scenes.caption, **options)
+    with pytest.raises(ValueError, match="one pair only: shuffled captions need at least 2"):
+        null_spectra(clip, scenes.image[:1], scenes.caption[:1])
+
+
+def test_one_pair_has_a_null_of_weights(clip, scenes):
+    found = null_spectra(clip, scenes.image[:1], scenes.caption[:1], draws=2, nulls=("weights",), iterations=8)
+    assert found.null_share.shape == (1, 2, 4) and found["null"].values.tolist() == ["weights"]

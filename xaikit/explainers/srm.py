@@ -1,0 +1,46 @@
+"""Semantic Resonance Maps: where, and for which words, the map of a recursion oscillates."""
+
+import torch
+from torch import Tensor
+
+from ..clip import Clip
+from ..resonance.recursion import Recursion, read, trajectory
+from ..resonance.spectral import ITERATIONS, resonance_energy
+from ..towers import tower
+from .registry import check_whole, method
+
+
+@method(
+    sides=("image", "text"),
+    source="Semantic Resonance Maps, ICCV submission, eq. 1 to 3",
+    needs="shared space",
+)
+def srm(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    *,
+    of: str,
+    coupling: str = "attention",
+    alpha: float = 0.5,
+    iterations: int = 20,
+    temperature: float | None = None,
+    start: str = "uniform",
+    words: str = "all",
+    block: int = -2,
+    seed: int = 0,
+) -> Tensor:
+    """E(i) = sum over words l and frequencies w > 0 of A_il(w) squared: the energy of what oscillates in the trajectory of
+    patch i under the prompt's words, the trend's share taken off (linear detrending, Hann window). The paper doesn't say
+    how a map follows from its modes. Of the text: each word's share of all energy.
+
+    The options are those of ``resonance.Recursion``. Raises ValueError for a bad one, and for fewer than 8 iterations.
+    """
+    recursion = Recursion(coupling, alpha, iterations, temperature, start, words, block, seed)
+    check_whole(ITERATIONS, iterations=iterations)
+    with torch.no_grad():
+        energy = resonance_energy(trajectory(clip, read(clip, pixels, tokens, recursion), recursion), dim=1)
+    if of == "image":
+        return energy.sum(1).unflatten(1, tower(clip, "image").grid)
+    words = energy.sum(2)
+    return words / words.sum(1, keepdim=True).clamp(min=1e-30)

@@ -1,0 +1,228 @@
+"""Figures of resonance trajectories: spectra, eigenvalues, modes, and the paper's figure 1 made from data."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import xarray as xr
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+
+from .panels import HEAT, TEXT, bare, finished, panels, wrapped
+
+NULL_LABELS = {"weights": "shuffled weights", "captions": "shuffled captions"}
+SHORTEST = 5  # points from which on a phase has a spectrum worth drawing
+FAINT = 0.1  # of the largest |U|: what has less has no angle worth looking at
+FRAME = 1.6  # eigenvalues further out are only counted
+REAL = 1e-6  # of an eigenvalue's size: the imaginary part below which it counts as real
+
+
+def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
+    """Each frequency's share of the oscillating energy, mean over samples with its bootstrap 95 % band, beside the middle
+    95 % of what each null gives; a panel a name. spectra : of ``null_spectra``, by name, such as the coupling."""
+    colours = dict(zip(NULL_LABELS, sns.color_palette("colorblind")[1:], strict=False))
+    figure, axes = panels(1, len(spectra), width=max(3.3, 6.0 / len(spectra)), height=2.8)
+    for axis, (name, one) in zip(axes[0], spectra.items(), strict=True):
+        for null in one.null.values:
+            low, high = np.quantile(one.null_share.sel(null=null), [0.025, 0.975], axis=0)
+            colour = colours[str(null)]
+            axis.fill_between(
+                one.frequency, low, high, color=colour, alpha=0.35, linewidth=0, label=NULL_LABELS[str(null)]
+            )
+        frame = one.energy_share.to_dataframe().reset_index()
+        sns.lineplot(
+            frame, x="frequency", y="energy_share", ax=axis, color="black", marker="o", markersize=4, n_boot=500, seed=0,
+            errorbar=("ci", 95), label="the model and its captions",
+        )  # fmt: skip
+        axis.set(xlabel="frequency (cycles per iteration)", ylabel="share of the energy", xlim=(0, 0.51), yscale="log")
+        axis.set_title(f"{name}, {one.sizes['sample']} scenes", fontsize=TEXT + 2)
+        axis.grid(alpha=0.3)
+        axis.get_legend().remove()
+    axes[0, 0].legend(fontsize=TEXT - 1)
+    return finished(figure, title)
+
+
+def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
+    """Eigenvalues on the complex plane, with the unit circle and the real axis, one panel a coupling.
+
+    eigenvalues : complex, over ``coupling`` and whatever else; NaN is left out. On the circle nothing decays; off the
+    real axis it oscillates; left of 0 it alternates. Those far outside the circle are counted, not drawn.
+    """
+    names = [str(name) for name in eigenvalues.coupling.values]
+    figure, axes = panels(1, len(names), width=3.2, height=3.3)
+    everything = np.abs(eigenvalues.values[np.isfinite(eigenvalues.values)])
+    reach = np.clip(1.1 * everything.max(initial=0), 1.15, FRAME)
+    around = np.linspace(0, 2 * np.pi, 200)
+    pair_colour, real_colour = sns.color_palette("colorblind")[1], sns.color_palette("colorblind")[0]
+    for axis, name in zip(axes[0], names, strict=True):
+        values = eigenvalues.sel(coupling=name).values.ravel()
+        values = values[np.isfinite(values)]
+        real = np.abs(values.imag) <= REAL * np.maximum(np.abs(values), 1)
+        axis.plot(np.cos(around), np.sin(around), color="black", linewidth=1)
+        axis.axhline(0, color="0.6", linewidth=0.8)
+        axis.axvline(0, color="0.85", linewidth=0.8)
+        point = {"s": 14, "alpha": 0.6, "linewidths": 0}
+        axis.scatter(values[real].real, values[real].imag, color=real_colour, label="real", **point)
+        axis.scatter(
+            values[~real].real, values[~real].imag, color=pair_colour, marker="D", label="complex pair", **point
+        )
+        outside = int((np.maximum(np.abs(values.real), np.abs(values.imag)) > reach).sum())
+        largest = f"largest size {np.abs(values).max():.2f}" if values.size else "none found"
+        text = f"{name}: {(~real).sum()} of {values.size} complex\n{largest}"
+        axis.set_title(text + (f", {outside} outside the frame" if outside else ""), fontsize=TEXT + 1)
+        axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real part")
+        axis.tick_params(labelsize=TEXT)
+    axes[0, 0].set_ylabel("imaginary part")
+    axes[0, -1].legend(fontsize=TEXT - 1, loc="lower right")
+    return finished(figure, title)
+
+
+def regime_maps(regimes: dict[str, pd.DataFrame], title: str) -> Figure:
+    """What becomes of the maps by alpha and temperature: shares of words that settle, cycle, or end on one patch, a column
+    each; a row a name. regimes : tables of ``stability.regimes``, by name, such as the coupling."""
+    outcomes = {"settled": "settled", "cycling": "in a cycle", "single_patch": "more than half on one patch"}
+    figure, axes = panels(len(regimes), len(outcomes), width=3.3, height=2.3)
+    for row, (name, table) in zip(axes, regimes.items(), strict=True):
+        for axis, (column, label) in zip(row, outcomes.items(), strict=True):
+            wide = table.pivot(index="alpha", columns="temperature", values=column).iloc[::-1]
+            sns.heatmap(
+                wide, vmin=0, vmax=1, cmap="viridis", annot=True, fmt=".2f", annot_kws={"fontsize": TEXT}, ax=axis,
+                cbar=axis is row[-1], cbar_kws={"label": "share of words"},
+            )  # fmt: skip
+            axis.set_title(f"{name}: {label}", fontsize=TEXT + 1)
+            axis.set(xlabel="temperature", ylabel="alpha" if axis is row[0] else "")
+    return finished(figure, title)
+
+
+def mode_maps(modes: xr.Dataset, title: str, sample: int = 0, token: int = 0, count: int = 4) -> Figure:
+    """Size and angle of the first modes' spatial patterns for one token of one sample.
+
+    modes : of ``dynamic_modes``. Above: |U|; below: its angle, grey where |U| is faint. One angle, or two that differ by a
+    half turn, is a standing wave; an angle that turns over the map is a travelling one.
+    """
+    one = modes.isel(sample=sample, token=token)
+    count = min(count, int((one.amplitude > 0).sum()))
+    if count == 0:
+        raise ValueError(f"token {token} of sample {sample} has no mode: its maps are all 0")
+    figure, axes = panels(2, count, width=2.1, height=2.1)
+    peak = max(float(np.abs(one.pattern[:count]).max()), 1e-12)
+    for k in range(count):
+        mode = one.isel(mode=k)
+        size, angle = np.abs(mode.pattern.values), np.angle(mode.pattern.values)
+        for axis in axes[:, k]:
+            bare(axis)
+        drawn = axes[0, k].imshow(size, cmap="viridis", vmin=0, vmax=peak)
+        axes[1, k].set_facecolor("0.6")
+        clear = np.where(size >= FAINT * size.max(), angle, np.nan)
+        axes[1, k].imshow(clear, cmap="twilight", vmin=-np.pi, vmax=np.pi)
+        numbers = f"growth {mode.growth.item():.3f}\namplitude {mode.amplitude.item():.3g}"
+        text = f"mode {k + 1}: {mode.frequency.item():.3f} cycles\nper iteration, {numbers}"
+        axes[0, k].set_title(text, fontsize=TEXT)
+    axes[0, 0].set_ylabel("size |U|", fontsize=TEXT)
+    axes[1, 0].set_ylabel("angle of U", fontsize=TEXT)
+    figure.colorbar(drawn, ax=list(axes[0]), shrink=0.8, label="|U|")
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(-np.pi, np.pi), "twilight"), ax=list(axes[1]), shrink=0.8, label="angle (radian)"
+    )
+    bar.set_ticks([-np.pi, 0, np.pi], labels=["-π", "0", "π"])
+    return finished(figure, title)
+
+
+def filmstrip(
+    image: np.ndarray,
+    trajectory: xr.DataArray,
+    phases: xr.Dataset,
+    title: str,
+    times: tuple[int, ...] = (0, 1, 2, 5, 10, 15, 20),
+    tokens: tuple[int, ...] = (0, 1),
+) -> Figure:
+    """The paper's figure 1 from data: maps over the image at some iterations, the phases with the curves that they come
+    from, and the spectrum of each phase.
+
+    image (y, x, rgb); trajectory (time, token, row, col) of one sample; phases : of ``phases``, the same sample.
+    tokens : a row of maps each, all of a row on one scale (of square roots, so that faint beginnings show). A phase of
+    fewer than 5 maps has no spectrum.
+    """
+    starts = [int(start) for start in phases.boundary.values if start >= 0]
+    points = trajectory.sizes["time"]
+    for dim, wanted in (("time", times), ("token", tokens)):
+        beyond = [each for each in wanted if not 0 <= each < trajectory.sizes[dim]]
+        if beyond:
+            raise ValueError(f"{dim}s={beyond[0]}: the trajectory has {dim}s 0 to {trajectory.sizes[dim] - 1}")
+    ends = [*starts[1:], points]
+    palette = sns.color_palette("colorblind")[1:]
+    rows, height = len(tokens), 10 / len(times)
+    figure = plt.figure(figsize=(10, 0.8 * rows * height + 4.6), layout="constrained")
+    sizes = {"height_ratios": [height] * rows + [1.9, 1.9], "width_ratios": [1] * len(times) + [1.8]}
+    grid = figure.add_gridspec(rows + 2, len(times) + 1, **sizes)
+    scale = PowerNorm(0.5, 0, 1)
+    films = [[figure.add_subplot(grid[row, col]) for col in range(len(times))] for row in range(rows)]
+    for axes, token in zip(films, tokens, strict=True):
+        heat = np.maximum(trajectory.isel(token=token).values, 0)
+        peak = heat.max() or 1.0
+        for axis, time in zip(axes, times, strict=True):
+            bare(axis, image)
+            hot = scale(heat[time] / peak)
+            extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
+            axis.imshow(hot, cmap=HEAT, vmin=0, vmax=1, alpha=0.15 + 0.7 * hot, extent=extent, interpolation="nearest")
+            phase = int(np.searchsorted(starts, time, side="right")) - 1
+            for spine in axis.spines.values():
+                spine.set(color=palette[phase], linewidth=2.5)
+        word = str(trajectory.token_text.values[token]) if "token_text" in trajectory.coords else f"token {token}"
+        axes[0].set_ylabel(wrapped(word, 12), fontsize=TEXT + 1)
+    for axis, time in zip(films[0], times, strict=True):
+        axis.set_title(f"t = {time}", fontsize=TEXT + 1)
+    key = figure.add_subplot(grid[:rows, -1])
+    key.axis("off")
+    bar = key.inset_axes((0.1, 0.05, 0.1, 0.9))
+    figure.colorbar(ScalarMappable(scale, HEAT), cax=bar, label="map / largest of the row")
+    _course(figure.add_subplot(grid[rows, :-1]), phases, starts, ends, palette)
+    shown = trajectory.isel(token=list(tokens)).values
+    _spectra(figure.add_subplot(grid[rows + 1, :-1]), shown, starts, ends, palette)
+    return finished(figure, title)
+
+
+def _course(axis, phases: xr.Dataset, starts: list[int], ends: list[int], palette) -> None:
+    """Step size and entropy over the phases, as spans."""
+    time = np.arange(phases.sizes["time"])
+    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        # the step to the first map of a phase is the phase's own
+        left, right = (start - 0.5 if start else -0.5), end - 0.5
+        axis.axvspan(left, right, color=palette[index], alpha=0.2, linewidth=0)
+        axis.text((left + right) / 2, 0.97, f"phase {index + 1}", transform=axis.get_xaxis_transform(),
+                  ha="center", va="top", fontsize=TEXT, fontweight="bold", color=palette[index])  # fmt: skip
+    axis.plot(time, phases.step_size, color="black", marker="o", markersize=3, label="step size (left)")
+    top = 1.25 * float(phases.step_size.max()) or 1.0
+    axis.set(xlabel="iteration t", ylabel="step size", xlim=(-0.5, len(time) - 0.5), ylim=(0, top))
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    other = axis.twinx()
+    other.plot(time, phases.entropy, color="C0", linestyle="--", label="spatial entropy (right)")
+    other.set_ylabel("entropy (nat)", color="C0")
+    other.margins(y=0.2)
+    lines = [*axis.get_lines(), *other.get_lines()]
+    beside = {"fontsize": TEXT - 1, "loc": "center left", "bbox_to_anchor": (1.09, 0.5)}
+    other.legend(lines, [line.get_label() for line in lines], **beside).set_in_layout(False)
+
+
+def _spectra(axis, maps: np.ndarray, starts: list[int], ends: list[int], palette) -> None:
+    """Mean amplitude over tokens and patches of maps (time, ...), of the whole course and of each phase."""
+    import torch  # only here: figures of stored results don't wait for it
+
+    from ..resonance.spectral import fourier
+
+    parts = [(0, len(maps), "whole course", "black")]
+    parts += [
+        (start, end, f"phase {index + 1}", palette[index])
+        for index, (start, end) in enumerate(zip(starts, ends, strict=True))
+        if end - start >= SHORTEST and len(starts) > 1
+    ]
+    for start, end, label, colour in parts:
+        values = torch.from_numpy(maps[start:end].astype(np.float64))
+        found = fourier(values, 0, window="boxcar").abs().flatten(1).mean(1)[1:]
+        frequency = np.arange(1, len(found) + 1) / (end - start)
+        axis.plot(frequency, found, color=colour, marker="o", markersize=4, label=label)
+    axis.set(xlabel="frequency (cycles per iteration)", ylabel="mean amplitude", xlim=(0, 0.51))
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=TEXT - 1, loc="center left", bbox_to_anchor=(1.09, 0.5)).set_in_layout(False)

@@ -1,0 +1,43 @@
+"""Semantic Resonance Maps: the recursion, where it ends, what oscillates on the way, and the concepts read from it."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+# Looked up on first use, so that figures can be drawn from stores without torch.
+_HOME = {
+    "Recursion": "recursion",
+    "resonate": "recursion",
+    "fixed_points": "stability",
+    "null_spectra": "null",
+    "peaks": "null",
+    "spectrum": "spectral",
+    "dynamic_modes": "spectral",
+    "phases": "change_points",
+    "concept_hierarchy": "concepts",
+    "planted_hierarchy": "planted",
+    "agreement": "planted",
+    "ablate_modes": "interventions",
+    "suppress_resonance": "adversarial",
+}
+__all__ = [*_HOME]
+
+if TYPE_CHECKING:
+    from .adversarial import suppress_resonance
+    from .change_points import phases
+    from .concepts import concept_hierarchy
+    from .interventions import ablate_modes
+    from .null import null_spectra, peaks
+    from .planted import agreement, planted_hierarchy
+    from .recursion import Recursion, resonate
+    from .spectral import dynamic_modes, spectrum
+    from .stability import fixed_points
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

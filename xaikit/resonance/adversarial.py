@@ -1,0 +1,207 @@
+"""Adversarial resonance: an invisible change of an image that takes the dominant mode out of its trajectory.
+
+Projected gradient descent with signed steps lowers the energy at the frequency that dominates the unchanged image's
+trajectory; a random change of the same size is the control.
+Source: Semantic Resonance Maps, ICCV submission, section 4.3, "adversarial resonance"; Madry et al. 2018 for the descent.
+"""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from ..clip import Clip
+from ..explainers.registry import check_whole
+from ..metrics.sanity import rank_correlation
+from ..towers import tower
+from .interventions import dominant_frequency, mode_energy
+from .recursion import Recursion, read, ready, recursion_of, trajectory
+from .spectral import ITERATIONS, resonance_energy
+
+STATES = ("clean", "suppressed", "random")
+_AT = ("sample", "state")
+RESULTS = {
+    "energy": (_AT, "energy of the mode that dominates the clean image", "1"),
+    "total_energy": (_AT, "energy of all that oscillates", "1"),
+    "similarity": (_AT, "cosine similarity of image and caption", "1"),
+    "rank_correlation": (_AT, "Spearman correlation of the resonance map with the clean image's", "1"),
+    "size": (_AT, "largest change of a pixel", "1"),
+    "resonance_map": ((*_AT, "row", "col"), "energy of all that oscillates, summed over words", "1"),
+    "image": ((*_AT, "y", "x", "rgb"), "RGB image as the model gets it, 0 to 1", "1"),
+    "course": (("sample", "update"), "lowest energy of the mode so far", "1"),
+    "frequency": (("sample",), "frequency of the mode that dominates the clean image", "cycle/iteration"),
+}
+OUTSIDE = 1e-4  # of the range 0 to 1: what rounding of normalised pixels may leave outside
+
+
+def suppress_resonance(
+    clip: Clip,
+    images,
+    texts,
+    epsilon: float = 8 / 255,
+    updates: int = 20,
+    step_size: float | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    progress: bool = False,
+    **options,
+) -> xr.Dataset:
+    """Change each image by at most ``epsilon`` so that its dominant mode loses its energy.
+
+    p <- clip(p - s * sign(gradient of the mode's energy)), to at most epsilon from the clean p and to 0 <= p <= 1
+
+    where s falls from step_size to 0 along half a cosine: large steps leave flat places, small ones settle.
+
+    The mode is that of ``ablate_modes``: the energy at the frequency that carries most of it in the clean image, which stays
+    fixed; all patches and words count. The gradient runs through the recursion and the towers.
+
+    images, texts, progress : as in ``explain``. epsilon : largest change of any pixel, in units of its range 0 to 1; 0 to 1.
+    updates : steps; the image of the lowest energy on the way counts. step_size : of the first,
+    None for epsilon / 2. seed : of the control,
+    epsilon added or taken at random from each value of the image, and clipped to 0..1. batch_size : pairs computed at once.
+    It bounds the memory, which with coupling "encoder" grows with the iterations and words, so keep it small there; rounding
+    apart, it does not change the result. options : of ``Recursion``.
+
+    Returns over (sample, state), state "clean", "suppressed" and "random": ``energy`` of the mode, ``total_energy`` of all
+    frequencies (to see whether it only went elsewhere), ``similarity``, ``rank_correlation`` of ``resonance_map`` (sample,
+    state, row, col) with the clean one, ``size`` of the change actually made, and ``image`` (sample, state, y, x, rgb), 0 to
+    1. ``course`` (sample, update): lowest energy after 0, 1, ... updates; ``frequency`` of the mode (cycles per iteration).
+    Raises ValueError for a wrong option, and as ``resonate``.
+    """
+    recursion = recursion_of(options)
+    check_whole(ITERATIONS, iterations=recursion.iterations)
+    check_whole(1, updates=updates)
+    check_whole(0, seed=seed)
+    if not _number(epsilon) or not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon={epsilon!r}: a number from 0 to 1 is needed, in units of the pixels' range")
+    if step_size is None:
+        step_size = epsilon / 2
+    elif not _number(step_size) or not 0 < step_size <= 1:
+        raise ValueError(
+            f"step_size={step_size!r}: a number above 0, up to 1, is needed, in units of the pixels' range"
+        )
+    pairs = ready(clip, images, texts, batch_size)
+    if isinstance(images, Tensor):
+        _check_range(clip, images)
+    random, parts = np.random.default_rng(seed), []
+    for pixels, tokens in pairs.batches(batch_size, f"suppression, {recursion.coupling}" if progress else ""):
+        clean = unnormalised(clip, pixels)
+        with torch.no_grad():
+            index = dominant_frequency(trajectory(clip, read(clip, pixels, tokens, recursion), recursion))
+        changed, course = descend(clip, clean, tokens, index, epsilon, updates, step_size, recursion)
+        # A number a value of a sample at a time, so that batches of any size draw the same.
+        up = torch.from_numpy(random.random(clean.shape, dtype=np.float32) < 0.5).to(clean.device)
+        noisy = within(clean + torch.where(up, epsilon, -epsilon), clean, epsilon)
+        states = [_measured(clip, values, tokens, index, recursion) for values in (clean, changed, noisy)]
+        part = {name: np.stack([state[name] for state in states], 1) for name in states[0]}
+        shown = part["image"]
+        part["size"] = np.abs(shown - shown[:, :1]).reshape(*shown.shape[:2], -1).max(-1)
+        rows, cols = tower(clip, "image").grid
+        flat = part["resonance_map"]
+        part["rank_correlation"] = rank_correlation(flat.astype(float), flat[:, :1].astype(float))
+        part["resonance_map"] = flat.reshape(*flat.shape[:2], rows, cols)
+        part["course"] = course.cpu().numpy()
+        part["frequency"] = (index / (recursion.iterations + 1)).cpu().numpy()
+        parts.append(part)
+    out = xr.Dataset(coords={"sample": pairs.labels, "state": list(STATES), "update": np.arange(updates + 1)})
+    for name, (dims, long_name, units) in RESULTS.items():
+        values = np.concatenate([part[name] for part in parts]).astype(np.float32)
+        out[name] = dims, values, {"long_name": long_name, "units": units}
+    chosen = {"epsilon": epsilon, "updates": updates, "step_size": step_size, "seed": seed}
+    about = {
+        "model": clip.name,
+        "weights_digest": clip.weights_digest,
+        "parameters": {**chosen, **dataclasses.asdict(recursion)},
+    }
+    return out.assign_attrs(provenance=json.dumps(about, sort_keys=True))
+
+
+def descend(
+    clip: Clip,
+    clean: Tensor,
+    tokens: Tensor,
+    index: Tensor,
+    epsilon: float,
+    updates: int,
+    step_size: float,
+    recursion: Recursion,
+) -> tuple[Tensor, Tensor]:
+    """The images (n, 3, H, W), 0 to 1, at most ``epsilon`` from the ``clean`` ones, of the lowest energy on the way, and
+    that energy after 0, 1, ... updates (n, updates + 1). index (n,): of the mode's frequency."""
+    best, lowest, course = clean, None, []
+    values = clean
+    for update in range(updates + 1):
+        values = values.detach().requires_grad_(update < updates)
+        with torch.set_grad_enabled(update < updates):
+            found = read(clip, normalised(clip, values), tokens, recursion)
+            energy = mode_energy(trajectory(clip, found, recursion), index).sum(1)
+        reached = energy.detach()
+        lower = torch.ones_like(reached, dtype=torch.bool) if lowest is None else reached < lowest
+        best = torch.where(lower[:, None, None, None], values.detach(), best)
+        lowest = reached if lowest is None else torch.minimum(reached, lowest)
+        course.append(lowest)
+        if update < updates:
+            # The samples' energies share no pixel, so that their sum's gradient is each one's own.
+            (slope,) = torch.autograd.grad(energy.sum(), values)
+            step = step_size * (1 + math.cos(math.pi * update / updates)) / 2
+            values = within(values.detach() - step * slope.sign(), clean, epsilon)
+    return best, torch.stack(course, 1)
+
+
+def within(values: Tensor, clean: Tensor, epsilon: float) -> Tensor:
+    """The values moved to at most ``epsilon`` from the ``clean`` ones, and to 0..1."""
+    return torch.minimum(torch.maximum(values, clean - epsilon), clean + epsilon).clamp(0, 1)
+
+
+def unnormalised(clip: Clip, pixels: Tensor) -> Tensor:
+    """Preprocessed pixels (n, 3, H, W) as values of 0 to 1, in float32."""
+    mean, std = _scale(clip, pixels.device)
+    return (pixels.float() * std + mean).clamp(0, 1)
+
+
+def normalised(clip: Clip, values: Tensor) -> Tensor:
+    """Values of 0 to 1 (n, 3, H, W) as the model takes them; with their graph."""
+    mean, std = _scale(clip, values.device)
+    return ((values - mean) / std).to(clip.dtype)
+
+
+def _scale(clip: Clip, device: torch.device) -> tuple[Tensor, Tensor]:
+    visual = clip.model.visual
+    return tuple(torch.tensor(values, device=device).view(3, 1, 1) for values in (visual.image_mean, visual.image_std))
+
+
+def _check_range(clip: Clip, pixels: Tensor) -> None:
+    """Raise ValueError for preprocessed pixels that no picture has."""
+    mean, std = _scale(clip, pixels.device)
+    values = pixels.float() * std + mean
+    outside = ((values < -OUTSIDE) | (values > 1 + OUTSIDE)).flatten(1).any(1)
+    if outside.any():
+        index = int(outside.nonzero()[0])
+        raise ValueError(
+            f"image {index} holds pixels outside 0 to 1 once their normalisation is undone: no picture has these"
+        )
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@torch.no_grad()
+def _measured(clip: Clip, values: Tensor, tokens: Tensor, index: Tensor, recursion: Recursion) -> dict[str, np.ndarray]:
+    """What is reported of images (n, 3, H, W) of 0 to 1."""
+    pixels = normalised(clip, values)
+    course = trajectory(clip, read(clip, pixels, tokens, recursion), recursion)
+    resonance = resonance_energy(course, 1).sum(1)
+    spoken = clip.encode_text(tokens.to(pixels.device))
+    found = {
+        "energy": mode_energy(course, index).sum(1),
+        "total_energy": resonance.sum(1),
+        "similarity": (clip.encode_image(pixels).float() * spoken.float()).sum(-1),
+        "resonance_map": resonance,
+        "image": values.permute(0, 2, 3, 1),
+    }
+    return {name: value.cpu().numpy() for name, value in found.items()}

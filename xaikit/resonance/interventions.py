@@ -1,0 +1,231 @@
+"""Causal resonance: whether the model needs the patches that resonate, or would miss any others as much.
+
+The patches that carry the dominant mode of a trajectory are taken out of the image, and the change of the similarity is
+compared with that for random patches: as many, and with as much of the image's energy. Without the second condition the
+comparison would only say that objects stand out from their background.
+Source: Semantic Resonance Maps, ICCV submission, section 4.3, "causal resonance", which leaves open how.
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from ..clip import Clip
+from ..explainers.registry import check_choices, check_tower, check_whole, find
+from ..metrics.faithfulness import ranks
+from ..perturbing import FILLS, filled, scores_of_images, to_patches
+from ..towers import tower
+from .recursion import read, ready, recursion_of, trajectory
+from .spectral import ITERATIONS, fourier, resonance_energy
+
+_AT, _EACH = ("sample", "ablation"), ("sample", "ablation", "draw")
+RESULTS = {
+    "change": (_AT, "change of the similarity without the patches", "1"),
+    "energy": (_AT, "squared difference of image and fill in the removed patches", "1"),
+    "matched": (_AT, "share of random sets that have the energy of the set they are matched to", "1"),
+    "overlap": (_AT, "share of a random set that is in the set it is matched to", "1"),
+    "random_change": (_EACH, "change of the similarity without a matched random set", "1"),
+    "random_energy": (_EACH, "squared difference of image and fill in a matched random set", "1"),
+    "removed": ((*_AT, "row", "col"), "whether the patch is removed", "1"),
+    "similarity": (("sample",), "cosine similarity of image and caption", "1"),
+    "frequency": (("sample",), "frequency of the dominant mode", "cycle/iteration"),
+    "mode_share": (("sample",), "share of the dominant mode in all that oscillates", "1"),
+}
+ABLATIONS = ("mode", "resonance", "end", "grad_eclip")
+TOLERANCE = 0.05  # how far a matched set's energy may be from its target, relative
+TINY = 1e-30  # keeps a division by no energy at all finite
+SWAPS = 200  # proposed for each patch of a set: enough to forget where the walk began
+
+
+def ablate_modes(
+    clip: Clip,
+    images,
+    texts,
+    share: float = 0.15,
+    draws: int = 20,
+    fill: str = "mean",
+    ablations: tuple[str, ...] = ABLATIONS,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = False,
+    **options,
+) -> xr.Dataset:
+    """Remove the patches of each pair's dominant mode, and random ones of equal number and energy.
+
+    The dominant mode is what oscillates at the pair's dominant frequency: that above 0 with most energy, which is the squared
+    amplitude of ``fourier`` (line taken off, Hann window), summed over tokens and patches. A patch's part in it is its
+    energy at that frequency, summed over tokens. One frequency for the whole pair, unlike dynamic modes, which have their
+    own for each token; and nothing is fitted. A trajectory that merely settles has a dominant frequency too, mostly the lowest.
+
+    images, texts, batch_size, progress : as in ``explain``. share : of the patches to remove, above 0, up to 1; at least
+        one. draws : random sets for each ablation. fill : one of the image's fills, in place of what is removed.
+    ablations : after which map the patches are chosen, hottest first: "mode"; "resonance", the energy of all frequencies
+        summed over tokens; "end", the last map of the trajectory, summed over tokens, in which nothing oscillates;
+        "grad_eclip", that method's heat. seed : of the random sets. options : of ``Recursion``.
+
+    A random set holds as many patches, and its energy is within 5 % of that of the ablation's set, where the walk of
+    ``matched_sets`` finds such a set. Energy is the squared difference between image and fill, summed over pixels
+    (normalised values). Sets are drawn from the whole grid and may share patches with the one they are matched to, or often
+    no other set would have its energy; what is shared narrows the difference. With fill="random" they share least, since then
+    background has energy too.
+
+    Returns over (sample, ablation): ``change`` of the cosine similarity (negative: the similarity fell), ``energy``
+    removed, ``matched``, the share of random sets within 5 % of it, and ``overlap``, the mean share of a random set that
+    is also in the ablation's; over (sample, ablation, draw): ``random_change`` and ``random_energy``; ``removed`` (sample,
+    ablation, row, col); and of each sample ``similarity`` before, ``frequency`` of the dominant mode (cycles per iteration)
+    and ``mode_share``, its share of all oscillating energy. Raises ValueError for a wrong option, and as ``resonate``.
+    """
+    recursion = recursion_of(options)
+    check_whole(ITERATIONS, iterations=recursion.iterations)
+    check_whole(1, draws=draws)
+    check_whole(0, seed=seed)
+    check_choices(fill=(fill, FILLS))
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise ValueError(f"share={share!r}: a share of the patches above 0, up to 1, is needed")
+    if isinstance(ablations, str) or not ablations or len({*ablations}) < len(ablations):
+        raise ValueError(f"ablations={ablations!r}: give a list of different names, at least one")
+    for name in ablations:
+        check_choices(ablations=(name, ABLATIONS))
+    if "grad_eclip" in ablations:
+        check_tower(find("grad_eclip", "image", {}), clip, "image")
+    pairs = ready(clip, images, texts, batch_size)
+    rows, cols = tower(clip, "image").grid
+    count = max(1, round(share * rows * cols))
+    random, parts = np.random.default_rng(seed), []
+    for pixels, tokens in pairs.batches(batch_size, f"ablation, {recursion.coupling}" if progress else ""):
+        with torch.no_grad():
+            course = trajectory(clip, read(clip, pixels, tokens, recursion), recursion)
+        index = dominant_frequency(course)
+        energy = mode_energy(course, index)
+        heat = _heat(clip, pixels, tokens, course, energy, ablations).unflatten(-1, (rows, cols))
+        removed = ranks(heat.cpu().numpy(), seed) < count
+        substitute = filled(clip, pixels, fill, seed)
+        drawn, target, reached = matched_sets(removable_energy(clip, pixels, substitute), removed, draws, random)
+        masks = np.concatenate([removed[:, :, None], drawn], 2)
+        whole, cosine = ablate(clip, pixels, tokens, masks.reshape(len(masks), -1, rows, cols), substitute)
+        change = cosine.reshape(masks.shape[:3]) - whole[:, None, None]
+        parts.append(
+            {
+                "change": change[:, :, 0],
+                "energy": target,
+                "matched": (np.abs(reached - target[..., None]) <= TOLERANCE * target[..., None]).mean(-1),
+                "overlap": (drawn & removed[:, :, None]).sum(-1).mean(-1) / count,
+                "random_change": change[:, :, 1:],
+                "random_energy": reached,
+                "removed": removed.reshape(*removed.shape[:2], rows, cols),
+                "similarity": whole,
+                "frequency": (index / course.shape[1]).cpu().numpy(),
+                "mode_share": (energy.sum(1) / resonance_energy(course, 1).sum((1, 2)).clamp(min=TINY)).cpu().numpy(),
+            }
+        )
+    out = xr.Dataset(coords={"sample": pairs.labels, "ablation": list(ablations), "draw": np.arange(draws)})
+    for name, (dims, long_name, units) in RESULTS.items():
+        values = np.concatenate([part[name] for part in parts])
+        values = values if values.dtype == bool else values.astype(np.float32)
+        out[name] = dims, values, {"long_name": long_name, "units": units}
+    parameters = {"share": share, "draws": draws, "fill": fill, "seed": seed, **dataclasses.asdict(recursion)}
+    about = {"model": clip.name, "weights_digest": clip.weights_digest, "parameters": parameters}
+    return out.assign_attrs(provenance=json.dumps(about, sort_keys=True))
+
+
+def dominant_frequency(course: Tensor) -> Tensor:
+    """Which of the frequencies k / time carries most energy, k >= 1 (n,), of trajectories (n, time, tokens, patches)."""
+    found = fourier(course, 1)[:, 1:]
+    return 1 + (found.real**2 + found.imag**2).sum((2, 3)).argmax(1)
+
+
+def mode_energy(course: Tensor, index: Tensor) -> Tensor:
+    """Squared amplitude at frequency index / time, summed over tokens: (n, patches), of trajectories (n, time, tokens, patches)
+    and index (n,). Differentiable."""
+    found = fourier(course, 1).take_along_dim(index[:, None, None, None], 1)[:, 0]
+    return (found.real**2 + found.imag**2).sum(1)
+
+
+def removable_energy(clip: Clip, pixels: Tensor, substitute: Tensor) -> np.ndarray:
+    """Squared difference of pixels and what stands in for them (n, 3, H, W), summed over each patch: (n, patches)."""
+    squared = ((pixels - substitute).float() ** 2).sum(1)
+    return to_patches(squared, tower(clip, "image")).flatten(1).double().cpu().numpy()
+
+
+def matched_sets(
+    energy: np.ndarray, removed: np.ndarray, draws: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random sets of patches, as many as each given set and of its energy.
+
+    energy (n, patches) of each patch, at least 0; removed (n, sets, patches), bool, all with the same number of
+    patches. Each draw is a random walk: from a uniformly drawn set on, it swaps a patch inside for one
+    outside if that brings the energy nearer to the target or leaves it within 5 %. Once there, all such sets within reach of
+    single swaps are equally likely.
+
+    Returns the sets (n, sets, draws, patches), the energies aimed at (n, sets) and those reached (n, sets, draws). Draws of
+    a sample depend on those before it, never on those after.
+    """
+    n, kinds, patches = removed.shape
+    count = int(removed[0, 0].sum())
+    target = (energy[:, None] * removed).sum(-1)
+    order = random.random((n, kinds, draws, patches), dtype=np.float32).argsort(-1)
+    worth = np.take_along_axis(np.broadcast_to(energy[:, None, None], order.shape), order, -1)
+    now, allowed = worth[..., :count].sum(-1), TOLERANCE * target[..., None]
+    # All walks propose the same places, since each has its own patches there. The first ``count`` places are the set.
+    walk = np.random.default_rng(count)
+    steps = SWAPS * count if count < patches else 0
+    for inside, outside in zip(
+        walk.integers(count, size=steps), walk.integers(count, patches, size=steps), strict=True
+    ):
+        out, into = worth[..., inside].copy(), worth[..., outside].copy()
+        then = now - out + into
+        swap = np.abs(then - target[..., None]) <= np.maximum(np.abs(now - target[..., None]), allowed)
+        worth[..., inside], worth[..., outside] = np.where(swap, into, out), np.where(swap, out, into)
+        first, second = order[..., inside].copy(), order[..., outside].copy()
+        order[..., inside], order[..., outside] = np.where(swap, second, first), np.where(swap, first, second)
+        now = np.where(swap, then, now)
+    sets = np.zeros(order.shape, bool)
+    np.put_along_axis(sets, order[..., :count], True, -1)
+    return sets, target, (energy[:, None, None] * sets).sum(-1)
+
+
+def ablate(
+    clip: Clip, pixels: Tensor, tokens: Tensor, masks: np.ndarray | Tensor, fill: str | Tensor = "mean", seed: int = 0,
+    batch_size: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Cosines of whole images with their texts (n,), and without the patches of each mask (n, masks).
+
+    pixels (n, 3, H, W) and tokens (n, context), preprocessed; masks (n, masks, rows, cols) of bool: what is removed. fill :
+    the name of a fill (``seed`` is of "random") or what takes the patches' place (n, 3, H, W). batch_size: images encoded at
+    once. Raises ValueError for an unknown fill or masks of another grid or number.
+    """
+    masks = torch.as_tensor(masks)
+    rows, cols = tower(clip, "image").grid
+    if (
+        masks.ndim != 4
+        or masks.dtype != torch.bool
+        or tuple(masks.shape[2:]) != (rows, cols)
+        or len(masks) != len(pixels)
+    ):
+        raise ValueError(
+            f"masks of shape {tuple(masks.shape)} and type {masks.dtype}: bool ({len(pixels)}, masks, {rows}, {cols}) is needed"
+        )
+    pixels = pixels.to(clip.device, clip.dtype)
+    substitute = filled(clip, pixels, fill, seed) if isinstance(fill, str) else fill
+    keep = torch.cat([torch.ones_like(masks[:, :1]), ~masks], 1).to(clip.device)
+    scores = scores_of_images(clip, pixels, tokens, keep, substitute, batch_size=batch_size).numpy()
+    return scores[:, 0], scores[:, 1:]
+
+
+def _heat(
+    clip: Clip, pixels: Tensor, tokens: Tensor, course: Tensor, mode: Tensor, ablations: tuple[str, ...]
+) -> Tensor:
+    """The maps that choose the patches, (n, ablations, patches)."""
+    makers = {
+        "mode": lambda: mode,
+        "resonance": lambda: resonance_energy(course, 1).sum(1),
+        "end": lambda: course[:, -1].sum(1),
+        "grad_eclip": lambda: (
+            find("grad_eclip", "image", {}).function(clip, pixels, tokens, of="image").flatten(1).float()
+        ),
+    }
+    return torch.stack([makers[name]().to(mode) for name in ablations], 1)
