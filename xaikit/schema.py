@@ -24,6 +24,8 @@ class Variable:
 _OBJECT = ("sample", "object")
 _WORD = ("coupling", "sample", "token")
 _SPECTRUM = ("sample", "token", "frequency")
+_ABLATION = ("sample", "ablation")
+_STATE = ("sample", "state")
 _MODE = ("sample", "token", "mode")
 
 SCHEMA: dict[str, dict[str, Variable]] = {
@@ -80,9 +82,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "word_fraction": Variable(("word_step",), "f", "share of the words removed or inserted", required=False),
     },
     "resonance": {
-        "trajectory": Variable(
-            ("sample", "time", "token", "row", "col"), "f", "map of each word at each iteration"
-        ),
+        "trajectory": Variable(("sample", "time", "token", "row", "col"), "f", "map of each word at each iteration"),
     },
     "spectrum": {
         "amplitude": Variable((*_SPECTRUM, "row", "col"), "f", "amplitude of each patch and word"),
@@ -124,6 +124,33 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "energy_share": Variable(("sample", "frequency"), "f", "share of the oscillating energy"),
         "null_amplitude": Variable(("null", "draw", "frequency"), "f", "mean amplitude where nothing is to be found"),
         "null_share": Variable(("null", "draw", "frequency"), "f", "share of the energy where nothing is to be found"),
+    },
+    "ablation": {
+        "change": Variable(_ABLATION, "f", "change of the similarity without the patches"),
+        "energy": Variable(_ABLATION, "f", "squared difference of image and fill in the removed patches"),
+        "matched": Variable(_ABLATION, "f", "share of random sets that have the energy of the set they are matched to"),
+        "overlap": Variable(_ABLATION, "f", "share of a random set that is in the set it is matched to"),
+        "random_change": Variable((*_ABLATION, "draw"), "f", "change of the similarity without a matched random set"),
+        "random_energy": Variable(
+            (*_ABLATION, "draw"), "f", "squared difference of image and fill in a matched random set"
+        ),
+        "removed": Variable((*_ABLATION, "row", "col"), "b", "whether the patch is removed"),
+        "similarity": Variable(("sample",), "f", "cosine similarity of image and caption"),
+        "frequency": Variable(("sample",), "f", "frequency of the dominant mode", "cycle/iteration"),
+        "mode_share": Variable(("sample",), "f", "share of the dominant mode in all that oscillates"),
+    },
+    "suppression": {
+        "energy": Variable(_STATE, "f", "energy of the mode that dominates the clean image"),
+        "total_energy": Variable(_STATE, "f", "energy of all that oscillates"),
+        "similarity": Variable(_STATE, "f", "cosine similarity of image and caption"),
+        "rank_correlation": Variable(_STATE, "f", "Spearman correlation of the resonance map with the clean image's"),
+        "size": Variable(_STATE, "f", "largest change of a pixel"),
+        "resonance_map": Variable((*_STATE, "row", "col"), "f", "energy of all that oscillates, summed over words"),
+        "image": Variable((*_STATE, "y", "x", "rgb"), "f", "RGB image as the model gets it", "0-1"),
+        "course": Variable(("sample", "update"), "f", "lowest energy of the mode so far"),
+        "frequency": Variable(
+            ("sample",), "f", "frequency of the mode that dominates the clean image", "cycle/iteration"
+        ),
     },
     "concepts": {
         "sample": Variable(("concept",), "iuUTO", "sample that a concept is of"),

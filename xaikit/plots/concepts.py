@@ -49,7 +49,7 @@ def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str) ->
             axis = figure.add_axes((*corner, side / WIDTH, side / height))
             _thumbnail(axis, image, tree.nodes[node]["mask"])
             label = wrapped(tree.nodes[node]["label"] or "(no word)", max(8, int(slot * 14)))
-            share = f"{100 * tree.nodes[node]['energy']:.2g} % of energy"
+            share = f"{100 * tree.nodes[node]['energy']:.3g} % of energy"
             page.text(middle, top - side - 0.05, f"{label}\n{share}", fontsize=TEXT, ha="center", va="top")
     for source, target, shared in tree.edges(data="mutual_information"):
         (x, y), (to_x, to_y) = place[source], place[target]

@@ -6,7 +6,6 @@ Source: Semantic Resonance Maps, ICCV submission, section 4.3, "adversarial reso
 """
 
 import dataclasses
-import json
 import math
 
 import numpy as np
@@ -17,24 +16,14 @@ from torch import Tensor
 from ..clip import Clip
 from ..explainers.registry import check_whole
 from ..metrics.sanity import rank_correlation
+from ..schema import SCHEMA
+from ..store import annotate
 from ..towers import tower
 from .interventions import dominant_frequency, mode_energy
 from .recursion import Recursion, read, ready, recursion_of, trajectory
 from .spectral import ITERATIONS, resonance_energy
 
 STATES = ("clean", "suppressed", "random")
-_AT = ("sample", "state")
-RESULTS = {
-    "energy": (_AT, "energy of the mode that dominates the clean image", "1"),
-    "total_energy": (_AT, "energy of all that oscillates", "1"),
-    "similarity": (_AT, "cosine similarity of image and caption", "1"),
-    "rank_correlation": (_AT, "Spearman correlation of the resonance map with the clean image's", "1"),
-    "size": (_AT, "largest change of a pixel", "1"),
-    "resonance_map": ((*_AT, "row", "col"), "energy of all that oscillates, summed over words", "1"),
-    "image": ((*_AT, "y", "x", "rgb"), "RGB image as the model gets it, 0 to 1", "1"),
-    "course": (("sample", "update"), "lowest energy of the mode so far", "1"),
-    "frequency": (("sample",), "frequency of the mode that dominates the clean image", "cycle/iteration"),
-}
 OUTSIDE = 1e-4  # of the range 0 to 1: what rounding of normalised pixels may leave outside
 
 
@@ -108,16 +97,16 @@ def suppress_resonance(
         part["frequency"] = (index / (recursion.iterations + 1)).cpu().numpy()
         parts.append(part)
     out = xr.Dataset(coords={"sample": pairs.labels, "state": list(STATES), "update": np.arange(updates + 1)})
-    for name, (dims, long_name, units) in RESULTS.items():
+    for name, variable in SCHEMA["suppression"].items():
         values = np.concatenate([part[name] for part in parts]).astype(np.float32)
-        out[name] = dims, values, {"long_name": long_name, "units": units}
+        out[name] = variable.dims, values
     chosen = {"epsilon": epsilon, "updates": updates, "step_size": step_size, "seed": seed}
     about = {
         "model": clip.name,
         "weights_digest": clip.weights_digest,
         "parameters": {**chosen, **dataclasses.asdict(recursion)},
     }
-    return out.assign_attrs(provenance=json.dumps(about, sort_keys=True))
+    return annotate(out, "suppression", **about)
 
 
 def descend(

@@ -23,7 +23,7 @@ def own_share(trajectory: xr.DataArray, scenes: xr.Dataset) -> xr.DataArray:
     """
     covered = coverage(scenes.object_mask.values, trajectory.shape[3:])
     heat = np.einsum("stlrc,sorc->stlo", np.maximum(trajectory.values, 0), covered)
-    named = scenes.token_object.values[:, : heat.shape[2]]
+    named = _named_objects(trajectory, scenes)
     own = np.take_along_axis(heat, np.maximum(named, 0)[:, None, :, None], -1)[..., 0]
     total = heat.sum(-1)
     share = np.divide(own, total, out=np.full_like(own, np.nan), where=total > 0)
@@ -34,6 +34,15 @@ def own_share(trajectory: xr.DataArray, scenes: xr.Dataset) -> xr.DataArray:
     mean = np.divide(share, number, out=np.full_like(share, np.nan), where=number > 0)
     coords = {"sample": trajectory.sample, "time": trajectory.time}
     return xr.DataArray(mean, coords, ("sample", "time"), name="own_share")
+
+
+def _named_objects(trajectory: xr.DataArray, scenes: xr.Dataset) -> np.ndarray:
+    """The object that each word of the trajectory names (sample, token), -1 for none: where a model cuts the caption into
+    other tokens than the scenes do, words that aren't the same name none."""
+    missing = max(0, trajectory.sizes["token"] - scenes.sizes["token"])
+    planted = scenes.token_object.pad(token=(0, missing), constant_values=-1).values[:, : trajectory.sizes["token"]]
+    words = scenes.token_text.pad(token=(0, missing), constant_values="").values[:, : trajectory.sizes["token"]]
+    return np.where(trajectory.token_text.values == words, planted, -1)
 
 
 def relation_region(scenes: xr.Dataset, grid: tuple[int, int]) -> np.ndarray:
@@ -135,12 +144,12 @@ def frequency_and_rate(trajectory: xr.DataArray) -> np.ndarray:
 
 
 def undamped(modes: xr.Dataset) -> np.ndarray:
-    """Modulus minus 1 of the eigenvalue of the swinging mode (of a complex pair) of most energy, mean over words, (sample,);
+    """Modulus minus 1 of the eigenvalue of the swinging mode (of a complex pair) of most energy, median over words, (sample,);
     NaN where no mode swings. 0 would be a cosine of equation 3. modes : of ``dynamic_modes``."""
     swings = (modes.frequency > 0) & (modes.frequency < 0.5)
     energy = modes.energy.where(swings, 0)
     size = np.abs(modes.eigenvalue).fillna(0).isel(mode=energy.argmax("mode")) - 1
-    return size.where(energy.max("mode") > 0).mean("token").values
+    return size.where(energy.max("mode") > 0).median("token").values
 
 
 def has_peak(spectra: xr.Dataset) -> np.ndarray:

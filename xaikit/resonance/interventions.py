@@ -7,7 +7,6 @@ Source: Semantic Resonance Maps, ICCV submission, section 4.3, "causal resonance
 """
 
 import dataclasses
-import json
 
 import numpy as np
 import torch
@@ -18,23 +17,12 @@ from ..clip import Clip
 from ..explainers.registry import check_choices, check_tower, check_whole, find
 from ..metrics.faithfulness import ranks
 from ..perturbing import FILLS, filled, scores_of_images, to_patches
+from ..schema import SCHEMA
+from ..store import annotate
 from ..towers import tower
 from .recursion import read, ready, recursion_of, trajectory
 from .spectral import ITERATIONS, fourier, resonance_energy
 
-_AT, _EACH = ("sample", "ablation"), ("sample", "ablation", "draw")
-RESULTS = {
-    "change": (_AT, "change of the similarity without the patches", "1"),
-    "energy": (_AT, "squared difference of image and fill in the removed patches", "1"),
-    "matched": (_AT, "share of random sets that have the energy of the set they are matched to", "1"),
-    "overlap": (_AT, "share of a random set that is in the set it is matched to", "1"),
-    "random_change": (_EACH, "change of the similarity without a matched random set", "1"),
-    "random_energy": (_EACH, "squared difference of image and fill in a matched random set", "1"),
-    "removed": ((*_AT, "row", "col"), "whether the patch is removed", "1"),
-    "similarity": (("sample",), "cosine similarity of image and caption", "1"),
-    "frequency": (("sample",), "frequency of the dominant mode", "cycle/iteration"),
-    "mode_share": (("sample",), "share of the dominant mode in all that oscillates", "1"),
-}
 ABLATIONS = ("mode", "resonance", "end", "grad_eclip")
 TOLERANCE = 0.05  # how far a matched set's energy may be from its target, relative
 TINY = 1e-30  # keeps a division by no energy at all finite
@@ -123,13 +111,13 @@ def ablate_modes(
             }
         )
     out = xr.Dataset(coords={"sample": pairs.labels, "ablation": list(ablations), "draw": np.arange(draws)})
-    for name, (dims, long_name, units) in RESULTS.items():
+    for name, variable in SCHEMA["ablation"].items():
         values = np.concatenate([part[name] for part in parts])
         values = values if values.dtype == bool else values.astype(np.float32)
-        out[name] = dims, values, {"long_name": long_name, "units": units}
+        out[name] = variable.dims, values
     parameters = {"share": share, "draws": draws, "fill": fill, "seed": seed, **dataclasses.asdict(recursion)}
     about = {"model": clip.name, "weights_digest": clip.weights_digest, "parameters": parameters}
-    return out.assign_attrs(provenance=json.dumps(about, sort_keys=True))
+    return annotate(out, "ablation", **about)
 
 
 def dominant_frequency(course: Tensor) -> Tensor:

@@ -60,7 +60,11 @@ class Recursion:
             object.__setattr__(self, "temperature", TEMPERATURES[self.coupling])
         elif self.coupling == "none":
             raise ValueError(f"temperature={self.temperature!r}: coupling='none' has no softmax; leave it at None")
-        elif isinstance(self.temperature, bool) or not isinstance(self.temperature, Real) or not 0 < self.temperature < np.inf:
+        elif (
+            isinstance(self.temperature, bool)
+            or not isinstance(self.temperature, Real)
+            or not 0 < self.temperature < np.inf
+        ):
             raise ValueError(f"temperature={self.temperature!r}: a number above 0 is needed")
         for name, value in vars(self).items():
             if isinstance(value, np.generic):  # which a store's provenance can't hold
