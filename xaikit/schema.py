@@ -114,9 +114,9 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "settling": Variable(_WORD, "i", "iteration from which on the map stays as it is, -1 never", "iteration"),
         "cycle": Variable(_WORD, "i", "iterations after which a map comes back, 1 settled, -1 none found", "iteration"),
         "last_step": Variable(_WORD, "f", "last step, relative to the map"),
-        "damping": Variable(_WORD, "f", "modulus of the complex pair that rings longest"),
-        "period": Variable(_WORD, "f", "period of the complex pair that rings longest", "iteration"),
-        "turn": Variable(_WORD, "f", "angle that this pair turns by while it fades to 1/e", "radian"),
+        "damping": Variable(_WORD, "f", "modulus of the multiplier that swings longest"),
+        "period": Variable(_WORD, "f", "period of the multiplier that swings longest", "iteration"),
+        "turn": Variable(_WORD, "f", "angle that it turns by while it fades to 1/e", "radian"),
         "end": Variable((*_WORD, "row", "col"), "f", "last map of each word"),
     },
     "null_spectra": {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.stats import binomtest
 
 from ..metrics.hallucination import auroc
 from ..metrics.intervals import mean_interval, resamples
@@ -83,7 +84,7 @@ def measure(
     images: Mapping[str, xr.Dataset],
     words: Mapping[str, xr.Dataset] | None = None,
     scenes: Mapping[str, xr.Dataset] | None = None,
-    values: Mapping[str, np.ndarray | Sequence[np.ndarray]] | None = None,
+    values: Mapping[str, object] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """What was measured of each claim of ``COMPARISONS`` and ``SINGLES``.
@@ -94,7 +95,8 @@ def measure(
     images, words : what ``evaluate`` gives for maps of the image, and of the text, by suite: "mixed" for the default
         scenes, "ablation" for ``VARIANTS`` on them, and the names of ``scenes.SUITES``.
     scenes : the scenes by suite, where a claim needs their number of objects.
-    values : for claims of ``SINGLES``, values (n,), or the groups that ``Difference`` and ``Separation`` take.
+    values : for claims of ``SINGLES``, values (n,), or several by name, readings of a claim that leaves open what it
+        means, of which that counts for which it holds best; or the groups that ``Difference`` and ``Separation`` take.
 
     Returns
     -------
@@ -123,42 +125,72 @@ def measure(
 
 def _valued(test: Single | Difference | Separation, values, seed: int) -> dict:
     if isinstance(test, Single):
-        return _single(test, np.asarray(values, float), seed)
-    groups = [np.asarray(group, float) for group in values]
+        return _readings(test, values, seed) if isinstance(values, Mapping) else _single(test, values, seed)
     if isinstance(test, Separation):
-        mean, low, high, note = _separated(groups, seed)
-        n = len(groups[0])
+        mean, low, high, note = _separated(values, seed)
+        n = values[0].sizes["sample"]
     else:
+        groups = [np.asarray(group, float) for group in values]
         mean, low, high = _difference_interval(*groups, seed, 0.95)
         n, note = min(int(np.isfinite(group).sum()) for group in groups), ""
     found = verdict(low, high, test.direction, test.bound) if n >= FEWEST else UNDECIDED
     return {"measured": mean, "low": low, "high": high, "n": n, "verdict": found, "note": note}
 
 
-def _separated(groups: list[np.ndarray], seed: int) -> tuple[float, float, float, str]:
-    """AUROC of the statistic that tells the first two groups (n, k) apart best, turned so that it is above 0.5, less that
-    of the other two, with its interval over scenes; and which one it is."""
-    n, k = groups[0].shape
-    own = auroc(groups[0], groups[1])
-    best = int(np.abs(own - 0.5).argmax())
-    groups = [group[:, best] if own[best] >= 0.5 else -group[:, best] for group in groups]
-    drawn = np.random.default_rng(seed).integers(n, size=(n, resamples(1 - 0.05 / k)))
+def _separated(groups: Sequence[xr.Dataset], seed: int) -> tuple[float, float, float, str]:
+    """AUROC of the statistic that tells the first two groups apart best, turned so that it is above 0.5, less that of the
+    other two, with its interval over scenes; and which one it is."""
+    names = list(groups[0].data_vars)
+    values = [np.stack([group[name].values.astype(float) for name in names], 1) for group in groups]
+    (n, k), own = values[0].shape, auroc(*values[:2])
+    sign = np.where(own >= 0.5, 1, -1)
+    values = [group * sign for group in values]
 
     def score(index) -> np.ndarray:
-        parts = [group[index] for group in groups]
+        parts = [group[index] for group in values]
         return auroc(*parts[:2]) - (auroc(*parts[2:]) if parts[2:] else 0)
 
+    found = score(np.arange(n))
+    best = int(found.argmax())
+    values = [group[:, best] for group in values]
+    drawn = np.random.default_rng(seed).integers(n, size=(n, resamples(1 - 0.05 / k)))
     low, high = np.quantile(score(drawn), [0.025 / k, 1 - 0.025 / k])
-    return float(score(np.arange(n))), low, high, f"statistic {best + 1} of {k}"
+    return float(found[best]), low, high, f"{names[best]}, best of {', '.join(names)}"
 
 
-def _single(test: Single, values: np.ndarray, seed: int) -> dict:
-    n = int(np.isfinite(values).sum())
+def _readings(test: Single, values: Mapping[str, np.ndarray], seed: int) -> dict:
+    """The reading of a claim for which it holds best, with an interval that holds for all readings (Bonferroni). The claim
+    fails where it does in all of them; readings of too few values don't count beside others."""
+    rows = {name: _single(test, each, seed, 1 - 0.05 / len(values)) for name, each in values.items()}
+    sign = 1 if test.direction == "higher" else -1
+    reach = {
+        name: row["low"]
+        if sign > 0
+        else -row["high"]
+        if test.direction == "lower"
+        else -max(abs(row["low"]), abs(row["high"]))
+        for name, row in rows.items()
+    }
+    ranks = {HOLDS: 2, UNDECIDED: 1, FAILS: 0}
+    order = {name: (row["n"] >= FEWEST, row["n"] > 0, ranks[row["verdict"]], reach[name]) for name, row in rows.items()}
+    best = max(order, key=order.get)
+    each = ", ".join(f"{name} {row['measured']:+.3f}" for name, row in rows.items())
+    return rows[best] | {"note": f"{best}, best of {each}"}
+
+
+def _single(test: Single, values: np.ndarray, seed: int, level: float = 0.95) -> dict:
+    values = np.asarray(values, float)
+    known = values[np.isfinite(values)]
+    n = len(known)
     if test.worst:
-        worst = {"higher": np.min, "lower": np.max, "equal": lambda v: np.abs(v).max()}[test.direction](values)
-        mean = low = high = worst
+        mean = low = high = {"higher": np.min, "lower": np.max, "equal": lambda v: np.abs(v).max()}[test.direction](
+            values
+        )
+    elif n and np.isin(known, (0, 1)).all():  # a share, for which resampling gives no width at 0 and 1
+        mean, interval = known.mean(), binomtest(int(known.sum()), n).proportion_ci(level, method="wilson")
+        low, high = interval.low, interval.high
     else:
-        mean, low, high = mean_interval(values, seed)
+        mean, low, high = mean_interval(values, seed, level)
     found = verdict(low, high, test.direction, test.bound) if test.worst or n >= FEWEST else UNDECIDED
     note = "the worst of all" if test.worst else ""
     return {"measured": mean, "low": low, "high": high, "n": n, "verdict": found, "note": note}

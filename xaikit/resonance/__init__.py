@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 _HOME = {
     "Recursion": "recursion",
     "resonate": "recursion",
+    "patch_features": "recursion",
     "fixed_points": "stability",
+    "outcomes": "stability",
+    "regimes": "stability",
     "null_spectra": "null",
+    "shuffled_weights": "null",
     "peaks": "null",
     "spectrum": "spectral",
     "dynamic_modes": "spectral",
@@ -16,6 +20,7 @@ _HOME = {
     "concept_hierarchy": "concepts",
     "planted_hierarchy": "planted",
     "agreement": "planted",
+    "cluster_patches": "planted",
     "ablate_modes": "interventions",
     "suppress_resonance": "adversarial",
 }
@@ -26,11 +31,11 @@ if TYPE_CHECKING:
     from .change_points import phases
     from .concepts import concept_hierarchy
     from .interventions import ablate_modes
-    from .null import null_spectra, peaks
-    from .planted import agreement, planted_hierarchy
-    from .recursion import Recursion, resonate
+    from .null import null_spectra, peaks, shuffled_weights
+    from .planted import agreement, cluster_patches, planted_hierarchy
+    from .recursion import Recursion, patch_features, resonate
     from .spectral import dynamic_modes, spectrum
-    from .stability import fixed_points
+    from .stability import fixed_points, outcomes, regimes
 
 
 def __getattr__(name: str):

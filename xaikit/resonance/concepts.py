@@ -116,7 +116,7 @@ def clusters(pattern: np.ndarray, largest: int, seed: int) -> tuple[np.ndarray, 
     distinct = len(np.unique(pattern.round(5), axis=0))
     best, most = single, STRUCTURE
     for count in range(2, min(largest, distinct, len(pattern) - 1) + 1):
-        found = KMeans(count, n_init=10, random_state=seed).fit_predict(pattern)
+        found = KMeans(count, n_init=4, random_state=seed).fit_predict(pattern)
         score = silhouette_score(pattern, found)
         if score > most + 1e-9:  # on a tie the fewer
             best, most = found, score

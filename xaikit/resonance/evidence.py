@@ -1,30 +1,35 @@
 """What the claims about resonance come down to: one number a scene, or a statistic to tell two groups of scenes by."""
 
 import numpy as np
+import pandas as pd
+import torch
 import xarray as xr
 from scipy.stats import spearmanr
 
 from ..clip import Clip
 from ..explaining import explain
-from ..metrics.localisation import TOUCHED, coverage
+from ..metrics.localisation import TOUCHED, average_precision, coverage
 from ..metrics.sanity import rank_correlation
+from ..towers import tower
 from .change_points import spatial_entropy
-from .recursion import resonate
-from .spectral import check_trajectory, spectrum
+from .recursion import Recursion, resonate
+from .spectral import check_trajectory, resonance_energy, spectrum
 
 ARRIVED = 0.01  # share of its whole way that a map may still move by in a step when it has arrived
 
 
 def own_share(trajectory: xr.DataArray, scenes: xr.Dataset) -> xr.DataArray:
-    """Of the heat that words put on objects, the share on the object that the word names, over (sample, time).
+    """Of the heat that words put on objects, the share on the object that the word names, or on all of several alike, over
+    (sample, time).
 
     trajectory : (sample, time, token, row, col) of the scenes' captions. The mean over words that name an object, in scenes
     of at least two; NaN in others. 0.5 in a scene of two equal objects is no preference.
     """
     covered = coverage(scenes.object_mask.values, trajectory.shape[3:])
     heat = np.einsum("stlrc,sorc->stlo", np.maximum(trajectory.values, 0), covered)
-    named = _named_objects(trajectory, scenes)
-    own = np.take_along_axis(heat, np.maximum(named, 0)[:, None, :, None], -1)[..., 0]
+    named, group = named_objects(trajectory, scenes), scenes.object_group.values
+    alike = np.take_along_axis(group, np.maximum(named, 0), 1)[:, :, None] == group[:, None]
+    own = (heat * alike[:, None]).sum(-1)
     total = heat.sum(-1)
     share = np.divide(own, total, out=np.full_like(own, np.nan), where=total > 0)
     several = (covered.sum((2, 3)) > 0).sum(1) > 1
@@ -36,7 +41,7 @@ def own_share(trajectory: xr.DataArray, scenes: xr.Dataset) -> xr.DataArray:
     return xr.DataArray(mean, coords, ("sample", "time"), name="own_share")
 
 
-def _named_objects(trajectory: xr.DataArray, scenes: xr.Dataset) -> np.ndarray:
+def named_objects(trajectory: xr.DataArray, scenes: xr.Dataset) -> np.ndarray:
     """The object that each word of the trajectory names (sample, token), -1 for none: where a model cuts the caption into
     other tokens than the scenes do, words that aren't the same name none."""
     missing = max(0, trajectory.sizes["token"] - scenes.sizes["token"])
@@ -45,31 +50,47 @@ def _named_objects(trajectory: xr.DataArray, scenes: xr.Dataset) -> np.ndarray:
     return np.where(trajectory.token_text.values == words, planted, -1)
 
 
-def relation_region(scenes: xr.Dataset, grid: tuple[int, int]) -> np.ndarray:
-    """Which patches (sample, row, col) lie on the two objects that a caption relates, or between them: nearer than the
-    smaller radius to the line between their centres. None where the caption states no relation."""
+def relation_regions(scenes: xr.Dataset, grid: tuple[int, int]) -> xr.DataArray:
+    """Which patches (part, sample, row, col) lie on the two "objects" that a caption relates, and which "between" them: nearer
+    than the smaller radius to the line between their centres, and not on them. None where the caption states no relation."""
     rows, cols = grid
     step_y, step_x = scenes.sizes["y"] / rows, scenes.sizes["x"] / cols
     place = np.stack(np.meshgrid((np.arange(rows) + 0.5) * step_y, (np.arange(cols) + 0.5) * step_x, indexing="ij"), -1)
     # The objects that a relation is between are the first two.
-    centre = np.stack([scenes.object_y.values, scenes.object_x.values], -1)[:, :2]
-    first, second = centre[:, 0, None, None], centre[:, 1, None, None]
+    pair = scenes.isel(object=slice(2))
+    centre = np.stack([pair.object_y.values, pair.object_x.values], -1)
+    first, second = centre[:, 0, None, None], centre[:, -1, None, None]
     way = second - first
     along = ((place - first) * way).sum(-1) / np.maximum((way**2).sum(-1), 1e-9)
     nearest = first + np.clip(along, 0, 1)[..., None] * way
-    between = np.linalg.norm(place - nearest, axis=-1) <= scenes.object_radius.values[:, :2].min(1)[:, None, None]
-    on = coverage(scenes.object_mask.values[:, :2], grid).max(1) >= TOUCHED
-    return (between | on) & (scenes.relation.values != "")[:, None, None]
+    near = np.linalg.norm(place - nearest, axis=-1) <= pair.object_radius.values.min(1)[:, None, None]
+    on = coverage(pair.object_mask.values, grid).max(1) >= TOUCHED
+    related = (scenes.relation.values != "")[:, None, None]
+    coords = {"part": ["objects", "between"], "sample": scenes.sample}
+    return xr.DataArray(np.stack([on & related, near & ~on & related]), coords, ("part", "sample", "row", "col"))
 
 
-def relational_focus(trajectory: xr.DataArray, scenes: xr.Dataset) -> np.ndarray:
-    """Share of the heat on and between the two related objects at iterations 5 to 15, minus that at 0 to 5, (sample,);
-    NaN where the caption states no relation. Source: SRM, section 3.2."""
+def relational_focus(trajectory: xr.DataArray, scenes: xr.Dataset) -> xr.DataArray:
+    """Share of the heat on, and between, the two related objects at iterations 5 to 15, minus that at 0 to 4, (part,
+    sample); NaN where the caption states no relation, or no patch lies between. Source: SRM, section 3.2."""
     heat = np.maximum(trajectory.sum("token").values, 0)
-    region = relation_region(scenes, heat.shape[2:])
-    share = (heat * region[:, None]).sum((2, 3)) / np.maximum(heat.sum((2, 3)), 1e-12)
-    focus = share[:, 5:16].mean(1) - share[:, :6].mean(1)
-    return np.where(region.any((1, 2)), focus, np.nan)
+    region = relation_regions(scenes, heat.shape[2:])
+    share = (heat * region.values[:, :, None]).sum((3, 4)) / np.maximum(heat.sum((2, 3)), 1e-12)
+    focus = share[:, :, 5:16].mean(2) - share[:, :, :5].mean(2)
+    return xr.DataArray(focus, {"part": region.part, "sample": scenes.sample}, ("part", "sample")).where(
+        region.any(("row", "col"))
+    )
+
+
+def map_quality(trajectory: xr.DataArray, scenes: xr.Dataset) -> pd.DataFrame:
+    """Average precision of the named objects' patches, a row a scene, by the "resonance energy" of a trajectory summed over
+    words, as ``explain("srm")`` gives it, and by its "last map", as ``explain("srm_fixed_point")`` does."""
+    energy = resonance_energy(torch.from_numpy(trajectory.values), 1).sum(1).numpy()
+    last = trajectory.isel(time=-1).sum("token").values
+    named = (scenes.object_mask & scenes.object_named).any("object").values
+    covered = coverage(named, trajectory.shape[3:])
+    scores = {"resonance energy": average_precision(energy, covered), "last map": average_precision(last, covered)}
+    return pd.DataFrame(scores, index=pd.Index(scenes.sample.values, name="sample"))
 
 
 def spatial_frequency(patterns: np.ndarray) -> np.ndarray:
@@ -81,7 +102,7 @@ def spatial_frequency(patterns: np.ndarray) -> np.ndarray:
     down, across = (np.fft.fftfreq(size) for size in patterns.shape[-2:])
     radius = np.hypot(down[:, None], across)
     total = power.sum((-2, -1))
-    flat = total <= 1e-12 * (patterns**2).sum((-2, -1)).max(initial=1e-300)
+    flat = total <= 1e-12 * (patterns**2).sum((-2, -1))
     return np.where(flat, np.nan, (power * radius).sum((-2, -1)) / np.where(flat, 1, total))
 
 
@@ -127,29 +148,34 @@ def arrival(values: np.ndarray) -> np.ndarray:
     return np.where(moving, np.arange(1, size.shape[1] + 1)[:, None], 0).max(1)
 
 
-def frequency_and_rate(trajectory: xr.DataArray) -> np.ndarray:
-    """Spearman's correlation, over the words of each prompt, of the dominant frequency (energy-weighted mean over patches)
-    with the speed of convergence, one over the arrival, (sample,); NaN with fewer than four words or without spread."""
-    found = spectrum(trajectory)
-    squares = found.amplitude.values.astype(float) ** 2
-    energy = squares.sum((2, 3, 4))
-    mean = (squares * found.frequency.values[:, None, None]).sum((2, 3, 4)) / np.maximum(energy, 1e-30)
+def frequency_and_rate(modes: xr.Dataset, trajectory: xr.DataArray) -> np.ndarray:
+    """Spearman's correlation, over the words of each prompt, of the frequency of the word's swinging mode of most energy with
+    the speed of convergence, one over the arrival, (sample,); NaN with fewer than four such words, or without spread.
+
+    modes : of ``dynamic_modes``. The dominant Fourier frequency won't do: in a relaxation it is the lowest for all words.
+    """
+    mode, swings = _swinging(modes)
     rate = 1 / np.maximum(arrival(trajectory.values.astype(float)), 1)
-    out = np.full(len(mean), np.nan)
-    for index, there in enumerate(energy > 0):
-        one, other = mean[index, there], rate[index, there]
+    frequency = modes.frequency.isel(mode=mode).values
+    out = np.full(len(rate), np.nan)
+    for index, there in enumerate(swings.values):
+        one, other = frequency[index, there], rate[index, there]
         if there.sum() >= 4 and np.ptp(one) > 0 and np.ptp(other) > 0:
             out[index] = spearmanr(one, other).statistic
     return out
 
 
+def _swinging(modes: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Of each word the mode of most energy among those of a complex pair, and whether it has one, (sample, token)."""
+    energy = modes.energy.where((modes.frequency > 0) & (modes.frequency < 0.5), 0)
+    return energy.argmax("mode"), energy.max("mode") > 0
+
+
 def undamped(modes: xr.Dataset) -> np.ndarray:
     """Modulus minus 1 of the eigenvalue of the swinging mode (of a complex pair) of most energy, median over words, (sample,);
     NaN where no mode swings. 0 would be a cosine of equation 3. modes : of ``dynamic_modes``."""
-    swings = (modes.frequency > 0) & (modes.frequency < 0.5)
-    energy = modes.energy.where(swings, 0)
-    size = np.abs(modes.eigenvalue).fillna(0).isel(mode=energy.argmax("mode")) - 1
-    return size.where(energy.max("mode") > 0).median("token").values
+    mode, swings = _swinging(modes)
+    return (np.abs(modes.eigenvalue.isel(mode=mode)) - 1).where(swings).median("token").values
 
 
 def has_peak(spectra: xr.Dataset) -> np.ndarray:
@@ -171,10 +197,18 @@ def has_boundaries(phases: xr.Dataset, at: tuple[int, ...] = (5, 15), within: in
     return (near & (starts >= 0)[:, :, None]).any(1).all(1).astype(float)
 
 
-def statistics_of(clip: Clip, scenes: xr.Dataset, texts: str = "caption", **options) -> np.ndarray:
-    """``resonance_statistics`` of the scenes' images with these texts, (sample, statistic). options : of ``Recursion``."""
-    course = resonate(clip, scenes.image, scenes[texts], **options).trajectory
-    return resonance_statistics(course).to_dataarray("statistic").transpose("sample", "statistic").values
+def statistics_of(clip: Clip, scenes: xr.Dataset, texts: str = "caption", **options) -> xr.Dataset:
+    """``resonance_statistics`` of the scenes' images with these texts. options : as in ``resonate``."""
+    return resonance_statistics(resonate(clip, scenes.image, scenes[texts], **options).trajectory)
+
+
+def passes(clip: Clip, trajectory: xr.DataArray, coupling: str, block: int = Recursion.block) -> np.ndarray:
+    """How many passes through all blocks of the image tower each trajectory takes, (sample,): one, and with coupling
+    "encoder" the share of the blocks that runs again, for each word and iteration."""
+    total = len(tower(clip, "image").blocks)
+    again = len(range(total)[block:]) / total if coupling == "encoder" else 0.0
+    words = (trajectory.token_text != "").sum("token").values
+    return 1 + again * words * (trajectory.sizes["time"] - 1)
 
 
 def alpha_sensitivity(clip: Clip, images, texts, alphas: list[float], method: str = "srm", **options) -> xr.DataArray:

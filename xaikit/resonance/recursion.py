@@ -112,6 +112,15 @@ def resonate(
     return out
 
 
+@torch.no_grad()
+def patch_features(clip: Clip, images, texts, batch_size: int = 64) -> xr.DataArray:
+    """What the recursion reads of the patches alone, (sample, patch, width): after the final norm and the projection,
+    patches in reading order. Arguments and errors as in ``resonate``."""
+    pairs = ready(clip, images, texts, batch_size)
+    parts = [features(clip, pixels, tokens).patches.cpu() for pixels, tokens in pairs.batches(batch_size)]
+    return xr.DataArray(pairs.spread(torch.cat(parts)), {"sample": pairs.labels}, ("sample", "patch", "width"))
+
+
 def ready(clip: Clip, images, texts, batch_size: int, errors: str = "raise") -> Pairs:
     """The pairs, after checking that the recursion can be had of them. Raises as ``resonate``."""
     check_batch_size(batch_size)
