@@ -7,6 +7,7 @@ import xarray as xr
 
 import xaikit as xk
 from xaikit.resonance import Recursion, dynamic_modes, resonate
+from xaikit.resonance import coupling as couplings
 from xaikit.resonance.evidence import (
     alpha_sensitivity,
     arrival,
@@ -14,8 +15,11 @@ from xaikit.resonance.evidence import (
     frequency_and_rate,
     has_boundaries,
     has_peak,
+    map_quality,
+    named_objects,
     own_share,
-    relation_region,
+    passes,
+    relation_regions,
     relational_focus,
     resonance_statistics,
     spatial_frequency,
@@ -24,6 +28,7 @@ from xaikit.resonance.evidence import (
 )
 from xaikit.resonance.recursion import read, steps
 from xaikit.resonance.stability import regimes
+from xaikit.towers import tower
 
 T = 20
 TIME = np.arange(T + 1)
@@ -47,8 +52,9 @@ def as_trajectory(values):
     return xr.DataArray(values, {"sample": np.arange(len(values)), "time": np.arange(values.shape[1])}, dims)
 
 
-def squares(*centres, radius=8.0, relation="below", token_object=(-1, 0, 0, -1, 1, -1)):
-    """A scene of 64 x 64 pixels with square objects of 2 x 2 patches about the centres (y, x), NaN for none."""
+def squares(*centres, radius=8.0, relation="below", token_object=(-1, 0, 0, -1, 1, -1), group=None):
+    """A scene of 64 x 64 pixels with square objects of 2 x 2 patches about the centres (y, x), NaN for none.
+    group: the first object that is alike, of each."""
     mask = np.zeros((1, len(centres), 64, 64), bool)
     for each, (y, x) in zip(mask[0], centres, strict=True):
         if np.isfinite(y):
@@ -59,6 +65,7 @@ def squares(*centres, radius=8.0, relation="below", token_object=(-1, 0, 0, -1, 
             "object_mask": ((*at, "y", "x"), mask),
             "object_y": (at, place[None, :, 0]),
             "object_x": (at, place[None, :, 1]),
+            "object_group": (at, np.array([range(len(centres)) if group is None else group])),
             "object_radius": (at, np.where(np.isfinite(place[None, :, 0]), radius, NAN)),
             "token_object": (("sample", "token"), np.array([token_object])),
             "token_text": (("sample", "token"), np.array([WORDS])),
@@ -147,40 +154,107 @@ def test_a_third_object_takes_its_share():
     np.testing.assert_allclose(own_share(heat(*places), scene), 1 / 3)
 
 
-def test_the_region_of_a_relation_is_both_objects_and_what_lies_between():
-    found = relation_region(squares((8, 8), (56, 8)), (8, 8))[0]
-    expected = np.zeros((8, 8), bool)
-    expected[:, :2] = True  # centres 4 pixels off the line, the next 12
+def test_objects_alike_are_all_a_words_own():
+    """ "two red rings": the caption means the first and the third."""
+    scene = squares(ONE, OTHER, (40, 40), group=[0, 1, 0])
+    places = [(t, row, col) for t in (1, 2, 4) for row, col in ((0, 0), (4, 0), (4, 4))]
+    np.testing.assert_allclose(own_share(heat(*places), scene), (2 / 3 + 2 / 3 + 1 / 3) / 3)
+    np.testing.assert_allclose(own_share(heat((1, 4, 4)), scene), 1)
+    np.testing.assert_allclose(own_share(heat((4, 4, 4)), scene), 0)
+    # Which of those alike is said to be named doesn't matter.
+    third = scene.assign(token_object=scene.token_object.where(scene.token_object != 0, 2))
+    np.testing.assert_allclose(own_share(heat(*places), third), own_share(heat(*places), scene))
+    # Places without an object are a group of their own, which no heat reaches.
+    padded = squares(ONE, OTHER, NONE, NONE, group=[0, 1, -1, -1])
+    np.testing.assert_allclose(own_share(heat(*places), padded), own_share(heat(*places), squares(ONE, OTHER)))
+
+
+def test_drawn_objects_alike_are_one_anothers_own():
+    scenes = xk.draw_scenes(60, seed=4, objects=(3, 5))
+    group, there = scenes.object_group.values, scenes.object_name.values != ""
+    twins = (group != np.arange(group.shape[1])) & there
+    assert twins.any()
+    kinds = np.array([[" ".join(str(name).split()[-2:]) for name in row] for row in scenes.object_name.values])
+    kinds[~there] = "none"
+    tokens = scenes.sizes["token"]
+    values = np.ones((60, 2, tokens, 8, 8), np.float32)
+    found = own_share(as_trajectory(values).assign_coords(token_text=scenes.token_text), scenes).values[:, 0]
+    # Even heat: of the area of all objects, that of all of the named kind, by the pixels.
+    area = scenes.object_mask.sum(("y", "x")).values
+    for sample in range(60):
+        named = scenes.token_object.values[sample]
+        own = [area[sample, kinds[sample] == kinds[sample, each]].sum() for each in named[named >= 0]]
+        np.testing.assert_allclose(found[sample], np.mean(own) / area[sample].sum(), rtol=1e-5)
+
+
+def test_named_objects_of_the_words_that_the_scene_has():
+    scene = squares(ONE, OTHER)
+    assert named_objects(heat(), scene).tolist() == [[-1, 0, 0, -1, 1, -1]]
+    cut = heat(words=["a", "red", "ri", "ng", "square", "there", "", ""])
+    assert named_objects(cut, scene).tolist() == [[-1, 0, -1, -1, 1, -1, -1, -1]]
+    assert named_objects(heat(words=WORDS[:2]), scene).tolist() == [[-1, 0]]
+
+
+def regions(*arguments, **options):
+    """The (part, row, col) of one scene."""
+    found = relation_regions(squares(*arguments, **options), (8, 8))
+    assert found.dims == ("part", "sample", "row", "col") and found.part.values.tolist() == ["objects", "between"]
+    return found.isel(sample=0)
+
+
+def test_the_regions_of_a_relation_are_its_objects_and_what_lies_between():
+    found = regions((8, 8), (56, 8))
+    expected = np.zeros((2, 8, 8), bool)
+    expected[0, [0, 1, 6, 7], :2] = True
+    expected[1, 2:6, :2] = True  # centres 4 pixels off the line, the next 12
     np.testing.assert_array_equal(found, expected)
     # Across: centres at distance |row - col| * 8 / sqrt 2 of the line, of which a radius of 8 lets 0 and 1 in.
-    found = relation_region(squares((12, 12), (52, 52)), (8, 8))[0]
+    found = regions((12, 12), (52, 52))
     row, col = np.indices((8, 8))
-    between = (np.abs(row - col) <= 1) & (1 <= np.minimum(row, col)) & (np.maximum(row, col) <= 6)
+    near = (np.abs(row - col) <= 1) & (1 <= np.minimum(row, col)) & (np.maximum(row, col) <= 6)
     # The objects' squares, pixels 4 to 20 and 44 to 60, touch the patches of rows and columns 0 to 2 and 5 to 7.
     squared = (np.maximum(row, col) <= 2) | (np.minimum(row, col) >= 5)
-    np.testing.assert_array_equal(found, between | squared)
-    assert not found[0, 7] and not found[2, 4] and found[3, 4] and found[3, 3]
+    np.testing.assert_array_equal(found.sel(part="objects"), squared)
+    np.testing.assert_array_equal(found.sel(part="between"), near & ~squared)
+    assert found.sel(part="between").sum() == 8  # (3, 3), (4, 4), and those beside the line that touch no square
+    assert not found.all("part").any()
 
 
-def test_the_region_is_as_wide_as_the_smaller_object_and_ends_with_them():
-    scene = squares((32, 16), (32, 48))
-    wide = relation_region(scene.assign(object_radius=scene.object_radius * 2), (8, 8))[0]
-    uneven = scene.assign(object_radius=(("sample", "object"), [[16.0, 8.0]]))
-    assert wide[:, 4].tolist() == [False, False, True, True, True, True, False, False]
-    assert relation_region(uneven, (8, 8))[0, :, 4].tolist() == [False] * 3 + [True] * 2 + [False] * 3
-    narrow = relation_region(scene, (8, 8))[0]
-    assert not narrow[:, 0].any() and not narrow[:, 7].any()
-    np.testing.assert_array_equal(relation_region(squares((32, 48), (32, 16)), (8, 8))[0], narrow)  # either way round
+def test_between_is_as_wide_as_the_smaller_object_and_ends_with_them():
+    scene = squares((32, 8), (32, 56))
+
+    def column(made, part="between"):
+        return relation_regions(made, (8, 8)).sel(part=part)[0, :, 4].values.tolist()
+
+    assert column(scene) == [False] * 3 + [True] * 2 + [False] * 3
+    assert column(scene.assign(object_radius=scene.object_radius * 2)) == [False] * 2 + [True] * 4 + [False] * 2
+    for radii in ([16.0, 8.0], [8.0, 16.0]):
+        assert column(scene.assign(object_radius=(("sample", "object"), [radii]))) == column(scene)
+    assert not any(column(scene, "objects"))
+    narrow = regions((32, 16), (32, 48)).sel(part="between")
+    assert np.flatnonzero(narrow.any("row")).tolist() == [3, 4]
+    turned = regions((32, 48), (32, 16)).sel(part="between")
+    np.testing.assert_array_equal(turned, narrow)  # either way round
 
 
 def test_no_region_without_a_relation_and_third_objects_dont_matter():
-    assert not relation_region(squares(ONE, OTHER, relation=""), (8, 8)).any()
-    two = relation_region(squares(ONE, OTHER), (8, 8))
-    np.testing.assert_array_equal(relation_region(squares(ONE, OTHER, (40, 40)), (8, 8)), two)
+    assert not regions(ONE, OTHER, relation="").any()
+    two = regions(ONE, OTHER)
+    np.testing.assert_array_equal(regions(ONE, OTHER, (40, 40)), two)
     # Patches of 16 x 4 pixels: the objects are rows 0 and 2, columns 0 to 3, with row 1 between.
-    expected = np.zeros((4, 16), bool)
-    expected[:3, :4] = True
-    np.testing.assert_array_equal(relation_region(squares(ONE, OTHER), (4, 16))[0], expected)
+    expected = np.zeros((2, 4, 16), bool)
+    expected[0, [0, 2], :4] = expected[1, 1, :4] = True
+    np.testing.assert_array_equal(relation_regions(squares(ONE, OTHER), (4, 16))[:, 0], expected)
+
+
+def test_scenes_of_one_object_have_no_region():
+    one = squares(ONE, relation="", token_object=(-1, 0, 0, -1, -1, -1))
+    assert one.sizes["object"] == 1 and not relation_regions(one, (8, 8)).any()
+    assert np.isnan(relational_focus(heat((1, 0, 0)), one)).all()
+    drawn = xk.draw_suite("single", 2, seed=0)
+    assert not relation_regions(drawn, (8, 8)).any()
+    blank = np.zeros((2, T + 1, drawn.sizes["token"], 8, 8))
+    assert np.isnan(own_share(as_trajectory(blank + 1).assign_coords(token_text=drawn.token_text), drawn)).all()
 
 
 def test_a_drawn_relation_is_between_the_first_two_objects():
@@ -189,27 +263,54 @@ def test_a_drawn_relation_is_between_the_first_two_objects():
     assert related.any() and not related.all()
     named = scenes.object_named.values
     assert named[related, :2].all() and not named[related, 2:].any()
-    region = relation_region(scenes, (8, 8))
-    np.testing.assert_array_equal(region.any((1, 2)), related)
+    found = relation_regions(scenes, (8, 8))
+    np.testing.assert_array_equal(found.sel(part="objects").any(("row", "col")), related)
+    np.testing.assert_array_equal(found.sample, scenes.sample)
 
 
-def test_relational_focus_of_heat_that_moves_onto_the_region():
+def moving(first, then, at=5):
+    """Heat of three words on one patch until an iteration, then more of it on another."""
     values = np.zeros((1, T + 1, 6, 8, 8))
-    values[0, :5, :3, 0, 7] = 2
-    values[0, 5:, :3, 3, 0] = 7  # between the objects
-    scene = squares(ONE, OTHER)
-    # All of it at iterations 5 to 15, one of the six 0 to 5.
-    np.testing.assert_allclose(relational_focus(as_trajectory(values), scene), [1 - 1 / 6])
-    np.testing.assert_allclose(relational_focus(as_trajectory(values[:, :, :, :, ::-1]), scene), [1 / 6 - 1])
-    next_time = values.copy()
-    next_time[0, 5] = values[0, 4]
-    np.testing.assert_allclose(relational_focus(as_trajectory(next_time), scene), [10 / 11])
-    late = np.roll(values, 11, axis=1)  # onto the region at 16: too late for either span
-    late[0, :11, :3] = values[0, :1, :3]
-    np.testing.assert_allclose(relational_focus(as_trajectory(late), scene), [0])
-    values[0, 5:, 0, 0, 7] = 7  # one of three words stays away and another has heat on both: shares of all heat
-    np.testing.assert_allclose(relational_focus(as_trajectory(values), scene), [0.75 * (1 - 1 / 6)])
+    values[0, :at, :3, *first] = 2
+    values[0, at:, :3, *then] = 7
+    return values
+
+
+AWAY, BETWEEN, ON = (0, 7), (3, 0), (4, 1)
+
+
+@pytest.mark.parametrize(
+    "first, then, at, expected",
+    [
+        (AWAY, BETWEEN, 5, [0, 1]),
+        (AWAY, ON, 5, [1, 0]),
+        (ON, BETWEEN, 5, [-1, 1]),
+        (BETWEEN, AWAY, 5, [0, -1]),
+        (AWAY, BETWEEN, 6, [0, 10 / 11]),  # of the iterations 5 to 15
+        (AWAY, BETWEEN, 4, [0, 1 - 1 / 5]),  # of 0 to 4
+        (AWAY, BETWEEN, 15, [0, 1 / 11]),
+        (AWAY, BETWEEN, 16, [0, 0]),  # too late for either span
+        (AWAY, BETWEEN, 0, [0, 0]),
+    ],
+)
+def test_relational_focus_of_heat_that_moves(first, then, at, expected):
+    found = relational_focus(as_trajectory(moving(first, then, at)), squares(ONE, OTHER))
+    assert found.dims == ("part", "sample")
+    np.testing.assert_allclose(found.sel(part=["objects", "between"])[:, 0], expected, atol=1e-12)
+
+
+def test_relational_focus_is_of_all_words_heat():
+    values = moving(AWAY, BETWEEN)
+    values[0, 5:, 0, *AWAY] = 7  # one of three words has as much elsewhere
+    np.testing.assert_allclose(relational_focus(as_trajectory(values), squares(ONE, OTHER))[:, 0], [0, 0.75])
     assert np.isnan(relational_focus(as_trajectory(values), squares(ONE, OTHER, relation=""))).all()
+
+
+def test_relational_focus_needs_a_patch_between():
+    touching = squares((8, 8), (24, 8))
+    found = relational_focus(as_trajectory(moving(AWAY, (1, 0))), touching)
+    np.testing.assert_allclose(found.sel(part="objects"), [1])
+    assert np.isnan(found.sel(part="between")).all()
 
 
 def cosine(down, across, rows=8, cols=8):
@@ -234,6 +335,14 @@ def test_a_chequerboard_has_the_highest_spatial_frequency_and_a_flat_pattern_non
     assert (found[1:-2] < found[0]).all() and np.isnan(found[-2:]).all()
 
 
+def test_a_pattern_is_flat_by_its_own_power_alone():
+    """However faint it is beside the others: amplitudes of a fast decay are."""
+    patterns = np.stack([1e6 * cosine(1, 0), 1e-6 * cosine(0, 3), 1e-6 * (5 + cosine(2, 0)), np.full((8, 8), 1e6 / 3)])
+    found = spatial_frequency(patterns)
+    np.testing.assert_allclose(found, [1 / 8, 3 / 8, 2 / 8, NAN], rtol=1e-6)
+    np.testing.assert_allclose(spatial_frequency(1e-9 * patterns), found)
+
+
 SMOOTH, FINE = 1 + 0.5 * cosine(1, 0), 1 + 0.5 * cosine(3, 3)
 
 
@@ -244,7 +353,7 @@ def wave(cycles, size=1.0):
 
 def test_detail_of_planted_bands():
     """Patterns of positive weights, so that amplitudes are the patterns themselves."""
-    low, middle, high = wave(2), wave(5), wave(9)
+    low, middle, high = wave(2), wave(5) + wave(6), wave(9)
     middling = 1 + 0.5 * cosine(0, 2)
     rising = low * SMOOTH + middle * middling + high * FINE
     falling = low * FINE + middle * middling + high * SMOOTH
@@ -253,14 +362,14 @@ def test_detail_of_planted_bands():
     values[1, :, 0] = falling
     found = band_detail(as_trajectory(values))
     assert found.dims == ("sample", "band") and found.shape == (2, 3)
-    # The window spreads each wave over its two neighbours (1 to 3, 4 to 6, 8 to 10 of 21): none leaves its band.
+    # The window spreads each wave over its two neighbours (1 to 3, 4 to 7, 8 to 10 of 21): none leaves its band.
     expected = np.array([1, 2, np.hypot(3, 3)]) / 8
     np.testing.assert_allclose(found, [expected, expected[::-1]], rtol=1e-3)
 
 
 def test_words_without_a_map_and_flat_scenes_leave_no_detail():
     values = np.zeros((2, T + 1, 2, 8, 8))
-    values[0, :, 0] = sum(wave(k) for k in (2, 5, 9)) * SMOOTH
+    values[0, :, 0] = sum(wave(k) for k in (2, 5, 6, 9)) * SMOOTH
     found = band_detail(as_trajectory(values))
     np.testing.assert_allclose(found[0], 1 / 8, rtol=1e-3)
     assert np.isnan(found[1]).all()
@@ -321,34 +430,55 @@ def test_a_padded_word_changes_no_statistic():
         np.testing.assert_allclose(found, resonance_statistics(as_trajectory(values))[name], rtol=1e-6, err_msg=name)
 
 
-def words_that_swing(cycles, ends):
-    """One sample, a word for each frequency, which swings until its end and then stands still."""
-    swings = np.cos(2 * np.pi * np.array(cycles)[:, None] * TIME / (T + 1) + 0.5)
-    course = 2 + np.where(TIME < np.array(ends)[:, None], swings, 0)
+def fading(cycles, moduli, sizes=None):
+    """One sample: a damped cosine for each word, about a constant that it approaches."""
+    cycles, moduli = np.array(cycles)[:, None], np.array(moduli)[:, None]
+    swing = moduli**TIME * np.cos(2 * np.pi * cycles * TIME + 0.5)
+    course = 2 + swing * (1 if sizes is None else np.array(sizes)[:, None])
     return course.T[None, :, :, None, None] * np.ones((1, 1, 1, 8, 8))
 
 
-def test_frequency_and_rate_have_their_sign():
-    cycles, ends = (2, 4, 6, 8, 10), (20, 18, 16, 14, 12)
-    both = np.concatenate([words_that_swing(cycles, ends), words_that_swing(cycles, ends[::-1])])
-    np.testing.assert_array_equal(arrival(both), [ends, ends[::-1]])
-    np.testing.assert_allclose(frequency_and_rate(as_trajectory(both)), [1, -1])
+def rate_of(values):
+    trajectory = as_trajectory(values)
+    return frequency_and_rate(dynamic_modes(trajectory, rank=3, ranks=[3]), trajectory)
+
+
+CYCLES, FADES = (0.1, 0.16, 0.22, 0.3, 0.4), (0.86, 0.76, 0.65, 0.5, 0.3)
+
+
+def test_words_whose_faster_swings_fade_faster_correlate_and_slower_the_other_way():
+    both = np.concatenate([fading(CYCLES, FADES), fading(CYCLES, FADES[::-1])])
+    arrived = arrival(both)
+    assert (np.diff(arrived[0]) < 0).all() and (np.diff(arrived[1]) > 0).all()  # rates are one over these
+    np.testing.assert_allclose(rate_of(both), [1, -1])
     padded = np.concatenate([both, np.zeros_like(both[:, :, :3])], 2)
-    np.testing.assert_allclose(frequency_and_rate(as_trajectory(padded)), [1, -1])
-    swapped = both[:1, :, [1, 0, 2, 3, 4]] * [
-        [[[1.0]], [[1.0]], [[1.0]], [[1.0]], [[9.0]]]
-    ]  # order and size don't matter
-    np.testing.assert_allclose(frequency_and_rate(as_trajectory(swapped)), [1])
-    one_off = words_that_swing((4, 2, 6, 8, 10), ends)
-    np.testing.assert_allclose(frequency_and_rate(as_trajectory(one_off)), [0.9])  # 1 - 6 * 2 / (5 * 24)
+    np.testing.assert_allclose(rate_of(padded), [1, -1])
+    # Neither order nor size matters; one exchange of neighbours leaves 1 - 6 * 2 / (5 * 24).
+    shuffled = fading(np.array(CYCLES)[[1, 0, 2, 3, 4]], np.array(FADES)[[1, 0, 2, 3, 4]], [1, 1, 9, 1, 0.1])
+    np.testing.assert_allclose(rate_of(shuffled), [1])
+    np.testing.assert_allclose(rate_of(fading(np.array(CYCLES)[[1, 0, 2, 3, 4]], FADES)), [0.9])
 
 
-def test_frequency_and_rate_need_four_words_that_differ():
-    three = words_that_swing((2, 5, 8), (20, 16, 12))
-    alike = words_that_swing((2, 4, 6, 8), (13, 13, 13, 13))
-    four = words_that_swing((2, 4, 6, 8), (20, 18, 16, 14))
-    found = [frequency_and_rate(as_trajectory(each))[0] for each in (three, alike, four)]
-    np.testing.assert_allclose(found, [NAN, NAN, 1])
+def test_the_rate_of_words_is_of_the_swing_and_not_of_the_lowest_frequency():
+    """Each word also decays plainly, by more than it swings: its Fourier spectrum is largest at the lowest frequency."""
+    decay = 3 * 0.5 ** TIME[:, None, None] * np.random.default_rng(2).normal(size=(8, 8))
+    values = 2 + 4 * (fading(CYCLES, FADES) - 2) + decay[None, :, None]
+    np.testing.assert_allclose(rate_of(values), [1], atol=0.11)
+
+
+def test_words_that_only_decay_have_no_rate_of_swinging():
+    moduli = np.array([0.9, 0.8, 0.7, 0.6, 0.5])[:, None]
+    for course in (2 + moduli**TIME, 2 + (-moduli) ** TIME):  # straight, and to and fro, which isn't of a pair
+        values = course.T[None, :, :, None, None] * np.ones((1, 1, 1, 8, 8))
+        assert np.isnan(rate_of(values)).all()
+
+
+def test_frequency_and_rate_need_four_swinging_words_that_differ():
+    four = [np.array(each)[:4] for each in (CYCLES, FADES)]
+    still = np.concatenate([fading(CYCLES[:3], FADES[:3]), np.full((1, T + 1, 2, 8, 8), 3.0)], 2)
+    alike = np.repeat(fading(CYCLES[:1], FADES[:1]), 5, 2)
+    found = [rate_of(each)[0] for each in (fading(*four), fading(CYCLES[:3], FADES[:3]), still, alike)]
+    np.testing.assert_allclose(found, [1, NAN, NAN, NAN])
 
 
 def planted_pair(modulus, cycles=0.2, decay=0.0):
@@ -449,9 +579,58 @@ def test_statistics_of_are_those_of_the_trajectory(clip, drawn):
         found = statistics_of(clip, drawn, texts, **options)
         course = resonate(clip, drawn.image, drawn[texts], **options).trajectory
         expected = resonance_statistics(course)
-        assert found.shape == (3, 4) and np.isfinite(found).all()
-        np.testing.assert_allclose(found.T, [expected[name] for name in expected.data_vars])
-    assert np.abs(found - statistics_of(clip, drawn, **options)).max() > 0
+        assert list(found.data_vars) == ["energy", "slow_share", "arrival", "entropy"]
+        assert found.sizes == {"sample": 3} and np.isfinite(found.to_dataarray()).all()
+        xr.testing.assert_allclose(found, expected)
+    assert abs(found - statistics_of(clip, drawn, **options)).to_dataarray().max() > 0
+
+
+def test_passes_are_the_blocks_run_again(clip, drawn, monkeypatch):
+    """Counted: a word and iteration takes a run of the last blocks."""
+    total = len(tower(clip, "image").blocks)
+    runs = []
+    original = couplings.encoder
+    monkeypatch.setattr(
+        couplings, "encoder", lambda gate, *rest: runs.append(len(gate) * len(rest[3])) or original(gate, *rest)
+    )
+    for block in (-2, 0, -1):
+        runs.clear()
+        course = resonate(clip, drawn.image, drawn.caption, coupling="encoder", iterations=2, block=block).trajectory
+        found = passes(clip, course, "encoder", block)
+        assert found.shape == (3,) and len(set(found)) > 1  # captions of several lengths
+        np.testing.assert_allclose(found.sum(), 3 + sum(runs) / total)
+    words = (drawn.token_text.values != "").sum(1)
+    np.testing.assert_allclose(found, 1 + words * 2 / total)
+    for coupling in ("none", "attention"):
+        assert passes(clip, course, coupling).tolist() == [1, 1, 1]
+
+
+def test_map_quality_of_heat_put_by_hand():
+    """Energy on the named object and a last map off it, and the other way round."""
+    scene = squares(ONE, OTHER).assign(object_named=(("sample", "object"), [[True, False]]))
+    on, off = np.zeros((2, 8, 8))
+    on[:2, :2], off[4:6, :2] = 1, 1
+    swing = np.cos(2 * np.pi * 5 * TIME / (T + 1))[:, None, None]
+    swing = swing - swing[-1]  # nothing of it in the last map
+    both = np.concatenate(
+        [spoken((swing * a + b)[None, :, None] * np.ones((1, 1, 6, 1, 1))) for a, b in ((on, off), (off, on))]
+    )
+    scenes = xr.concat([scene, scene.assign_coords(sample=[1])], "sample")
+    found = map_quality(as_trajectory(both), scenes)
+    assert found.columns.tolist() == ["resonance energy", "last map"] and found.index.name == "sample"
+    energy, last = found["resonance energy"].values, found["last map"].values
+    np.testing.assert_allclose([energy[0], last[1]], 1)
+    assert energy[1] <= 4 / 8 and last[0] == 4 / 64  # behind the other four patches; no heat at all
+
+
+def test_map_quality_is_that_of_the_methods(clip, drawn):
+    course = resonate(clip, drawn.image, drawn.caption).trajectory
+    found = map_quality(course, drawn)
+    for method, column in (("srm", "resonance energy"), ("srm_fixed_point", "last map")):
+        scores = xk.evaluate(
+            xk.explain(method, clip, drawn.image, drawn.caption), clip, drawn, metrics=["average_precision"]
+        )
+        np.testing.assert_allclose(found[column], scores.average_precision.values.ravel(), rtol=1e-4)
 
 
 def test_alpha_sensitivity_is_a_correlation(clip, drawn):
@@ -473,7 +652,7 @@ def test_alpha_sensitivity_is_a_correlation(clip, drawn):
 
 
 def test_regimes_are_what_a_word_by_word_account_says(clip, drawn):
-    alphas, temperatures, points = [0.5, 1.8], [0.5, 2.0], 60
+    alphas, temperatures, points = [0.5, 1.8], [0.5, 0.8, 2.0], 60
     found = regimes(clip, drawn.image, drawn.caption, alphas, temperatures, iterations=points)
     assert found.columns.tolist() == ["alpha", "temperature", "settled", "cycling", "single_patch"]
     assert found[["alpha", "temperature"]].values.tolist() == [[a, t] for a in alphas for t in temperatures]
@@ -491,7 +670,7 @@ def test_regimes_are_what_a_word_by_word_account_says(clip, drawn):
         single = size > 0.5 * np.abs(last).sum(-1)
         expected = [settled.mean(), (returned & ~settled).mean(), single.mean()]
         np.testing.assert_allclose([row.settled, row.cycling, row.single_patch], expected)
-    assert found.settled.iloc[1] == 1 and found.cycling.iloc[2] > 0 and 0 < found.single_patch.iloc[0] < 1
+    assert found.settled.iloc[2] == 1 and found.cycling.iloc[3] > 0 and 0 < found.single_patch.iloc[0] < 1
 
 
 def test_regimes_weigh_each_word_alike_in_any_batches(clip, drawn):

@@ -14,7 +14,7 @@ import xaikit as xk
 from xaikit import store
 from xaikit.clip import Clip
 from xaikit.pairs import Pairs, join
-from xaikit.resonance import Recursion, resonate
+from xaikit.resonance import Recursion, patch_features, resonate
 from xaikit.resonance import coupling as couplings
 from xaikit.resonance import recursion as recursions
 from xaikit.resonance.recursion import read, trajectory
@@ -356,6 +356,48 @@ def test_a_bad_sample_is_kept_with_its_reason(clip):
         resonate(clip, images[2:], LONG, errors="record")
     with pytest.raises(ValueError, match="errors='skip': choose 'raise' or 'record'"):
         resonate(clip, images[:2], LONG, errors="skip")
+
+
+def test_patch_features_are_the_models_own(clip, pairs, folder):
+    """Its final norm and projection, of each patch alone, whatever the words and batches are."""
+    found = patch_features(clip, *pairs)
+    expected = by_hand(clip, *pairs)[0]
+    assert found.dims == ("sample", "patch", "width") and found.shape == (3, 64, clip.model.visual.proj.shape[1])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(patch_features(clip, *pairs, batch_size=2), found, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(patch_features(clip, pairs[0], "a red ring"), found, rtol=1e-4, atol=1e-5)
+    scenes = xk.draw_scenes(3, seed=2).assign_coords(sample=[4, 7, 9])
+    named = patch_features(clip, scenes.image, scenes.caption)
+    assert named.sample.values.tolist() == [4, 7, 9]
+    np.testing.assert_allclose(named, found, rtol=1e-4, atol=1e-5)
+    other = small_clip("small-vit", folder)
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = other.model.visual(pixels)
+    assert patch_features(other, pixels, IDS).shape == (2, 16, whole.shape[-1])
+
+
+def test_patch_features_lie_in_reading_order(clip):
+    """A model of which no token attends to another: a bright patch changes its own features alone."""
+    blind = Clip(clip.name, copy.deepcopy(clip.model), clip.preprocess, clip.source, clip.device, clip.dtype)
+    with torch.no_grad():
+        for block in blind.model.visual.transformer.resblocks:
+            block.attn.out_proj.weight.zero_()
+    pixels = torch.zeros(2, 3, 64, 64)
+    pixels[1, :, 16:24, 40:48] = 1  # row 2, column 5 of 8 x 8
+    found = patch_features(blind, pixels, SHORT)
+    changed = np.abs(found[1] - found[0]).max("width").values
+    assert np.flatnonzero(changed > 1e-4).tolist() == [2 * 8 + 5]
+
+
+def test_patch_features_refuse_what_the_recursion_does(clip, pairs, folder):
+    with pytest.raises(ValueError, match="batch_size=0: a whole number of at least 1"):
+        patch_features(clip, *pairs, batch_size=0)
+    with pytest.raises(ValueError, match="3 images but 2 texts"):
+        patch_features(clip, pairs[0], pairs[1][:2])
+    pooled = small_clip("small-coca", folder)
+    with pytest.raises(ValueError, match="pools its patches by attention"):
+        patch_features(pooled, torch.zeros(1, 3, *pooled.image_size), IDS[:1])
 
 
 def test_pairs_in_batches(clip):

@@ -5,14 +5,24 @@ import json
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from small_models import small_clip
 
 import xaikit as xk
 from xaikit import store
-from xaikit.resonance import Recursion
+from xaikit.resonance import Recursion, stability
 from xaikit.resonance.coupling import COUPLINGS, TEMPERATURES, coupled, uncoupled
 from xaikit.resonance.recursion import read, steps
-from xaikit.resonance.stability import SETTLED, _settle, fixed_points, jacobians, leading_pair, multipliers
+from xaikit.resonance.stability import (
+    SETTLED,
+    _settle,
+    fixed_points,
+    jacobians,
+    leading_swing,
+    multipliers,
+    outcomes,
+    regimes,
+)
 
 TEXTS = ["a red ring", "a large blue ring below a small pink square"]
 ALPHA = 0.7
@@ -176,22 +186,79 @@ def test_a_course_that_moved_in_its_last_iteration_is_not_settled():
     assert found["settling"] == [0, -1] and found["cycle"] == [1, -1]
 
 
-def test_the_leading_pair():
+def test_a_coarser_tolerance_settles_what_rounding_keeps_moving():
+    time = np.arange(30)[:, None]
+    shaking = np.array([[1.0, 2.0, 4.0]]) + 2e-3 * np.maximum(4 - time, 0) + 1e-3 * (-1.0) ** time * (time > 4)
+    maps = torch.tensor(shaking[:, None, None], dtype=torch.float32).squeeze(3)
+    _, fine = _settle(iter(maps))
+    _, coarse = _settle(iter(maps), 6e-4)  # its steps are of 2e-3 of 4
+    assert fine["settling"].item() == -1 and fine["cycle"].item() == -1
+    assert coarse["settling"].item() == 0 and coarse["cycle"].item() == 1
+    _, strict = _settle(iter(maps), 4e-4)
+    assert strict["settling"].item() == -1
+
+
+def test_the_leading_swing_is_a_pair_or_alternates():
     fast, slow, short = (m * np.exp(2j * np.pi / n) for m, n in ((0.8, 5), (0.85, 40), (0.2, 3)))
     values = np.array(
         [
             [0.95, slow, slow.conj(), fast.conj(), fast, short, short.conj()],
             [1, 0.95, 0.5, -0.3, 0.1, 0, 0],
-            [-1.2, 0.9 + 1e-3j, 0.9 - 1e-3j, 0, 0, 0, 0],  # split by rounding
-            [1.2j, -1.2j, fast, fast.conj(), 1, -1, 0],
+            [-1.2, fast, fast.conj(), 0, 0, 0, 0],
+            [-0.9, fast, fast.conj(), 0, 0, 0, 0],  # turns by pi / -log 0.9
+            [fast, fast.conj(), -0.01, 0, 0, 0, 0],  # by 0.7 only
+            [1, 0.9 + 1e-3j, 0.9 - 1e-3j, 0.5, 0.1, 0, 0],  # split by rounding
+            [1.2j, -1.2j, fast, fast.conj(), 1, 0.3, 0],
             [np.nan] * 7,
         ]
     )
-    modulus, period, turn = leading_pair(values)
-    nan = np.nan
-    np.testing.assert_allclose(modulus, [0.8, nan, nan, 1.2, nan])
-    np.testing.assert_allclose(period, [5, nan, nan, 4, nan])
-    np.testing.assert_allclose(turn, [2 * np.pi / 5 / -np.log(0.8), nan, nan, np.inf, nan])
+    found = leading_swing(values)
+    nan, pair = np.nan, 2 * np.pi / 5 / -np.log(0.8)
+    np.testing.assert_allclose(found[0], [0.8, 0.3, 1.2, 0.9, 0.8, nan, 1.2, nan])
+    np.testing.assert_allclose(found[1], [5, 2, 2, 2, 5, nan, 4, nan])
+    turns = [pair, np.pi / -np.log(0.3), np.inf, np.pi / -np.log(0.9), pair, nan, np.inf, nan]
+    np.testing.assert_allclose(found[2], turns)
+    mirrored = leading_swing(values.conj()[:, ::-1])
+    np.testing.assert_allclose(mirrored, found)  # neither order nor which of a pair
+    split = leading_swing(np.array([[0.9, -0.5 + 1e-3j, -0.5 - 1e-3j]]))
+    np.testing.assert_allclose(split, np.array([[0.5], [2], [np.pi / np.log(2)]]), rtol=2e-3)
+
+
+def test_a_swing_turns_a_course_by_what_it_says():
+    """The recursion of a matrix with this multiplier: how far it has turned when it has faded to 1/e."""
+    modulus, angle = 0.9, 0.4
+    found = leading_swing(np.array([modulus * np.exp([1j * angle, -1j * angle])]))
+    time = -1 / np.log(modulus)
+    np.testing.assert_allclose([each[0] for each in found], [modulus, 2 * np.pi / angle, angle * time])
+    assert modulus**time == pytest.approx(np.exp(-1))
+
+
+def test_how_many_matrices_at_once_does_not_matter(clip, ended, monkeypatch):
+    for coupling in ("none", "attention"):
+        recursion, features, gate = ended[coupling]
+        expected = multipliers(clip, features, recursion, gate)
+        monkeypatch.setattr(stability, "MATRICES_AT_ONCE", 5)  # 12 words: parts of 5, 5 and 2
+        found = multipliers(clip, features, recursion, gate)
+        monkeypatch.undo()
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_letter_needs_no_matrix(clip, ended, monkeypatch):
+    recursion, features, gate = ended["none"]
+    matrices = jacobians(clip, features, recursion, gate).double()
+    monkeypatch.setattr(stability, "jacobians", lambda *args: pytest.fail("a matrix was made"))
+    found = multipliers(clip, features, recursion, gate)[features.there]
+    assert (found.imag == 0).all()
+    expected = ALPHA * torch.linalg.eigvals(matrices).real + 1 - ALPHA
+    torch.testing.assert_close(found.real.sort().values, expected.sort().values)
+
+
+def test_some_words_have_the_jacobians_they_have_among_all(clip, ended):
+    for coupling in ("none", "attention"):
+        recursion, features, gate = ended[coupling]
+        sample, word = features.there.nonzero(as_tuple=True)
+        found = jacobians(clip, features, recursion, gate, (sample[4:6], word[4:6]))
+        torch.testing.assert_close(found, jacobians(clip, features, recursion, gate)[4:6])
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
@@ -217,6 +284,99 @@ def test_fixed_points_are_the_end_and_its_multipliers(clip, pixels, ended, tmp_p
     assert about["iterations"] == 30 and about["alpha"] == ALPHA
     if coupling == "none":
         assert (found.cycle.values[0][there] == 1).all() and np.isnan(found.damping).all()
+
+
+def test_overshooting_the_letter_alternates(clip, pixels):
+    """Its multipliers 1 - alpha + alpha * f'(r) are near -0.8 for alpha 1.8, as slopes are at most 1/4: period 2."""
+    found = fixed_points(clip, pixels, TEXTS, coupling="none", alpha=1.8)
+    there = found.last_step.notnull().values
+    least = found.jacobian_eigenvalue.values[there].real.min(-1)
+    assert (found.cycle.values[there] == 1).all() and (-0.9 < least).all() and (least < -0.6).all()
+    np.testing.assert_allclose(found.damping.values[there], -least)
+    np.testing.assert_allclose(found.period.values[there], 2)
+    np.testing.assert_allclose(found.turn.values[there], np.pi / -np.log(-least))
+    np.testing.assert_array_equal(outcomes(found).swings, there)
+
+
+def test_only_an_end_point_has_a_swing(clip, pixels):
+    """Overshot attention: of its words some settle and others don't."""
+    found = fixed_points(clip, pixels, TEXTS, alpha=1.8, temperature=0.5, most=60)
+    settled = found.cycle.values == 1
+    assert settled.any() and (found.cycle.values > 1).any()
+    expected = leading_swing(found.jacobian_eigenvalue.values)
+    assert np.isfinite(expected[0][found.last_step.notnull().values & ~settled]).any()  # and yet not given
+    for name, own in zip(("damping", "period", "turn"), expected, strict=True):
+        np.testing.assert_array_equal(found[name], np.where(settled, own, np.nan))
+
+
+NAN = np.nan
+ENDS = [  # cycle, last step, turn, how it ends
+    (1, 0.0, NAN, "straight"),
+    (1, 1e-5, 0.99, "straight"),
+    (1, 1e-5, 1.0, "swings"),
+    (1, 1e-5, np.inf, "swings"),
+    (1, 0.02, NAN, "straight"),  # settled as far as half precision can tell
+    (2, 0.4, NAN, "cycles"),
+    (12, 1e-3, NAN, "cycles"),
+    (-1, 0.4, NAN, "restless"),
+    (-1, 0.011, NAN, "restless"),
+    (-1, 0.01, NAN, "restless"),
+    (-1, 1e-3, NAN, "restless"),
+    (-1, NAN, NAN, ""),  # no map
+]
+
+
+def test_outcomes_of_maps_made_by_hand():
+    cycle, step, turn, expected = (np.array(column).reshape(1, 3, 4) for column in zip(*ENDS, strict=True))
+    at = ("coupling", "sample", "token")
+    found = outcomes(xr.Dataset({"cycle": (at, cycle), "last_step": (at, step), "turn": (at, turn)}))
+    assert list(found.data_vars) == ["straight", "swings", "cycles", "restless"]
+    for name, values in found.items():
+        assert values.dtype == bool and values.dims == at
+        np.testing.assert_array_equal(values, expected == name, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "options, seen",
+    [
+        ({"coupling": "none", "most": 40}, {"straight"}),
+        ({"coupling": "none", "alpha": 1.8, "most": 60}, {"restless"}),  # which the last test lets go on
+        ({"alpha": 1.8, "temperature": 0.5, "most": 60}, {"swings", "cycles", "restless"}),
+        ({"coupling": "encoder", "words": "last", "most": 20}, set()),
+    ],
+)
+def test_each_word_ends_in_exactly_one_way(clip, pixels, options, seen):
+    found = fixed_points(clip, pixels, TEXTS, **options)
+    ends = outcomes(found)
+    words = np.zeros((1, 2, 9), bool)
+    words[0, 0, :3] = words[0, 1] = True
+    if options.get("words") == "last":
+        words[0, 0, :2] = words[0, 1, :8] = False
+    np.testing.assert_array_equal(ends.to_dataarray().sum("variable"), words)
+    assert seen <= {name for name, values in ends.items() if values.any()}
+    np.testing.assert_array_equal(ends.cycles, found.cycle > 1)
+
+
+def test_half_precision_settles_where_the_whole_one_does(clip, pixels):
+    """Its rounding keeps the encoder's maps trembling by more than ``SETTLED``."""
+    options = {"coupling": "encoder", "alpha": ALPHA, "words": "last", "most": 40}
+    half = xk.load_clip("tiny-clip", precision="bf16")
+    found = fixed_points(half, half.pixels(xk.draw_scenes(2, seed=2).image), TEXTS, **options)
+    whole = fixed_points(clip, pixels, TEXTS, **options)
+    there = whole.last_step.notnull().values
+    assert (whole.cycle.values[there] == 1).all() and (found.cycle.values[there] == 1).all()
+    assert (whole.last_step.values[there] <= SETTLED).all() and (found.last_step.values[there] > SETTLED).any()
+    np.testing.assert_allclose(found.end.values[there], whole.end.values[there], atol=0.1)
+    np.testing.assert_array_equal(outcomes(found).swings, outcomes(whole).swings)
+    # The other couplings are computed in float32 whatever the towers are.
+    slow = fixed_points(half, half.pixels(xk.draw_scenes(2, seed=2).image), TEXTS, most=20, alpha=0.1)
+    assert (slow.cycle == 1).sum() == 0 and SETTLED < slow.last_step.max() < 0.03
+
+
+def test_regimes_need_something_to_go_over(clip, pixels):
+    for alphas, temperatures in (([], [0.5]), ([0.5], [])):
+        with pytest.raises(ValueError, match=r"(alphas|temperatures)=\[\].*: at least one of each is needed"):
+            regimes(clip, pixels, TEXTS, alphas, temperatures)
 
 
 def test_a_settled_map_is_a_fixed_point_of_phi(clip, pixels):

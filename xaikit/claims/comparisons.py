@@ -46,11 +46,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Single:
-    """A claim about values (n,) that are measured elsewhere; worst: about the worst of them instead of their mean."""
+    """A claim about values (n,) that are measured elsewhere; worst: about the worst of them instead of their mean; share:
+    they are 1 for a scene of which it is true, else 0."""
 
     direction: str
     bound: float
     worst: bool = False
+    share: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,18 +132,20 @@ SINGLES: dict[str, Single | Difference | Separation] = {
     "debunk-other-model": Single("higher", 0.01),  # change of the map, released for the true model
     "srm-compositional": Difference("higher"),  # insertion AUC, srm minus gradcam: relation scenes, single ones
     "srm-resonance": Single("higher", 0.01),  # change of a word's share on its own object
-    "srm-oscillation-none": Single("higher", 0.5),  # 1 for a scene whose map swings, cycles or moves, else 0; so on
-    "srm-oscillation-attention": Single("higher", 0.5),
-    "srm-oscillation-encoder": Single("higher", 0.5),
-    "srm-oscillation-cold": Single("higher", 0.5),
-    "srm-spectrum": Single("higher", 0.5),  # 1 for a scene with a peak above the nulls, else 0
+    "srm-oscillation-none": Single(
+        "higher", 0.5, share=True
+    ),  # 1 for a scene whose map swings, cycles or is restless, else 0; so on
+    "srm-oscillation-attention": Single("higher", 0.5, share=True),
+    "srm-oscillation-encoder": Single("higher", 0.5, share=True),
+    "srm-oscillation-cold": Single("higher", 0.5, share=True),
+    "srm-spectrum": Single("higher", 0.5, share=True),  # 1 for a scene with a peak above the nulls, else 0
     "srm-undamped": Single("equal", 0.01),  # modulus of the leading oscillating mode, minus 1
     "srm-frequency-rate": Single("higher", 0.0),  # rank correlation
     "srm-bands": Single("higher", 0.0),  # spatial frequency, high band minus low
     "srm-hierarchy": Single("higher", 0.0),  # adjusted mutual information minus that of the null
     "srm-hierarchy-static": Single("higher", 0.0),  # ... of k-means on features
-    "srm-phases": Single("higher", 0.5),  # 1 for a scene with three phases, else 0
-    "srm-phase-places": Single("higher", 0.5),  # 1 for a scene with change points at 5 and 15, else 0
+    "srm-phases": Single("higher", 0.5, share=True),  # 1 for a scene with three phases, else 0
+    "srm-phase-places": Single("higher", 0.5, share=True),  # 1 for a scene with change points at 5 and 15, else 0
     "srm-relational-focusing": Single("higher", 0.01),  # change of the share of heat
     "srm-spurious": Separation(),  # statistics of the two bundled models
     "srm-spurious-evidence": Separation(0.0),  # ... and those without the mark

@@ -186,7 +186,7 @@ def _single(test: Single, values: np.ndarray, seed: int, level: float = 0.95) ->
         mean = low = high = {"higher": np.min, "lower": np.max, "equal": lambda v: np.abs(v).max()}[test.direction](
             values
         )
-    elif n and np.isin(known, (0, 1)).all():  # a share, for which resampling gives no width at 0 and 1
+    elif test.share and n:  # resampling would give shares of 0 and 1 no width
         mean, interval = known.mean(), binomtest(int(known.sum()), n).proportion_ci(level, method="wilson")
         low, high = interval.low, interval.high
     else:
