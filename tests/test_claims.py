@@ -298,7 +298,7 @@ def test_of_several_readings_the_best_counts(rows):
     found = _readings(rows, "srm-resonance", none=low, encoder=high, attention=middle)
     assert found.verdict == claims.HOLDS and found.measured == pytest.approx(high.mean()) and found.n == 40
     means = f"none {low.mean():+.3f}, encoder {high.mean():+.3f}, attention {middle.mean():+.3f}"
-    assert found.note == f"encoder, best of {means}"
+    assert found.note == f"encoder, of {means}"
     # Its interval is wider than it would be alone: that of level 1 - 0.05 / 3.
     expected = claims.measuring.mean_interval(high, 0, 1 - 0.05 / 3)
     np.testing.assert_allclose([found.measured, found.low, found.high], expected)
@@ -307,7 +307,7 @@ def test_of_several_readings_the_best_counts(rows):
     one = _readings(rows, "srm-resonance", encoder=high)
     assert (one.low, one.high) == (alone.low, alone.high)
     all_fail = _readings(rows, "srm-resonance", none=low, encoder=low - 1, attention=low - 0.1)
-    assert all_fail.verdict == claims.FAILS and all_fail.note.startswith("none, best of")
+    assert all_fail.verdict == claims.FAILS and all_fail.note.startswith("none, of")
     # One that surely fails doesn't decide over a wide one that may hold.
     tight, wide = -0.05 + 0.01 * rng.normal(size=40), rng.normal(0, 2, 40)
     open_still = _readings(rows, "srm-resonance", none=tight, encoder=wide - wide.mean())
@@ -336,7 +336,7 @@ def test_the_best_share_of_several_has_a_wilson_interval_for_all(rows):
     z = 2.3939797998185104  # of 1 - 0.05 / 6
     middle, half = 0.25 + z**2 / 32, z * np.sqrt(0.25 * 0.75 / 16 + z**2 / (4 * 16**2))
     np.testing.assert_allclose([found.low, found.high], np.array([middle - half, middle + half]) / (1 + z**2 / 16))
-    assert found.note == "attention, best of none +0.000, attention +0.250, encoder +0.000"
+    assert found.note == "attention, of none +0.000, attention +0.250, encoder +0.000"
 
 
 def test_noise_in_three_readings_holds_no_more_often_than_in_one(rows):

@@ -190,11 +190,12 @@ def test_filmstrip_shows_maps_phases_and_spectra():
     colours = [to_rgb(axis.spines["left"].get_edgecolor()) for axis in films[0]]
     assert colours[0] == colours[1] != colours[2] == colours[3] != colours[4] != colours[0]
     for row, token in zip(films, tokens, strict=True):
-        heat = np.maximum(trajectory.values[:, token], 0)
+        heat = trajectory.values[:, token]
+        least, largest = heat.min(), heat.max()
         for axis, time in zip(row, times, strict=True):
             scene, map_ = axis.images
             np.testing.assert_array_equal(scene.get_array(), image)
-            np.testing.assert_allclose(map_.get_array(), np.sqrt(heat[time] / heat.max()), atol=1e-6)
+            np.testing.assert_allclose(map_.get_array(), np.sqrt((heat[time] - least) / (largest - least)), atol=1e-6)
     curve, spectrum, step = (
         next(axis for axis in figure.axes if axis.get_ylabel() == label)
         for label in ("step size", "mean amplitude", "entropy (nat)")
@@ -237,6 +238,10 @@ def test_the_filmstrip_names_what_it_lacks():
     ):
         with pytest.raises(ValueError, match=message):
             plots.filmstrip(image, trajectory, phases, "Film", **choice)
+    with pytest.raises(ValueError, match="of several samples: give that of one"):
+        plots.filmstrip(image, trajectory.expand_dims("sample"), phases, "Film")
+    short = plots.filmstrip(image, trajectory.isel(time=slice(11)), phases.isel(time=slice(11)), "Film")
+    assert [axis.get_title() for axis in short.axes[:5]] == [f"t = {time}" for time in (0, 1, 2, 5, 10)]
 
 
 def concepts():

@@ -57,7 +57,9 @@ def test_the_cascade_reaches_every_weight_of_the_tower_and_no_other(family, of, 
     changed = {
         name
         for (name, old), (_, new) in zip(clip.model.named_parameters(), broken.model.named_parameters(), strict=True)
-        if not torch.allclose(old, new, rtol=0, atol=0, equal_nan=True)  # CoCa's decoder has a weight that nobody initialises
+        if not torch.allclose(
+            old, new, rtol=0, atol=0, equal_nan=True
+        )  # CoCa's decoder has a weight that nobody initialises
     }
     assert any("block" in name for name in changed) and not any("embed" in name.split(".")[-2:] for name in changed)
     assert all(name.startswith("visual.") == (of == "image") for name in changed)

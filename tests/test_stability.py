@@ -295,7 +295,7 @@ def test_overshooting_the_letter_alternates(clip, pixels):
     np.testing.assert_allclose(found.damping.values[there], -least)
     np.testing.assert_allclose(found.period.values[there], 2)
     np.testing.assert_allclose(found.turn.values[there], np.pi / -np.log(-least))
-    np.testing.assert_array_equal(outcomes(found).swings, there)
+    np.testing.assert_array_equal(outcomes(found).alternates, there)
 
 
 def test_only_an_end_point_has_a_swing(clip, pixels):
@@ -310,27 +310,28 @@ def test_only_an_end_point_has_a_swing(clip, pixels):
 
 
 NAN = np.nan
-ENDS = [  # cycle, last step, turn, how it ends
-    (1, 0.0, NAN, "straight"),
-    (1, 1e-5, 0.99, "straight"),
-    (1, 1e-5, 1.0, "swings"),
-    (1, 1e-5, np.inf, "swings"),
-    (1, 0.02, NAN, "straight"),  # settled as far as half precision can tell
-    (2, 0.4, NAN, "cycles"),
-    (12, 1e-3, NAN, "cycles"),
-    (-1, 0.4, NAN, "restless"),
-    (-1, 0.011, NAN, "restless"),
-    (-1, 0.01, NAN, "restless"),
-    (-1, 1e-3, NAN, "restless"),
-    (-1, NAN, NAN, ""),  # no map
+ENDS = [  # cycle, last step, turn, period, how it ends
+    (1, 0.0, NAN, NAN, "straight"),
+    (1, 1e-5, 0.99, 2.0, "straight"),
+    (1, 1e-5, 1.0, 2.0, "alternates"),
+    (1, 1e-5, 1.0, 2.1, "rotates"),
+    (1, 1e-5, np.inf, 30.0, "rotates"),
+    (1, 0.02, NAN, NAN, "straight"),  # settled as far as half precision can tell
+    (2, 0.4, NAN, NAN, "cycles"),
+    (12, 1e-3, NAN, NAN, "cycles"),
+    (-1, 0.4, NAN, NAN, "restless"),
+    (-1, 0.01, NAN, NAN, "restless"),
+    (-1, 1e-3, NAN, NAN, "restless"),
+    (-1, NAN, NAN, NAN, ""),  # no map
 ]
 
 
 def test_outcomes_of_maps_made_by_hand():
-    cycle, step, turn, expected = (np.array(column).reshape(1, 3, 4) for column in zip(*ENDS, strict=True))
+    cycle, step, turn, period, expected = (np.array(column).reshape(1, 3, 4) for column in zip(*ENDS, strict=True))
     at = ("coupling", "sample", "token")
-    found = outcomes(xr.Dataset({"cycle": (at, cycle), "last_step": (at, step), "turn": (at, turn)}))
-    assert list(found.data_vars) == ["straight", "swings", "cycles", "restless"]
+    given = {"cycle": cycle, "last_step": step, "turn": turn, "period": period}
+    found = outcomes(xr.Dataset({name: (at, values) for name, values in given.items()}))
+    assert list(found.data_vars) == ["straight", "alternates", "rotates", "cycles", "restless"]
     for name, values in found.items():
         assert values.dtype == bool and values.dims == at
         np.testing.assert_array_equal(values, expected == name, err_msg=name)
@@ -341,7 +342,7 @@ def test_outcomes_of_maps_made_by_hand():
     [
         ({"coupling": "none", "most": 40}, {"straight"}),
         ({"coupling": "none", "alpha": 1.8, "most": 60}, {"restless"}),  # which the last test lets go on
-        ({"alpha": 1.8, "temperature": 0.5, "most": 60}, {"swings", "cycles", "restless"}),
+        ({"alpha": 1.8, "temperature": 0.5, "most": 60}, {"alternates", "cycles", "restless"}),
         ({"coupling": "encoder", "words": "last", "most": 20}, set()),
     ],
 )
@@ -367,7 +368,7 @@ def test_half_precision_settles_where_the_whole_one_does(clip, pixels):
     assert (whole.cycle.values[there] == 1).all() and (found.cycle.values[there] == 1).all()
     assert (whole.last_step.values[there] <= SETTLED).all() and (found.last_step.values[there] > SETTLED).any()
     np.testing.assert_allclose(found.end.values[there], whole.end.values[there], atol=0.1)
-    np.testing.assert_array_equal(outcomes(found).swings, outcomes(whole).swings)
+    np.testing.assert_array_equal(outcomes(found).alternates, outcomes(whole).alternates)
     # The other couplings are computed in float32 whatever the towers are.
     slow = fixed_points(half, half.pixels(xk.draw_scenes(2, seed=2).image), TEXTS, most=20, alpha=0.1)
     assert (slow.cycle == 1).sum() == 0 and SETTLED < slow.last_step.max() < 0.03

@@ -174,8 +174,10 @@ def _readings(test: Single, values: Mapping[str, np.ndarray], seed: int) -> dict
     ranks = {HOLDS: 2, UNDECIDED: 1, FAILS: 0}
     order = {name: (row["n"] >= FEWEST, row["n"] > 0, ranks[row["verdict"]], reach[name]) for name, row in rows.items()}
     best = max(order, key=order.get)
-    each = ", ".join(f"{name} {row['measured']:+.3f}" for name, row in rows.items())
-    return rows[best] | {"note": f"{best}, best of {each}"}
+    each = ", ".join(
+        f"{name} {row['measured']:+.3f}{' (too few values)' * (row['n'] < FEWEST)}" for name, row in rows.items()
+    )
+    return rows[best] | {"note": f"{best}, of {each}"}
 
 
 def _single(test: Single, values: np.ndarray, seed: int, level: float = 0.95) -> dict:

@@ -1,5 +1,7 @@
 """Figures of resonance trajectories: spectra, eigenvalues, modes, and the paper's figure 1 made from data."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -134,16 +136,20 @@ def filmstrip(
     trajectory: xr.DataArray,
     phases: xr.Dataset,
     title: str,
-    times: tuple[int, ...] = (0, 1, 2, 5, 10, 15, 20),
+    times: Sequence[int] | None = None,
     tokens: tuple[int, ...] = (0, 1),
 ) -> Figure:
     """The paper's figure 1 from data: maps over the image at some iterations, the phases with the curves that they come
     from, and the spectrum of each phase.
 
-    image (y, x, rgb); trajectory (time, token, row, col) of one sample; phases : of ``phases``, the same sample.
-    tokens : a row of maps each, all of a row on one scale (of square roots, so that faint beginnings show). A phase of
-    fewer than 5 maps has no spectrum.
+    image (y, x, rgb); trajectory (time, token, row, col) of one sample; phases : of ``phases``, the same sample. times :
+    None for some of 0 to 20. tokens : a row of maps each, all of a row on one scale from its least to its largest value
+    (of square roots, so that faint beginnings show). A phase of fewer than 5 maps has no spectrum.
     """
+    if "sample" in trajectory.dims:
+        raise ValueError("the trajectory is of several samples: give that of one, such as trajectory.isel(sample=0)")
+    if times is None:
+        times = [time for time in (0, 1, 2, 5, 10, 15, 20) if time < trajectory.sizes["time"]]
     starts = [int(start) for start in phases.boundary.values if start >= 0]
     points = trajectory.sizes["time"]
     for dim, wanted in (("time", times), ("token", tokens)):
@@ -159,11 +165,11 @@ def filmstrip(
     scale = PowerNorm(0.5, 0, 1)
     films = [[figure.add_subplot(grid[row, col]) for col in range(len(times))] for row in range(rows)]
     for axes, token in zip(films, tokens, strict=True):
-        heat = np.maximum(trajectory.isel(token=token).values, 0)
-        peak = heat.max() or 1.0
+        heat = trajectory.isel(token=token).values
+        least, span = heat.min(), np.ptp(heat) or 1.0
         for axis, time in zip(axes, times, strict=True):
             bare(axis, image)
-            hot = scale(heat[time] / peak)
+            hot = scale((heat[time] - least) / span)
             extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
             axis.imshow(hot, cmap=HEAT, vmin=0, vmax=1, alpha=0.15 + 0.7 * hot, extent=extent, interpolation="nearest")
             phase = int(np.searchsorted(starts, time, side="right")) - 1
@@ -176,7 +182,7 @@ def filmstrip(
     key = figure.add_subplot(grid[:rows, -1])
     key.axis("off")
     bar = key.inset_axes((0.1, 0.05, 0.1, 0.9))
-    figure.colorbar(ScalarMappable(scale, HEAT), cax=bar, label="map / largest of the row")
+    figure.colorbar(ScalarMappable(scale, HEAT), cax=bar, label="map, from least to largest of the row")
     _course(figure.add_subplot(grid[rows, :-1]), phases, starts, ends, palette)
     shown = trajectory.isel(token=list(tokens)).values
     _spectra(figure.add_subplot(grid[rows + 1, :-1]), shown, starts, ends, palette)

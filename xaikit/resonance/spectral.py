@@ -27,6 +27,10 @@ FLAT = 1e-6  # of the largest value: what rounding of float32 leaves of a consta
 
 def check_trajectory(trajectory: xr.DataArray, iterations: int = ITERATIONS) -> None:
     """Raise ValueError unless this is a finite trajectory (sample, time, token, row, col) of that many iterations."""
+    if not isinstance(trajectory, xr.DataArray):
+        raise ValueError(
+            f"the trajectory is a {type(trajectory).__name__}: give a DataArray, such as resonate(...).trajectory"
+        )
     if trajectory.dims != DIMS:
         raise ValueError(f"the trajectory has dimensions {trajectory.dims}, but {DIMS} are needed")
     found = trajectory.sizes["time"] - 1
@@ -112,7 +116,7 @@ def spectrum(trajectory: xr.DataArray, detrend: str = "linear", window: str = "h
 
 
 def dynamic_modes(
-    trajectory: xr.DataArray, rank: int = 4, delays: int = 8, ranks: Iterable[int] = range(1, 11)
+    trajectory: xr.DataArray, rank: int = 4, delays: int | None = None, ranks: Iterable[int] = range(1, 11)
 ) -> xr.Dataset:
     """The damped modes of each token's maps, by dynamic mode decomposition: equation 3 with damping.
 
@@ -122,7 +126,8 @@ def dynamic_modes(
     and so does a real eigenvalue (frequency 0, or 0.5 where it is negative).
 
     trajectory : (sample, time, token, row, col). rank : modes to return. delays : maps that are stacked to one state,
-    from 1 to half the points in time. ranks : numbers of modes, K, whose reconstruction error is measured.
+    from 1 to half the points in time; None for 8, or as many as that allows.
+    ranks : numbers of modes, K, whose reconstruction error is measured.
 
     Returns over (sample, token, mode), from most to least energy: ``eigenvalue`` (complex, per iteration), ``amplitude``
     (norm of the mode's map at t = 0), ``frequency`` (cycles per iteration, 0 to 0.5), ``phase`` (radian), ``growth`` (log
@@ -146,6 +151,7 @@ def dynamic_modes(
     check_whole(1, rank=rank)
     for each in ranks:
         check_whole(1, ranks=each)
+    delays = min(8, n // 2) if delays is None else delays
     check_whole(1, n // 2, delays=delays)
     maps = trajectory.transpose("sample", "token", "row", "col", "time").values.astype(np.float64)
     samples, tokens, rows, cols, _ = maps.shape

@@ -204,15 +204,16 @@ def leading_swing(eigenvalue: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def outcomes(stability: xr.Dataset) -> xr.Dataset:
     """How each map of ``fixed_points`` ends, as booleans over (coupling, sample, token): ``straight``, it settles without
-    a swing; ``swings``, it settles, turning by a radian or more while a deviation fades to 1/e; ``cycles``, it comes back
-    after up to ``LONGEST_CYCLE`` iterations; ``restless``, it does neither. Exactly one holds for a word that has a map, none
-    for others."""
+    a swing; ``alternates`` and ``rotates``, it settles, and what swings longest, a negative multiplier or a complex pair, turns
+    by a radian or more while a deviation fades to 1/e; ``cycles``, it comes back after up to ``LONGEST_CYCLE`` iterations;
+    ``restless``, it does neither. Exactly one holds for a word that has a map, none for others."""
     there, settled = stability.last_step.notnull(), stability.cycle == 1
-    swings = settled & (stability.turn >= 1)
+    swings, halves = settled & (stability.turn >= 1), stability.period < 2 + 1e-3
     return xr.Dataset(
         {
             "straight": settled & ~swings & there,
-            "swings": swings,
+            "alternates": swings & halves,
+            "rotates": swings & ~halves,
             "cycles": stability.cycle > 1,
             "restless": there & (stability.cycle == -1),
         }
