@@ -95,9 +95,14 @@ def uncoupled_slope(gate: Tensor, patches: Tensor, word: Tensor) -> Tensor:
     return (patches * risen * (1 - risen) @ torch.sigmoid(word).unsqueeze(-1)).squeeze(-1) / word.shape[-1]
 
 
+def competition(logits: Tensor) -> Tensor:
+    """patches * softmax over patches (..., patches): a map of mean 1."""
+    return logits.shape[-1] * torch.softmax(logits, -1)
+
+
 def attention(gate: Tensor, cosine: Tensor, temperature: float) -> Tensor:
     """Phi = patches * softmax over patches of gate * cosine / temperature; gate and cosine (..., patches). Its mean is 1."""
-    return gate.shape[-1] * torch.softmax(gate * cosine / temperature, -1)
+    return competition(gate * cosine / temperature)
 
 
 def encoder(
@@ -110,13 +115,15 @@ def encoder(
     """
     others = entering.shape[1] - gate.shape[1]
     whole = torch.cat([gate.new_ones(len(gate), others), gate], 1).to(entering)
-    hidden = entering * whole.unsqueeze(-1)
+    patches = F.normalize(_again(clip, entering * whole.unsqueeze(-1), blocks), dim=-1)
+    return competition((patches @ F.normalize(word, dim=-1).unsqueeze(-1)).squeeze(-1) / temperature)
+
+
+def _again(clip: Clip, hidden: Tensor, blocks: list[nn.Module]) -> Tensor:
+    """The patches of what enters these last blocks, after they ran once more."""
     for block in blocks:
         hidden = block(hidden)
-    patches = F.normalize(_patches(clip, hidden), dim=-1)
-    return gate.shape[-1] * torch.softmax(
-        (patches @ F.normalize(word, dim=-1).unsqueeze(-1)).squeeze(-1) / temperature, -1
-    )
+    return _patches(clip, hidden)
 
 
 def coupled(
@@ -180,11 +187,8 @@ def _rerun(clip: Clip, found: Features, temperature: float, block: int) -> Calla
 
 def check_rerun(clip: Clip, found: Features, block: int) -> None:
     """Raise ValueError for a tower whose blocks, run on their own, don't give what they give within the tower."""
-    hidden = found.entering[:1]
-    for module in tower(clip, "image").blocks[block:]:
-        hidden = module(hidden)
-    again = F.cosine_similarity(_patches(clip, hidden), found.patches[:1], dim=-1)
-    if not again.min() > 0.9999:
+    again = _again(clip, found.entering[:1], tower(clip, "image").blocks[block:])
+    if not F.cosine_similarity(again, found.patches[:1], dim=-1).min() > 0.9999:
         raise ValueError(
             f"coupling='encoder': the blocks of {clip.name} need more than their tokens to run again; use 'attention' or 'none'"
         )

@@ -15,7 +15,7 @@ from ..explainers.registry import check_choices, check_whole
 from ..pairs import Pairs, check_batch_size, join
 from ..store import annotate
 from ..towers import shares_space, tower
-from .coupling import COUPLINGS, TEMPERATURES, Features, attention, check_rerun, coupled, features
+from .coupling import COUPLINGS, TEMPERATURES, Features, check_rerun, competition, coupled, features
 
 STARTS = ("uniform", "cosine", "random")
 WORDS = ("all", "last")
@@ -174,9 +174,7 @@ def starting(found: Features, recursion: Recursion) -> Tensor:
     n, words = found.there.shape
     patches = found.patches.shape[1]
     if recursion.start == "cosine":
-        return attention(
-            torch.ones_like(found.cosine), found.cosine, recursion.temperature or TEMPERATURES["attention"]
-        )
+        return competition(found.cosine / (recursion.temperature or TEMPERATURES["attention"]))
     if recursion.start == "uniform":
         return found.patches.new_ones(n, words, patches)
     draw = torch.Generator().manual_seed(recursion.seed)
