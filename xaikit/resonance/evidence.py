@@ -12,6 +12,7 @@ from ..metrics.localisation import TOUCHED, average_precision, coverage
 from ..metrics.sanity import rank_correlation
 from ..towers import tower
 from .change_points import spatial_entropy
+from .null import BAND, stands_out
 from .recursion import Recursion, resonate
 from .spectral import check_trajectory, resonance_energy, spectrum
 
@@ -182,11 +183,9 @@ def has_peak(spectra: xr.Dataset) -> np.ndarray:
     """1 for a scene whose spectrum has a frequency that stands out from its neighbours and lies above the middle 95 % of
     each null's means, else 0, (sample,). spectra : of ``null_spectra``. Means over samples scatter less than single
     scenes do, so that this favours the claim."""
-    high = spectra.null_share.quantile(0.975, "draw").max("null").values
+    high = spectra.null_share.quantile(BAND[1], "draw").max("null").values
     share = spectra.energy_share.values
-    before = np.pad(share[:, :-1], ((0, 0), (1, 0)), constant_values=np.inf)
-    after = np.pad(share[:, 1:], ((0, 0), (0, 1)), constant_values=-np.inf)
-    return ((share > high) & (share > before) & (share > after)).any(1).astype(float)
+    return ((share > high) & stands_out(share)).any(1).astype(float)
 
 
 def has_boundaries(phases: xr.Dataset, at: tuple[int, ...] = (5, 15), within: int = 1) -> np.ndarray:

@@ -90,10 +90,17 @@ def peaks(spectra: xr.Dataset) -> pd.DataFrame:
         table[f"{null}_low"], table[f"{null}_high"] = low, high
         above &= share > high
     table["above_band"] = above
-    before, after = np.append(np.inf, share[:-1]), np.append(share[1:], -np.inf)
-    table["stands_out"] = (share > before) & (share > after)
+    table["stands_out"] = stands_out(share)
     table["peak"] = table.above_band & table.stands_out
     return table
+
+
+def stands_out(share: np.ndarray) -> np.ndarray:
+    """Whether each share (..., frequency) is above its neighbours'. The lowest frequency has none below and can't be."""
+    outside = [(0, 0)] * (share.ndim - 1)
+    before = np.pad(share[..., :-1], [*outside, (1, 0)], constant_values=np.inf)
+    after = np.pad(share[..., 1:], [*outside, (0, 1)], constant_values=-np.inf)
+    return (share > before) & (share > after)
 
 
 @torch.no_grad()
