@@ -15,7 +15,7 @@ _HOME = {
     "shuffled_weights": "null",
     "peaks": "null",
     "spectrum": "spectral",
-    "dynamic_modes": "spectral",
+    "dynamic_modes": "modes",
     "phases": "change_points",
     "concept_hierarchy": "concepts",
     "planted_hierarchy": "planted",
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from .change_points import phases
     from .concepts import concept_hierarchy
     from .interventions import ablate_modes
+    from .modes import dynamic_modes
     from .null import null_spectra, peaks, shuffled_weights
     from .planted import agreement, cluster_patches, planted_hierarchy
     from .recursion import Recursion, patch_features, resonate
-    from .spectral import dynamic_modes, spectrum
+    from .spectral import spectrum
     from .stability import fixed_points, outcomes, regimes
 
 

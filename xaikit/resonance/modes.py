@@ -1,0 +1,180 @@
+"""Dynamic mode decomposition of resonance trajectories: SRM eq. 3 with damping.
+
+Frequencies, damping and spatial patterns are found together, where the Fourier transform (``spectral``) has fixed frequencies
+and none. Like it, this describes any transient, also one that no oscillation made.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+import numpy as np
+import xarray as xr
+
+from ..explainers.registry import check_whole
+from ..store import annotate_from
+from .spectral import FLAT, check_trajectory, other_coordinates
+
+
+def dynamic_modes(
+    trajectory: xr.DataArray, rank: int = 4, delays: int | None = None, ranks: Iterable[int] = range(1, 11)
+) -> xr.Dataset:
+    """The damped modes of each token's maps, by dynamic mode decomposition: equation 3 with damping.
+
+    R(t) = sum over k of amplitude_k * exp(growth_k t) * Re(exp(i (2 pi frequency_k t + phase_k)) pattern_k), t = 0..T
+
+    A mode is one term of equation 3: a pair of conjugate eigenvalues counts once (the one with frequency > 0 is given),
+    and so does a real eigenvalue (frequency 0, or 0.5 where it is negative).
+
+    trajectory : (sample, time, token, row, col). rank : modes to return. delays : maps that are stacked to one state,
+    from 1 to half the points in time; None for 8, or as many as that allows.
+    ranks : numbers of modes, K, whose reconstruction error is measured.
+
+    Returns over (sample, token, mode), from most to least energy: ``eigenvalue`` (complex, per iteration), ``amplitude``
+    (norm of the mode's map at t = 0), ``frequency`` (cycles per iteration, 0 to 0.5), ``phase`` (radian), ``growth`` (log
+    of the eigenvalue's size, per iteration) and ``energy`` (squares of the mode's part, summed over time and patches).
+    ``pattern`` (sample, token, mode, row, col) is complex, of norm 1, turned to be as real as can be with its largest real
+    entry positive: a standing wave's is real, a travelling one's isn't. ``reconstruction_error`` (sample, token, rank):
+    Frobenius norm of what K modes leave, relative to the trajectory's; never larger for a larger K.
+    A trajectory with fewer modes than ``rank`` (a constant one has a single one, eigenvalue 1) has amplitude, energy and
+    pattern 0 and the rest NaN there; its error stays that of all its modes. A padded token has none; its error is NaN.
+
+    These are the modes of a linear recursion. A course that bends otherwise, as one that saturates does, gets complex
+    eigenvalues and large, cancelling amplitudes too, though nothing cycles: what cycles, the Jacobian says. So does a
+    straight line, for which two close to 1 stand in.
+
+    Eigenvalues come from PyDMD at each order that the data allow; the maps follow by least squares over all iterations.
+    Of all orders, that counts whose ``rank`` (or K) modes of most energy leave least. Raises ValueError for a wrong
+    number. Source: Schmid 2010; with delays: Arbabi and Mezic 2017.
+    """
+    check_trajectory(trajectory)
+    ranks, n = list(ranks), trajectory.sizes["time"]
+    check_whole(1, rank=rank)
+    for each in ranks:
+        check_whole(1, ranks=each)
+    delays = min(8, n // 2) if delays is None else delays
+    check_whole(1, n // 2, delays=delays)
+    maps = trajectory.transpose("sample", "token", "row", "col", "time").values.astype(np.float64)
+    samples, tokens, rows, cols, _ = maps.shape
+    # n maps span at most n dimensions: in an orthonormal basis of these all fits stay the same and get cheaper.
+    basis, size, course = np.linalg.svd(maps.reshape(samples * tokens, rows * cols, n), full_matrices=False)
+    fits = [_fitted(states, rank, delays, ranks) for states in size[..., None] * course]
+    eigenvalue, coordinates, energy, error = (np.stack(parts) for parts in zip(*fits, strict=True))
+    patterns = np.einsum("bpq,bqk->bkp", basis, coordinates)
+    amplitude = np.linalg.norm(patterns, axis=-1)
+    there = amplitude > 0
+    patterns, phase = _turned(patterns / np.where(there, amplitude, 1)[..., None])
+    per_mode = {
+        "eigenvalue": (eigenvalue, "eigenvalue of the mode", "1"),
+        "amplitude": (amplitude, "norm of the mode's map at time 0", "1"),
+        "frequency": (np.angle(eigenvalue) / (2 * np.pi), "frequency of the mode", "cycle/iteration"),
+        "phase": (np.where(there, phase, np.nan), "phase of the mode at time 0", "radian"),
+        "growth": (np.log(np.abs(eigenvalue)), "growth rate of the mode", "1/iteration"),
+        "energy": (energy, "energy of the mode over all iterations", "1"),
+    }
+    out = xr.Dataset(coords=other_coordinates(trajectory) | {"mode": np.arange(rank), "rank": ranks})
+    at = ("sample", "token", "mode")
+    for name, (values, long_name, units) in per_mode.items():
+        out[name] = at, values.reshape(samples, tokens, rank), {"long_name": long_name, "units": units}
+    out["pattern"] = (
+        (*at, "row", "col"),
+        patterns.reshape(samples, tokens, rank, rows, cols).astype(np.complex64),
+        {"long_name": "spatial pattern of the mode, norm 1", "units": "1"},
+    )
+    out["reconstruction_error"] = (
+        ("sample", "token", "rank"),
+        error.reshape(samples, tokens, len(ranks)),
+        {"long_name": "relative error of the reconstruction from K modes", "units": "1"},
+    )
+    return annotate_from(trajectory, out, "modes", rank=rank, delays=delays)
+
+
+def _fitted(states: np.ndarray, rank: int, delays: int, ranks: list[int]) -> tuple[np.ndarray, ...]:
+    """Modes of one trajectory (space, time): eigenvalues (rank), complex maps (space, rank), energies (rank), and the
+    error of each number in ``ranks``."""
+    total = (states**2).sum()
+    eigenvalue, energy = np.full(rank, np.nan, complex), np.zeros(rank)
+    patterns = np.zeros((len(states), rank), complex)
+    if total == 0:
+        return eigenvalue, patterns, energy, np.full(len(ranks), np.nan)
+    # What 1, 2, ... modes leave at the best order so far, and the modes of the order that is best for ``rank``.
+    most = max([rank, *ranks])
+    left, best = np.full(most, total), np.empty(0, complex)
+    for found in _eigenvalues(states, delays):
+        found = found[np.argsort(-_least_squares(states, found)[1])]
+        leaves = _left(states, found, most)
+        if leaves[rank - 1] < left[rank - 1]:
+            best = found[:rank]
+        left = np.minimum(left, leaves)
+    if best.size:
+        maps, energies = _least_squares(states, best)
+        order, kept = np.argsort(-energies), slice(best.size)
+        eigenvalue[kept], patterns[:, kept], energy[kept] = best[order], maps[:, order], energies[order]
+    return eigenvalue, patterns, energy, np.sqrt(left[np.array(ranks, int) - 1] / total)
+
+
+def _eigenvalues(states: np.ndarray, delays: int) -> Iterator[np.ndarray]:
+    """Those of the map from one state to the next, one of each conjugate pair, for each order."""
+    # A standing wave A cos(w t + phi) U has one real map, so plain snapshots of it span one dimension and have one, real
+    # eigenvalue: only states that hold several maps in a row span the two that a conjugate pair needs.
+    columns = states.shape[1] - delays + 1
+    stacked = np.concatenate([states[:, lag : lag + columns] for lag in range(delays)])
+    sizes = np.linalg.svd(stacked[:, :-1], compute_uv=False)
+    dmd = _dmd()
+    for order in range(1, int((sizes > FLAT * sizes[0]).sum()) + 1):
+        with warnings.catch_warnings():
+            # It looks at all directions, but only those that aren't rounding are used here.
+            warnings.filterwarnings("ignore", "Input data condition number", UserWarning)
+            found = dmd(svd_rank=order).fit(stacked).eigs
+        found = found[(found.imag >= 0) & (np.abs(found) > FLAT)]  # one at 0 is gone after one iteration, and no mode
+        if found.size:
+            yield found
+
+
+@cache
+def _dmd() -> type:
+    """PyDMD's class, imported only when it is needed: that takes seconds, and warns of its docstrings' backslashes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "invalid escape sequence")
+        from pydmd import DMD
+    return DMD
+
+
+def _courses(eigenvalue: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of each eigenvalue, complex (modes, n), and the exponent of the first: 0, or 1 - n for those that grow,
+    so that none is larger than 1."""
+    first = np.where(np.abs(eigenvalue) > 1, 1 - n, 0)
+    return eigenvalue[:, None] ** (first[:, None] + np.arange(n)), first
+
+
+def _least_squares(states: np.ndarray, eigenvalue: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Complex maps (space, modes) at time 0 whose real courses together fit the states best, and their energies."""
+    powers, first = _courses(eigenvalue, states.shape[1])
+    parts = np.concatenate([powers.real, -powers.imag])
+    weights = np.linalg.lstsq(parts.T, states.T, rcond=1e-12)[0].reshape(2, len(eigenvalue), -1)
+    maps = weights[0] + 1j * weights[1]
+    energy = ((maps[:, :, None] * powers[:, None]).real ** 2).sum((1, 2))
+    return (maps / (eigenvalue**first)[:, None]).T, energy
+
+
+def _left(states: np.ndarray, eigenvalue: np.ndarray, most: int) -> np.ndarray:
+    """Sum of squares that the first 1, 2, ..., ``most`` modes leave."""
+    powers, _ = _courses(eigenvalue, states.shape[1])
+    pair = eigenvalue.imag > 0
+    owner = np.sort(np.concatenate([np.arange(len(pair)), np.flatnonzero(pair)]))
+    second = np.append(False, owner[1:] == owner[:-1])
+    parts = np.where(second[:, None], powers[owner].imag, powers[owner].real)
+    taken = ((states @ np.linalg.qr(parts.T)[0]) ** 2).sum(0)
+    taken = np.append(taken, np.zeros(2 * most))  # past its last mode an order takes no more
+    ends = np.searchsorted(owner, np.arange(most), side="right")
+    return np.maximum((states**2).sum() - np.cumsum(np.append(0, taken))[ends], 0)
+
+
+def _turned(patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Complex patterns (..., space), each turned to be as real as it can be with its largest real entry positive, and
+    the angle that was taken off."""
+    angle = np.angle((patterns**2).sum(-1)) / 2
+    turned = patterns * np.exp(-1j * angle)[..., None]
+    largest = np.take_along_axis(turned.real, np.abs(turned.real).argmax(-1)[..., None], -1)[..., 0]
+    sign = np.where(largest < 0, -1, 1)
+    return turned * sign[..., None], np.angle(np.exp(1j * angle) * sign)
