@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 # Looked up on first use: importing torch and open_clip takes seconds, and notebooks that only read stores
 # need neither.
 _HOME = {
+    "draw_descriptions": "scenes",
     "draw_scenes": "scenes",
     "draw_pairs": "scenes",
     "draw_suite": "scenes",
@@ -16,19 +17,24 @@ _HOME = {
     "explain_all": "explaining",
     "methods": "explaining",
     "evaluate": "evaluating",
+    "load_mllm": "mllm.loading",
+    "explain_tokens": "mllm.explaining",
+    "explain_all_tokens": "mllm.explaining",
     "record": "tape",
     "open_inputs": "store",
     "open_store": "store",
     "save_store": "store",
 }
-_MODULES = ("metrics", "plots", "resonance", "scenes", "store", "tuning")
+_MODULES = ("metrics", "mllm", "plots", "resonance", "scenes", "store", "tuning")
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .evaluating import evaluate
     from .explaining import explain, explain_all, methods
     from .loading import load_clip
-    from .scenes import draw_pairs, draw_scenes, draw_suite
+    from .mllm.explaining import explain_all_tokens, explain_tokens
+    from .mllm.loading import load_mllm
+    from .scenes import draw_descriptions, draw_pairs, draw_scenes, draw_suite
     from .store import open_inputs, open_store, save_store
     from .tape import record
 

@@ -1,7 +1,8 @@
 """Planted scenes: drawn images whose every explanation has a known right answer.
 
 ``draw_scenes`` gives captioned scenes with a mask for each object and the object that each word names;
-``draw_pairs`` gives scenes with a false caption (``foil``) that differs in one respect.
+``draw_pairs`` gives scenes with a false caption (``foil``) that differs in one respect;
+``draw_descriptions`` gives scenes whose caption describes every object in reading order.
 """
 
 import numpy as np
@@ -11,13 +12,15 @@ from .. import store
 from .assembly import LAYOUT, MARK, assemble, stream
 from .captions import FUNCTION_WORDS, KINDS, VOCABULARY, Statement, sentence, state, words
 from .compose import check_choices, compose
+from .descriptions import draw_descriptions
 from .layout import COLOURS, IMAGE_SIZE, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
+from .naming import name_objects
 from .raster import BACKGROUNDS, MARK_SIZE
 from .suites import SUITES, draw_suite
 
 __all__ = [
     "BACKGROUNDS", "COLOURS", "FUNCTION_WORDS", "IMAGE_SIZE", "KINDS", "MARK_SIZE", "MAX_OBJECTS", "PAIRS", "RELATIONS",
-    "SHAPES", "SIZES", "SUITES", "VOCABULARY", "draw_mark", "draw_pairs", "draw_scenes", "draw_suite",
+    "SHAPES", "SIZES", "SUITES", "VOCABULARY", "draw_descriptions", "draw_mark", "draw_pairs", "draw_scenes", "draw_suite", "name_objects",
 ]  # fmt: skip
 
 PAIRS = ("relation", "attribute", "subject", "object", "absent")

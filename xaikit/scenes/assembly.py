@@ -23,9 +23,27 @@ def stream(seed: int, concern: int) -> np.random.Generator:
 def assemble(
     layout: Layout, said: Statement, kinds: list[str], mark: np.ndarray, seed: int, parameters: dict
 ) -> xr.Dataset:
-    """Draw the scenes and gather them with their truth, as a dataset of the ``inputs`` schema."""
-    n = len(kinds)
+    """Draw the scenes of these statements and gather them with their truth, as a dataset of the ``inputs`` schema."""
     texts, owners = words(said)
+    named = (said.object[:, :, None] == np.arange(layout.exists.shape[1])).any(1)
+    relations = [RELATIONS[r] if r >= 0 else "" for r in said.relation]
+    return gather(layout, texts, owners, named, relations, kinds, mark, seed, parameters)
+
+
+def gather(
+    layout: Layout,
+    texts: list[list[str]],
+    owners: list[list[int]],
+    first_named: np.ndarray,
+    relations: list[str],
+    kinds: list[str],
+    mark: np.ndarray,
+    seed: int,
+    parameters: dict,
+) -> xr.Dataset:
+    """Draw the scenes and gather them with their captions' words, the object that each word names, and whether a caption
+    names an object (n, objects), the first of several alike."""
+    n = len(kinds)
     length = max(map(len, texts))
     rng = stream(seed, PIXELS)
     parts = [slice(i, i + RENDER_BATCH) for i in range(0, n, RENDER_BATCH)]
@@ -37,7 +55,6 @@ def assemble(
     name = np.array([f"{size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES])
     code = (layout.size * len(COLOURS) + layout.colour) * len(SHAPES) + layout.shape
     slots = np.arange(there.shape[1])
-    first_named = (said.object[:, :, None] == slots).any(1)
     named = there & np.take_along_axis(first_named, group, axis=1)
     at = ("sample", "object")
     data = xr.Dataset(
@@ -53,7 +70,7 @@ def assemble(
             "object_x": (at, np.where(there, layout.x, np.nan)),
             "object_y": (at, np.where(there, layout.y, np.nan)),
             "object_radius": (at, np.where(there, layout.radius, np.nan)),
-            "relation": ("sample", [RELATIONS[r] if r >= 0 else "" for r in said.relation]),
+            "relation": ("sample", list(relations)),
             "caption_kind": ("sample", list(kinds)),
             "background": ("sample", [BACKGROUNDS[b] for b in background]),
             "mark": ("sample", mark),
