@@ -1,0 +1,155 @@
+"""Small random models of the three supported classes, with real processors, saved as folders."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+
+from xaikit.mllm import Mllm, load_mllm
+
+WORDS = "describe the scene what is left of a an red blue green small large circle square triangle please now in one sentence . ?".split()
+SYSTEM = ["USER:", "ASSISTANT:", "user", "assistant"]
+TEXT = {
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14}
+TEMPLATES = {
+    "llava": "{% for m in messages %}USER: {% for c in m['content'] if c['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endfor %} ASSISTANT:",
+    "internvl": "{% for m in messages %}<|im_start|>user\n{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<IMG_CONTEXT>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n",
+    "qwen2_vl": "{% for m in messages %}<|im_start|>user\n{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n",
+}
+TEMPLATES["qwen2_5_vl"] = TEMPLATES["qwen2_vl"]
+TURNS = {"turn_start_token": "<|im_start|>", "turn_end_token": "<|im_end|>"}
+QWEN = {
+    "vision_start_token": "<|vision_start|>",
+    "vision_end_token": "<|vision_end|>",
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+}
+SPECIAL = {
+    "llava": {"image_token": "<image>"},
+    "internvl": {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    },
+    "qwen2_vl": QWEN,
+    "qwen2_5_vl": QWEN,
+}
+CLASSES = ("llava", "qwen2_vl", "internvl")
+
+
+def _tokenizer(kind: str) -> transformers.PreTrainedTokenizerFast:
+    special = ["<pad>", "<s>", "</s>", "<unk>", *TURNS.values(), *SPECIAL[kind].values()]
+    vocabulary = {word: index for index, word in enumerate([*special, *SYSTEM, *WORDS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[.?]"), "isolated")]
+    )
+    if kind == "llava":  # as LLaVA 1.5, whose template leaves the start token to the tokenizer
+        inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens={**TURNS, **SPECIAL[kind]},
+    )
+
+
+def _llava(tokenizer, image: int):
+    text = transformers.LlamaConfig(vocab_size=len(tokenizer), **TEXT)
+    vision = transformers.CLIPVisionConfig(image_size=56, projection_dim=32, **TOWER)
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=image)
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+    processor = transformers.LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATES["llava"],
+    )
+    return transformers.LlavaForConditionalGeneration(config), processor
+
+
+def _internvl(tokenizer, image: int):
+    text = transformers.Qwen2Config(vocab_size=len(tokenizer), **TEXT).to_dict()
+    vision = {"image_size": [56, 56], **TOWER, "patch_size": [14, 14], "layer_scale_init_value": 1.0}
+    config = transformers.InternVLConfig(
+        vision_config=vision, text_config=text, image_token_id=image, image_seq_length=4, tie_word_embeddings=False
+    )
+    images = transformers.GotOcr2ImageProcessor(size={"height": 56, "width": 56})
+    video = transformers.InternVLVideoProcessor(size={"height": 56, "width": 56})
+    processor = transformers.InternVLProcessor(
+        images, tokenizer, video, image_seq_length=4, chat_template=TEMPLATES["internvl"]
+    )
+    return transformers.InternVLForConditionalGeneration(config), processor
+
+
+def _qwen(tokenizer, image: int, newer: bool = False):
+    text = {
+        "vocab_size": len(tokenizer),
+        **TEXT,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
+    }
+    ids = {name + "_id": tokenizer.convert_tokens_to_ids(token) for name, token in QWEN.items()}
+    if newer:
+        vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 48}
+        vision |= {"window_size": 56, "fullatt_block_indexes": [1]}
+        model = transformers.Qwen2_5_VLForConditionalGeneration(
+            transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
+        )
+        kind = transformers.Qwen2_5_VLProcessor
+    else:
+        vision = {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 48}
+        model = transformers.Qwen2VLForConditionalGeneration(
+            transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
+        )
+        kind = transformers.Qwen2VLProcessor
+    images = transformers.Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112})
+    processor = kind(images, tokenizer, transformers.Qwen2VLVideoProcessor(), chat_template=TEMPLATES["qwen2_vl"])
+    return model, processor
+
+
+def save_small_mllm(kind: str, folder: Path) -> Path:
+    """Write a random model of a class, "llava", "qwen2_vl", "qwen2_5_vl" or "internvl", and its processor."""
+    tokenizer = _tokenizer(kind)
+    special = SPECIAL[kind]
+    image = tokenizer.convert_tokens_to_ids(special.get("image_token", special.get("context_image_token")))
+    torch.manual_seed(0)
+    build = {"llava": _llava, "internvl": _internvl, "qwen2_vl": _qwen}
+    model, processor = _qwen(tokenizer, image, newer=True) if kind == "qwen2_5_vl" else build[kind](tokenizer, image)
+    # Defaults would hide faults: positions of nearly zero, and norms that change nothing when applied twice.
+    for name, weight in model.named_parameters():
+        if "position" in name or "class_embedding" in name or "cls_token" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+        elif "norm" in name and name.endswith("weight"):
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    model.eval().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@cache
+def small_mllm(kind: str, folder: Path) -> Mllm:
+    """The loaded model of a class, from a folder made below ``folder``."""
+    return load_mllm(str(save_small_mllm(kind, folder / kind)))

@@ -1,0 +1,513 @@
+"""Multimodal language models: what they are given, where things are in it, and the states that come out."""
+
+import copy
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+from PIL import Image
+from small_mllms import CLASSES, small_mllm
+
+from xaikit.mllm import answer_ids, distinct_views, generate, load_mllm, teacher_forced
+
+PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
+ANSWERS = [["a", "red", "circle"], ["a", "small", "blue", "square", "left", "of", "a", "triangle"], ["green"]]
+ENLARGED = [(kind, "interpolate") for kind in (*CLASSES, "qwen2_5_vl")] + [("llava", "crops"), ("internvl", "crops")]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("mllms")
+
+
+@pytest.fixture(params=[*CLASSES, "qwen2_5_vl"])
+def mllm(request, folder):
+    return small_mllm(request.param, folder)
+
+
+@pytest.fixture
+def llava(folder):
+    return small_mllm("llava", folder)
+
+
+def picture(height=80, width=120, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+def pictures(mllm):
+    """Of mixed sizes, which give mixed grids where the class takes any size, two of them of as many cells."""
+    sizes = [(80, 120), (120, 80), (90, 90)]
+    return [picture(*size, seed) for seed, size in enumerate(sizes)]
+
+
+def batch(mllm, scale=1.0):
+    scale = max(scale, 1.0)
+    views = [mllm.family.view(image, prompt, scale) for image, prompt in zip(pictures(mllm), PROMPTS, strict=True)]
+    return views, [answer_ids(mllm, " ".join(words)) for words in ANSWERS]
+
+
+def ordinary(mllm, image, prompt, **options):
+    """Inputs as the class's own processor makes them."""
+    content = [{"type": "image", "image": image}, {"type": "text", "text": prompt}]
+    return mllm.processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs=options,
+    )
+
+
+def painted(image, view, row, col):
+    """The image with the middle of a cell, as region and grid place it, turned to its opposite."""
+    array = np.array(image)
+    top, left, bottom, right = view.region
+    rows, cols = view.grid
+    height, width = (bottom - top) / rows, (right - left) / cols
+
+    def pixels(start, extent, size):
+        return slice(round((start + 0.15 * extent) * size), max(1, round((start + 0.85 * extent) * size)))
+
+    vertical = pixels(top + row * height, height, array.shape[0])
+    horizontal = pixels(left + col * width, width, array.shape[1])
+    array[vertical, horizontal] = np.where(array[vertical, horizontal] > 127, 0, 255)
+    return Image.fromarray(array)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 2.0, 3.0])
+def test_ids_hold_each_cell_once_and_the_prompt(mllm, scale):
+    views = [mllm.family.view(picture(), prompt, scale) for prompt in PROMPTS]
+    for view, prompt in zip(views, PROMPTS, strict=True):
+        rows, cols = view.grid
+        assert view.image_positions.unique().numel() == view.image_positions.numel() == rows * cols
+        assert (view.ids[view.image_positions] == mllm.family.image_token_id).all()
+        assert (view.ids == mllm.family.image_token_id).sum() == rows * cols == len(mllm.family.encode([view])[0])
+        assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == prompt
+        assert view.prompt_positions.min() > view.image_positions.max()
+    grids = {tuple(view.grid) for view in distinct_views(mllm, picture(), "now", [1.0, 1.5, 2.0, 3.0])}
+    assert len(grids) == 4 and views[0].grid in grids
+
+
+def test_scale_one_is_what_the_processor_makes(mllm):
+    options = {"crop_to_patches": False} if "InternVL" in type(mllm.processor).__name__ else {}
+    for image, prompt in zip(pictures(mllm), PROMPTS, strict=True):
+        view, own = mllm.family.view(image, prompt), ordinary(mllm, image, prompt, **options)
+        assert torch.equal(view.ids, own["input_ids"][0])
+        assert torch.equal(view.vision["pixel_values"].flatten(), own["pixel_values"].flatten())
+
+
+def test_crops_of_internvl_are_its_processors_tiles(folder):
+    mllm, image = small_mllm("internvl", folder), picture(100, 100)
+    view = mllm.family.view(image, "now", 2, "crops")
+    own = ordinary(mllm, image, "now", crop_to_patches=True, min_patches=4, max_patches=4)
+    assert torch.equal(view.ids, own["input_ids"][0]) and view.grid == (4, 4)
+    assert torch.equal(view.vision["pixel_values"], own["pixel_values"])
+    assert view.image_positions.max() < (view.ids == mllm.family.image_token_id).nonzero().max(), (
+        "the thumbnail is no cell"
+    )
+
+
+def test_crops_of_llava_are_encoded_natively_and_put_together(llava):
+    view = llava.family.view(picture(), "now", 3, "crops")
+    cells = llava.family.encode([view])[0].unflatten(0, (12, 12))
+    whole = llava.family.view(picture(), "now", 3).vision["pixel_values"][0]
+    for row, col in [(0, 0), (0, 2), (2, 1)]:
+        tile = whole[None, :, 56 * row : 56 * row + 56, 56 * col : 56 * col + 56]
+        alone = llava.model.model.get_image_features(tile, return_dict=True).pooler_output[0]
+        block = cells[4 * row : 4 * row + 4, 4 * col : 4 * col + 4].flatten(0, 1)
+        torch.testing.assert_close(block, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_interpolation_is_the_towers_own(llava):
+    own = llava.model.model.get_image_features
+    for scale, options in [(1, {}), (1, {"interpolate_pos_encoding": True}), (1.5, {"interpolate_pos_encoding": True})]:
+        view = llava.family.view(picture(), "now", scale)
+        expected = own(view.vision["pixel_values"], return_dict=True, **options).pooler_output[0]
+        torch.testing.assert_close(llava.family.encode([view])[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+@pytest.mark.parametrize(("kind", "enlargement"), ENLARGED)
+def test_a_marked_place_moves_its_own_cell(folder, kind, enlargement, scale):
+    mllm = small_mllm(kind, folder)
+    image = picture(130, 180)
+    view = mllm.family.view(image, "now", scale, enlargement)
+    rows, cols = view.grid
+    marked = [(0, cols - 1), (rows - 1, 0), (rows // 2, cols // 2)]
+    others = [mllm.family.view(painted(image, view, *cell), "now", scale, enlargement) for cell in marked]
+    plain, *moved = (f[view.feature_rows] for f in mllm.family.encode([view, *others]))
+    for (row, col), features in zip(marked, moved, strict=True):
+        assert (features - plain).norm(dim=-1).argmax() == row * cols + col
+
+
+@pytest.mark.parametrize("settings", ["crop", "larger crop", "squash", "pad"])
+@pytest.mark.parametrize("size", [(80, 120), (150, 70), (56, 56)])
+def test_region_and_grid_of_llava_lead_back_to_the_image(llava, settings, size):
+    processor = copy.deepcopy(llava.processor)
+    crop = {"shortest_edge": 56}
+    sizes = {"crop": crop, "larger crop": {"shortest_edge": 70}, "squash": {"height": 56, "width": 56}, "pad": crop}
+    images = transformers.LlavaImageProcessor if settings == "pad" else transformers.CLIPImageProcessor
+    options = {"do_pad": True} if settings == "pad" else {}
+    side = {"height": 56, "width": 56}
+    processor.image_processor = images(
+        size=sizes[settings], crop_size=side, do_center_crop=settings != "squash", **options
+    )
+    family = type(llava.family)(llava.model, processor, "llava")
+    image = picture(*size)
+    for scale in (1, 1.5, 2):
+        view = family.view(image, "now", scale)
+        assert view.region == family.view(image, "now").region
+        rows, cols = view.grid
+        for row, col in [(rows // 2, cols // 2 - 1), (rows // 2 - 1, cols // 2)]:
+            changed = family.view(painted(image, view, row, col), "now", scale).vision["pixel_values"]
+            change = (
+                (changed - view.vision["pixel_values"])[0]
+                .abs()
+                .sum(0)
+                .unflatten(0, (rows, -1))
+                .unflatten(2, (cols, -1))
+            )
+            shares = change.sum((1, 3)) / change.sum()
+            assert shares.argmax() == row * cols + col and shares.max() > 0.75
+    height, width = size
+    if settings == "crop" and height < width:
+        assert view.region == pytest.approx((0, 0.5 - height / width / 2, 1, 0.5 + height / width / 2), abs=0.02)
+    if settings == "squash":
+        assert view.region == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+@pytest.mark.parametrize(("kind", "enlargement"), ENLARGED)
+def test_masked_cells_have_the_mean_colour(folder, kind, enlargement, scale):
+    mllm = small_mllm(kind, folder)
+    family, image = mllm.family, picture(112, 168)
+    view = family.view(image, "now", scale, enlargement)
+    pixels, cells = view.vision["pixel_values"], len(view.image_positions)
+    keep = torch.ones(2 + cells, cells)
+    keep[1] = 0
+    keep[2:] -= torch.eye(cells)
+    versions = family.masked(view, keep)["pixel_values"]
+    assert torch.equal(versions[0], pixels) and not versions[1].any()
+    rows, cols = view.grid
+    for row, col in [(0, cols - 1), (rows // 2, 0)]:
+        changed = family.view(painted(image, view, row, col), "now", scale, enlargement).vision["pixel_values"]
+        inside = versions[2 + row * cols + col] == 0
+        change = (changed - pixels).abs()
+        assert change[inside].sum() > 0.75 * change.sum() and inside.float().mean() < 1.5 / cells
+    encoded = family.encode_pixels(view, {"pixel_values": versions[:2]})
+    torch.testing.assert_close(encoded[0], family.encode([view])[0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(encoded[1], encoded[0])
+
+
+def test_teacher_forcing_gives_the_states_of_stepwise_generation(mllm):
+    options = {"crop_to_patches": False} if "InternVL" in type(mllm.processor).__name__ else {}
+    for image, prompt in zip(pictures(mllm), PROMPTS, strict=True):
+        own = ordinary(mllm, image, prompt, **options)
+        steps = mllm.model.generate(
+            **own,
+            max_new_tokens=6,
+            suppress_tokens=[mllm.family.image_token_id],
+            output_hidden_states=True,
+            return_dict_in_generate=True,
+        )
+        view = mllm.family.view(image, prompt)
+        answer = generate(mllm, [view], 6)[0]
+        written = steps.sequences[0, len(view.ids) :].tolist()
+        assert answer == [token for token in written if token != mllm.tokenizer.eos_token_id] and answer
+        states = teacher_forced(mllm, [view], [answer])
+        expected = torch.cat([step[-1] for step in steps.hidden_states], 1)[:, : states.hidden.shape[1] - 1]
+        torch.testing.assert_close(states.hidden[:, : expected.shape[1]], expected, atol=1e-5, rtol=1e-5)
+        logits = (states.at(states.emitting) @ mllm.output_weight.T)[states.is_answer]
+        logits[:, mllm.family.image_token_id] = -torch.inf
+        assert logits.argmax(-1).tolist() == answer, "the emitting state wrote its token"
+        plain = mllm.model(**own).logits
+        torch.testing.assert_close(
+            states.hidden[:, : len(view.ids)] @ mllm.output_weight.T, plain, atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_batch_gives_what_singles_give(mllm, scale):
+    views, answers = batch(mllm, scale)
+    states = teacher_forced(mllm, views, answers)
+    assert (len({view.grid for view in views}) > 1) == ("Qwen" in type(mllm.model).__name__)
+    for index, (view, answer) in enumerate(zip(views, answers, strict=True)):
+        alone = teacher_forced(mllm, [view], [answer])
+        length, tokens, cells = int(alone.lengths[0]), alone.real.shape[1], alone.cells.shape[1]
+        assert states.lengths[index] == length and alone.real.all() and alone.cells.all()
+        torch.testing.assert_close(states.hidden[index, :length], alone.hidden[0], atol=1e-5, rtol=1e-5)
+        assert states.real[index].sum() == tokens and states.cells[index].sum() == cells
+        assert torch.equal(states.image[index, :cells], view.image_positions)
+        for name in ("context", "emitting", "previous", "ids", "is_answer"):
+            assert torch.equal(getattr(states, name)[index, :tokens], getattr(alone, name)[0]), name
+            assert not getattr(states, name)[index, tokens:].any(), name
+
+
+def test_index_tensors_say_which_state_is_whose(mllm):
+    view, answer = mllm.family.view(picture(), PROMPTS[0]), answer_ids(mllm, "a red circle")
+    states = teacher_forced(mllm, [view], [answer])
+    start = len(view.ids)
+    assert mllm.decode(states.ids[0]) == [" describe", " the", " scene", ".", " a", " red", " circle"]
+    assert states.is_answer[0].tolist() == [False] * 4 + [True] * 3
+    assert states.context[0].tolist() == [*view.prompt_positions.tolist(), start, start + 1, start + 2]
+    assert states.emitting[0].tolist() == [*view.prompt_positions.tolist(), start - 1, start, start + 1]
+    assert torch.equal(states.previous, states.context - 1)
+
+
+def test_generation_in_batches_is_deterministic_and_equals_singles(mllm):
+    views, _ = batch(mllm)
+    together = generate(mllm, views, 8)
+    assert together == generate(mllm, views, 8) == generate(mllm, views, 8, batch_size=2)
+    assert together == [generate(mllm, [view], 8)[0] for view in views]
+    assert len({tuple(answer) for answer in together}) > 1
+
+
+def test_generation_is_greedy_whatever_the_checkpoint_says_and_stops_at_its_end(folder, llava, tmp_path):
+    other = tmp_path / "sampling"
+    shutil.copytree(folder / "llava", other)
+    view = llava.family.view(picture(), PROMPTS[1])
+    answer = generate(llava, [view], 10)[0]
+    end = answer[4]
+    settings = {
+        "do_sample": True,
+        "temperature": 5.0,
+        "repetition_penalty": 9.0,
+        "num_beams": 3,
+        "eos_token_id": [2, end],
+    }
+    (other / "generation_config.json").write_text(json.dumps(settings))
+    assert generate(load_mllm(str(other)), [view], 10)[0] == answer[: answer.index(end)]
+
+
+def test_features_can_be_shared_and_carry_gradients(mllm):
+    views, answers = batch(mllm)
+    features = [feature.requires_grad_() for feature in mllm.family.encode(views)]
+    states = teacher_forced(mllm, views, answers, features)
+    torch.testing.assert_close(states.hidden, teacher_forced(mllm, views, answers).hidden)
+    gradients = torch.autograd.grad(states.at(states.emitting)[states.is_answer].sum(), features)
+    assert all(
+        gradient.shape == feature.shape and gradient.any()
+        for gradient, feature in zip(gradients, features, strict=True)
+    )
+    assert not any(weight.requires_grad for weight in mllm.model.parameters()) and not mllm.model.training
+    own = torch.autograd.grad(
+        teacher_forced(mllm, views, answers, features).hidden[0, len(views[0].ids) - 1].sum(), features
+    )
+    assert own[0].any() and not own[1].any(), "a sample reads its own image"
+
+
+def test_attentions_are_distributions_and_leave_the_model_as_it_was(mllm):
+    views, answers = batch(mllm)
+    usual = mllm.model.config.get_text_config()._attn_implementation
+    states = teacher_forced(mllm, views, answers, attentions=True)
+    assert usual == mllm.model.config.get_text_config()._attn_implementation == "sdpa"
+    assert teacher_forced(mllm, views, answers).attentions is None
+    plain = teacher_forced(mllm, views, answers)
+    for index, length in enumerate(states.lengths):
+        torch.testing.assert_close(states.hidden[index, :length], plain.hidden[index, :length], atol=1e-4, rtol=1e-4)
+        for layer in states.attentions:
+            weights = layer[index, :, :length]
+            assert layer.shape[-1] == states.hidden.shape[1] and not weights[..., length:].any()
+            torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+
+
+def test_qwen_scales_pass_the_processors_limits(folder):
+    mllm = small_mllm("qwen2_vl", folder)
+    views = distinct_views(mllm, picture(300, 500), "now", [0.75, 1, 1.5, 2])
+    assert [view.grid for view in views] == [(2, 4), (3, 5), (4, 8), (6, 10)]  # 4 x 4 cells are its limit by itself
+
+
+def test_decoded_tokens_say_where_words_start(llava):
+    def decode(inner, *ids):
+        fast = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+        return dataclasses.replace(llava, processor=SimpleNamespace(tokenizer=fast)).decode(ids)
+
+    vocabulary = {"A": 0, "Ġdog": 1, "gy": 2, ".": 3}
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    assert decode(inner, 0, 1, 2, 3) == ["A", " dog", "gy", "."]
+    vocabulary = {"▁A": 0, "▁dog": 1, "gy": 2, ".": 3}
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    inner.decoder = tokenizers.decoders.Metaspace()
+    assert decode(inner, 0, 1, 2, 3) == [" A", " dog", "gy", "."]
+    assert llava.decode(answer_ids(llava, "a red circle.")) == [" a", " red", " circle", "."]
+
+
+def test_the_bundled_model_describes(llava):
+    mllm = load_mllm()
+    answer = generate(mllm, [mllm.family.view(picture(), "describe the scene")])[0]
+    assert answer and all(mllm.decode(answer)) and mllm.weights_digest != llava.weights_digest
+
+
+def test_random_weights_follow_the_seed_and_need_no_weights_file(folder, llava, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(folder / "llava", bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    digests = [load_mllm(str(bare), random_weights=True, seed=seed).weights_digest for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+    assert load_mllm(str(folder / "llava")).weights_digest == llava.weights_digest
+    with pytest.raises(FileNotFoundError, match=r"bare lacks model\.safetensors"):
+        load_mllm(str(bare))
+
+
+def test_precision_is_of_weights_and_states(folder, llava):
+    half = load_mllm(str(folder / "llava"), precision="bf16")
+    view = half.family.view(picture(), "now")
+    states = teacher_forced(half, [view], [answer_ids(half, "a")])
+    assert states.hidden.dtype == half.dtype == torch.bfloat16
+    whole = teacher_forced(llava, [view], [answer_ids(llava, "a")]).hidden
+    assert torch.nn.functional.cosine_similarity(states.hidden.float(), whole, dim=-1).min() > 0.98
+
+
+def test_importing_the_package_needs_no_torch():
+    code = "import sys, xaikit.mllm; sys.exit('torch' in sys.modules or 'load_mllm' not in dir(xaikit.mllm))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"name": "tiny-lava"}, ValueError, "unknown model 'tiny-lava': .* tiny-llava"),
+        ({"name": "/nowhere/at/all"}, FileNotFoundError, "no folder /nowhere/at/all"),
+        ({"precision": "int8"}, ValueError, "precision='int8': choose from fp32, fp16, bf16"),
+        ({"device": "abacus"}, ValueError, "device='abacus': torch knows no such device"),
+    ],
+)
+def test_wrong_ways_to_load(folder, change, error, message):
+    with pytest.raises(error, match=message):
+        load_mllm(**{"name": str(folder), **change})
+
+
+def test_folders_that_cannot_be_loaded(folder, llava, tmp_path):
+    source = folder / "llava"
+
+    def broken(change):
+        copied = tmp_path / change.__name__
+        shutil.copytree(source, copied)
+        change(copied)
+        return str(copied)
+
+    def no_config(path):
+        (path / "config.json").unlink()
+
+    def other_class(path):
+        settings = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps({**settings, "architectures": ["GPT2LMHeadModel"]}))
+
+    def pickles_only(path):
+        (path / "model.safetensors").rename(path / "pytorch_model.bin")
+
+    def no_processor(path):
+        (path / "processor_config.json").unlink()
+
+    def no_tokenizer(path):
+        (path / "tokenizer.json").unlink()
+
+    def no_template(path):
+        (path / "chat_template.jinja").unlink()
+
+    def missing_layer(path):
+        settings = json.loads((path / "config.json").read_text())
+        settings["text_config"]["num_hidden_layers"] = 3
+        (path / "config.json").write_text(json.dumps(settings))
+
+    def torn_file(path):
+        (path / "model.safetensors").write_bytes(b"torn")
+
+    for change, error, message in [
+        (no_config, FileNotFoundError, r"lacks config\.json"),
+        (other_class, ValueError, "is a GPT2LMHeadModel: .*Llava.*, Qwen2VL.*, InternVL"),
+        (pickles_only, FileNotFoundError, r"only pickles \(pytorch_model\.bin\)"),
+        (no_processor, FileNotFoundError, r"lacks processor_config\.json"),
+        (no_tokenizer, FileNotFoundError, r"lacks tokenizer\.json"),
+        (no_template, ValueError, "no chat template"),
+        (missing_layer, ValueError, "lacks 9 of the weights of Llava"),
+        (torn_file, ValueError, "can't be loaded"),
+    ]:
+        with pytest.raises(error, match=message):
+            load_mllm(broken(change))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": "  "}, "the prompt .* is empty"),
+        ({"prompt": "describe the skene"}, "the word 'skene' is outside the model's vocabulary; .*scene"),
+        ({"scale": 0}, "scale=0: a positive number"),
+        ({"scale": float("nan")}, "scale=nan: a positive number"),
+        ({"scale": True}, "scale=True: a positive number"),
+        ({"scale": 0.1}, "scale=0.1: the image becomes 1 x 1 tokens"),
+        ({"scale": 20}, "scale=20: prompt and image have .* takes 256"),
+        ({"enlargement": "zoom"}, "enlargement='zoom': choose from interpolate, crops"),
+        ({"image": np.zeros((4, 4))}, r"image 0 has shape \(4, 4\)"),
+    ],
+)
+def test_views_that_cannot_be(mllm, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        mllm.family.view(**{"image": picture(), "prompt": "now", **arguments})
+
+
+def test_more_views_that_cannot_be(folder, llava):
+    with pytest.raises(ValueError, match="scales 1 and 1.05 both give a grid of 4 x 4"):
+        distinct_views(llava, picture(), "now", [1, 1.05])
+    with pytest.raises(ValueError, match="no scale was given"):
+        distinct_views(llava, picture(), "now", [])
+    with pytest.raises(ValueError, match="scale=1.5: enlargement='crops' takes whole numbers"):
+        llava.family.view(picture(), "now", 1.5, "crops")
+    with pytest.raises(ValueError, match="holds <image>, one of the model's own tokens"):
+        llava.family.view(picture(), "describe the <image>")
+    with pytest.raises(ValueError, match="enlargement='crops': .* takes images of any size"):
+        small_mllm("qwen2_vl", folder).family.view(picture(), "now", 2, "crops")
+    with pytest.raises(ValueError, match="1 : 200"):
+        small_mllm("qwen2_vl", folder).family.view(picture(2, 500), "now")
+
+
+def test_answers_that_cannot_be(mllm):
+    view = mllm.family.view(picture(), "now")
+    with pytest.raises(ValueError, match="the answer .* is empty"):
+        answer_ids(mllm, "")
+    with pytest.raises(ValueError, match="the word 'purple' is outside"):
+        answer_ids(mllm, "a purple circle")
+    with pytest.raises(ValueError, match="one of the model's own tokens"):
+        answer_ids(mllm, "a </s>")
+    room = mllm.context_length - len(view.ids)
+    word = answer_ids(mllm, "a")
+    assert teacher_forced(mllm, [view], [word * room]).hidden.shape[1] == mllm.context_length
+    with pytest.raises(
+        ValueError, match=f"an answer of {room + 1} tokens after {len(view.ids)} .* longer than the 256"
+    ):
+        teacher_forced(mllm, [view], [word * (room + 1)])
+    with pytest.raises(ValueError, match="holds the image token"):
+        teacher_forced(mllm, [view], [[mllm.family.image_token_id]])
+    with pytest.raises(ValueError, match="1 views and 2 answers"):
+        teacher_forced(mllm, [view], [word, word])
+    with pytest.raises(ValueError, match=r"views of scales \[1.0, 2.0\]"):
+        teacher_forced(mllm, [view, mllm.family.view(picture(), "now", 2)], [word, word])
+    with pytest.raises(ValueError, match="max_new_tokens=0"):
+        generate(mllm, [view], 0)
+
+
+def test_an_answer_that_fills_the_context_is_refused(folder, llava, tmp_path):
+    short = tmp_path / "short"
+    shutil.copytree(folder / "llava", short)
+    view = llava.family.view(picture(), PROMPTS[1])
+    answer = generate(llava, [view], 40)[0]
+    settings = json.loads((short / "config.json").read_text())
+    for room, fits in [(len(answer) + 1, True), (5, False)]:
+        settings["text_config"]["max_position_embeddings"] = len(view.ids) + room
+        (short / "config.json").write_text(json.dumps(settings))
+        mllm = load_mllm(str(short))
+        assert generate(mllm, [view], 3)[0] == answer[:3]
+        if fits:
+            assert len(answer) == 40 or generate(mllm, [view], 40)[0] == answer
+        else:
+            with pytest.raises(ValueError, match="hasn't ended after 5 tokens"):
+                generate(mllm, [view], 40)
