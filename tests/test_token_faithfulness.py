@@ -1,0 +1,195 @@
+"""Deletion and insertion of image cells for answer tokens: on planted scenes, and against plain passes of the model."""
+
+import numpy as np
+import pytest
+import torch
+from small_mllms import CLASSES, small_mllm
+
+import xaikit as xk
+from xaikit.metrics.region_coverage import region_coverage
+from xaikit.metrics.token_faithfulness import reduce_to_grid, token_curve_areas, token_deletion_insertion
+from xaikit.mllm import answer_ids, load_mllm
+
+PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("mllms")
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def mllm(request, folder):
+    return small_mllm(request.param, folder)
+
+
+@pytest.fixture(scope="module")
+def llava(folder):
+    return small_mllm("llava", folder)
+
+
+def inputs(mllm, lengths=(4, 2, 3), scale=1.0, enlargement="interpolate"):
+    """Views, answers, random heat of two explainers, and which tokens to measure: the first and the last but one's."""
+    rng = np.random.default_rng(3)
+    pictures = rng.integers(0, 255, (3, 84, 84, 3), dtype=np.uint8)
+    views = [mllm.family.view(i, prompt, scale, enlargement) for i, prompt in zip(pictures, PROMPTS, strict=True)]
+    answers = [rng.integers(14, len(mllm.output_weight), length).tolist() for length in lengths]
+    heat = rng.random((3, 2, max(lengths), *views[0].grid))
+    words = np.zeros((3, max(lengths)), bool)
+    words[0, [1, 3]] = words[2, 0] = True
+    return views, answers, heat, words
+
+
+@torch.no_grad()
+def log_probability(mllm, view, answer, token, keep):
+    """Of one token, from one plain pass over the whole answer with the kept cells (rows, cols) of the image."""
+    pixels = mllm.family.masked(view, torch.as_tensor(keep).flatten()[None])
+    features = mllm.family.encode_pixels(view, pixels)
+    ids = torch.cat([view.ids, torch.tensor(answer)])[None]
+    logits = mllm.model(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        **mllm.family.language_inputs([view], ids, features),
+    ).logits
+    return float(logits[0, len(view.ids) - 1 + token].log_softmax(-1)[answer[token]])
+
+
+def kept_after(heat, count):
+    """Which cells stay when the hottest ``count`` ones go; no ties."""
+    return heat < np.sort(heat.ravel())[::-1][count - 1] if count else np.ones(heat.shape, bool)
+
+
+def test_every_point_of_the_curves_is_that_of_a_plain_pass(mllm):
+    views, answers, heat, words = inputs(mllm)
+    cells = heat[0, 0, 0].size
+    fraction, deletion, insertion = token_deletion_insertion(mllm, views, answers, heat, words, steps=4)
+    np.testing.assert_allclose(fraction, np.round(np.linspace(0, cells, 5)) / cells, rtol=1e-6)
+    assert deletion.shape == insertion.shape == (3, 2, 4, 5)
+    for sample, token in zip(*np.nonzero(words), strict=True):
+        for explainer, step in np.ndindex(2, 5):
+            one = heat[sample, explainer, token]
+            keep = kept_after(one, round(step * cells / 4))
+            for curve, kept in ((deletion, keep), (insertion, ~keep)):
+                wanted = log_probability(mllm, views[sample], answers[sample], token, kept)
+                assert curve[sample, explainer, token, step] == pytest.approx(wanted, abs=2e-4)
+    measured = np.broadcast_to(words[:, None, :, None], deletion.shape)
+    for curve in (deletion, insertion):
+        assert (np.isnan(curve) == ~measured).all()
+        assert np.ptp(curve[0, 0, 1]) > 1e-3  # the image matters to these models
+
+
+def test_crops_of_internvl_lose_the_cells_of_the_map(folder):
+    internvl = small_mllm("internvl", folder)
+    views, answers, heat, words = inputs(internvl, scale=2.0, enlargement="crops")
+    _, deletion, _ = token_deletion_insertion(internvl, views, answers, heat, words, steps=2)
+    wanted = log_probability(internvl, views[0], answers[0], 3, kept_after(heat[0, 1, 3], 8))
+    assert deletion[0, 1, 3, 1] == pytest.approx(wanted, abs=2e-4)
+
+
+def test_the_batch_changes_nothing_and_bounds_the_images(llava, monkeypatch):
+    views, answers, heat, words = inputs(llava)
+    sizes = []
+    encode = llava.family.encode_pixels
+    monkeypatch.setattr(
+        llava.family, "encode_pixels", lambda view, p: sizes.append(len(p["pixel_values"])) or encode(view, p)
+    )
+    whole = token_deletion_insertion(llava, views, answers, heat, words, steps=3)
+    # Three tokens of two explainers at 2 * (3 - 1) points, and both ends of the two samples measured.
+    assert sum(sizes) == 3 * 2 * 4 + 2 * 2
+    assert len(sizes) == 3, "samples, tokens and explainers share batches"
+    sizes.clear()
+    small = token_deletion_insertion(llava, views, answers, heat, words, steps=3, batch_size=5)
+    assert max(sizes) == 5
+    for ours, other in zip(whole, small, strict=True):
+        np.testing.assert_allclose(ours, other, atol=1e-5)
+
+
+def test_one_step_has_the_ends_only_and_no_words_no_numbers(llava):
+    views, answers, heat, words = inputs(llava)
+    fraction, deletion, insertion = token_deletion_insertion(llava, views, answers, heat, words, steps=1)
+    assert fraction.tolist() == [0, 1]
+    np.testing.assert_array_equal(deletion, insertion[..., ::-1])
+    np.testing.assert_array_equal(deletion[:, 0], deletion[:, 1])
+    whole = log_probability(llava, views[0], answers[0], 3, np.ones((4, 4)))
+    assert deletion[0, 0, 3, 0] == pytest.approx(whole, abs=2e-4)
+    for curve in token_deletion_insertion(llava, views, answers, heat, words & False, steps=3)[1:]:
+        assert np.isnan(curve).all()
+
+
+def test_equally_hot_cells_go_in_one_seeded_order(llava):
+    views, answers, heat, words = inputs(llava)
+    one, same, other = (
+        token_deletion_insertion(llava, views, answers, np.full_like(heat, level), words, steps=4, seed=seed)[1]
+        for level, seed in ((1.0, 0), (2.0, 0), (1.0, 1))
+    )
+    np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(one[:, 0], one[:, 1])
+    assert np.nanmax(np.abs(one - other)) > 1e-4
+
+
+def test_the_planted_object_is_what_its_words_need():
+    mllm = load_mllm("tiny-llava")
+    scenes = xk.draw_descriptions(6, seed=11, objects=(2, 2))
+    views = [mllm.family.view(image, "describe the picture") for image in scenes.image.values]
+    answers = [answer_ids(mllm, caption) for caption in scenes.caption.values.tolist()]
+    words = np.isin(scenes.token_text.values, xk.scenes.layout.COLOURS) & (scenes.token_object.values >= 0)
+    covered = region_coverage(scenes.object_mask.values, views[0].grid)
+    own = np.take_along_axis(covered, np.maximum(scenes.token_object.values, 0)[..., None, None], 1)
+    heat = np.stack([own, -own], 1)
+    fraction, deletion, insertion = token_deletion_insertion(mllm, views, answers, heat, words, steps=6)
+    areas = token_curve_areas(fraction, deletion, insertion, ["own object", "the rest"])
+    truth, inverse = (areas.sel(explainer=name).mean("sample") for name in ("own object", "the rest"))
+    assert truth.token_deletion_auc < inverse.token_deletion_auc - 1
+    assert truth.token_insertion_auc > inverse.token_insertion_auc + 1
+
+
+def test_areas_are_means_over_the_measured_tokens():
+    fraction = np.array([0, 0.5, 1.0])
+    deletion = np.array([[[[0, -2, -2], [0, -4, -4], [np.nan] * 3]], [[[np.nan] * 3] * 3]])
+    areas = token_curve_areas(fraction, deletion, deletion + 1, ["mine"])
+    np.testing.assert_allclose(areas.token_deletion_auc, [[(-1.5 - 3) / 2], [np.nan]])
+    np.testing.assert_allclose(areas.token_insertion_auc, [[(-1.5 - 3) / 2 + 1], [np.nan]])
+    assert areas.token_deletion_auc.dims == ("sample", "explainer") and areas.explainer.values.tolist() == ["mine"]
+    assert areas.token_deletion_auc.attrs["score_direction"] == "lower is better"
+    assert areas.token_insertion_auc.attrs["score_direction"] == "higher is better"
+    with pytest.raises(ValueError, match="2 names of explainers for 1"):
+        token_curve_areas(fraction, deletion, deletion, ["a", "b"])
+
+
+def test_finer_maps_are_averaged_over_the_area_of_a_cell():
+    fine = np.arange(24, dtype=np.float32).reshape(4, 6)
+    blocks = fine.reshape(2, 2, 3, 2).mean((1, 3))
+    np.testing.assert_allclose(reduce_to_grid(fine[None], (2, 3))[0], blocks)
+    assert reduce_to_grid(fine, (2, 3)).dtype == np.float32
+    # Three cells on two: the middle one counts half in each.
+    np.testing.assert_allclose(reduce_to_grid(np.array([[3.0, 6.0, 0.0]]), (1, 2)), [[(3 + 3) / 1.5, 3 / 1.5]])
+    np.testing.assert_allclose(reduce_to_grid(np.array([[1.0, 2.0]]), (2, 4)), [[1, 1, 2, 2]] * 2)
+    assert reduce_to_grid(fine.astype(np.uint8), (4, 3))[0, 0] == 0.5
+    assert reduce_to_grid(fine, (3, 5)).mean() == pytest.approx(fine.mean())
+    assert reduce_to_grid(fine, (4, 6)) is fine
+    with pytest.raises(ValueError, match="rows=0"):
+        reduce_to_grid(fine, (0, 2))
+
+
+def test_bad_input_is_refused_in_a_sentence(llava):
+    views, answers, heat, words = inputs(llava)
+    other, _, _, _ = inputs(llava, scale=2.0)
+    missing, beyond, holes = heat[:, :, :3], words.copy(), heat.copy()
+    beyond[1, 2] = True
+    holes[0, 1, 3, 0, 0] = np.nan
+    for change, message in (
+        (dict(heat=heat[..., :3]), r"\(3, explainers, tokens, 4, 4\) is needed"),
+        (dict(heat=missing), r"bool \(3, 3\) is needed"),
+        (dict(words=words.astype(int)), r"type int64: bool \(3, 4\)"),
+        (dict(words=beyond), "token 2 of sample 1, whose answer has 2 tokens"),
+        (dict(heat=holes), "NaN or infinite"),
+        (dict(steps=17), "steps=17: a whole number from 1 to 16"),
+        (dict(batch_size=0), "batch_size=0"),
+        (dict(views=[views[0], other[1], views[2]]), "grids 4 x 4, 8 x 8"),
+        (dict(answers=answers[:2]), "3 views and 2 answers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            token_deletion_insertion(llava, **(dict(views=views, answers=answers, heat=heat, words=words) | change))
+    holes[0, 1, 2, 0, 0] = holes[0, 1, 3, 0, 0]
+    holes[0, 1, 3, 0, 0] = 0
+    token_deletion_insertion(llava, views, answers, holes, words, steps=1)  # tokens that aren't measured don't matter
