@@ -1,0 +1,338 @@
+"""Figures of a multimodal LLM's answer, token by token: maps over the image, and the context of each token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from PIL.Image import Image
+
+from ..images import read_image
+from ..scenes import name_objects
+from .panels import HEAT, TEXT, bare, finished, outline, wrapped
+
+PER_ROW = 7  # panels of a strip
+WIDTH = 1.4  # inches, a panel; seven fit into a notebook
+BACKDROP = 0.45  # brightness of the image under a map: cold cells leave it dark, as they are in the colour map
+MOST_TOKENS = 6  # shown of an answer whose objects aren't known
+OVERLAP, RELEVANCE = "rank_overlap", "relevance"
+
+
+@dataclass
+class _Answer:
+    """One sample: its image (y, x, rgb), the tokens' texts, the object of each token (-1 none), and the masks."""
+
+    image: np.ndarray
+    texts: list[str]
+    objects: np.ndarray
+    masks: np.ndarray
+    extent: tuple[float, float, float, float]
+    grid: tuple[int, int]
+
+    @property
+    def labels(self) -> list[str]:
+        return [_label(text) for text in self.texts]
+
+    def own(self, token: int) -> np.ndarray:
+        """The mask of the object that a token names, empty for none."""
+        index = self.objects[token]
+        return self.masks[index] if index >= 0 else np.zeros((0, 0), bool)
+
+
+def token_strip(
+    answers: xr.Dataset,
+    scenes: xr.Dataset | Sequence | np.ndarray,
+    sample: int = 0,
+    explainer: str | None = None,
+    words: Sequence[str | int] | None = None,
+    objects: np.ndarray | None = None,
+    title: str | None = None,
+    gamma: float = 0.5,
+) -> Figure:
+    """The image, and over it the map of each token of the answer, all maps on one scale: what is dim has little heat.
+
+    Parameters
+    ----------
+    answers : of ``explain_tokens`` or ``explain_all_tokens``.
+    scenes : of the ``inputs`` schema; or all the images, in any form that ``explain_tokens`` takes.
+    sample : by its place. explainer : which maps; None where there is only one.
+    words : the tokens to show, by place or by text (its first place); None for all.
+    objects : (sample, answer_token), the object that each token names, negative for none; None to match the text with
+        ``object_name`` where the scenes have it. The token's own object is outlined.
+    gamma : power of the heat that the colours go by: 0.5 lets faint maps be seen beside a hot one, 1 is linear.
+
+    Raises ValueError for a sample, an explainer or a word that there isn't, and for images that aren't the answers'.
+    """
+    if not gamma > 0:
+        raise ValueError(f"gamma={gamma!r}: a positive power is needed, such as 0.5, or 1 for linear colours")
+    name = _chosen(explainer, _explainers(answers))
+    one = _answer(answers, scenes, sample, objects)
+    heat = _heat(answers, one, sample, name)
+    places = range(len(one.texts)) if words is None else _places(one, words)
+    norm = PowerNorm(gamma, 0, heat.max() or 1.0)
+    rows = -(-(1 + len(places)) // PER_ROW)
+    figure, axes = _panels(one, rows, -(-(1 + len(places)) // rows), titles=rows)
+    first, *others = axes.flat
+    bare(first, one.image)
+    for mask in one.masks[sorted({index for index in one.objects if index >= 0})]:
+        outline(first, mask)
+    first.set_title("image", fontsize=TEXT + 2, pad=3, style="italic")
+    for axis in others[len(places) :]:
+        axis.remove()
+    for axis, place in zip(others, places, strict=False):
+        _map(axis, one, heat[place], norm)
+        outline(axis, one.own(place))
+        _entitle(axis, one.labels[place])
+    _bar(figure, [first, *others[: len(places)]], norm, f"heat by {name}")
+    title = f"The map of each token by {name}, all on one scale" if title is None else title
+    return finished(figure, _title(figure, title))
+
+
+def token_comparison(
+    answers: xr.Dataset,
+    scenes: xr.Dataset | Sequence | np.ndarray,
+    sample: int = 0,
+    tokens: Sequence[str | int] | None = None,
+    explainers: Sequence[str] | None = None,
+    objects: np.ndarray | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Some tokens across, explainers down, each map over its own peak since units differ; the token's own object is outlined.
+
+    tokens : as ``words`` of ``token_strip``; None for the last word of each phrase that names an object, or the first 6.
+    explainers : None for all. The rest, and what is raised, as in ``token_strip``.
+    """
+    title = "The same tokens by each method, every map over its own peak" if title is None else title
+    return _table(answers, scenes, sample, tokens, explainers, objects, title, token_a_row=False)
+
+
+def scales_side_by_side(
+    answers: xr.Dataset,
+    scenes: xr.Dataset | Sequence | np.ndarray,
+    sample: int = 0,
+    tokens: Sequence[str | int] | None = None,
+    explainers: Sequence[str] | None = None,
+    objects: np.ndarray | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Some tokens down; across, the image and the maps of one token, on one scale a row, with its own object outlined.
+
+    answers : whose explainers are the scales, such as "1.0" and "1.5", and their mean. The rest, and what is raised, as in
+    ``token_comparison``.
+    """
+    title = "The same tokens at each scale, a row on one scale of heat" if title is None else title
+    return _table(answers, scenes, sample, tokens, explainers, objects, title, token_a_row=True)
+
+
+def _table(answers, scenes, sample, tokens, explainers, objects, title: str, token_a_row: bool) -> Figure:
+    """Tokens by explainers, the image first; on one scale a token where it has a row, else each map on its own."""
+    known = _explainers(answers)
+    if explainers is not None and (isinstance(explainers, str) or len(explainers) == 0):
+        raise ValueError(f"explainers={explainers!r}: give a list of them, at least one, or None for all")
+    names = known if explainers is None else [_chosen(name, known) for name in explainers]
+    one = _answer(answers, scenes, sample, objects)
+    places = _telling(one) if tokens is None else _places(one, tokens)
+    heat = np.stack([_heat(answers, one, sample, name)[places] for name in names])
+    peak = np.broadcast_to(heat.max((0, 2, 3) if token_a_row else (2, 3)), heat.shape[:2])
+    shape = (len(places), 1 + len(names)) if token_a_row else (1 + len(names), len(places))
+    figure, axes = _panels(one, *shape, titles=1)
+    by_explainer = axes.T if token_a_row else axes
+    for col, place in enumerate(places):
+        bare(by_explainer[0, col], one.image)
+        for row, axis in enumerate(by_explainer[1:, col]):
+            _map(axis, one, heat[row, col], Normalize(0, peak[row, col] or 1.0))
+        for axis in by_explainer[:, col]:
+            outline(axis, one.own(place))
+    down, across = ["image", *(name.replace("_", " ") for name in names)], [one.labels[place] for place in places]
+    down, across = (across, down) if token_a_row else (down, across)
+    for axis, text in zip(axes[:, 0], down, strict=True):
+        axis.set_ylabel(wrapped(text, 10), fontsize=TEXT + 1, parse_math=False)
+    for axis, text in zip(axes[0], across, strict=True):
+        _entitle(axis, text)
+    _bar(figure, list(axes.flat), Normalize(0, 1), f"heat / largest heat of the {'row' if token_a_row else 'map'}")
+    return finished(figure, _title(figure, title))
+
+
+def context_matrix(
+    answers: xr.Dataset, sample: int = 0, what: str = RELEVANCE, explainer: str | None = None, title: str | None = None
+) -> Figure:
+    """How much each earlier token (across; the prompt's, then the answer's) has to do with each token of the answer (down).
+
+    what : "relevance", the logit of the token at the state of the earlier one, at least 0; or "rank_overlap", of both states'
+    likeliest next tokens. explainer : whose ranks are compared; None where there is only one that compares any. A token
+    itself and what follows it are no context and stay blank.
+
+    Raises ValueError for a sample or an explainer that there isn't, for one that compares no ranks, and another ``what``.
+    """
+    if what not in (RELEVANCE, OVERLAP):
+        raise ValueError(f"what={what!r}: choose from {RELEVANCE}, {OVERLAP}")
+    answer = _texts(answers, sample)
+    context = _cut(answers.context_text.values[sample])
+    values, name = answers[what], None
+    if what == OVERLAP:
+        able = [each for each in _explainers(answers) if _of(values, sample, each).notnull().any()]
+        name = _chosen(explainer, able, "compare ranks")
+    prompt = len(context) - len(answer)
+    context = context[:-1]  # the last token is nothing's context
+    shown = _of(values, sample, name).values[: len(answer), : len(context)].astype(float)
+    later = np.arange(len(context)) >= prompt + np.arange(len(answer))[:, None]
+    shown[later] = np.nan
+    cell = np.clip(9 / len(context), 0.15, 0.27)
+    size = (max(4.5, cell * len(context) + 2.2), max(2.5, cell * len(answer) + 1.6))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    peak = 1.0 if what == OVERLAP else (np.nanmax(shown, initial=0) or 1.0)
+    colours = mpl.colormaps["viridis"].with_extremes(bad="white")
+    drawn = axis.imshow(shown, cmap=colours, vmin=0, vmax=peak, interpolation="nearest", aspect="equal")
+    axis.axvline(prompt - 0.5, color="black", linewidth=1.5)
+    for start, end, part in ((0, prompt, "prompt"), (prompt, len(context), "answer")):
+        if start < end:
+            axis.text((start + end - 1) / 2, -0.7, part, ha="center", va="bottom", fontsize=TEXT + 1)
+    text = {"fontsize": TEXT, "parse_math": False}
+    axis.set_xticks(range(len(context)), [_label(word) for word in context], rotation=90, **text)
+    axis.set_yticks(range(len(answer)), [_label(word) for word in answer], **text)
+    axis.set(xlabel="context token", ylabel="token of the answer")
+    unit = "relevance (logit)" if what == RELEVANCE else "rank-biased overlap"
+    figure.colorbar(drawn, ax=axis, shrink=0.8, label=unit)
+    if title is None:
+        title = "Relevance of earlier tokens" if what == RELEVANCE else f"Rank overlap with earlier tokens ({name})"
+    return finished(figure, _title(figure, title))
+
+
+def _answer(answers: xr.Dataset, scenes, sample: int, objects: np.ndarray | None) -> _Answer:
+    texts = _texts(answers, sample)
+    n = answers.sizes["sample"]
+    truth = scenes if isinstance(scenes, xr.Dataset) else None
+    images = scenes.image if truth is not None else scenes
+    images = images.values if isinstance(images, xr.DataArray) else images
+    if isinstance(images, str | Path | Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        images = [images]
+    if len(images) != n:
+        raise ValueError(f"{n} answers but {len(images)} images: give the images that were explained, all of them")
+    image = np.asarray(read_image(images[sample], sample))
+    own, masks = np.full(len(texts), -1), np.zeros((0, *image.shape[:2]), bool)
+    if truth is not None and "object_mask" in truth:
+        masks = truth.object_mask.values[sample]
+    if objects is not None:
+        objects = np.asarray(objects)
+        if objects.shape != answers.answer_text.shape or objects[sample].max() >= len(masks):
+            raise ValueError(
+                f"objects of shape {objects.shape}, up to {objects.max()}: for each of {answers.answer_text.shape} tokens one of"
+                f" the sample's {len(masks)} masks, or a negative number, is needed"
+            )
+        own = objects[sample, : len(texts)]
+    elif len(masks) and "object_name" in truth:
+        own = name_objects(np.array([texts]), truth.isel(sample=[sample])).token_object.values[0]
+    top, left, bottom, right = answers.region.values[sample] * np.tile(image.shape[:2], 2) - 0.5
+    grid = tuple(int(size) for size in answers.grid.values[sample])
+    return _Answer(image, texts, own, masks, (left, right, bottom, top), grid)
+
+
+def _texts(answers: xr.Dataset, sample: int) -> list[str]:
+    """The tokens of a sample's answer, after checking that there is such a sample and that it has any."""
+    n = answers.sizes["sample"]
+    if not isinstance(sample, Integral) or isinstance(sample, bool) or not 0 <= sample < n:
+        raise ValueError(f"sample={sample!r}: there are samples 0 to {n - 1}")
+    texts = _cut(answers.answer_text.values[sample])
+    if not texts:
+        reason = f" ({answers.error.values[sample]})" if "error" in answers.coords else ""
+        raise ValueError(f"sample={sample}: it has no answer to show{reason}")
+    return texts
+
+
+def _cut(texts: np.ndarray) -> list[str]:
+    """The texts up to the last that isn't padding."""
+    return [str(text) for text in texts[: np.flatnonzero(texts != "").max(initial=-1) + 1]]
+
+
+def _label(text: str) -> str:
+    """A token as it can be read: without the blank around it, but blanks and line breaks alone spelled out."""
+    return text.strip() or repr(text)[1:-1].replace(" ", "\u2423")
+
+
+def _explainers(answers: xr.Dataset) -> list[str]:
+    if "explainer" in answers.token_heat.dims:
+        return [str(name) for name in answers.explainer.values]
+    return [answers.token_heat.attrs.get("explainer", "map")]
+
+
+def _chosen(explainer: str | None, known: list[str], able: str = "are there") -> str:
+    if explainer is None and len(known) == 1:
+        return known[0]
+    if explainer not in known:
+        raise ValueError(f"explainer={explainer!r}: choose one of those that {able}, {', '.join(known) or 'none here'}")
+    return explainer
+
+
+def _of(values: xr.DataArray, sample: int, explainer: str) -> xr.DataArray:
+    one = values.isel(sample=sample)
+    return one.sel(explainer=explainer) if "explainer" in one.dims else one
+
+
+def _heat(answers: xr.Dataset, one: _Answer, sample: int, explainer: str) -> np.ndarray:
+    """The maps (answer_token, row, col) of a sample, without what is padding."""
+    rows, cols = one.grid
+    return _of(answers.token_heat, sample, explainer).values[: len(one.texts), :rows, :cols]
+
+
+def _places(one: _Answer, wanted: Sequence[str | int]) -> list[int]:
+    """The places of tokens given by place or by text."""
+    if isinstance(wanted, str) or len(wanted) == 0:
+        raise ValueError(f"tokens={wanted!r}: give a list of them, at least one")
+    words = [text.strip() for text in one.texts]
+    places = []
+    for token in wanted:
+        if isinstance(token, Integral) and 0 <= token < len(words):
+            places.append(int(token))
+        elif isinstance(token, str) and token.strip() in words:
+            places.append(words.index(token.strip()))
+        else:
+            raise ValueError(f"token {token!r}: the answer has tokens 0 to {len(words) - 1}: {' '.join(words)}")
+    return places
+
+
+def _telling(one: _Answer) -> list[int]:
+    """The last token of each run of tokens that name one object; where no object is known the first few tokens."""
+    after = np.append(one.objects[1:], -1)
+    places = np.flatnonzero((one.objects >= 0) & (one.objects != after))
+    return places.tolist() or list(range(len(one.texts)))[:MOST_TOKENS]
+
+
+def _panels(one: _Answer, rows: int, cols: int, titles: int):
+    """Panels of the image's shape, with room for so many lines of titles, and for a colour bar."""
+    height = WIDTH * float(np.clip(one.image.shape[0] / one.image.shape[1], 0.3, 3))
+    size = (cols * (WIDTH + 0.04) + 1.1, rows * (height + 0.05) + 0.25 * titles + 0.4)
+    figure, axes = plt.subplots(rows, cols, figsize=size, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    return figure, axes
+
+
+def _map(axis, one: _Answer, heat: np.ndarray, norm: Normalize) -> None:
+    """A map over the darkened image, exactly where its grid lies."""
+    height, width = one.image.shape[:2]
+    bare(axis)
+    axis.imshow(one.image.mean(-1) / 255 * BACKDROP, cmap="gray", vmin=0, vmax=1)
+    opacity = np.clip(0.3 + np.asarray(norm(heat)), 0, 1)
+    axis.imshow(heat, cmap=HEAT, norm=norm, alpha=opacity, extent=one.extent, interpolation="nearest")
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+
+
+def _entitle(axis, text: str) -> None:
+    axis.set_title(text, fontsize=TEXT + 2, pad=3, parse_math=False)
+
+
+def _bar(figure: Figure, axes: list, norm: Normalize, label: str) -> None:
+    # of its own, since that of a map drawn half through would be pale; as wide on a tall figure as on a flat one
+    length = min(0.9, 2.5 / figure.get_figheight())
+    aspect = length * figure.get_figheight() / 0.12
+    figure.colorbar(ScalarMappable(norm, HEAT), ax=axes, shrink=length, aspect=aspect, label=label)
+
+
+def _title(figure: Figure, title: str) -> str:
+    return wrapped(title, int(figure.get_figwidth() * 11))
