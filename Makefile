@@ -40,6 +40,7 @@ refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, an
 
 benchmark: $(INSTALLED) ## print what explanations cost, as ratios
 	$(PYTHON) benchmarks/cost.py
+	$(PYTHON) benchmarks/tokens.py
 
 clean: ## remove .venv, caches and half-written files; runs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info

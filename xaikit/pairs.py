@@ -28,8 +28,8 @@ class Pairs:
         self.clip, self.errors = clip, errors
         named = isinstance(images, xr.DataArray) and "sample" in images.coords
         labels = images.sample.values if named else None
-        self._images = _as_sequence(images)
-        self._texts = _one_each(texts, len(self._images))
+        self._images = as_sequence(images)
+        self._texts = one_each(texts, len(self._images))
         self.labels = np.arange(len(self)) if labels is None else labels
         self.reasons = self._check() if errors == "record" else [""] * len(self)
         self.good = [index for index, reason in enumerate(self.reasons) if not reason]
@@ -104,7 +104,8 @@ def join(parts: list[Tensor], dim: int, fill: float = 0) -> Tensor:
     return torch.cat(padded)
 
 
-def _as_sequence(images) -> Sequence | Tensor:
+def as_sequence(images) -> Sequence | Tensor:
+    """Images, or a single one, in any form that ``explain`` takes, as something with a length."""
     if isinstance(images, Tensor):
         return images
     images = getattr(images, "values", images)
@@ -115,16 +116,17 @@ def _as_sequence(images) -> Sequence | Tensor:
     return images
 
 
-def _one_each(texts, n: int):
+def one_each(texts, n: int, what: str = "text"):
+    """Texts, or ids as a tensor, one for each of n images; one alone is for all. Raises ValueError for another number."""
     if isinstance(texts, Tensor):
         texts = texts.expand(n, -1) if len(texts) == 1 else texts
     else:
         if texts is None:
-            raise ValueError("texts=None: give a prompt for each image, or one for all")
+            raise ValueError(f"{what}s=None: give a prompt for each image, or one for all")
         texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
         texts = texts * n if len(texts) == 1 else texts
     if len(texts) != n:
-        raise ValueError(f"{n} images but {len(texts)} texts: give one text an image, or one for all")
+        raise ValueError(f"{n} images but {len(texts)} {what}s: give one {what} an image, or one for all")
     return texts
 
 

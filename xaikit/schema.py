@@ -1,7 +1,8 @@
 """What a store may hold: the contract between notebooks, on one page.
 
 Dimensions have the same names everywhere: sample, object, token (a prompt's own tokens, in order), y and x
-(pixels), row and col (patches), rgb, block, explainer, step, word_step, depth. Every variable has a ``long_name`` and
+(pixels), row and col (patches), rgb, block, explainer, step, word_step, depth, answer_token and context_token (of a
+multimodal LLM's answer, and of its prompt and then its answer), scale, edge. Every variable has a ``long_name`` and
 ``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``.
 """
 
@@ -27,6 +28,7 @@ _SPECTRUM = ("sample", "token", "frequency")
 _ABLATION = ("sample", "ablation")
 _STATE = ("sample", "state")
 _MODE = ("sample", "token", "mode")
+_CONTEXT = ("sample", "answer_token", "context_token")
 
 SCHEMA: dict[str, dict[str, Variable]] = {
     "inputs": {
@@ -163,6 +165,23 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "link_target": Variable(("link",), "i", "concept in the band above, its place along the dimension"),
         "mutual_information": Variable(("link",), "f", "mutual information of both masks", "nat"),
         "normalised_information": Variable(("link",), "f", "mutual information over the mean of both entropies"),
+    },
+    "mllm": {
+        "token_heat": Variable(("sample", "explainer", "answer_token", "row", "col"), "f", "heat of each image token"),
+        "relevance": Variable(_CONTEXT, "f", "logit of the token's word at the state of a context token, if positive"),
+        "rank_overlap": Variable(
+            ("sample", "explainer", *_CONTEXT[1:]), "f", "rank-biased overlap with a context token's predictions"
+        ),
+        "log_probability": Variable(("sample", "scale", "answer_token"), "f", "log-probability of each token", "nat"),
+        "prompt": Variable(("sample",), "UTO", "prompt"),
+        "answer": Variable(("sample",), "UTO", "answer that is explained"),
+        "answer_text": Variable(
+            ("sample", "answer_token"), "UTO", "tokens of the answer, with a blank before those that start a word"
+        ),
+        "answer_id": Variable(("sample", "answer_token"), "i", "ids of the answer's tokens, -1 after its end"),
+        "context_text": Variable(("sample", "context_token"), "UTO", "tokens of the prompt, then of the answer"),
+        "grid": Variable(("sample", "axis"), "i", "rows and columns of the map that are the sample's own"),
+        "region": Variable(("sample", "edge"), "f", "part of the image that the map covers, in shares of its sides"),
     },
     "claims": {
         "paper": Variable(("claim",), "UTO", "paper that makes the claim"),

@@ -8,6 +8,7 @@ from ..paths import data_folder
 from ..store import annotate
 from .comparisons import (
     COMPARISONS,
+    DESCRIBED,
     DIRECTIONS,
     FAILS,
     FEWEST,

@@ -13,6 +13,8 @@ TABLE_2 = ("clip_surgery", "m2ib", "grad_eclip")
 SRM_TABLE_1 = ("gradcam", "integrated_gradients", "kernel_shap")
 TABLE_3 = ("raw_attention", "rollout", "m2ib", "grad_eclip")
 BASELINES = ("grad_eclip", *TABLE_1, "attention_flow", "raw_attention")  # MMEL, section 4.3
+TOKEN_BASELINES = ("lens", "tam", "attention", "rollout", "gradient_x_input", "grad_cam")  # of MSEA with ARC
+DESCRIBED = ("described", "misleading")  # scenes of two objects; of three or four, whose answers may mislead
 EVERYWHERE = ("mixed", "single", "relation", "attribute", "clutter", "word")
 # The explainers of the suite "ablation", on the mixed scenes: method and options of each.
 VARIANTS: dict[str, tuple[str, dict]] = {
@@ -121,6 +123,10 @@ COMPARISONS: dict[str, Comparison] = {
     "srm-faithful-deletion": Comparison("deletion_auc", ("grad_eclip", "srm_fixed_point"), "lower", first="srm"),
     "srm-amplitude-regions": Comparison("energy", ("srm_fixed_point",), "higher", first="srm"),
     "srm-static-miss": Comparison("insertion_auc", ("srm_fixed_point",), "higher", first="srm"),
+    "msea-outperforms": Comparison("f1_iou", TOKEN_BASELINES, "higher", DESCRIBED[:1], "msea+arc"),
+    "msea-faithful": Comparison("insertion_minus_deletion", ("tam",), "higher", DESCRIBED[:1], "msea+arc"),
+    "arc-suppresses": Comparison("leakage_earlier", ("lens", "tam"), "lower", DESCRIBED, "arc"),
+    "arc-preserves": Comparison("own_share", ("tam",), "higher", DESCRIBED, "arc", bound=-0.01),
 }
 SINGLES: dict[str, Single | Difference | Separation] = {
     "mmel-scales-cancel": Single("higher", 0.01),  # change of the map with the scale, scaling="multiply"
@@ -152,6 +158,11 @@ SINGLES: dict[str, Single | Difference | Separation] = {
     "srm-composition-detect": Separation(),  # statistics of true captions and foils
     "srm-alpha": Single("lower", 0.9),  # rank correlation of maps between alphas
     "srm-passes": Single("higher", 1.5),  # passes of all blocks of the image tower, a scene
+    "msea-fragmented": Single("higher", 0.0),  # connected parts, entropy: of one scale's maps minus those of the masks
+    "msea-coherent": Single("higher", 0.0),  # connected parts that are fewer, IoU that is higher
+    "msea-scale-sensitive": Single("higher", 0.01),  # F1-IoU, best set of scales minus worst, chosen on other scenes
+    "arc-spurious": Single("higher", 0.0),  # share of heat on objects named earlier minus that on those named later
+    "arc-rank": Single("higher", 0.5),  # AUROC of rank overlap, contexts on the same object against others
 }
 
 

@@ -1,0 +1,106 @@
+"""What explaining a multimodal LLM's answers costs, as ratios to the bare model's own passes, on one thread.
+
+    python benchmarks/tokens.py [--model tiny-llava] [--n 16] [--rounds 7]
+
+An explanation is compared with what can't be left out: the bare transformers model writes the answers, and passes once over
+image, prompt and answer at each scale, all from inputs that are ready. Each round times every task once, in turn; a
+ratio is the median over rounds of the round's own ratio. Takes LLaVA models, whose bare passes are written out here.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+from cost import _seconds
+
+from xaikit.mllm import Mllm, View, distinct_views, generate, load_mllm
+from xaikit.mllm.explaining import explain_tokens
+from xaikit.mllm.steps import PRESETS
+from xaikit.scenes import draw_descriptions
+
+SCALES = PRESETS["msea+arc"].scales
+PASSES = [f"pass at scale {scale:g}" for scale in SCALES]
+# An explanation, what its time is divided by, and what the ratio should be.
+RATIOS = [
+    ("msea+arc", ["generation", *PASSES], "at most 1.2"),
+    ("arc", ["generation", PASSES[0]], ""),
+    ("tam", ["generation", PASSES[0]], ""),
+    ("preprocessing", ["msea+arc"], "of the whole"),
+]
+PROMPT = "describe the picture"
+
+
+def main() -> None:
+    """Print the times and the ratios."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--model", default="tiny-llava")
+    options.add_argument("--n", type=int, default=16, help="images, all in one batch")
+    options.add_argument("--rounds", type=int, default=7)
+    choice = options.parse_args()
+    torch.set_num_threads(1)
+    tasks = make_tasks(load_mllm(choice.model), choice.n)
+    for task in tasks.values():
+        task()
+    rounds = [{name: _seconds(task) for name, task in tasks.items()} for _ in range(choice.rounds)]
+    print(f"{choice.model}, {choice.n} images, one thread, median of {choice.rounds} rounds")
+    for name in tasks:
+        print(f"{name:32} {1000 * statistics.median(r[name] for r in rounds):9.1f} ms")
+    for name, divisors, wanted in RATIOS:
+        values = sorted(r[name] / sum(r[divisor] for divisor in divisors) for r in rounds)
+        said = f"{name} / ({' + '.join(divisors)})"
+        print(f"{said}: {statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f}) {wanted}")
+
+
+def make_tasks(mllm: Mllm, n: int) -> dict[str, Callable]:
+    """What is timed, by name."""
+    images = list(draw_descriptions(n, seed=0).image.values)
+    seen = [distinct_views(mllm, image, PROMPT, SCALES) for image in images]
+    scales = [list(views) for views in zip(*seen, strict=True)]
+    answers = generate(mllm, scales[0], batch_size=n)
+
+    def explain(method: str) -> Callable:
+        return lambda: explain_tokens(mllm, images, PROMPT, method, batch_size=n)
+
+    return {
+        "generation": generation(mllm, scales[0]),
+        **{name: one_pass(mllm, views, answers) for name, views in zip(PASSES, scales, strict=True)},
+        "preprocessing": lambda: [distinct_views(mllm, image, PROMPT, SCALES) for image in images],
+        **{name: explain(name) for name in ("msea+arc", "arc", "tam")},
+    }
+
+
+def generation(mllm: Mllm, views: list[View]) -> Callable:
+    """The bare model writes its answers."""
+    ids, pixels = torch.stack([view.ids for view in views]), _pixels(views)
+
+    @torch.no_grad()
+    def run() -> None:
+        mllm.model.generate(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), max_new_tokens=64)
+
+    return run
+
+
+def one_pass(mllm: Mllm, views: list[View], answers: list[list[int]]) -> Callable:
+    """The bare model, vision tower and decoder, passes over image, prompt and answer, without logits."""
+    pixels = _pixels(views)
+    rows = [torch.cat([view.ids, torch.tensor(answer)]) for view, answer in zip(views, answers, strict=True)]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, True, padding_value=mllm.tokenizer.pad_token_id)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], True)
+    resized = {"interpolate_pos_encoding": True} if views[0].scale != 1 else {}
+    bare = mllm.model.model
+
+    @torch.no_grad()
+    def run() -> None:
+        features = bare.get_image_features(pixels, return_dict=True, **resized)
+        bare(input_ids=ids, attention_mask=mask, mm_encoder_outputs={"image": features}, use_cache=False)
+
+    return run
+
+
+def _pixels(views: list[View]) -> torch.Tensor:
+    return torch.cat([view.vision["pixel_values"] for view in views])
+
+
+if __name__ == "__main__":
+    main()

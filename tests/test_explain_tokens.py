@@ -1,0 +1,711 @@
+"""``explain_tokens``: against the plain models' logits and a slow reading of the equations, and what it says of bad input."""
+
+import copy
+import itertools
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from small_mllms import CLASSES, small_mllm
+from torch.nn import functional
+
+from xaikit.mllm import distinct_views, load_mllm, teacher_forced
+from xaikit.mllm.attention_maps import attention_rollout, last_attention
+from xaikit.mllm.explaining import TOKEN_METHODS, explain_all_tokens, explain_tokens
+from xaikit.mllm.gradient_maps import grad_cam, gradient_x_input
+from xaikit.mllm.rank_gaussian_filter import rank_gaussian_filter
+from xaikit.mllm.released_tam import released_tam
+from xaikit.mllm.steps import PRESETS, Steps
+from xaikit.paths import data_folder
+from xaikit.scenes import draw_descriptions
+
+PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
+REQUESTS = ["describe the picture", "what is this", "list the objects in the photo"]
+ANSWERS = ["a red circle", "a small blue square left of a triangle", "green"]
+TOLD = "a small red circle is left of a large blue square"
+SCALES = (1.0, 1.5, 2.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("mllms")
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return load_mllm("tiny-llava")
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def mllm(request, folder):
+    return small_mllm(request.param, folder)
+
+
+@pytest.fixture(scope="module")
+def llava(folder):
+    return small_mllm("llava", folder)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return draw_descriptions(3, seed=1)
+
+
+def picture(height=80, width=120, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+def pictures():
+    """Of mixed sizes, which give mixed grids where the class takes any size."""
+    return [picture(*size, seed) for seed, size in enumerate([(80, 120), (130, 70), (90, 90)])]
+
+
+def plain(model, image, prompt, answer):
+    """Everything from the class's own processor and one forward pass with all logits: ids, logits, positions."""
+    content = [{"type": "image", "image": Image.fromarray(image)}, {"type": "text", "text": prompt}]
+    options = {"crop_to_patches": False} if "InternVL" in type(model.processor).__name__ else {}
+    own = model.processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
+        return_tensors="pt", processor_kwargs=options,
+    )  # fmt: skip
+    words, told = (model.processor.tokenizer(text, add_special_tokens=False).input_ids for text in (prompt, answer))
+    start = own["input_ids"].shape[1]
+    added = torch.tensor([told])
+    own["input_ids"] = torch.cat([own["input_ids"], added], 1)
+    own["attention_mask"] = torch.ones_like(own["input_ids"])
+    if "mm_token_type_ids" in own:
+        own["mm_token_type_ids"] = torch.cat([own["mm_token_type_ids"], torch.zeros_like(added)], 1)
+    with torch.no_grad():
+        logits = model.model(**own).logits[0]
+    ids = own["input_ids"][0]
+    image_at = (ids == model.model.config.image_token_id).nonzero()[:, 0]
+    after = int(image_at.max()) + 1
+    first = next(i for i in range(after, start) if ids[i : i + len(words)].tolist() == words)
+    prompt_at = torch.arange(first, first + len(words))
+    emitting = torch.cat([prompt_at, torch.arange(start - 1, len(ids) - 1)])
+    context = torch.cat([ids[prompt_at], ids[start:]])
+    return SimpleNamespace(
+        ids=ids, logits=logits, start=start, image=image_at, prompt=prompt_at, emitting=emitting,
+        previous=torch.cat([prompt_at - 1, emitting[len(words) :]]), context=context, words=len(words), told=told,
+    )  # fmt: skip
+
+
+def overlap_by_definition(first, second, persistence, normalised):
+    """Rank-biased overlap of two rankings, equation (15) depth by depth."""
+    depths = range(1, len(first) + 1)
+    total = sum(persistence ** (d - 1) * len(set(first[:d]) & set(second[:d])) / d for d in depths)
+    return (1 - persistence) * total / (1 - persistence ** len(first) if normalised else 1)
+
+
+def slowly(found, grid, steps):
+    """The answer's maps at scale 1 and the overlaps, token by token, as equations (1) to (7) and (14) to (16) read."""
+    logits = found.logits.double().numpy()
+    maps = np.maximum(logits[found.image][:, found.context].T, 0).reshape(-1, *grid)
+    relevance = np.maximum(logits[found.emitting][:, found.context].T, 0)  # (target, context)
+    ranking_at = found.emitting if steps.positions == "emitting" else found.previous
+    tops = [np.argsort(-logits[at], kind="stable")[: steps.k].tolist() for at in ranking_at]
+    share = (steps.persistence, steps.normalised)
+    overlap = np.array([[overlap_by_definition(a, b, *share) for b in tops] for a in tops])
+    told = []
+    for t in range(found.words, len(found.context)):
+        earlier = [
+            k for k in range(t)
+            if found.context[k] != found.context[t] and (steps.prompt_context or k >= found.words)
+        ]  # fmt: skip
+        own = maps[t]
+        if steps.weighting and earlier:
+            r, rho, lit = relevance[t, earlier], overlap[t, earlier], maps[earlier]
+            weights = {
+                "relevance": r, "irrelevance": 1 - rho, "damped": r * (1 - rho), "agreement": rho,
+                "damped_fixed": r * (1 - rho), "incoherent": r * (rho < steps.threshold),
+            }[steps.weighting]  # fmt: skip
+            fitted = r if steps.weighting == "damped_fixed" else weights
+            estimate = np.tensordot(fitted / (fitted.sum() + 1e-8), lit, 1)
+            square = (estimate**2).sum()
+            scale = ((own * estimate).sum() / square if square else 0) if steps.least_squares else 1
+            taken = np.tensordot(weights / (fitted.sum() + 1e-8), lit, 1)
+            own = np.maximum(own - scale * taken, 0)
+        if steps.joint:
+            before = [relevance[t, k] for k in range(t) if steps.prompt_context or k >= found.words]
+            low, high = min([own.min(), *before]), max([own.max(), *before])
+            own = (own - low) / (high - low) if high > low else 0 * own
+        told.append(own)
+    told = torch.tensor(np.array(told))
+    return (rank_gaussian_filter(told, steps.filter) if steps.filter else told).numpy(), overlap[found.words :]
+
+
+def check_same(one, whole, sample, atol=2e-5):
+    """What one sample alone gives is what it gives among others, which have longer texts and other grids."""
+    tokens, context = one.sizes["answer_token"], one.sizes["context_token"]
+    rows, cols = one.grid.values[0]
+    ours = whole.isel(sample=sample)
+    inside = np.zeros(ours.token_heat.shape, bool)
+    inside[..., :tokens, :rows, :cols] = True
+    np.testing.assert_allclose(ours.token_heat.values[inside], one.token_heat.values.ravel(), atol=atol, rtol=1e-3)
+    assert not ours.token_heat.values[~inside].any()
+    for name, empty in (("relevance", 0), ("rank_overlap", np.nan)):
+        values = ours[name].values
+        np.testing.assert_allclose(values[..., :tokens, :context], one[name].values[0], atol=2e-5, rtol=1e-3)
+        np.testing.assert_array_equal(values[..., tokens:, :], empty)
+        np.testing.assert_array_equal(values[..., context:], empty)
+    likely = ours.log_probability.values
+    np.testing.assert_allclose(likely[:, :tokens], one.log_probability.values[0], atol=2e-4, rtol=1e-3)
+    assert not likely[:, tokens:].any()
+    for name, length in (("answer_text", tokens), ("context_text", context)):
+        assert ours[name].values[:length].tolist() == one[name].values[0].tolist()
+        assert not any(ours[name].values[length:])
+    for name in ("prompt", "answer", "grid", "region"):
+        assert ours[name].values.tolist() == one[name].values[0].tolist(), name
+
+
+def test_lens_relevance_and_likelihood_are_columns_of_the_plain_models_logits(mllm):
+    found = explain_tokens(mllm, pictures(), PROMPTS, "lens", ANSWERS)
+    for sample, given in enumerate(zip(pictures(), PROMPTS, ANSWERS, strict=True)):
+        truth = plain(mllm, *given)
+        rows, cols = found.grid.values[sample]
+        a, context = len(truth.told), len(truth.context)
+        assert rows * cols == len(truth.image)
+        heat = found.token_heat.values[sample, :a, :rows, :cols]
+        expected = truth.logits[truth.image][:, truth.told].relu().T.reshape(a, rows, cols)
+        np.testing.assert_allclose(heat, expected, atol=1e-4)
+        expected = truth.logits[truth.emitting][:, truth.told].relu().T
+        np.testing.assert_allclose(found.relevance.values[sample, :a, :context], expected, atol=1e-4)
+        expected = truth.logits.log_softmax(-1)[torch.arange(truth.start - 1, len(truth.ids) - 1), truth.told]
+        np.testing.assert_allclose(found.log_probability.values[sample, 0, :a], expected, atol=1e-4)
+        words = [*given[1].split(), *given[2].split()]
+        assert [text.strip() for text in found.context_text.values[sample, :context]] == words
+        assert found.answer.values[sample] == given[2]
+    assert np.isnan(found.rank_overlap).all()
+    assert (len({tuple(grid) for grid in found.grid.values}) > 1) == ("Qwen" in type(mllm.model).__name__)
+
+
+STEPS = [
+    ("lens", {}), ("tam", {}), ("arc", {}), ("tam", {"joint": False, "filter": 0}), ("arc", {"filter": 5}),
+    *(("arc", {"weighting": name, "joint": False, "filter": 0, "k": 9}) for name in (
+        "irrelevance", "damped", "agreement", "damped_fixed", "incoherent")),
+    ("arc", {"weighting": "damped_fixed", "k": 4, "normalised": False, "persistence": 0.7, "filter": 0}),
+    ("arc", {"weighting": "incoherent", "threshold": 0.2, "filter": 0}),
+    ("arc", {"least_squares": False, "joint": False, "filter": 0}),
+    ("tam", {"least_squares": False, "filter": 0}),
+    ("arc", {"positions": "previous", "persistence": 0.5, "filter": 0}),
+    ("arc", {"prompt_context": False, "joint": False, "filter": 0}),
+]  # fmt: skip
+
+
+def test_steps_are_the_equations(bundled, scenes):
+    methods = {str(number): step for number, step in enumerate(STEPS)}
+    found = explain_all_tokens(bundled, scenes.image[:2], "describe the picture", methods, TOLD)
+    for sample in range(2):
+        truth = plain(bundled, scenes.image.values[sample], "describe the picture", TOLD)
+        for number, (name, options) in enumerate(STEPS):
+            steps = Steps(**{**vars(PRESETS[name]), **options})
+            heat, overlap = slowly(truth, (8, 8), steps)
+            np.testing.assert_allclose(found.token_heat.values[sample, number], heat, atol=2e-3, err_msg=str(steps))
+            ours = found.rank_overlap.values[sample, number]
+            if steps.weighting in (None, "relevance"):
+                assert np.isnan(ours).all()
+            else:
+                np.testing.assert_allclose(ours, overlap, atol=1e-3, err_msg=str(steps))
+
+
+def test_released_function_on_the_plain_models_logits(bundled, scenes):
+    source = data_folder() / "tiny-llava"
+    own = SimpleNamespace(
+        model=transformers.AutoModelForImageTextToText.from_pretrained(source).eval(),
+        processor=transformers.AutoProcessor.from_pretrained(source),
+    )
+    answers = [TOLD, "a large red ring", "a small cyan cross is above a small pink diamond"]
+    found = explain_tokens(bundled, scenes.image, "describe the picture", "tam", answers, tam_compat=True)
+    other = explain_tokens(bundled, scenes.image, "describe the picture", "tam", answers)
+    for sample, answer in enumerate(answers):
+        truth = plain(own, scenes.image.values[sample], "describe the picture", answer)
+        expected = released_tam(truth.ids, truth.logits, (8, 8), truth.start, truth.image, truth.prompt)
+        heat = 255 * found.token_heat.values[sample, : len(expected)]
+        assert expected.any() and heat == pytest.approx(heat.round(), abs=1e-3)
+        off = np.abs(heat.round() - expected.numpy())
+        assert off.max() <= 1 and (off > 0).mean() < 0.01, "but for where rounding noise crosses a unit"
+        assert np.abs(heat / 255 - other.token_heat.values[sample, : len(expected)]).max() > 0.05
+
+
+def test_what_reduces_to_what(bundled, scenes):
+    """The note's conformance test 5 through the public function."""
+    tam = {"weighting": "relevance", "joint": True, "filter": 3}
+    ways = {
+        "tam": "tam", "arc": "arc", "msea": "msea", "msea+arc": "msea+arc", "lens": "lens",
+        "msea at 1": ("msea", {"scales": (1,)}), "msea at one": ("msea", {"scales": 1}), "lens as tam": ("lens", tam),
+        "arc with relevance": ("arc", {"weighting": "relevance"}),
+        "both as tam": ("msea+arc", {"weighting": "relevance", "scales": (1.0,)}),
+        "steps": Steps(**tam), "msea+arc at 1": ("msea+arc", {"scales": (1,)}),
+        "tam at scales": ("tam", {"scales": SCALES}), "arc at scales": ("arc", {"scales": SCALES}),
+        "tam without": ("tam", {"weighting": None, "joint": False, "filter": 0}),
+    }  # fmt: skip
+    found = explain_all_tokens(bundled, scenes.image, methods=ways).token_heat
+    assert found.explainer.values.tolist() == list(ways)
+    heat = {name: found.sel(explainer=name).values for name in ways}
+    for name in ("msea at 1", "msea at one", "lens as tam", "arc with relevance", "both as tam", "steps"):
+        assert np.array_equal(heat[name], heat["tam"]), name
+    assert np.array_equal(heat["msea+arc at 1"], heat["arc"]) and np.array_equal(heat["tam without"], heat["lens"])
+    assert np.array_equal(heat["tam at scales"], heat["msea"])
+    assert np.array_equal(heat["arc at scales"], heat["msea+arc"])
+    for first, second in itertools.combinations(PRESETS, 2):
+        assert np.abs(heat[first] - heat[second]).max() > 0.01, (first, second)
+    for name in ("tam", "msea+arc"):
+        single = explain_tokens(bundled, scenes.image, method=name)
+        size = single.token_heat.shape[-2:]
+        assert size == ((8, 8) if name == "tam" else (16, 16)) and single.token_heat.attrs["explainer"] == name
+        resized = functional.interpolate(torch.tensor(single.token_heat.values), (16, 16), mode="bilinear")
+        np.testing.assert_allclose(resized, heat[name], atol=1e-5)
+
+
+def lens_at(mllm, image, scale, answer, enlargement="interpolate"):
+    """Raw lens maps of the answer's tokens at a scale (1, a, rows, cols), and the mean log-probability of these."""
+    view = mllm.family.view(image, "describe the picture", scale, enlargement)
+    ids = mllm.tokenizer(answer, add_special_tokens=False, return_tensors="pt").input_ids[0]
+    states = teacher_forced(mllm, [view], [ids.tolist()])
+    logits = states.hidden[0] @ mllm.output_weight.T
+    maps = logits[view.image_positions][:, ids].relu().T.unflatten(1, view.grid)[None]
+    return maps, logits[len(view.ids) - 1 : -1].log_softmax(-1).gather(1, ids[:, None]).mean()
+
+
+@pytest.mark.parametrize(
+    ("enlargement", "scales"),
+    [("interpolate", (1, 1.5, 2)), ("interpolate", (2, 1.5)), ("crops", (1, 2)), ("crops", (2,))],
+)
+@pytest.mark.parametrize("scale_weights", ["equal", "likelihood"])
+@pytest.mark.parametrize(("grid", "size"), [("finest", (16, 16)), ("native", (8, 8)), ((5, 9), (5, 9))])
+@torch.no_grad()
+def test_scales_are_averaged_on_one_grid(bundled, scenes, enlargement, scales, scale_weights, grid, size):
+    if grid == "native" and 1 not in scales:
+        grid, size = (8, 8), (8, 8)
+    image = scenes.image.values[0]
+    options = {"scales": scales, "grid": grid, "scale_weights": scale_weights, "enlargement": enlargement}
+    found = explain_tokens(bundled, image, "describe the picture", "lens", TOLD, **options)
+    parts, likely = zip(*(lens_at(bundled, image, scale, TOLD, enlargement) for scale in scales), strict=True)
+    weights = (
+        torch.stack(likely).softmax(0) if scale_weights == "likelihood" else torch.full((len(scales),), 1 / len(scales))
+    )
+    assert scale_weights == "equal" or len(scales) == 1 or weights.max() - weights.min() > 1e-4
+    resized = [functional.interpolate(part, size, mode="bilinear", antialias=True) for part in parts]
+    expected = sum(weight * part for weight, part in zip(weights, resized, strict=True))
+    np.testing.assert_allclose(found.token_heat, expected, atol=1e-4, rtol=1e-3)
+    assert found.grid.values.tolist() == [list(size)] and found.sizes["scale"] == len({1, *scales})
+    ours = found.log_probability.mean("answer_token")[0].values
+    np.testing.assert_allclose(ours[int(1 not in scales) :], torch.stack(likely), atol=1e-4)
+
+
+def planted(mllm, bright, dark):
+    """The model without attention and layers: a cell shows its own pixels alone. "red" is what a bright cell shows, more
+    than a dark one."""
+    plain_model = copy.deepcopy(mllm)
+    ends = re.compile(
+        r"(layers?|blocks)\.\d+\..*(o_proj|out_proj|projection_layer|attn\.proj|fc2|down_proj)\.|position"
+    )
+    with torch.no_grad():
+        for name, weight in plain_model.model.named_parameters():
+            if ends.search(name):
+                weight.zero_()
+        views = [plain_model.family.view(image, "describe the scene") for image in (bright, dark)]
+        lit, unlit = (teacher_forced(plain_model, [view], [[5]]).at(view.image_positions[None])[0, 0] for view in views)
+        red = plain_model.tokenizer.convert_tokens_to_ids("red")
+        plain_model.output_weight[red] = lit - (lit @ unlit) / (unlit @ unlit) * unlit
+    return plain_model
+
+
+@pytest.mark.parametrize(
+    ("kind", "enlargement"),
+    [("bundled", "interpolate"), ("llava", "crops"), ("internvl", "interpolate"), ("internvl", "crops"),
+     ("qwen2_vl", "interpolate")],
+)  # fmt: skip
+def test_a_moved_object_moves_its_map_alike_at_every_scale(folder, bundled, kind, enlargement):
+    """The note's conformance test 6: an object's map is where the object is, at each scale and in their mean."""
+    mllm = bundled if kind == "bundled" else small_mllm(kind, folder)
+    height, width = (56, 224) if kind == "qwen2_vl" else (112, 112)  # that class takes images as they are
+    bright, dark = (np.full((height, width, 3), value, np.uint8) for value in (230, 40))
+    mllm = planted(mllm, bright, dark)
+    corners = [(0, 0), (0, width // 2), (height // 2, 0), (height // 2, width // 2)]
+    images = [dark.copy() for _ in corners]
+    for image, (top, left) in zip(images, corners, strict=True):
+        image[top : top + height // 2, left : left + width // 2] = 230
+    truth = np.array(corners) / (height, width) + 0.25
+    middle, most = (1.5, 2) if kind == "bundled" else (2, 3)
+    ways = {
+        f"{scales} {grid}": ("lens", {"scales": scales, "grid": grid, "enlargement": enlargement})
+        for scales in [(1,), (1, middle), (1, most), (1, middle, most)]
+        for grid in ("finest", "native", (6, 10))
+    }
+    options = {"prompts": "describe the scene", "answer": "red"}
+    for name, way in ways.items():
+        heat = explain_tokens(mllm, images, method=way[0], **options, **way[1]).token_heat.values[:, 0]
+        rows, cols = (np.arange(size) + 0.5 for size in heat.shape[1:])
+        mass = heat.sum((1, 2))
+        assert mass.min() > 0 and np.ptp(mass) < 0.15 * mass.max(), name
+        place = np.stack([(heat.sum(2) @ rows) / heat.shape[1], (heat.sum(1) @ cols) / heat.shape[2]], 1)
+        assert np.abs(place / mass[:, None] - truth).max() < 0.1, name
+        top, left = (heat[:, : len(rows) // 2].sum((1, 2)), heat[:, :, : len(cols) // 2].sum((1, 2)))
+        assert ((top > mass / 2) == (truth[:, 0] < 0.5)).all() and ((left > mass / 2) == (truth[:, 1] < 0.5)).all()
+
+
+ALL = {
+    **{name: name for name in TOKEN_METHODS},
+    "arc in small": ("arc", {"k": 7, "positions": "previous", "weighting": "damped"}),
+    "tam as released": ("tam", {"tam_compat": True}),
+    "by likelihood": ("msea", {"scale_weights": "likelihood", "scale_normalisation": "range", "grid": "native"}),
+}
+
+
+def all_methods(mllm):
+    """Every method, with rankings and scales that small models have."""
+    vocabulary, crops = len(mllm.output_weight), "Qwen" not in type(mllm.model).__name__
+    ways = {}
+    for name, way in ALL.items():
+        method, options = way if isinstance(way, tuple) else (way, {})
+        if "arc" in method:
+            options = {"k": min(50, vocabulary - 3), **options}
+        ways[name] = (method, options)
+    return ways | ({"in crops": ("msea", {"scales": (1, 2), "enlargement": "crops"})} if crops else {})
+
+
+def test_a_batch_gives_what_singles_give(mllm):
+    images, ways = pictures(), all_methods(mllm)
+    whole = explain_all_tokens(mllm, images, PROMPTS, ways, ANSWERS)
+    assert whole.sizes["answer_token"] == 8 and list(whole.explainer.values) == list(ways)
+    assert np.isfinite(whole.token_heat).all()
+    for index in range(3):
+        one = explain_all_tokens(mllm, images[index], PROMPTS[index], ways, ANSWERS[index])
+        assert one.sizes["answer_token"] == len(ANSWERS[index].split())
+        # a uint8 of the released function may be the next one
+        check_same(one.drop_sel(explainer="tam as released"), whole.drop_sel(explainer="tam as released"), index, 2e-4)
+        check_same(one, whole, index, 1.01 / 255)
+    assert whole.equals(explain_all_tokens(mllm, images, PROMPTS, ways, ANSWERS)), "the same again"
+    small = explain_all_tokens(mllm, images, PROMPTS, ways, ANSWERS, batch_size=1)
+    for index in range(3):
+        check_same(small.isel(sample=[index]).pipe(trimmed), whole, index, 1.01 / 255)
+
+
+def trimmed(one):
+    """One sample without what others need."""
+    tokens, context = ((one[name].values[0] != "").sum() for name in ("answer_text", "context_text"))
+    rows, cols = one.grid.values[0]
+    return one.isel(answer_token=slice(tokens), context_token=slice(context), row=slice(rows), col=slice(cols))
+
+
+def test_written_answers_are_explained_as_given_ones(bundled, scenes):
+    images = list(scenes.image.values)
+    options = {"methods": {"lens": "lens", "arc": "arc"}, "max_new_tokens": 7}
+    found = explain_all_tokens(bundled, images, REQUESTS, **options)
+    assert found.equals(explain_all_tokens(bundled, images, REQUESTS, **options)), "the same again"
+    assert all(found.answer.values) and (found.answer_text.values != "").sum(1).max() <= 7
+    answers = found.answer.values.tolist()
+    again = explain_all_tokens(bundled, images, REQUESTS, answer=answers, **options)
+    assert again.answer.equals(found.answer) and again.answer_text.equals(found.answer_text)
+    np.testing.assert_allclose(again.token_heat, found.token_heat, atol=1e-5)
+    some = [None, answers[1], None]
+    assert explain_all_tokens(bundled, images, REQUESTS, answer=some, **options).answer.equals(found.answer)
+    other = explain_all_tokens(bundled, images, REQUESTS, answer=[None, "a red ring", None], **options)
+    assert other.answer.values.tolist() == [answers[0], "a red ring", answers[2]]
+    for given in zip(images, REQUESTS, answers, strict=True):
+        truth = plain(bundled, *given)
+        assert truth.logits[truth.start - 1 : -1].argmax(-1).tolist() == truth.told, "each word is the likeliest"
+    assert len(set(answers)) > 1
+
+
+def test_samples_keep_their_labels_and_regions(bundled, scenes):
+    named = scenes.image.assign_coords(sample=["a", "b", "c"])
+    found = explain_tokens(bundled, named, method="lens", answer=TOLD)
+    assert found.sample.values.tolist() == ["a", "b", "c"]
+    wide = explain_tokens(bundled, [picture(64, 128), picture(64, 64)], method="lens", answer=TOLD)
+    assert wide.region.values == pytest.approx(np.array([[0, 0.25, 1, 0.75], [0, 0, 1, 1]]))
+    assert wide.edge.values.tolist() == ["top", "left", "bottom", "right"]
+
+
+# What differs from what, and whether the map of some token has to change.
+TWO = (1.0, 2.0)
+AGREE = {"weighting": "agreement", "k": 3}
+CHANGES = [
+    ("msea", {}, {"scales": (1, 1.5)}, True), ("msea", {}, {"scales": (2, 1.5, 1)}, False),
+    ("msea", {"scales": TWO}, {"enlargement": "crops"}, True), ("tam", {}, {"enlargement": "crops"}, False),
+    ("msea", {}, {"scale_weights": "likelihood"}, True), ("tam", {}, {"scale_weights": "likelihood"}, False),
+    ("msea", {}, {"scale_normalisation": "range"}, True), ("msea", {}, {"scale_normalisation": "sum"}, True),
+    ("msea", {}, {"grid": "native"}, True), ("msea", {}, {"grid": (9, 9)}, True), ("tam", {}, {"grid": "native"}, False),
+    ("tam", {}, {"grid": (8, 8)}, False), ("tam", {}, {"grid": (4, 8)}, True),
+    *(("arc", {}, {"weighting": name}, True) for name in
+      (None, "relevance", "damped", "agreement", "damped_fixed", "incoherent")),
+    ("arc", {}, {"k": 3}, True), ("tam", {}, {"k": 3}, False), ("lens", {}, {"k": 3}, False),
+    ("arc", {}, {"persistence": 0.3}, True), ("tam", {}, {"persistence": 0.3}, False),
+    ("arc", {"k": 3}, {"normalised": False}, True), ("arc", AGREE, {"normalised": False}, False),
+    ("arc", {"weighting": "damped_fixed", "k": 3}, {"normalised": False}, True), ("tam", {}, {"normalised": False}, False),
+    ("arc", {"weighting": "damped", "k": 3}, {"normalised": False}, True),
+    ("arc", {}, {"positions": "previous"}, True), ("tam", {}, {"positions": "previous"}, False),
+    ("arc", {"weighting": "incoherent"}, {"threshold": 0.1}, True), ("arc", {}, {"threshold": 0.1}, False),
+    ("arc", {}, {"prompt_context": False}, True), ("tam", {}, {"prompt_context": False}, True),
+    ("lens", {}, {"prompt_context": False}, False), ("lens", {"joint": True}, {"prompt_context": False}, True),
+    ("arc", {}, {"least_squares": False}, True), ("lens", {}, {"least_squares": False}, False),
+    ("arc", {"weighting": "damped", "least_squares": False}, {"weighting": "damped_fixed"}, True),
+    ("arc", {}, {"joint": False}, True), ("lens", {}, {"joint": True}, True),
+    ("arc", {}, {"filter": 0}, True), ("arc", {}, {"filter": 5}, True), ("lens", {}, {"filter": 1}, False),
+    ("tam", {}, {"released": True}, True),
+    ("attention", {}, {"head_fusion": "max"}, True), ("random", {}, {"seed": 3}, True),
+    ("gradient_x_input", {}, {"signed": True}, True), ("gradient_x_input", {}, {"target": "log_probability"}, True),
+    ("grad_cam", {}, {"signed": True}, True), ("grad_cam", {}, {"target": "log_probability"}, True),
+]  # fmt: skip
+
+
+def test_no_option_is_ignored(bundled, scenes):
+    tested = {name for _, _, options, changes in CHANGES if changes for name in options}
+    assert tested >= {field for field in vars(Steps())}
+    ways = {}
+    for method, base, options, _ in CHANGES:
+        ways[f"{method} {base}"] = (method, base)
+        ways[f"{method} {base} {options}"] = (method, base | options)
+    heat = explain_all_tokens(bundled, scenes.image, "describe the picture", ways, TOLD).token_heat
+    for method, base, options, changes in CHANGES:
+        first, second = (heat.sel(explainer=name).values for name in (f"{method} {base}", f"{method} {base} {options}"))
+        share = np.abs(first - second).max() / np.abs(first).max()
+        assert share > 1e-3 if changes else share < 1e-5, (method, base, options, share)
+
+
+@pytest.mark.parametrize("lengths", [(40, 3), (3, 40)])
+def test_methods_do_not_disturb_each_other(bundled, scenes, lengths):
+    ways = {str(k): ("arc", {"k": k}) for k in lengths}
+    together = explain_all_tokens(bundled, scenes.image, methods=ways, answer=TOLD)
+    for k in lengths:
+        alone = explain_tokens(bundled, scenes.image, method="arc", answer=TOLD, k=k)
+        for name in ("token_heat", "rank_overlap"):
+            np.testing.assert_array_equal(together[name].sel(explainer=str(k)), alone[name])
+
+
+def test_competing_methods(bundled, scenes):
+    functions = {
+        "attention": last_attention, "rollout": attention_rollout, "gradient_x_input": gradient_x_input, "grad_cam": grad_cam,
+    }  # fmt: skip
+    names = [*functions, "random", "lens", "msea"]
+    found = explain_all_tokens(bundled, scenes.image, "describe the picture", names, TOLD)
+    views = [bundled.family.view(image, "describe the picture") for image in scenes.image.values]
+    ids = bundled.tokenizer(TOLD, add_special_tokens=False).input_ids
+    for name, function in functions.items():
+        alone = explain_tokens(bundled, scenes.image, "describe the picture", name, TOLD)
+        expected = function(bundled, views, [ids] * 3)
+        np.testing.assert_allclose(alone.token_heat, expected, rtol=1e-4, atol=1e-6)
+        assert np.isnan(alone.rank_overlap).all() and alone.relevance.equals(found.relevance)
+        larger = functional.interpolate(expected, (16, 16), mode="bilinear")
+        np.testing.assert_allclose(found.token_heat.sel(explainer=name), larger, rtol=1e-4, atol=1e-6)
+    heat = found.token_heat.transpose("explainer", ...).values.reshape(len(names), -1)
+    assert np.abs(np.corrcoef(heat) - np.eye(len(names))).max() < 0.99, "no two are the same"
+    chance = explain_tokens(bundled, scenes.image, method="random", answer=TOLD).token_heat.values
+    assert 0.45 < chance.mean() < 0.55 and (chance[0] == chance[1]).all() and not (chance[:, 0] == chance[:, 1]).any()
+    assert np.abs(np.corrcoef(chance[0].reshape(len(ids), -1)) - np.eye(len(ids))).max() < 0.6
+
+
+def test_nothing_is_left_on_the_model(mllm):
+    before = {name: value.clone() for name, value in mllm.model.state_dict().items()}
+    settings = mllm.model.generation_config.to_dict()
+    image = picture()
+    kept = image.copy()
+    explain_all_tokens(mllm, [image], "now", all_methods(mllm), max_new_tokens=3)
+    after = mllm.model.state_dict()
+    assert list(after) == list(before) and all(torch.equal(value, after[name]) for name, value in before.items())
+    assert mllm.model.config.get_text_config()._attn_implementation == "sdpa" and not mllm.model.training
+    assert all(weight.grad is None and not weight.requires_grad for weight in mllm.model.parameters())
+    assert settings == mllm.model.generation_config.to_dict() and torch.is_grad_enabled()
+    assert (image == kept).all()
+
+
+@pytest.fixture
+def bad_samples(tmp_path):
+    """Images, prompts and answers, good and bad, and of each bad one what is said about it."""
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(b"\x89PNG torn")
+    good = picture(64, 64)
+    return [
+        (good, "describe the picture", TOLD, ""),
+        (str(torn), "describe the picture", TOLD, "image 1: .*torn.png can't be read"),
+        (good[..., 0], "describe the picture", TOLD, r"image 2 has shape \(64, 64\)"),
+        (picture(64, 64, 3), "what is this", "a red ring", ""),
+        (good, " ", TOLD, "sample 4: the prompt .* is empty"),
+        (good, "describe the spoon", TOLD, "sample 5: .*'spoon' is outside"),
+        (str(tmp_path / "none.png"), "what is this", TOLD, "image 6: there is no file"),
+        (good, "what is this", "a red spoon", "sample 7: the answer .*'spoon' is outside"),
+        (good, "what is this", "ring " * 600, "sample 8: an answer of 600 tokens after .* longer than the 512"),
+        (good.astype(float), "what is this", TOLD, "image 9 has type float64"),
+    ]
+
+
+def test_bad_samples_are_recorded_and_the_others_explained(bundled, bad_samples, monkeypatch):
+    images, prompts, answers, reasons = map(list, zip(*bad_samples, strict=True))
+    methods = ["lens", "attention", "arc"]
+    found = explain_all_tokens(bundled, images, prompts, methods, answers, errors="record")
+    good = [index for index, reason in enumerate(reasons) if not reason]
+    for index, reason in enumerate(reasons):
+        assert re.match(reason, found.error.values[index]) if reason else not found.error.values[index]
+    apart = explain_all_tokens(
+        bundled, [images[i] for i in good], [prompts[i] for i in good], methods, [answers[i] for i in good]
+    )
+    assert "error" not in apart.coords
+    assert found.isel(sample=good).drop_vars(["error", "sample"]).equals(apart.drop_vars("sample"))
+    bad = found.drop_isel(sample=good)
+    assert not any(bad[name].any() for name in ("token_heat", "relevance", "log_probability", "grid", "region"))
+    assert np.isnan(bad.rank_overlap).all() and not (bad.answer_text != "").any() and not (bad.answer != "").any()
+
+    def work(*_):
+        raise AssertionError("the model was run")
+
+    monkeypatch.setattr(bundled.family, "encode", work)
+    monkeypatch.setattr(bundled.model, "forward", work)
+    for index in set(range(len(images))) - set(good):
+        kind = FileNotFoundError if "no file" in reasons[index] else ValueError
+        with pytest.raises(kind, match="^" + re.escape(found.error.values[index]) + "$"):
+            upto = slice(index + 1)
+            explain_all_tokens(
+                bundled, [images[0]] * index + images[index : index + 1], ["what is this"] * index + [prompts[index]],
+                methods, [TOLD] * index + answers[upto][-1:],
+            )  # fmt: skip
+    with pytest.raises(ValueError, match="no sample can be explained; the first one: image 0 .*64, 64"):
+        explain_all_tokens(bundled, [images[2]] * 2, methods=methods, errors="record")
+
+
+def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
+    """The first prompt leaves room for the answer, the second, longer one doesn't."""
+    images, prompts = [picture(56, 56)] * 2, ["now", "what is left of the small red circle ?"]
+    monkeypatch.setattr(llava.model.generation_config, "eos_token_id", llava.family.image_token_id)  # never written
+    free = explain_tokens(llava, images, prompts, "lens", max_new_tokens=40)
+    assert (free.answer_text.values != "").all()
+    lengths = [len(llava.family.view(images[0], prompt).ids) for prompt in prompts]
+    monkeypatch.setattr(llava.family, "context_length", lengths[1] + 3)
+    few = lengths[1] - lengths[0] + 3
+    limited = explain_tokens(llava, images, prompts, "lens", max_new_tokens=few - 1, errors="record")
+    assert not limited.error.values[0] and re.match(
+        "sample 1: the answer hasn't ended after 3", limited.error.values[1]
+    )
+    assert limited.answer_text.values[0].tolist() == free.answer_text.values[0, : few - 1].tolist()
+    assert not limited.token_heat[1].any()
+    with pytest.raises(ValueError, match="sample 1: the answer hasn't ended after 3 tokens"):
+        explain_tokens(llava, images, prompts, "lens", max_new_tokens=few - 1)
+    monkeypatch.undo()
+
+    scene = draw_descriptions(2, seed=1).image
+    written = explain_tokens(bundled, scene, method="lens")
+    views = distinct_views(bundled, scene.values[0], "describe the picture", (1, 2))
+    longest = int((written.answer_text.values != "").sum(1).max())
+    monkeypatch.setattr(bundled.family, "context_length", len(views[1].ids) + longest - 1)
+    with pytest.raises(
+        ValueError, match=f"sample .: an answer of {longest} tokens after {len(views[1].ids)} of prompt"
+    ):
+        explain_tokens(bundled, scene, method="msea", scales=(1, 2))
+    monkeypatch.undo()
+
+    first = int(bundled.tokenizer.convert_tokens_to_ids(str(written.answer_text.values[0, 0]).strip()))
+    monkeypatch.setattr(bundled.model.generation_config, "eos_token_id", first)
+    with pytest.raises(ValueError, match="sample 0: the model ends its answer before the first word"):
+        explain_tokens(bundled, scene[:1], method="lens")
+    with pytest.raises(ValueError, match="no sample can be explained; the first one: sample 0: the model ends"):
+        explain_tokens(bundled, scene[:1], method="lens", errors="record")
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((64, 64), np.uint8)}, "image 0 has shape"),
+        ({"images": np.zeros((64, 64, 4), np.uint8)}, r"image 0 has shape \(64, 64, 4\)"),
+        ({"images": np.zeros((64, 64, 3))}, "image 0 has type float64"),
+        ({"images": Image.new("I;16", (64, 64))}, "image 0 has mode 'I;16'"),
+        ({"images": []}, "no image was given"),
+        ({"prompts": ""}, "sample 0: the prompt .* is empty"),
+        ({"prompts": None}, "prompts=None"),
+        ({"prompts": ["what is this", "what is this"]}, "1 images but 2 prompts"),
+        ({"prompts": "describe the <image>"}, "holds <image>"),
+        ({"prompts": "describe the spoon"}, "sample 0: .*'spoon' is outside"),
+        ({"answer": ""}, "sample 0: the answer .* is empty"),
+        ({"answer": ["a ring", "a ring"]}, "1 images but 2 answers"),
+        ({"answer": "a </s>"}, "holds </s>"),
+        (
+            {"answer": "ring " * 600},
+            "sample 0: an answer of 600 tokens after .* longer than the 512 that tiny-llava takes",
+        ),
+        ({"scales": (1, 1.01)}, "sample 0: scales 1.0 and 1.01 both give a grid of 8 x 8"),
+        ({"scales": (1, 5)}, "sample 0: scale=5.0: prompt and image have .* tiny-llava takes 512"),
+        ({"scales": (1.5, 2), "grid": "native"}, r"grid='native' is that of scale 1, which isn't among the scales"),
+        ({"scales": ()}, r"scales=\(\): different ones are needed, at least one"),
+        ({"scales": (1, 1.0)}, "scales=.*: different ones"),
+        ({"scales": (1, -2)}, "scales=.*: positive numbers"),
+        ({"scales": (1, NAN)}, "scales=.*: positive numbers"),
+        ({"scales": (1, True)}, "scales=.*: positive numbers"),
+        ({"scales": None}, "scales=None: positive numbers"),
+        ({"scales": "big"}, "scales='big': positive numbers"),
+        ({"scales": (1, 1.5), "enlargement": "crops"}, "sample 0: scale=1.5: enlargement='crops' takes whole numbers"),
+        ({"enlargement": "zoom"}, "enlargement='zoom': choose from interpolate, crops"),
+        ({"scale_weights": "some"}, "scale_weights='some': choose from equal, likelihood"),
+        ({"scale_normalisation": "max"}, "scale_normalisation='max': choose from none, range, sum"),
+        ({"grid": "largest"}, "grid='largest': choose from finest, native"),
+        ({"grid": (3,)}, r"grid=\(3,\): choose from finest, native, or give \(rows, cols\)"),
+        ({"grid": 7}, "grid=7: choose from"),
+        ({"grid": (0, 4)}, "rows=0: a whole number of at least 1"),
+        ({"weighting": "more"}, "weighting='more': choose from relevance, irrelevance, damped"),
+        ({"k": 0}, "k=0: a whole number"),
+        ({"k": 2.5}, "k=2.5: a whole number"),
+        ({"k": 10_000}, "k=10000: a whole number from 1 to"),
+        ({"persistence": 0}, "persistence=0: a number between 0 and 1"),
+        ({"persistence": 1}, "persistence=1: a number between 0 and 1"),
+        ({"persistence": NAN}, "persistence=nan: a number between 0 and 1"),
+        ({"persistence": "p"}, "persistence='p': a number between 0 and 1"),
+        ({"threshold": 2}, "threshold=2: a number between 0 and 1"),
+        ({"positions": "next"}, "positions='next': choose from emitting, previous"),
+        ({"filter": 2}, "filter=2: .* odd"),
+        ({"filter": -1}, "filter=-1: a whole number of at least 0"),
+        ({"joint": 1}, "joint=1: True or False"),
+        ({"normalised": "no"}, "normalised='no': True or False"),
+        ({"method": "tamm"}, "unknown method 'tamm': choose from lens, tam, msea, arc"),
+        ({"rbo": 0.9}, "unknown option 'rbo' of msea\\+arc: it takes scales, enlargement"),
+        ({"method": "attention", "scales": (1, 2)}, "unknown option 'scales' of attention: it takes head_fusion"),
+        ({"method": "rollout", "k": 3}, "unknown option 'k' of rollout: it takes none"),
+        ({"method": "attention", "head_fusion": "min"}, "head_fusion='min': choose from mean, max"),
+        ({"method": "grad_cam", "target": "loss"}, "target='loss': choose from logit, log_probability"),
+        ({"method": "random", "seed": -1}, "seed=-1: a whole number of at least 0"),
+        ({"tam_compat": True}, "tam_compat=True: the released function knows no choices"),
+        ({"method": "tam", "tam_compat": True, "k": 3}, "tam_compat=True: the released function knows no choices"),
+        ({"method": "tam", "tam_compat": 1}, "released=1: True or False"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0: a whole number of at least 1"),
+        ({"errors": "ignore"}, "errors='ignore': choose from raise, record"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence_before_any_work(bundled, monkeypatch, change, message):
+    def work(*_):
+        raise AssertionError("the model was run")
+
+    monkeypatch.setattr(bundled.family, "encode", work)
+    with pytest.raises(ValueError, match=message) as caught:
+        explain_tokens(bundled, **{"images": picture(64, 64), **change})
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ([], "at least one"), ({}, "at least one"), ("tam", "give a list of different names"),
+        (["tam", "tam"], "give a list of different names"), ({"mine": 3}, "method 3: give a name"),
+        ({"mine": ("tam", 3)}, "give a name, a name with its options"), ({"mine": ("tamm", {})}, "unknown method 'tamm'"),
+        (["tam", "tamm"], "unknown method 'tamm': choose from lens, tam"),
+    ],
+)  # fmt: skip
+def test_bad_lists_of_methods(bundled, methods, message):
+    with pytest.raises(ValueError, match=message):
+        explain_all_tokens(bundled, picture(64, 64), methods=methods)
+
+
+def test_limits_of_other_classes(folder):
+    qwen = small_mllm("qwen2_vl", folder)
+    with pytest.raises(ValueError, match="sample 0: enlargement='crops': .* takes images of any size"):
+        explain_tokens(qwen, picture(), "now", "msea", scales=(1, 2), enlargement="crops")
+    with pytest.raises(ValueError, match=f"k=50: a whole number from 1 to {len(qwen.output_weight)}"):
+        explain_tokens(qwen, picture(), "now", "arc")
+    with pytest.raises(ValueError, match="sample 1: scales 1.0 and 1.2 both give a grid of 2 x 2"):
+        explain_tokens(qwen, [picture(112, 112), picture(56, 56)], "now", "msea", scales=(1, 1.2))
+    with pytest.raises(ValueError, match="sample 0: an image of 500 x 2 pixels"):
+        explain_tokens(qwen, picture(2, 500), "now", "lens")

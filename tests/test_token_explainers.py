@@ -1,0 +1,224 @@
+"""Attention and gradient maps of answer tokens: against independent computations, on the three classes of models."""
+
+import numpy as np
+import pytest
+import torch
+from small_mllms import CLASSES, small_mllm
+
+from xaikit.mllm import gradient_maps
+from xaikit.mllm.attention_maps import attention_rollout, last_attention
+from xaikit.mllm.gradient_maps import grad_cam, gradient_x_input
+
+METHODS = (last_attention, attention_rollout, gradient_x_input, grad_cam)
+PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene now please")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("mllms")
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def mllm(request, folder):
+    return small_mllm(request.param, folder)
+
+
+@pytest.fixture(scope="module")
+def internvl(folder):
+    return small_mllm("internvl", folder)
+
+
+def images(n=3):
+    return np.random.default_rng(3).integers(0, 255, (n, 84, 84, 3), dtype=np.uint8)
+
+
+def inputs(mllm, lengths=(4, 1, 3), scale=1.0, enlargement="interpolate"):
+    views = [
+        mllm.family.view(image, prompt, scale, enlargement) for image, prompt in zip(images(), PROMPTS, strict=True)
+    ]
+    ids = np.random.default_rng(5).integers(14, len(mllm.output_weight), (len(views), max(lengths)))
+    return views, [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+
+
+def alone(mllm, view, answer, features=None, **options):
+    """One sample through the model itself, from its features on."""
+    ids = torch.cat([view.ids, torch.tensor(answer)])[None]
+    features = mllm.family.encode([view])[0] if features is None else features
+    return mllm.model(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        **mllm.family.language_inputs([view], ids, [features]),
+        **options,
+    )
+
+
+def scores(mllm, view, answer, features, target="logit"):
+    """The score (a,) of each answer token."""
+    logits = alone(mllm, view, answer, features).logits[0, len(view.ids) - 1 : -1]
+    return (logits if target == "logit" else logits.log_softmax(-1))[torch.arange(len(answer)), answer]
+
+
+def layers(mllm, view, answer):
+    """Each layer's attention (heads, L, L), as the model's class returns it."""
+    language = mllm.model.model.language_model
+    language.set_attn_implementation("eager")
+    try:
+        return [layer[0] for layer in alone(mllm, view, answer, output_attentions=True).attentions]
+    finally:
+        language.set_attn_implementation("sdpa")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_of_answers_of_several_lengths_equals_its_singles(mllm, method):
+    views, answers = inputs(mllm)
+    together = method(mllm, views, answers)
+    assert together.shape == (3, 4, *views[0].grid) and together.dtype == torch.float32
+    for row, view, answer in zip(together, views, answers, strict=True):
+        single = method(mllm, [view], [answer])[0]
+        torch.testing.assert_close(row[: len(answer)], single, atol=1e-5 * float(single.abs().max()), rtol=1e-4)
+        assert not row[len(answer) :].any()
+    assert together[0].any() and together[2].any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_later_tokens_and_an_empty_answer_beside_it_change_nothing(internvl, method):
+    views, answers = inputs(internvl, (4, 1, 3))
+    first = method(internvl, views, answers)
+    shortened = method(internvl, views, [answers[0][:2], [], answers[2]])
+    torch.testing.assert_close(shortened[0, :2], first[0, :2], atol=1e-5 * float(first.max()), rtol=1e-4)
+    assert not shortened[1].any()
+
+
+@pytest.mark.parametrize("fusion", ("mean", "max"))
+def test_last_attention_is_that_of_the_model(mllm, fusion):
+    views, answers = inputs(mllm)
+    found = last_attention(mllm, views, answers, head_fusion=fusion)
+    for heat, view, answer in zip(found, views, answers, strict=True):
+        rows = layers(mllm, view, answer)[-1][:, len(view.ids) - 1 : -1]
+        rows = rows.mean(0) if fusion == "mean" else rows.amax(0)
+        torch.testing.assert_close(heat[: len(answer)].flatten(1), rows[:, view.image_positions])
+    if fusion == "mean":
+        assert (found.sum((2, 3)) <= 1 + 1e-6).all()
+
+
+def test_rollout_is_the_product_of_whole_matrices(mllm):
+    views, answers = inputs(mllm)
+    found = attention_rollout(mllm, views, answers)
+    for heat, view, answer in zip(found, views, answers, strict=True):
+        product = None
+        for layer in layers(mllm, view, answer):
+            mixed = (layer.mean(0).double() + torch.eye(layer.shape[-1])) / 2
+            product = mixed if product is None else mixed @ product
+        torch.testing.assert_close(product.sum(-1), torch.ones(len(product), dtype=torch.double))
+        rows = product[len(view.ids) - 1 : -1, view.image_positions].float()
+        torch.testing.assert_close(heat[: len(answer)].flatten(1), rows)
+
+
+@pytest.mark.parametrize("target", ("logit", "log_probability"))
+def test_gradients_are_those_of_a_loop_over_tokens(mllm, target):
+    views, answers = inputs(mllm)
+    signed = gradient_x_input(mllm, views, answers, target=target, signed=True)
+    cam = grad_cam(mllm, views, answers, target=target, signed=True)
+    for sample, (view, answer) in enumerate(zip(views, answers, strict=True)):
+        features = mllm.family.encode([view])[0].detach().requires_grad_()
+        for token in range(len(answer)):
+            score = scores(mllm, view, answer, features, target)[token]
+            gradient = torch.autograd.grad(score, features)[0][view.feature_rows]
+            cells = features.detach()[view.feature_rows]
+            for found, wanted in (
+                (signed, (gradient * cells).sum(-1)),
+                (cam, (gradient.mean(0) * cells).sum(-1)),
+            ):
+                torch.testing.assert_close(
+                    found[sample, token].flatten(), wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-3
+                )
+    torch.testing.assert_close(gradient_x_input(mllm, views, answers, target=target), signed.relu())
+    torch.testing.assert_close(grad_cam(mllm, views, answers, target=target), cam.relu())
+    assert (signed < 0).any() and (cam < 0).any()
+
+
+def test_backward_passes_in_parts_give_the_same(internvl, monkeypatch):
+    views, answers = inputs(internvl)
+    whole = gradient_x_input(internvl, views, answers, signed=True)
+    monkeypatch.setattr(gradient_maps, "SEQUENCES_AT_ONCE", 1)
+    parts = gradient_x_input(internvl, views, answers, signed=True)
+    torch.testing.assert_close(parts, whole, atol=1e-5 * float(whole.abs().max()), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("scale", "enlargement"), ((1.0, "interpolate"), (2.0, "crops")))
+def test_a_cells_gradient_is_what_scaling_its_features_does(internvl, scale, enlargement):
+    views, answers = inputs(internvl, scale=scale, enlargement=enlargement)
+    view, answer = views[0], answers[0]
+    found = gradient_x_input(internvl, [view], [answer], signed=True)[0].flatten(1)
+    step = 1e-2
+    with torch.no_grad():
+        features = internvl.family.encode([view])[0]
+        for cell, row in enumerate(view.feature_rows.tolist()):
+            sides = []
+            for sign in (1, -1):
+                changed = features.clone()
+                changed[row] *= 1 + sign * step
+                sides.append(scores(internvl, view, answer, changed))
+            difference = (sides[0] - sides[1]) / (2 * step)
+            torch.testing.assert_close(found[:, cell], difference, atol=1e-2 * float(found.abs().max()), rtol=2e-2)
+
+
+def test_crops_are_put_in_their_places(internvl):
+    views, answers = inputs(internvl, scale=2.0, enlargement="crops")
+    view, answer = views[0], answers[0]
+    # Where the sequence has each cell: four tiles of 2 x 2 cells, then the whole image once more, which is no cell.
+    row, col = np.indices(view.grid)
+    order = torch.from_numpy(4 * (row // 2 * 2 + col // 2) + row % 2 * 2 + col % 2).flatten()
+    start = view.ids.tolist().index(internvl.family.image_token_id)
+    weights = layers(internvl, view, answer)
+    emitting = slice(len(view.ids) - 1, -1)
+    last = last_attention(internvl, views, answers)[0].flatten(1)
+    torch.testing.assert_close(last, weights[-1].mean(0)[emitting, start + order])
+    first, second = ((layer.mean(0) + torch.eye(layer.shape[-1])) / 2 for layer in weights)
+    rolled = attention_rollout(internvl, views, answers)[0].flatten(1)
+    torch.testing.assert_close(rolled, (second @ first)[emitting, start + order])
+    features = internvl.family.encode([view])[0].detach().requires_grad_()
+    assert len(features) == 20 and view.grid == (4, 4)
+    gradient = torch.autograd.grad(scores(internvl, view, answer, features)[1], features)[0][order]
+    cells = features.detach()[order]
+    product = gradient_x_input(internvl, views, answers, signed=True)[0, 1].flatten()
+    torch.testing.assert_close(product, (gradient * cells).sum(-1), atol=1e-4, rtol=1e-3)
+    cam = grad_cam(internvl, views, answers, signed=True)[0, 1].flatten()
+    torch.testing.assert_close(cam, (gradient.mean(0) * cells).sum(-1), atol=1e-4, rtol=1e-3)
+
+
+def test_nothing_is_left_on_the_model(mllm):
+    views, answers = inputs(mllm)
+    language = mllm.model.model.language_model
+    layers(mllm, views[0], answers[0])  # transformers puts hooks of its own there when attention is first asked for
+    hooks = [len(module._forward_hooks) + len(module._backward_hooks) for module in mllm.model.modules()]
+    before = {name: value.clone() for name, value in mllm.model.state_dict().items()}
+    with torch.no_grad():  # gradients are taken whatever the caller's mode is
+        for method in METHODS:
+            assert not method(mllm, views, answers).requires_grad
+    assert language.config._attn_implementation == "sdpa"
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in mllm.model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in mllm.model.state_dict().items())
+    assert hooks == [len(module._forward_hooks) + len(module._backward_hooks) for module in mllm.model.modules()]
+
+
+def test_bad_input_is_refused_in_a_sentence(internvl):
+    views, answers = inputs(internvl)
+    larger, _ = inputs(internvl, scale=2.0)
+    crops, _ = inputs(internvl, scale=2.0, enlargement="crops")
+    for method in METHODS:
+        with pytest.raises(ValueError, match="grids 2 x 2, 4 x 4"):
+            method(internvl, [views[0], larger[0]], answers[:2])
+        with pytest.raises(ValueError, match="by interpolation and by crops"):
+            method(internvl, [crops[0], larger[0]], answers[:2])
+        with pytest.raises(ValueError, match="3 views and 2 answers"):
+            method(internvl, views, answers[:2])
+        with pytest.raises(ValueError, match="all answers are empty"):
+            method(internvl, views, [[], [], []])
+        with pytest.raises(ValueError, match="longer than the 256"):
+            method(internvl, views, [[14] * 300] * 3)
+    with pytest.raises(ValueError, match="head_fusion='min': choose from mean, max"):
+        last_attention(internvl, views, answers, head_fusion="min")
+    for method in (gradient_x_input, grad_cam):
+        with pytest.raises(ValueError, match="target='loss': choose from logit, log_probability"):
+            method(internvl, views, answers, target="loss")
