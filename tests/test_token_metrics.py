@@ -352,6 +352,8 @@ def test_a_region_counts_only_what_it_covers(planted):
     area = (0.33 - 0.1) * (0.9 - 0.05) * 64 * 64 / 15
     visible = (0.33 * 64 - 8) * 16
     assert uneven.sum() * area == pytest.approx(visible)
+    padded = region_coverage(planted["object_mask"][:, :1], (8, 4), (-0.5, 0, 1.5, 1))  # padded above and below
+    assert padded[0, 0, [0, 1, 6, 7]].sum() == 0 and padded[0, 0, 2:6].sum() == 1
 
 
 def test_the_whole_region_is_localisations_coverage():
@@ -414,7 +416,8 @@ def test_heat_may_be_scaled_and_answers_padded(many):
         ({"token_object": np.full((1, 9), -1)}, "token 1 of sample 0"),
         ({"token_kind": np.full((1, 9), "noun")}, "'noun'"),
         ({"object_mask": np.ones((1, 3, 4, 4))}, "bool"),
-        ({"region": (0, 0, 2, 1)}, "0 to 1"),
+        ({"region": (0, 1.2, 1, 2)}, "between 0 and 1"),
+        ({"region": (0, 0.5, 1, 0.5)}, "left < right"),
         ({"region": np.zeros((2, 4))}, r"region of shape \(2, 4\)"),
         ({"explainers": ["a", "b"]}, "2 names"),
         ({"token_class": np.full((1, 3), "size")}, "token_class"),

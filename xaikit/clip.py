@@ -110,7 +110,7 @@ class Clip:
         if not texts:
             raise ValueError("no text was given: at least one is needed")
         for index, text in enumerate(texts):
-            self._check_text(text, f"text {index} ({_short(text)})")
+            self._check_text(text, f"text {index} ({shortened(text)})")
         return self.tokenizer(texts)
 
     def _check_ids(self, ids: Tensor) -> None:
@@ -137,7 +137,7 @@ class Clip:
             clean = self.tokenizer.clean_fn(text)
             words = inner(clean, add_special_tokens=False).input_ids
             if inner.unk_token_id is not None and inner.unk_token_id in words:
-                raise ValueError(f"{label}: {_unknown_word(inner, clean)}")
+                raise ValueError(f"{label}: {unknown_word(inner, clean)}")
             if set(words) & set(inner.all_special_ids):
                 raise ValueError(
                     f"{label} holds one of the tokenizer's own tokens ({', '.join(inner.all_special_tokens)})"
@@ -205,11 +205,13 @@ class Clip:
         return digest.hexdigest()[:16]
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """The text in quotes, cut where it is long, for a message."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def _unknown_word(tokenizer, text: str) -> str:
+def unknown_word(tokenizer, text: str) -> str:
+    """Which word of the text a vocabulary of whole words lacks, and which it has that are near."""
     known = [word for word in tokenizer.get_vocab() if word not in tokenizer.all_special_tokens]
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     start, end = found.offset_mapping[found.input_ids.index(tokenizer.unk_token_id)]

@@ -47,12 +47,7 @@ def load_clip(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r}: choose from {', '.join(PRECISIONS)}")
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device={device!r}: torch knows no such device; use 'cpu' or 'cuda'") from error
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}: this machine has no CUDA device; use 'cpu'")
+    target = checked_device(device)
     source = f"local-dir:{data_folder() / name}" if name in BUNDLED else name
     if pretrained is not None and ":" in source:
         raise ValueError(f"pretrained={pretrained!r}: {name} brings its own weights; leave pretrained at None")
@@ -74,6 +69,17 @@ def load_clip(
             raise ValueError(f"{name} can't be loaded with pretrained={pretrained!r} on {device}: {reason}") from error
     model.requires_grad_(False).eval()
     return Clip(name, model, preprocess, source, target, open_clip.get_input_dtype(precision) or torch.float32)
+
+
+def checked_device(device: str) -> torch.device:
+    """The device of this name. Raises ValueError for one that torch or this machine doesn't have."""
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r}: torch knows no such device; use 'cpu' or 'cuda'") from error
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}: this machine has no CUDA device; use 'cpu'")
+    return target
 
 
 def _in_float32(weights: Path, folder: Path) -> str:

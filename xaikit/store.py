@@ -38,7 +38,7 @@ WRITERS = {  # which notebook writes which store
         ),
         "04_srm_spectral",
     ),
-    **dict.fromkeys(("mllm", "mllm_evaluation", "mllm_ablation", "mllm_claims"), "05_mllm_msea_arc"),
+    **dict.fromkeys(("mllm", "mllm_evaluation", "mllm_misleading", "mllm_claims"), "05_mllm_msea_arc"),
     "evaluation": "06_evaluation",
     "evaluation_words": "06_evaluation",
     "evaluation_suites": "06_evaluation",

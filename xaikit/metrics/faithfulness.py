@@ -115,7 +115,7 @@ def deletion_insertion(
     scores = torch.cat([middle(start, min(start + at_a_time, n)) for start in range(0, n, at_a_time)])
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1, 1).expand(1, 2, rows, cols)
     ends = scores_of_images(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=worth)
-    deletion, insertion = _curves(scores.view(n, explainers, 2, inner), ends)
+    deletion, insertion = joined_curves(scores.view(n, explainers, 2, inner), ends)
     return (counts / units).cpu().numpy(), deletion, insertion
 
 
@@ -158,7 +158,7 @@ def word_deletion_insertion(
     scores = scores_of_texts(clip, pixels, tokens, keep, fill, versions, batch_size, bar, worth)
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1).expand(1, 2, heat.shape[2])
     ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=worth)
-    return shares, *_curves(scores.view(*heat.shape[:2], 2, steps - 1), ends)
+    return shares, *joined_curves(scores.view(*heat.shape[:2], 2, steps - 1), ends)
 
 
 @torch.no_grad()
@@ -233,7 +233,7 @@ def _to_image(keep: Tensor, unit: str, size: torch.Size) -> Tensor:
     return F.pad(keep, (0, size[1] - keep.shape[2], 0, size[0] - keep.shape[1]))
 
 
-def _curves(middle: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def joined_curves(middle: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The two curves from the scores in between (n, explainers, 2, steps) and of the whole and the bare input (n, 2)."""
     whole, bare = (end[:, None, None].expand(*middle.shape[:2], 1) for end in ends.T)
     deletion = torch.cat([whole, middle[:, :, 0], bare], -1)

@@ -7,8 +7,9 @@ share of its pixels that belong to named objects, so that every sum over patches
 import numpy as np
 from scipy.stats import rankdata
 
+from .region_coverage import MASKS_AT_ONCE, cell_shares
+
 TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
-MASKS_AT_ONCE = 256  # bounds the memory
 
 
 def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
@@ -17,18 +18,13 @@ def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, floa
     covered: the part of the image's height and width that the patches cover, from the upper left corner.
     """
     height, width = mask.shape[-2:]
-    down, across = _area_weights(height, grid[0], covered[0]), _area_weights(width, grid[1], covered[1]).T
+    down, across = (
+        cell_shares(size, cells, np.zeros(1), np.array([part]))[0]
+        for size, cells, part in zip((height, width), grid, covered, strict=True)
+    )
     each = mask.reshape(-1, height, width)
-    shares = [down @ each[i : i + MASKS_AT_ONCE].astype(float) @ across for i in range(0, len(each), MASKS_AT_ONCE)]
+    shares = [down @ each[i : i + MASKS_AT_ONCE].astype(float) @ across.T for i in range(0, len(each), MASKS_AT_ONCE)]
     return np.concatenate(shares).reshape(*mask.shape[:-2], *grid)
-
-
-def _area_weights(size: int, cells: int, covered: float) -> np.ndarray:
-    """Share of each cell that each pixel makes up along one axis, (cells, size); pixels may straddle cells."""
-    step = size * covered / cells
-    cell, pixel = np.arange(cells)[:, None], np.arange(size)
-    overlap = np.minimum((cell + 1) * step, pixel + 1) - np.maximum(cell * step, pixel)
-    return np.clip(overlap, 0, None) / step
 
 
 def _flat(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,8 @@ from ..mllm.answer_tokens import answer_tokens
 from ..mllm.model import Mllm
 from ..mllm.passes import teacher_forced
 from ..mllm.view import View
-from .faithfulness import _curves, area_under_curve, deletion_and_insertion, ranks
-from .region_coverage import _shares
+from .faithfulness import area_under_curve, deletion_and_insertion, joined_curves, ranks
+from .region_coverage import cell_shares
 
 # Of images (b,) with the cells kept in them (b, cells): log-probabilities (k,) of tokens, given each one's row in b.
 Reader = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -77,7 +77,7 @@ def token_deletion_insertion(
         index = torch.arange(start, min(start + batch_size, len(middle)))
         pair, version = index // versions, index % versions
         middle[index] = read(of[pair], keep(pair, version), torch.arange(len(index)), which[pair])
-    both = _curves(middle.view(len(of), heat.shape[1], 2, steps - 1), ends)
+    both = joined_curves(middle.view(len(of), heat.shape[1], 2, steps - 1), ends)
     deletion[sample, :, token], insertion[sample, :, token] = both
     return fraction, deletion, insertion
 
@@ -92,7 +92,7 @@ def reduce_to_grid(heat: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     if heat.shape[-2:] == tuple(grid):
         return heat
     none, all_ = np.zeros(1), np.ones(1)
-    down, across = (_shares(size, cells, none, all_)[0] for size, cells in zip(heat.shape[-2:], grid, strict=True))
+    down, across = (cell_shares(size, cells, none, all_)[0] for size, cells in zip(heat.shape[-2:], grid, strict=True))
     return (down @ heat @ across.T).astype(np.result_type(heat.dtype, np.float32))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..clip import _short, _unknown_word
+from ..clip import shortened, unknown_word
 from ..explainers.registry import check_choices
 from ..images import read_image
 from .view import View
@@ -137,12 +137,12 @@ class Family(ABC):
         text = text.strip()
         ids = set(self.tokenizer(text, add_special_tokens=False).input_ids)
         if self.tokenizer.unk_token_id in ids:
-            raise ValueError(f"{label} ({_short(text)}): {_unknown_word(self.tokenizer, text)}")
+            raise ValueError(f"{label} ({shortened(text)}): {unknown_word(self.tokenizer, text)}")
         special = {id_ for id_, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         found = sorted(ids & (special | {self.image_token_id, *self.tokenizer.all_special_ids}))
         if found:
             raise ValueError(
-                f"{label} ({_short(text)}) holds {', '.join(self.tokenizer.convert_ids_to_tokens(found))}, one of the"
+                f"{label} ({shortened(text)}) holds {', '.join(self.tokenizer.convert_ids_to_tokens(found))}, one of the"
                 " model's own tokens: leave it out"
             )
         return text
@@ -170,7 +170,7 @@ class Family(ABC):
         text = self._rendered(prompt)
         if before.count(self.processor.image_token) != 1 or text != before + prompt + after:
             raise ValueError(
-                f"the chat template of {self.name} must write one image, then the prompt as it is; it writes {_short(text)}"
+                f"the chat template of {self.name} must write one image, then the prompt as it is; it writes {shortened(text)}"
             )
         bos = self.tokenizer.bos_token
         encoded = self.tokenizer(

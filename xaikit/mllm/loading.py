@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoProcessor, GenerationConfig, PreTrained
 from transformers.utils import logging
 
 from ..explainers.registry import check_choices
+from ..loading import checked_device
 from ..paths import data_folder
 from .family import Family
 from .internvl import InternVL
@@ -49,7 +50,7 @@ def load_mllm(
     ValueError for a wrong name, device, precision or class of models, FileNotFoundError for missing files.
     """
     check_choices(precision=(precision, tuple(PRECISIONS)))
-    target = _device(device)
+    target = checked_device(device)
     source, local = _source(name)
     settings = _settings(name, source, local)
     found = _class_name(settings)
@@ -98,16 +99,6 @@ def _model(name: str, source: str, local: bool, found: str, dtype: torch.dtype, 
         missing = sorted(report["missing_keys"])
         raise ValueError(f"{name} lacks {len(missing)} of the weights of {found}, the first of them {missing[0]}")
     return model
-
-
-def _device(device: str) -> torch.device:
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device={device!r}: torch knows no such device; use 'cpu' or 'cuda'") from error
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}: this machine has no CUDA device; use 'cpu'")
-    return target
 
 
 def _source(name: str) -> tuple[str, bool]:

@@ -80,10 +80,10 @@ def new_llava() -> LlavaForConditionalGeneration:
             hidden_size=width, intermediate_size=11 * width // 4, num_hidden_layers=4, num_attention_heads=4,
             num_key_value_heads=4, vocab_size=len(tokenizer), max_position_embeddings=CONTEXT,
             pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=False,
+            eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"), vision_feature_layer=-1,
-        vision_feature_select_strategy="default", image_seq_length=(IMAGE_SIZE // PATCH) ** 2,
+        vision_feature_select_strategy="default", image_seq_length=(IMAGE_SIZE // PATCH) ** 2, tie_word_embeddings=True,
     )  # fmt: skip
     return LlavaForConditionalGeneration(config)
 

@@ -1,0 +1,69 @@
+"""Explaining planted scenes and measuring at once gives what the parts give, however the scenes are cut."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xaikit as xk
+from xaikit.metrics.context_overlap import context_auroc
+from xaikit.metrics.token_faithfulness import token_curve_areas, token_deletion_insertion
+from xaikit.mllm import measure_faithfulness, measure_tokens, measured_words, measuring
+
+METHODS = ["lens", "arc", "random"]
+
+
+@pytest.fixture(scope="module")
+def mllm():
+    return xk.load_mllm("tiny-llava")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return xk.draw_descriptions(5, seed=11, objects=(1, 4))
+
+
+@pytest.fixture(scope="module")
+def answers(mllm, scenes):
+    return xk.explain_all_tokens(mllm, scenes.image, methods=METHODS)
+
+
+def test_it_is_the_parts_together(mllm, scenes, answers):
+    together, parts = measure_tokens(mllm, scenes, METHODS), measured_words(answers, scenes)
+    for name, values in parts.data_vars.items():
+        np.testing.assert_allclose(together[name], values, atol=1e-5, err_msg=name)
+    assert together.exact.values.tolist() == (answers.answer.values == scenes.caption.values).tolist()
+    assert together.token_text.values.tolist() == np.char.strip(answers.answer_text.values).tolist()
+
+
+def test_how_scenes_are_cut_changes_nothing(mllm, scenes, monkeypatch):
+    whole = measure_tokens(mllm, scenes, METHODS)
+    monkeypatch.setattr(measuring, "SCENES_AT_ONCE", 2)
+    cut = measure_tokens(mllm, scenes, METHODS, ["describe the picture"] * 5, batch_size=1)
+    xr.testing.assert_allclose(whole, cut, atol=1e-4)
+    assert (whole.kind == cut.kind).all() and (whole.token_object == cut.token_object).all()
+
+
+def test_agreement_of_contexts_is_that_of_the_answers_own_words(mllm, scenes, answers):
+    measured = measure_tokens(mllm, scenes, METHODS).context_auroc
+    assert np.isnan(measured.sel(explainer=["lens", "random"])).all()
+    named = xk.scenes.name_objects(answers.answer_text.values, scenes).token_object.values
+    for sample in range(5):
+        told = int((answers.answer_text.values[sample] != "").sum())
+        prompt = int((answers.context_text.values[sample] != "").sum()) - told
+        overlap = answers.rank_overlap.sel(explainer="arc").values[sample, :told, prompt : prompt + told]
+        expected = context_auroc(overlap[None], named[sample : sample + 1, :told])
+        np.testing.assert_allclose(measured.sel(explainer="arc")[sample], expected[0])
+    assert np.isfinite(measured.sel(explainer="arc")).any()
+
+
+def test_faithfulness_is_that_of_the_maps(mllm, scenes, answers):
+    words = xk.scenes.name_objects(answers.answer_text.values, scenes).token_kind.values == "object"
+    found = measure_faithfulness(mllm, scenes.image, answers, words, steps=2)
+    views = [mllm.family.view(image, "describe the picture") for image in scenes.image.values]
+    ids = [row[row >= 0].tolist() for row in answers.answer_id.values]
+    curves = token_deletion_insertion(mllm, views, ids, answers.token_heat.values, words, 2)
+    expected = token_curve_areas(*curves, METHODS)
+    for name, values in expected.data_vars.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-4)
+    finer = xk.explain_all_tokens(mllm, scenes.image, methods={"fine": ("lens", {"scales": 2})})
+    assert np.isfinite(measure_faithfulness(mllm, scenes.image, finer, words, steps=2).token_deletion_auc).all()
