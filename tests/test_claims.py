@@ -67,7 +67,7 @@ def test_what_is_compared_exists():
             assert better == (1 if test.direction == "higher" else -1), claim
         for name in (test.first, *test.second):
             able = name in claims.VARIANTS or test.of in methods.get(name, ())
-            assert name in xk.mllm.TOKEN_METHODS if of_tokens else able, f"{claim}: {name}"
+            assert name in (*xk.mllm.TOKEN_METHODS, claims.UNCORRECTED) if of_tokens else able, f"{claim}: {name}"
         assert set(test.suites) <= {*SUITES, "mixed", "ablation", *claims.DESCRIBED}
         assert test.suites != ("ablation",) or {test.first, *test.second} <= {*claims.VARIANTS}
     for method, options in claims.VARIANTS.values():
@@ -300,6 +300,15 @@ def test_values_that_are_no_shares_have_bootstrap_intervals(rows):
 
 def _readings(rows, claim, **values) -> pd.Series:
     return _row(rows, claim, images={}, values={claim: values})
+
+
+def test_where_every_reading_must_hold_the_worst_counts(rows):
+    rng = np.random.default_rng(0)
+    high, low = rng.normal(1, 0.1, 30), rng.normal(-1, 0.1, 30)
+    assert _readings(rows, "msea-coherent", parts=high, iou=high + 1).verdict == claims.HOLDS
+    found = _readings(rows, "msea-coherent", parts=high, iou=low)
+    assert found.verdict == claims.FAILS and found.measured == pytest.approx(low.mean())
+    assert _readings(rows, "msea-coherent", parts=high, iou=high - high.mean()).verdict == claims.UNDECIDED
 
 
 def test_of_several_readings_the_best_counts(rows):

@@ -234,17 +234,19 @@ def test_naming_needs_a_text_for_each_scene(words):
         name_objects(words, made("small red circle"))
 
 
-def test_only_answers_and_their_ends_are_learnt():
+def test_all_text_and_its_end_is_learnt():
     tokenizer = llava_tokenizer()
     asked = set()
     for factor, side in ((1.0, 8), (1.5, 12), (2.0, 16)):
         recipe = replace(SHORT, batch_size=40, questions=0.5)
         batch = draw_conversations(np.random.default_rng(1), recipe, tokenizer, factor)
         assert len(batch.ids) == round(40 / factor**2) and batch.pixels.shape[1:] == (3, 8 * side, 8 * side)
-        for ids, labels in zip(batch.ids.tolist(), batch.labels.tolist(), strict=True):
+        for ids, labels, told in zip(batch.ids.tolist(), batch.labels.tolist(), batch.is_answer.tolist(), strict=True):
             header = ids.index(tokenizer.convert_tokens_to_ids("<assistant>"))
             end = ids.index(tokenizer.eos_token_id)
-            assert labels == [IGNORED] * (header + 1) + ids[header + 1 : end + 1] + [IGNORED] * (len(ids) - end - 1)
+            text = 2 + side**2
+            assert labels == [IGNORED] * text + ids[text : end + 1] + [IGNORED] * (len(ids) - end - 1)
+            assert told == [header < place <= end for place in range(len(ids))]
             assert set(ids[end + 1 :]) <= {tokenizer.pad_token_id} and ids[0] == tokenizer.bos_token_id
             assert ids.count(tokenizer.convert_tokens_to_ids("<image>")) == side**2
             assert tokenizer.unk_token_id not in ids

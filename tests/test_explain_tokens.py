@@ -13,13 +13,13 @@ from PIL import Image
 from small_mllms import CLASSES, small_mllm
 from torch.nn import functional
 
-from xaikit.mllm import distinct_views, load_mllm, teacher_forced
+from xaikit.mllm import distinct_views, explaining, load_mllm, teacher_forced
 from xaikit.mllm.attention_maps import attention_rollout, last_attention
 from xaikit.mllm.explaining import TOKEN_METHODS, explain_all_tokens, explain_tokens
 from xaikit.mllm.gradient_maps import grad_cam, gradient_x_input
 from xaikit.mllm.rank_gaussian_filter import rank_gaussian_filter
 from xaikit.mllm.released_tam import released_tam
-from xaikit.mllm.steps import PRESETS, Steps
+from xaikit.mllm.steps import PRESETS, Steps, steps_of
 from xaikit.paths import data_folder
 from xaikit.scenes import draw_descriptions
 
@@ -28,6 +28,7 @@ REQUESTS = ["describe the picture", "what is this", "list the objects in the pho
 ANSWERS = ["a red circle", "a small blue square left of a triangle", "green"]
 TOLD = "a small red circle is left of a large blue square"
 SCALES = (1.0, 1.5, 2.0)
+NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +284,8 @@ def test_scales_are_averaged_on_one_grid(bundled, scenes, enlargement, scales, s
         grid, size = (8, 8), (8, 8)
     image = scenes.image.values[0]
     options = {"scales": scales, "grid": grid, "scale_weights": scale_weights, "enlargement": enlargement}
-    found = explain_tokens(bundled, image, "describe the picture", "lens", TOLD, **options)
+    found = explain_all_tokens(bundled, image, "describe the picture", {"mean": Steps(**options)}, TOLD)
+    found = found.isel(explainer=0)
     parts, likely = zip(*(lens_at(bundled, image, scale, TOLD, enlargement) for scale in scales), strict=True)
     weights = (
         torch.stack(likely).softmax(0) if scale_weights == "likelihood" else torch.full((len(scales),), 1 / len(scales))
@@ -333,13 +335,13 @@ def test_a_moved_object_moves_its_map_alike_at_every_scale(folder, bundled, kind
     truth = np.array(corners) / (height, width) + 0.25
     middle, most = (1.5, 2) if kind == "bundled" else (2, 3)
     ways = {
-        f"{scales} {grid}": ("lens", {"scales": scales, "grid": grid, "enlargement": enlargement})
+        f"{scales} {grid}": Steps(scales=scales, grid=grid, enlargement=enlargement)
         for scales in [(1,), (1, middle), (1, most), (1, middle, most)]
         for grid in ("finest", "native", (6, 10))
     }
     options = {"prompts": "describe the scene", "answer": "red"}
     for name, way in ways.items():
-        heat = explain_tokens(mllm, images, method=way[0], **options, **way[1]).token_heat.values[:, 0]
+        heat = explain_all_tokens(mllm, images, methods={name: way}, **options).token_heat.values[:, 0, 0]
         rows, cols = (np.arange(size) + 0.5 for size in heat.shape[1:])
         mass = heat.sum((1, 2))
         assert mass.min() > 0 and np.ptp(mass) < 0.15 * mass.max(), name
@@ -458,9 +460,10 @@ def test_no_option_is_ignored(bundled, scenes):
     tested = {name for _, _, options, changes in CHANGES if changes for name in options}
     assert tested >= {field for field in vars(Steps())}
     ways = {}
-    for method, base, options, _ in CHANGES:
+    for method, base, options, changes in CHANGES:
         ways[f"{method} {base}"] = (method, base)
-        ways[f"{method} {base} {options}"] = (method, base | options)
+        way = (method, base | options) if changes else Steps(**{**vars(PRESETS[method]), **base, **options})
+        ways[f"{method} {base} {options}"] = way
     heat = explain_all_tokens(bundled, scenes.image, "describe the picture", ways, TOLD).token_heat
     for method, base, options, changes in CHANGES:
         first, second = (heat.sel(explainer=name).values for name in (f"{method} {base}", f"{method} {base} {options}"))
@@ -496,8 +499,140 @@ def test_competing_methods(bundled, scenes):
     heat = found.token_heat.transpose("explainer", ...).values.reshape(len(names), -1)
     assert np.abs(np.corrcoef(heat) - np.eye(len(names))).max() < 0.99, "no two are the same"
     chance = explain_tokens(bundled, scenes.image, method="random", answer=TOLD).token_heat.values
-    assert 0.45 < chance.mean() < 0.55 and (chance[0] == chance[1]).all() and not (chance[:, 0] == chance[:, 1]).any()
-    assert np.abs(np.corrcoef(chance[0].reshape(len(ids), -1)) - np.eye(len(ids))).max() < 0.6
+    assert 0.45 < chance.mean() < 0.55
+    chance = chance.reshape(3 * len(ids), -1)
+    assert np.abs(np.corrcoef(chance) - np.eye(len(chance))).max() < 0.6, "neither tokens nor samples share a map"
+
+
+def test_random_maps_are_of_the_sample_alone(bundled, scenes):
+    options = {"method": "random", "answer": ["a ring", TOLD, TOLD]}
+    whole = explain_tokens(bundled, scenes.image, **options).token_heat.values
+    parts = explain_tokens(bundled, scenes.image, batch_size=1, **options).token_heat.values
+    turned = explain_tokens(bundled, scenes.image[::-1], method="random", answer=options["answer"][::-1])
+    np.testing.assert_array_equal(parts, whole)
+    np.testing.assert_array_equal(turned.token_heat.values[::-1], whole)
+
+
+def test_a_common_grid(bundled, folder, scenes):
+    options = {"prompts": "describe the picture", "answer": TOLD}
+    native = explain_all_tokens(bundled, scenes.image, methods=["attention", "tam"], **options).token_heat
+    assert native.shape[-2:] == (8, 8)
+    for grid in ((16, 16), (5, 12)):
+        first = explain_all_tokens(bundled, scenes.image, methods=["attention", "tam"], grid=grid, **options)
+        second = explain_all_tokens(bundled, scenes.image, methods=["msea", "attention"], grid=grid, **options)
+        assert (first.grid == list(grid)).all() and second.token_heat.shape == first.token_heat.shape
+        np.testing.assert_array_equal(*(each.token_heat.sel(explainer="attention") for each in (first, second)))
+        for name in ("attention", "tam"):
+            maps = torch.tensor(native.sel(explainer=name).values)
+            drawn = functional.interpolate(maps, grid, mode="bilinear", align_corners=False, antialias=True)
+            np.testing.assert_allclose(first.token_heat.sel(explainer=name), drawn, atol=1e-6)
+    qwen = small_mllm("qwen2_vl", folder)
+    mixed = explain_all_tokens(qwen, pictures(), PROMPTS, ["lens", "attention"], ANSWERS, grid=(4, 6))
+    assert (mixed.grid == [4, 6]).all() and mixed.token_heat.shape[-2:] == (4, 6)
+    assert (mixed.token_heat[:, :, 0] > 0).any(("row", "col")).all()
+
+
+def test_scales_are_numbers_whatever_the_enlargement(bundled, scenes):
+    ways = {"whole": ("msea", {"scales": (1, 2)}), "parts": ("msea", {"scales": (1, 2), "enlargement": "crops"})}
+    likely = explain_all_tokens(bundled, scenes.image, "describe the picture", ways, TOLD).log_probability
+    assert likely.scale.values.tolist() == [1, 2, 2]
+    assert likely.enlargement.values.tolist() == ["interpolate", "interpolate", "crops"]
+    for index, way in enumerate(("interpolate", "crops")):
+        expected = lens_at(bundled, scenes.image.values[0], 2, TOLD, way)[1]
+        np.testing.assert_allclose(likely[0, 1 + index].mean(), expected, atol=1e-4)
+    alone = explain_tokens(bundled, scenes.image, "describe the picture", "lens", TOLD).log_probability
+    np.testing.assert_allclose(likely.sel(scale=1.0), alone.sel(scale=1.0), atol=1e-5)
+
+
+def test_answers_say_whether_they_ended(llava, monkeypatch):
+    images, prompts = [picture(56, 56, seed) for seed in range(3)], PROMPTS
+    free = explain_tokens(llava, images, prompts, "lens", max_new_tokens=3)
+    third = int(free.answer_id.values[0, 2])
+    monkeypatch.setattr(llava.model.generation_config, "eos_token_id", third)
+    answers = [None, None, "a red circle of green"]
+    found = explain_tokens(llava, images, prompts, "lens", answers, max_new_tokens=3)
+    stopped = third in free.answer_id.values[1]
+    assert found.ended.values.tolist() == [True, stopped, True] and found.ended.dtype == bool
+    short = explain_tokens(llava, images, prompts, "lens", answers, max_new_tokens=2)
+    assert not short.ended.values[0] and short.ended.values[2]
+    monkeypatch.setattr(llava.model.generation_config, "eos_token_id", llava.family.image_token_id)  # never written
+    assert not explain_tokens(llava, images, prompts, "lens", max_new_tokens=3).ended.any()
+
+
+def test_states_that_are_not_finite_are_refused(folder, scenes):
+    mllm = copy.deepcopy(small_mllm("llava", folder))
+    images, prompts = pictures(), ["describe the scene .", "what is left of the triangle ?", "now"]
+    methods = ["lens", "attention", "random"]
+    apart = explain_all_tokens(mllm, images[::2], prompts[::2], methods, "a red circle")
+    broken = mllm.model.get_input_embeddings().weight
+    with torch.no_grad():
+        broken[mllm.tokenizer.convert_tokens_to_ids("triangle")] = NAN
+    for batch_size in (1, 3):
+        options = {"answer": "a red circle", "batch_size": batch_size}
+        found = explain_all_tokens(mllm, images, prompts, methods, errors="record", **options)
+        assert found.error.values[[0, 2]].tolist() == ["", ""]
+        assert re.match('sample 1: .* states at scale 1 aren.t finite: .*precision="fp32"', found.error.values[1])
+        assert not found.token_heat[1].any() and not found.ended[1]
+        np.testing.assert_allclose(found.token_heat[[0, 2]], apart.token_heat, atol=1e-5)
+        for method in methods:
+            with pytest.raises(ValueError, match="^sample 1: the model's hidden states at scale 1 aren't finite"):
+                explain_tokens(mllm, images, prompts, method, **options)
+    with pytest.raises(ValueError, match="no sample can be explained; the first one: sample 0: the model's hidden"):
+        explain_tokens(mllm, images[0], prompts[1], "lens", "now", errors="record")
+
+
+def test_maps_that_are_not_finite_are_refused(folder, monkeypatch):
+    """As gradients that overflow where the states don't."""
+    mllm = small_mllm("llava", folder)
+    options = {"prompts": "now", "answer": "a red circle", "methods": {"lens": "lens", "mine": "grad_cam"}}
+    whole = explain_all_tokens(mllm, pictures(), **options)
+
+    def overflowing(mllm, views, answers):
+        maps = grad_cam(mllm, views, answers)
+        for row, view in enumerate(views):
+            if torch.equal(view.vision["pixel_values"], marked):
+                maps[row, 1, 0, 0] = torch.inf
+        return maps
+
+    marked = mllm.family.view(pictures()[1], "now").vision["pixel_values"]
+    monkeypatch.setitem(explaining.OTHERS, "grad_cam", overflowing)
+    found = explain_all_tokens(mllm, pictures(), **options, errors="record")
+    assert found.error.values[1].startswith("sample 1: the model's maps by mine aren't finite")
+    np.testing.assert_allclose(found.token_heat[[0, 2]], whole.token_heat[[0, 2]], atol=1e-5)
+
+
+ONE, TWO_SCALES = {"scales": 2}, {"scales": (1, 2)}
+USELESS = [
+    *(("tam", {name: value}, "a weighting by rank overlap (.*), not 'relevance'") for name, value in
+      {"k": 50, "persistence": 0.5, "normalised": False, "positions": "previous"}.items()),
+    ("lens", {"k": 3}, "a weighting by rank overlap .*, not None"),
+    ("arc", {"weighting": "relevance", "k": 3}, "a weighting by rank overlap .*, not 'relevance'"),
+    ("arc", {"threshold": 0.2}, "weighting='incoherent', not 'irrelevance'"),
+    ("lens", {"prompt_context": False}, "a weighting or joint=True"), ("lens", {"least_squares": False}, "a weighting"),
+    ("tam", {"enlargement": "crops"}, "a scale other than 1"), ("tam", {"scale_weights": "likelihood"}, "several scales"),
+    ("msea", ONE | {"scale_normalisation": "sum"}, "several scales"), ("arc", {"grid": "finest"}, "several scales"),
+    ("tam", {"grid": "native"}, "several scales"),
+]  # fmt: skip
+USEFUL = [
+    ("tam", {"weighting": "damped", "k": 9}), ("arc", {"weighting": "incoherent", "threshold": 0.2}),
+    ("lens", {"joint": True, "prompt_context": False}), ("lens", {"weighting": "damped", "least_squares": False}),
+    ("tam", ONE | {"enlargement": "crops"}), ("tam", TWO_SCALES | {"grid": "native"}), ("tam", {"grid": (4, 4)}),
+    ("lens", TWO_SCALES | {"scale_weights": "likelihood", "scale_normalisation": "sum"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "options", "needed"), USELESS)
+def test_options_without_use_are_refused(bundled, monkeypatch, method, options, needed):
+    monkeypatch.setattr(bundled.family, "encode", None)
+    named = list(options)[-1]
+    with pytest.raises(ValueError, match=f"^{named}=.*: it needs {needed}, or it has no use in {method}$"):
+        explain_tokens(bundled, picture(64, 64), method=method, **options)
+    Steps(**{**vars(PRESETS[method]), **options})
+
+
+@pytest.mark.parametrize(("method", "options"), USEFUL)
+def test_options_with_a_use_are_taken(method, options):
+    assert steps_of(method, options) == Steps(**{**vars(PRESETS[method]), **options})
 
 
 def test_nothing_is_left_on_the_model(mllm):
@@ -605,9 +740,6 @@ def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
         explain_tokens(bundled, scene[:1], method="lens", errors="record")
 
 
-NAN = float("nan")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -697,6 +829,13 @@ def test_bad_input_is_refused_in_one_sentence_before_any_work(bundled, monkeypat
 def test_bad_lists_of_methods(bundled, methods, message):
     with pytest.raises(ValueError, match=message):
         explain_all_tokens(bundled, picture(64, 64), methods=methods)
+
+
+@pytest.mark.parametrize("grid", [8, (8,), (8, 0), (8, 8.5), "finest"])
+def test_bad_common_grids(bundled, monkeypatch, grid):
+    monkeypatch.setattr(bundled.family, "encode", None)
+    with pytest.raises(ValueError, match=r"grid=.*: give \(rows, cols\), or None|(rows|cols)=.*: a whole number of at"):
+        explain_all_tokens(bundled, picture(64, 64), methods=["lens"], grid=grid)
 
 
 def test_limits_of_other_classes(folder):

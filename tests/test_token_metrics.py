@@ -10,7 +10,15 @@ from xaikit.metrics.planted_tokens import planted_metrics, planted_word_scores, 
 from xaikit.metrics.region_coverage import region_coverage
 from xaikit.metrics.released_token_iou import histogram_otsu, resized
 from xaikit.metrics.token_iou import f1_difference, f1_interval, f1_iou, token_iou, token_iou_summary
-from xaikit.metrics.token_words import base_forms, category_labels, group_words, released_label, word_kind
+from xaikit.metrics.token_words import (
+    base_forms,
+    category_labels,
+    group_words,
+    name_tokens,
+    released_label,
+    word_kind,
+)
+from xaikit.scenes import draw_descriptions
 
 TAGS = dict.fromkeys("a the and".split(), "DT") | dict.fromkeys("cat dog mat dogs grass".split(), "NN")
 CATEGORIES = {"cat": 17, "dog": 18, "hot dog": 58}
@@ -319,7 +327,8 @@ def test_function_words_are_judged_by_the_object_words_of_their_answer(planted):
 
 def test_no_heat_has_values_and_no_words_have_none(planted):
     out = planted_metrics(np.zeros((1, 1, 9, 8, 8)), **planted)
-    expected = {"own_iou": 0, "own_share": 0, "leakage": 0, "leakage_earlier": 0, "fragments": 0, "function_iou": 1}
+    assert np.isnan(out.leakage.item()) and np.isnan(out.leakage_earlier.item())
+    expected = {"own_iou": 0, "own_share": 0, "blank": 1, "fragments": 0, "function_iou": 1}
     expected |= {"function_heat": 1, "function_share": 0.5, "spread": np.log(64), "peak_on_own": 4 / 64}
     assert {name: out[name].item() for name in expected} == pytest.approx(expected)
     only = np.zeros((1, 1, 9, 8, 8))
@@ -462,3 +471,21 @@ def test_context_auroc_tells_tokens_of_one_object():
         context_auroc(np.full(same.shape, np.nan), owner)
     with pytest.raises(ValueError, match="overlap of shape"):
         context_auroc(same[:, :2], owner)
+
+
+def test_agreement_can_be_asked_of_words_of_different_classes_only():
+    owner, classes = np.array([[0, 0, 1, 1]]), np.array([["colour", "shape", "colour", "shape"]])
+    overlap = np.zeros((1, 4, 4))
+    overlap[0, 2, 0] = overlap[0, 3, 1] = 1.0  # words of one class, of different objects, agree most
+    overlap[0, 1, 0] = overlap[0, 3, 2] = 0.5  # words of one object
+    assert context_auroc(overlap, owner).tolist() == [0.5]
+    assert context_auroc(overlap, owner, classes).tolist() == [1.0]
+
+
+def test_all_tokens_of_a_word_name_what_it_names():
+    scenes = draw_descriptions(1, seed=0, objects=(1, 1))
+    size, colour, shape = (str(word) for word in scenes.object_name.values[0, 0].split())
+    tokens = [" a", f" {size}", f" {colour[:2]}", colour[2:], f" {shape[:3]}", shape[3:], ".", "", ""]
+    named = name_tokens(np.array([tokens]), scenes)
+    assert named.token_object.values[0].tolist() == [-1, 0, 0, 0, 0, 0, -1, -2, -2]
+    assert named.token_kind.values[0].tolist() == ["function", *["object"] * 5, "function", "", ""]

@@ -175,6 +175,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "log_probability": Variable(("sample", "scale", "answer_token"), "f", "log-probability of each token", "nat"),
         "prompt": Variable(("sample",), "UTO", "prompt"),
         "answer": Variable(("sample",), "UTO", "answer that is explained"),
+        "ended": Variable(("sample",), "b", "whether the answer ended by itself, or was given"),
         "answer_text": Variable(
             ("sample", "answer_token"), "UTO", "tokens of the answer, with a blank before those that start a word"
         ),

@@ -15,6 +15,7 @@ from .comparisons import (
     HOLDS,
     INCONSISTENT,
     SINGLES,
+    UNCORRECTED,
     UNDECIDED,
     UNTESTABLE,
     VARIANTS,

@@ -159,8 +159,9 @@ def _separated(groups: Sequence[xr.Dataset], seed: int) -> tuple[float, float, f
 
 
 def _readings(test: Single, values: Mapping[str, np.ndarray], seed: int) -> dict:
-    """The reading of a claim for which it holds best, with an interval that holds for all readings (Bonferroni). The claim
-    fails where it does in all of them; readings of too few values don't count beside others."""
+    """The reading of a claim for which it holds best, or least where every one must hold, with an interval that holds for
+    all readings (Bonferroni). The claim fails where it does in all of them, or then in one; readings of too few values
+    don't count beside others."""
     rows = {name: _single(test, each, seed, 1 - 0.05 / len(values)) for name, each in values.items()}
     sign = 1 if test.direction == "higher" else -1
     reach = {
@@ -173,7 +174,7 @@ def _readings(test: Single, values: Mapping[str, np.ndarray], seed: int) -> dict
     }
     ranks = {HOLDS: 2, UNDECIDED: 1, FAILS: 0}
     order = {name: (row["n"] >= FEWEST, row["n"] > 0, ranks[row["verdict"]], reach[name]) for name, row in rows.items()}
-    best = max(order, key=order.get)
+    best = min(order, key=lambda name: order[name][2:]) if test.every else max(order, key=order.get)
     each = ", ".join(
         f"{name} {row['measured']:+.3f}{' (too few values)' * (row['n'] < FEWEST)}" for name, row in rows.items()
     )

@@ -21,6 +21,7 @@ MEASURES = {  # of each word: what it is, its units, its direction, and whether 
     "own_iou": ("IoU of a word's map at Otsu's threshold with its own object", "1", HIGHER),
     "own_share": ("share of a word's heat on its own object", "1", HIGHER),
     "peak_on_own": ("whether a word's hottest cell lies on its own object", "1", HIGHER),
+    "blank": ("whether a word's map has no heat at all", "1", LOWER),
     "leakage": ("share of a word's heat on other objects", "1", LOWER),
     "leakage_earlier": ("share of a word's heat on objects that the answer named before", "1", LOWER),
     "leakage_later": ("share of a word's heat on objects that the answer names later", "1", LOWER),
@@ -58,9 +59,9 @@ def planted_word_scores(
     ``own_iou`` to ``object_spread`` of object words, ``function_iou`` of function words, ``total_heat`` of all; NaN at
     other tokens. Object words whose object isn't visible in the region are NaN too, and so is leakage where there is no such
     other object to leak to. An object is earlier or later by the first token that names it, against this token's place;
-    objects never named count in ``leakage`` only. A map without heat has shares and IoU of 0, a peak at chance, no
-    fragment, and the spread of a flat map; its function word's IoU is 1. Where an answer has no object words,
-    ``function_iou`` is NaN.
+    objects never named count in ``leakage`` only. A map without heat is ``blank`` and has no leakage (NaN), a share and an
+    IoU of 0, a peak at chance, no fragment, and the spread of a flat map; a function word's has an IoU of 1. Where an
+    answer has no object words, ``function_iou`` is NaN.
 
     Raises ValueError for arrays that don't fit together, heat that is negative or not finite, unknown kinds, and object
     words without an object.
@@ -91,7 +92,9 @@ def _scores(heat: np.ndarray, token_object: np.ndarray, kind: np.ndarray, covere
     own = np.take_along_axis(covered, index[..., None, None], 1)
     is_object, is_function = kind == "object", kind == "function"
     visible = (is_object & (own.sum((-2, -1)) > 0))[:, None]
+    blank = (heat <= 0).all((-2, -1))
     measured = {
+        "blank": blank,
         "own_iou": iou_otsu(heat, own[:, None]),
         "own_share": energy(heat, own[:, None]),
         "peak_on_own": pointing_game(heat, own[:, None]),
@@ -103,7 +106,8 @@ def _scores(heat: np.ndarray, token_object: np.ndarray, kind: np.ndarray, covere
     out = {name: np.where(visible, values, np.nan) for name, values in measured.items()}
     for name, others in _others(token_object, covered.sum((-2, -1)) > 0).items():
         elsewhere = np.einsum("nto,norc->ntrc", others.astype(float), covered)
-        out[name] = np.where(visible & others.any(-1)[:, None], energy(heat, elsewhere[:, None]), np.nan)
+        leaks = visible & others.any(-1)[:, None] & ~blank
+        out[name] = np.where(leaks, energy(heat, elsewhere[:, None]), np.nan)
     threshold = otsu_threshold(heat)
     foreground = _mean_over(threshold, is_object)[..., None, None, None]
     dark = (heat <= foreground).mean((-2, -1))
@@ -165,7 +169,9 @@ def answer_means(words: xr.Dataset, token_class: np.ndarray | None = None) -> xr
     mean heat of the answer's function words divided by that of its object words (1 where neither has any, infinite where
     only function words have), and ``function_share``, the same as a share of the sum of both means: 0.5 where they are
     alike or both dark, and always finite, hence the one to average. Both mean something only for maps of one scale, not
-    for maps that are each stretched to a range. NaN where an answer has no word that a measure is of.
+    for maps that are each stretched to a range. Also ``answer_f1``, the harmonic mean of the answer's own ``own_iou`` and
+    ``function_iou``; F1-IoU is that of the means over all answers (``token_iou_summary``). NaN where an answer has no word
+    that a measure is of.
     """
     token_kind = words.kind.values
     out = xr.Dataset(coords={"sample": words.sample, "explainer": words.explainer})
@@ -194,9 +200,9 @@ def answer_means(words: xr.Dataset, token_class: np.ndarray | None = None) -> xr
     for name, values, meaning in (
         ("function_heat", ratio, "heat of function words relative to object words"),
         ("function_share", share, "heat of function words over that of function and object words"),
-        ("f1_iou", f1_iou(out.own_iou.values, out.function_iou.values), "harmonic mean of both IoUs of an answer"),
+        ("answer_f1", f1_iou(out.own_iou.values, out.function_iou.values), "harmonic mean of an answer's own two IoUs"),
     ):
-        about = {"long_name": meaning, "units": "1", "score_direction": HIGHER if name == "f1_iou" else LOWER}
+        about = {"long_name": meaning, "units": "1", "score_direction": HIGHER if name == "answer_f1" else LOWER}
         out[name] = ("sample", "explainer"), values, about
     return annotate(out, "evaluation")
 

@@ -5,6 +5,11 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import xarray as xr
+
+from ..scenes.naming import PADDING, name_objects
+
 Tagger = Callable[[str], str]  # a word to its tag of the Penn Treebank
 Lemmatiser = Callable[[str], str]
 
@@ -128,3 +133,23 @@ def category_labels(
                 for i in span:
                     labels[i] = label
     return labels
+
+
+def name_tokens(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
+    """``name_objects`` for tokens of any kind: all tokens of a word get what the word names.
+
+    token_text : (n, tokens) decoded tokens, with a blank before those that start a word, "" after a text's end.
+    """
+    token_text = np.asarray(token_text).astype(str)
+    grouped = [group_words([text for text in row if text != ""]) for row in token_text]
+    words = np.full((len(grouped), max(map(len, grouped), default=0)), "", dtype=object)
+    place = np.full(token_text.shape, -1)
+    for row, found in enumerate(grouped):
+        for index, word in enumerate(found):
+            words[row, index], place[row, word.tokens] = word.text, index
+    named = name_objects(words, scenes)
+    spread = {
+        name: (values.dims, np.where(place < 0, padding, np.take_along_axis(values.values, np.maximum(place, 0), 1)))
+        for (name, values), padding in zip(named.data_vars.items(), (PADDING, ""), strict=True)
+    }
+    return xr.Dataset(spread, {"sample": scenes.sample})

@@ -1,5 +1,6 @@
 """A map without any knowledge, to hold the others against."""
 
+import zlib
 from collections.abc import Sequence
 
 import torch
@@ -10,9 +11,12 @@ from .view import View
 
 
 def random_map(mllm: Mllm, views: Sequence[View], answers: Sequence[Sequence[int]], seed: int = 0) -> Tensor:
-    """Uniform random maps (n, answer tokens, rows, cols), drawn for each token's place in the answer with ``seed``: the
-    same for all samples, whatever the batch."""
+    """Uniform random maps (n, answer tokens, rows, cols), drawn with ``seed`` and the sample's own pixels, so that
+    batches don't matter."""
     longest = max(map(len, answers))
-    generator = torch.Generator().manual_seed(int(seed))
-    drawn = torch.stack([torch.rand(views[0].grid, generator=generator) for _ in range(longest)])
-    return drawn.expand(len(views), -1, -1, -1).to(mllm.device)
+    maps = []
+    for view in views:
+        pixels = b"".join(view.vision[name].numpy().tobytes() for name in sorted(view.vision))
+        generator = torch.Generator().manual_seed(zlib.crc32(pixels, int(seed)))
+        maps.append(torch.stack([torch.rand(view.grid, generator=generator) for _ in range(longest)]))
+    return torch.stack(maps).to(mllm.device)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ..explainers.registry import check_choices
 from ..images import read_image
 from ..pairs import as_sequence, one_each
-from .generating import answer_ids, check_fits
+from .generating import answer_ids, check_fits, generate
 from .model import Mllm
 from .reading import Key
 from .view import View, distinct_views
@@ -66,6 +66,31 @@ class Conversations:
                 None if self._answers[index] is None else answer_ids(self.mllm, self._answers[index]) for index in part
             ]
             yield part, dict(zip(self.keys, map(list, zip(*views, strict=True)), strict=True)), answers
+
+    def answered(
+        self, index: Sequence[int], views: dict[Key, list[View]], given: Sequence[list[int] | None], max_new_tokens: int
+    ) -> list[list[int]]:
+        """The answers' ids of a batch, those that weren't given written by the model; none for samples that are refused."""
+        native = next(iter(views.values()))
+        answers = list(given)
+        asked = [row for row, answer in enumerate(given) if answer is None]
+        try:
+            written = generate(self.mllm, [native[row] for row in asked], max_new_tokens, max(1, len(asked)))
+        except ValueError:  # one of them can't be answered: which one shows when each is asked alone
+            written = None
+        for place, row in enumerate(asked):
+            answers[row] = []
+            try:
+                answer = written[place] if written else generate(self.mllm, [native[row]], max_new_tokens)[0]
+                if not answer:
+                    raise ValueError("the model ends its answer before the first word; there is nothing to explain")
+                for at_scale in views.values():
+                    check_fits(self.mllm, at_scale[row], answer)
+            except ValueError as error:
+                self.refuse(index[row], error)
+                continue
+            answers[row] = answer
+        return answers
 
     def refuse(self, index: int, error: ValueError | FileNotFoundError) -> None:
         """Raise this error with its sample named, or keep it as the sample's reason."""

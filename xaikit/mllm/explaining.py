@@ -18,11 +18,11 @@ from ..pairs import check_batch_size
 from .attention_maps import HEAD_FUSION, attention_rollout, last_attention
 from .controls import random_map
 from .conversations import Conversations
-from .generating import check_fits, generate
 from .gradient_maps import TARGETS, grad_cam, gradient_x_input
 from .model import Mllm
-from .reading import Reading, explanation, needed_views, rank_overlap, read
-from .steps import PRESETS, SOURCES, Steps, steps_of
+from .reading import Key, NotFinite, Reading, check_finite, explanation, needed_views, rank_overlap, read
+from .steps import PRESETS, SOURCES, Steps, check_grid, steps_of
+from .view import View
 
 __all__ = ["TOKEN_METHODS", "explain_all_tokens", "explain_tokens"]
 
@@ -73,12 +73,13 @@ def explain_tokens(
     -------
     Dataset with ``token_heat`` (sample, answer_token, row, col), zero after an answer's end; ``relevance`` and, where the
     method compares rankings, ``rank_overlap`` (sample, answer_token, context_token), the context being the prompt's tokens
-    and then the answer's; ``log_probability`` (sample, scale, answer_token); the ``prompt``, the ``answer`` and both's
-    tokens; ``grid`` (sample, axis), the rows and columns that are the sample's own, and ``region`` (sample, edge), the
-    part of the image that these cover, as fractions of its height and width (a centre crop is smaller than 0 to 1).
+    and then the answer's; ``log_probability`` (sample, scale, answer_token), with a scale's ``enlargement``; the
+    ``prompt``, the ``answer`` and both's tokens; whether the answer ``ended`` before max_new_tokens; ``grid``
+    (sample, axis), the rows and columns that are the sample's own, and ``region`` (sample, edge), the part of the image that
+    these cover, as fractions of its height and width (a centre crop is smaller than 0 to 1).
 
-    Raises ValueError, in one sentence, for an unknown method or option, for bad images, prompts, answers and scales;
-    FileNotFoundError for a missing image file.
+    Raises ValueError, in one sentence, for an unknown method or option, or one without use; for bad images, prompts,
+    answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file.
     """
     found = explain_all_tokens(
         mllm, images, prompts, {method: (method, options)}, answer, max_new_tokens, batch_size, progress, errors
@@ -99,35 +100,46 @@ def explain_all_tokens(
     batch_size: int = 16,
     progress: bool = False,
     errors: str = "raise",
+    grid: tuple[int, int] | None = None,
 ) -> xr.Dataset:
-    """Explain the same answers by many methods, or by one method in many ways, with one pass a scale for all of them.
+    """Explain the same answers by many methods, or by one method in many ways.
+
+    One pass a scale serves all methods of the lens family; attention and gradients each run their own.
 
     methods : names; or a mapping from a name of one's choice to ``Steps``, or to a method and its options, such as
-    ``{"two scales": ("msea", {"scales": (1, 2)})}``. The rest as in ``explain_tokens``.
+    ``{"two scales": ("msea", {"scales": (1, 2)})}``. grid : (rows, cols) that all maps are drawn to, bilinearly; None for the
+    finest among the methods, sample by sample. The rest as in ``explain_tokens``.
 
-    Returns the dataset of ``explain_tokens`` with the dimension ``explainer`` in ``token_heat`` and ``rank_overlap``. Coarser maps are
-    drawn larger, bilinearly, to the finest grid among the methods. Raises as ``explain_tokens``.
+    Returns the dataset of ``explain_tokens`` with the dimension ``explainer`` in ``token_heat`` and ``rank_overlap``.
+    Raises as ``explain_tokens``.
     """
     chosen = _chosen(methods)
+    if grid is not None:
+        check_grid(grid, "give (rows, cols), or None for the finest among the methods")
     check_batch_size(batch_size)
     check_whole(1, max_new_tokens=max_new_tokens)
     steps = {name: method for name, method in chosen.items() if isinstance(method, Steps)}
     vocabulary = len(mllm.output_weight)
     for choice in steps.values():
-        if choice.weighting not in (None, "relevance"):
+        if choice.compares:
             check_whole(1, vocabulary, k=choice.k)
     keys = needed_views(list(steps.values()))
     talks = Conversations(mllm, images, prompts, answer, keys, errors, batch_size)
     parts = []
     for index, views, given in talks.batches("tokens" if progress else ""):
-        answers = _answered(mllm, talks, index, views, given, max_new_tokens)
-        kept = [row for row, told in enumerate(answers) if told]
-        if not kept:
-            continue
-        index, answers = ([of_all[row] for row in kept] for of_all in (index, answers))
-        views = {key: [at_scale[row] for row in kept] for key, at_scale in views.items()}
-        reading = read(mllm, views, answers, list(steps.values()))
-        parts.append(_explained(mllm, reading, chosen, views, answers, index))
+        answers = talks.answered(index, views, given, max_new_tokens)
+        ended = [told is not None or len(answer) < max_new_tokens for told, answer in zip(given, answers, strict=True)]
+        kept = [row for row, answer in enumerate(answers) if answer]
+        while kept:
+            some, told, whole = ([of_all[row] for row in kept] for of_all in (index, answers, ended))
+            seen = {key: [at_scale[row] for row in kept] for key, at_scale in views.items()}
+            try:
+                parts.append(_explained(mllm, chosen, seen, told, some, grid) | {"ended": whole})
+                break
+            except NotFinite as error:  # the others are explained without these
+                for row in error.rows:
+                    talks.refuse(some[row], ValueError(str(error)))
+                kept = [row for place, row in enumerate(kept) if place not in error.rows]
     if not parts:
         raise ValueError(f"no sample can be explained; the first one: {next(filter(None, talks.reasons))}")
     return _gathered(mllm, talks, parts, chosen, keys)
@@ -169,51 +181,37 @@ def _with_options(name: str, options: Mapping[str, Any]) -> Callable[..., Tensor
     return partial(OTHERS[name], **options)
 
 
-def _answered(mllm: Mllm, talks: Conversations, index: list[int], views, given, max_new_tokens: int) -> list[list[int]]:
-    """The answers' ids, those that weren't given written by the model; none for the samples that are refused."""
-    native = next(iter(views.values()))
-    answers = list(given)
-    asked = [row for row, answer in enumerate(given) if answer is None]
-    try:
-        written = generate(mllm, [native[row] for row in asked], max_new_tokens, max(1, len(asked)))
-    except ValueError:  # one of them can't be answered: which one shows when each is asked alone
-        written = None
-    for place, row in enumerate(asked):
-        answers[row] = []
-        try:
-            answer = written[place] if written else generate(mllm, [native[row]], max_new_tokens)[0]
-            if not answer:
-                raise ValueError("the model ends its answer before the first word; there is nothing to explain")
-            for at_scale in views.values():
-                check_fits(mllm, at_scale[row], answer)
-        except ValueError as error:
-            talks.refuse(index[row], error)
-            continue
-        answers[row] = answer
-    return answers
-
-
-def _explained(mllm: Mllm, reading: Reading, chosen: dict[str, Method], views, answers, index: list[int]) -> dict:
-    """Everything about one batch, its answers' tokens gathered and on the CPU."""
+def _explained(
+    mllm: Mllm,
+    chosen: dict[str, Method],
+    views: dict[Key, list[View]],
+    answers: list[list[int]],
+    index: list[int],
+    grid: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """Everything about one batch, its answers' tokens gathered and on the CPU; NotFinite where that can't be told."""
+    reading = read(mllm, views, answers, [method for method in chosen.values() if isinstance(method, Steps)])
     place, told = _answer_places(reading)
     maps, overlaps = [], []
     rows = place[..., None].expand(-1, -1, reading.ids.shape[1])
     seen = told[..., None] & reading.real[:, None]
     unknown = torch.full(seen.shape, torch.nan, device=seen.device)
-    for method in chosen.values():
+    for name, method in chosen.items():
         if isinstance(method, Steps):
             heat = explanation(reading, method, mllm.output_weight).float()
             heat = heat.gather(1, place[..., None, None].expand(-1, -1, *heat.shape[2:]))
-            compares = method.weighting not in (None, "relevance")
-            found = rank_overlap(reading, method).float().gather(1, rows) if compares else unknown
+            found = rank_overlap(reading, method).float().gather(1, rows) if method.compares else unknown
             overlaps.append(found.where(seen, unknown))
         else:
             heat = method(mllm, views[1.0, "interpolate"], answers).float()
             overlaps.append(unknown)
+        check_finite(heat.isfinite().flatten(1).all(1), f"maps by {name}")
         maps.append(heat * told[..., None, None])
-    grid = max((heat.shape[-2:] for heat in maps), key=lambda shape: shape.numel())
+    grid = tuple(grid or max((heat.shape[-2:] for heat in maps), key=lambda shape: shape.numel()))
     maps = [
-        heat if heat.shape[-2:] == grid else F.interpolate(heat, tuple(grid), mode="bilinear", align_corners=False)
+        heat
+        if heat.shape[-2:] == grid  # antialiasing changes only an axis that shrinks
+        else F.interpolate(heat, grid, mode="bilinear", align_corners=False, antialias=True)
         for heat in maps
     ]
     likely = torch.stack(list(reading.likelihood.values()), 1)
@@ -247,7 +245,7 @@ def _gathered(mllm: Mllm, talks: Conversations, parts: list[dict], chosen: dict[
     relevance = np.zeros((n, tokens, context), np.float32)
     overlap = np.full((n, len(chosen), tokens, context), np.nan, np.float32)
     likely = np.zeros((n, len(keys), tokens), np.float32)
-    grid, region = np.zeros((n, 2), int), np.zeros((n, 4))
+    grid, region, ended = np.zeros((n, 2), int), np.zeros((n, 4)), np.zeros(n, bool)
     answers, answer_text = [""] * n, np.full((n, tokens), "", object)
     answer_id = np.full((n, tokens), -1)
     context_text = np.full((n, context), "", object)
@@ -257,7 +255,7 @@ def _gathered(mllm: Mllm, talks: Conversations, parts: list[dict], chosen: dict[
         relevance[at, :a, :k] = part["relevance"].numpy()
         overlap[at, :, :a, :k] = part["overlap"].numpy()
         likely[at, :, :a] = part["likely"].numpy()
-        grid[at], region[at] = (r, c), part["region"]
+        grid[at], region[at], ended[at] = (r, c), part["region"], part["ended"]
         for sample, ids, seen in zip(at, part["answers"], part["context"], strict=True):
             answers[sample] = mllm.tokenizer.decode(ids).strip()
             answer_text[sample, : len(ids)], answer_id[sample, : len(ids)] = mllm.decode(ids), ids
@@ -270,6 +268,7 @@ def _gathered(mllm: Mllm, talks: Conversations, parts: list[dict], chosen: dict[
             "log_probability": (("sample", "scale", "answer_token"), likely),
             "prompt": ("sample", np.array(talks.prompts, str)),
             "answer": ("sample", np.array(answers, str)),
+            "ended": ("sample", ended),
             "answer_text": (("sample", "answer_token"), answer_text.astype(str)),
             "answer_id": (("sample", "answer_token"), answer_id),
             "context_text": (("sample", "context_token"), context_text.astype(str)),
@@ -278,7 +277,7 @@ def _gathered(mllm: Mllm, talks: Conversations, parts: list[dict], chosen: dict[
         },
         coords={
             "sample": talks.labels, "explainer": list(chosen), "axis": ["row", "col"],
-            "scale": [scale if way == "interpolate" else f"{scale} in {way}" for scale, way in keys],
+            "scale": [scale for scale, _ in keys], "enlargement": ("scale", [way for _, way in keys]),
             "edge": ["top", "left", "bottom", "right"],
         },
     )  # fmt: skip

@@ -8,10 +8,11 @@ import xarray as xr
 from tqdm import tqdm
 
 from ..metrics.context_overlap import context_auroc
-from ..metrics.planted_tokens import planted_word_scores
+from ..metrics.planted_tokens import planted_word_scores, word_classes
 from ..metrics.token_faithfulness import reduce_to_grid, token_curve_areas, token_deletion_insertion
-from ..pairs import as_sequence
-from ..scenes.naming import PADDING, name_objects
+from ..metrics.token_words import name_tokens
+from ..pairs import as_sequence, one_each
+from ..scenes.naming import PADDING
 from ..store import annotate
 from .explaining import TOKEN_METHODS, explain_all_tokens
 from .model import Mllm
@@ -26,29 +27,36 @@ def measure_tokens(
     prompts: str | Sequence[str] = "describe the picture",
     batch_size: int = 16,
     progress: bool = False,
+    max_new_tokens: int = 64,
+    errors: str = "raise",
+    grid: tuple[int, int] | None = None,
 ) -> xr.Dataset:
     """Word by word, how well maps of the model's answers lie on the objects that the words name.
 
-    scenes : of the ``inputs`` schema. methods, prompts, batch_size : as in ``explain_all_tokens``.
+    scenes : of the ``inputs`` schema. the rest as in ``explain_all_tokens``; scenes that it can't explain, with
+    errors="record", are NaN. Maps of different methods can be compared only on the same ``grid``.
 
     Returns the measures of ``planted_word_scores`` (sample, explainer, token), with ``token_text`` as a coordinate;
     ``exact`` (sample), whether the answer is the caption; and ``context_auroc`` (sample, explainer), how well rank overlap
-    tells contexts on a word's own object from others, NaN for methods that don't compare rankings.
+    tells contexts on a word's own object from others, and ``context_auroc_across``, the same among words of different
+    classes (size, colour, shape); NaN for methods that don't compare rankings.
     """
-    prompts = [prompts] * scenes.sizes["sample"] if isinstance(prompts, str) else list(prompts)
+    prompts = one_each(prompts, scenes.sizes["sample"], "prompt")
+    choices = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "errors": errors, "grid": grid}
     parts = []
     starts = range(0, scenes.sizes["sample"], SCENES_AT_ONCE)
     for start in tqdm(starts, disable=not progress, desc="scenes"):
         part = scenes.isel(sample=slice(start, start + SCENES_AT_ONCE))
         asked = prompts[start : start + SCENES_AT_ONCE]
-        parts.append(_measured(part, explain_all_tokens(mllm, part.image, asked, methods, batch_size=batch_size)))
+        parts.append(_measured(part, explain_all_tokens(mllm, part.image, asked, methods, **choices)))
     longest = max(part.sizes["token"] for part in parts)
     return xr.concat([_padded(part, longest) for part in parts], "sample", combine_attrs="override")
 
 
 def measured_words(answers: xr.Dataset, scenes: xr.Dataset) -> xr.Dataset:
-    """``planted_word_scores`` of the maps that ``explain_all_tokens`` gave for these scenes."""
-    named = name_objects(answers.answer_text.values, scenes)
+    """``planted_word_scores`` of the maps that ``explain_tokens`` or ``explain_all_tokens`` gave for these scenes."""
+    answers = _by_explainer(answers)
+    named = name_tokens(answers.answer_text.values, scenes)
     words = planted_word_scores(
         answers.token_heat.values, named.token_object.values, named.token_kind.values, scenes.object_mask.values,
         answers.region.values, answers.explainer.values.tolist(),
@@ -71,11 +79,12 @@ def measure_faithfulness(
     progress: bool = False,
 ) -> xr.Dataset:
     """Whether the model needs the cells that maps call hot: ``token_curve_areas`` (sample, explainer) of the answers that
-    ``explain_all_tokens`` gave for these images.
+    ``explain_tokens`` or ``explain_all_tokens`` gave for these images.
 
     words : (n, answer tokens) bool, the tokens to measure, None for all. Finer maps are brought to the model's own grid by
     area. The rest as in ``token_deletion_insertion``.
     """
+    answers = _by_explainer(answers)
     told = answers.answer_id.values >= 0
     words = told if words is None else np.asarray(words)
     images = as_sequence(images)
@@ -106,27 +115,39 @@ def _measured(scenes: xr.Dataset, answers: xr.Dataset) -> xr.Dataset:
     words = measured_words(answers, scenes)
     exact = {"long_name": "whether the answer is the caption", "units": "1"}
     words["exact"] = "sample", answers.answer.values == scenes.caption.values, exact
-    about = {"long_name": "AUROC of rank overlap, contexts on the word's own object against others", "units": "1"}
-    about["score_direction"] = "higher is better"
-    words["context_auroc"] = ("sample", "explainer"), _context_aurocs(answers, words.token_object.values), about
+    about = {"units": "1", "score_direction": "higher is better"}
+    meaning = "AUROC of rank overlap, contexts on the word's own object against others"
+    classes = word_classes(words.token_text.values)
+    for name, known, ending in (("", None, ""), ("_across", classes, ", words of two classes")):
+        found = _context_aurocs(answers, words.token_object.values, known)
+        words[f"context_auroc{name}"] = ("sample", "explainer"), found, about | {"long_name": meaning + ending}
     return words
 
 
-def _context_aurocs(answers: xr.Dataset, token_object: np.ndarray) -> np.ndarray:
+def _context_aurocs(answers: xr.Dataset, token_object: np.ndarray, token_class: np.ndarray | None) -> np.ndarray:
     """``context_auroc`` among the answer's own tokens, (samples, explainers)."""
     told = answers.sizes["answer_token"]
-    written = (answers.answer_text.values != "").sum(1)
+    written = (answers.answer_id.values >= 0).sum(1)
     prompt = (answers.context_text.values != "").sum(1) - written
     place = np.minimum(prompt[:, None] + np.arange(told), answers.sizes["context_token"] - 1)
     overlap = np.take_along_axis(answers.rank_overlap.values, place[:, None, None], 3)
     compares = np.isfinite(overlap).any((0, 2, 3))
     return np.stack(
         [
-            context_auroc(overlap[:, index], token_object) if known else np.full(len(overlap), np.nan)
+            context_auroc(overlap[:, index], token_object, token_class) if known else np.full(len(overlap), np.nan)
             for index, known in enumerate(compares)
         ],
         1,
     )
+
+
+def _by_explainer(answers: xr.Dataset) -> xr.Dataset:
+    """With an explainer where there was none."""
+    if "explainer" in answers.token_heat.dims:
+        return answers
+    name = answers.token_heat.attrs.get("explainer", "heat")
+    grown = {name_: answers[name_].expand_dims({"explainer": [name]}, 1) for name_ in ("token_heat", "rank_overlap")}
+    return answers.assign(grown)
 
 
 def _padded(words: xr.Dataset, longest: int) -> xr.Dataset:

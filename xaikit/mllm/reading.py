@@ -21,6 +21,14 @@ ROWS_AT_ONCE = 256  # states turned into logits over the whole vocabulary: bound
 Key = tuple[float, str]  # scale and enlargement
 
 
+class NotFinite(ValueError):
+    """Values of some samples of a batch aren't finite; ``rows`` are the samples' places in the batch."""
+
+    def __init__(self, message: str, rows: Sequence[int]):
+        super().__init__(message)
+        self.rows = list(rows)
+
+
 @dataclass
 class Reading:
     """A batch of n samples with T context tokens (prompt, then answer, padded), all on the model's device.
@@ -49,17 +57,21 @@ def read(
 ) -> Reading:
     """Read a batch, whose views agree in their grid at each scale, with one teacher-forced pass a scale.
 
-    steps : all that will be made of it; they say which rankings are needed, and how long.
+    steps : all that will be made of it; they say which rankings are needed, and how long. Raises NotFinite for samples
+    whose own states aren't finite, as with broken weights or where half precision overflows.
     Source: msea equations (1), (11), (14) as reconstructed from TAM's code and arXiv 2509.22415.
     """
     weight = mllm.output_weight
+    unembedding = weight.float().T
     maps, likelihood, native = {}, {}, None
     for key, at_scale in views.items():
         states = teacher_forced(mllm, at_scale, answers)
+        padding = torch.arange(states.hidden.shape[1], device=weight.device) >= states.lengths[:, None]
+        check_finite((states.hidden.isfinite().all(-1) | padding).all(1), f"hidden states at scale {key[0]:g}")
         column = weight[states.ids].float()  # (n, T, D)
         lens = column @ states.at(states.image).float().mT
         maps[key] = lens.relu().unflatten(-1, states.grids[0]) * states.real[..., None, None]
-        likelihood[key] = _log_probabilities(states, weight)
+        likelihood[key] = _log_probabilities(states, unembedding)
         if key[0] == 1 and native is None:
             native = states
             relevance = (column @ states.at(states.emitting).float().mT).relu()
@@ -67,9 +79,20 @@ def read(
     for choice in steps:
         if choice.weighting not in (None, "relevance"):
             needed[choice.positions] = max(choice.k, needed.get(choice.positions, 0))
-    top = {name: _top(native.at(getattr(native, name)), weight, k) for name, k in needed.items()}
+    top = {name: _top(native.at(getattr(native, name)), unembedding, k) for name, k in needed.items()}
     kept = native if any(choice.released for choice in steps) else None
     return Reading(native.ids, native.is_answer, native.real, maps, likelihood, relevance, top, kept)
+
+
+def check_finite(finite: Tensor, what: str) -> None:
+    """Raise NotFinite unless all samples are; finite : (n,) bool."""
+    rows = (~finite).nonzero()[:, 0].tolist()
+    if rows:
+        raise NotFinite(
+            f"the model's {what} aren't finite: its weights are broken or its numbers overflow; where it runs in half"
+            ' precision, load it with precision="fp32"',
+            rows,
+        )
 
 
 def explanation(reading: Reading, steps: Steps, weight: Tensor | None = None) -> Tensor:
@@ -128,29 +151,29 @@ def _key(scale: float, enlargement: str) -> Key:
     return (1.0, "interpolate") if scale == 1 else (scale, enlargement)
 
 
-def _top(states: Tensor, weight: Tensor, k: int) -> Tensor:
+def _top(states: Tensor, unembedding: Tensor, k: int) -> Tensor:
     """The ids (n, T, k) with the largest logits of states (n, T, D), a bounded number of states at a time."""
     rows = states.flatten(0, 1).split(ROWS_AT_ONCE)
-    return torch.cat([top_ids(part.float() @ weight.float().T, k) for part in rows]).unflatten(0, states.shape[:2])
+    return torch.cat([top_ids(part.float() @ unembedding, k) for part in rows]).unflatten(0, states.shape[:2])
 
 
-def _log_probabilities(states: States, weight: Tensor) -> Tensor:
+def _log_probabilities(states: States, unembedding: Tensor) -> Tensor:
     """Log-probability (n, T) of each of the answer's tokens, 0 elsewhere."""
     rows, ids = states.at(states.previous)[states.is_answer], states.ids[states.is_answer]
     parts = zip(rows.split(ROWS_AT_ONCE), ids.split(ROWS_AT_ONCE), strict=True)
-    found = [(r.float() @ weight.float().T).log_softmax(-1).gather(1, i[:, None])[:, 0] for r, i in parts]
-    result = torch.zeros(states.ids.shape, device=weight.device)
+    found = [(r.float() @ unembedding).log_softmax(-1).gather(1, i[:, None])[:, 0] for r, i in parts]
+    result = torch.zeros(states.ids.shape, device=unembedding.device)
     result[states.is_answer] = torch.cat(found)
     return result
 
 
 def _released(reading: Reading, weight: Tensor) -> Tensor:
     """The released function sample by sample, since its quirks run through its rounds."""
-    states = reading.states
+    states, unembedding = reading.states, weight.float().T
     result = torch.zeros_like(reading.maps[1.0, "interpolate"])
     for row, view in enumerate(states.views):
         answer = reading.ids[row, reading.is_answer[row]]
-        logits = states.hidden[row, : int(states.lengths[row])].float() @ weight.float().T
+        logits = states.hidden[row, : int(states.lengths[row])].float() @ unembedding
         tokens = torch.cat([view.ids.to(answer.device), answer])
         maps = released_tam(
             tokens, logits, view.grid, len(view.ids), states.image[row], view.prompt_positions.to(answer.device)

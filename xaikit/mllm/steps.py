@@ -67,11 +67,7 @@ class Steps:
             if self.grid == "native" and 1.0 not in self.scales:
                 raise ValueError(f"grid='native' is that of scale 1, which isn't among the scales {self.scales}")
         else:
-            try:
-                rows, cols = self.grid
-            except (TypeError, ValueError):
-                raise ValueError(f"grid={self.grid!r}: choose from {', '.join(GRIDS)}, or give (rows, cols)") from None
-            check_whole(1, rows=rows, cols=cols)
+            check_grid(self.grid, f"choose from {', '.join(GRIDS)}, or give (rows, cols)")
         if self.weighting is not None:
             check_choices(weighting=(self.weighting, tuple(WEIGHTINGS)))
         check_whole(1, k=self.k)
@@ -90,6 +86,20 @@ class Steps:
     def native(self) -> int:
         """The place of scale 1 among the scales, 0 where it isn't."""
         return self.scales.index(1.0) if 1.0 in self.scales else 0
+
+    @property
+    def compares(self) -> bool:
+        """Whether rankings are compared."""
+        return self.weighting not in (None, "relevance")
+
+
+def check_grid(grid: Any, wanted: str) -> None:
+    """Raise ValueError unless a grid is (rows, cols)."""
+    try:
+        rows, cols = grid
+    except (TypeError, ValueError):
+        raise ValueError(f"grid={grid!r}: {wanted}") from None
+    check_whole(1, rows=rows, cols=cols)
 
 
 def _scales(scales: Any) -> tuple[float, ...]:
@@ -128,7 +138,8 @@ SOURCES = {
 
 def steps_of(method: str, options: Mapping[str, Any]) -> Steps:
     """The steps of a method of the lens family, with some of them chosen otherwise. ``tam_compat`` is short for
-    ``released``. Raises ValueError for an option that there isn't."""
+    ``released``. Raises ValueError for an option that there isn't, and for one that the other choices leave no use for,
+    which ``Steps`` itself takes."""
     options = dict(options)
     if "tam_compat" in options:
         options["released"] = options.pop("tam_compat")
@@ -136,4 +147,26 @@ def steps_of(method: str, options: Mapping[str, Any]) -> Steps:
     for name in options:
         if name not in known:
             raise ValueError(f"unknown option {name!r} of {method}: it takes {', '.join(known)}")
-    return replace(PRESETS[method], **options)
+    steps = replace(PRESETS[method], **options)
+    for name, value in options.items():
+        needed = _needed(steps, name, value)
+        if needed:
+            raise ValueError(f"{name}={value!r}: it needs {needed}, or it has no use in {method}")
+    return steps
+
+
+def _needed(steps: Steps, option: str, value: Any) -> str:
+    """What an option needs and these steps lack; "" where they lack nothing."""
+    if option in ("k", "persistence", "normalised", "positions") and not steps.compares:
+        able = ", ".join(name for name in WEIGHTINGS if name != "relevance")
+        return f"a weighting by rank overlap ({able}), not {steps.weighting!r}"
+    if option == "threshold" and steps.weighting != "incoherent":
+        return f"weighting='incoherent', not {steps.weighting!r}"
+    if option == "least_squares" and steps.weighting is None:
+        return "a weighting"
+    if option == "prompt_context" and steps.weighting is None and not steps.joint:
+        return "a weighting or joint=True"
+    if option == "enlargement" and steps.scales == (1.0,):
+        return "a scale other than 1"
+    among_scales = option in ("scale_weights", "scale_normalisation") or (option == "grid" and isinstance(value, str))
+    return "several scales" if among_scales and len(steps.scales) == 1 else ""

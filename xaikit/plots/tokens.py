@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from ..images import read_image
-from ..scenes import name_objects
+from ..metrics.token_words import name_tokens
 from .panels import HEAT, TEXT, bare, finished, outline, wrapped
 
 PER_ROW = 7  # panels of a strip
@@ -228,7 +228,7 @@ def _answer(answers: xr.Dataset, scenes, sample: int, objects: np.ndarray | None
             )
         own = objects[sample, : len(texts)]
     elif len(masks) and "object_name" in truth:
-        own = name_objects(np.array([texts]), truth.isel(sample=[sample])).token_object.values[0]
+        own = name_tokens(np.array([texts]), truth.isel(sample=[sample])).token_object.values[0]
     top, left, bottom, right = answers.region.values[sample] * np.tile(image.shape[:2], 2) - 0.5
     grid = tuple(int(size) for size in answers.grid.values[sample])
     return _Answer(image, texts, own, masks, (left, right, bottom, top), grid)

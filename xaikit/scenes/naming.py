@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from .captions import FUNCTION_WORDS
+from ..metrics.words import FUNCTION_WORDS
 from .layout import COLOURS, RELATIONS, SHAPES, SIZES
 
 ATTRIBUTES = {word: kind for kind, known in enumerate((SIZES, COLOURS, SHAPES)) for word in known}
@@ -33,7 +33,7 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     objects = np.full(texts.shape, NONE)
     objects[texts == ""] = PADDING
     kinds = np.full(texts.shape, "", dtype="U8")
-    kinds[np.isin(texts, [*FUNCTION_WORDS, "is", "the"])] = "function"
+    kinds[np.isin(texts, list(FUNCTION_WORDS))] = "function"
     kinds[np.isin(texts, list(RELATION_WORDS))] = "relation"
     for row, (words, names) in enumerate(zip(texts, scenes.object_name.values, strict=True)):
         known = [set(str(name).split()) for name in names]
