@@ -116,6 +116,7 @@ def explain_all_tokens(
     chosen = _chosen(methods)
     if grid is not None:
         check_grid(grid, "give (rows, cols), or None for the finest among the methods")
+        grid = tuple(map(int, grid))
     check_batch_size(batch_size)
     check_whole(1, max_new_tokens=max_new_tokens)
     steps = {name: method for name, method in chosen.items() if isinstance(method, Steps)}
@@ -207,7 +208,7 @@ def _explained(
             overlaps.append(unknown)
         check_finite(heat.isfinite().flatten(1).all(1), f"maps by {name}")
         maps.append(heat * told[..., None, None])
-    grid = tuple(grid or max((heat.shape[-2:] for heat in maps), key=lambda shape: shape.numel()))
+    grid = grid or tuple(max((heat.shape[-2:] for heat in maps), key=lambda shape: shape.numel()))
     maps = [
         heat
         if heat.shape[-2:] == grid  # antialiasing changes only an axis that shrinks

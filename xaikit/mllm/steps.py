@@ -168,5 +168,5 @@ def _needed(steps: Steps, option: str, value: Any) -> str:
         return "a weighting or joint=True"
     if option == "enlargement" and steps.scales == (1.0,):
         return "a scale other than 1"
-    among_scales = option in ("scale_weights", "scale_normalisation") or (option == "grid" and isinstance(value, str))
+    among_scales = option == "scale_weights" or (option == "grid" and isinstance(value, str))
     return "several scales" if among_scales and len(steps.scales) == 1 else ""
