@@ -59,8 +59,8 @@ def planted_word_scores(
     ``own_iou`` to ``object_spread`` of object words, ``function_iou`` of function words, ``total_heat`` of all; NaN at
     other tokens. Object words whose object isn't visible in the region are NaN too, and so is leakage where there is no such
     other object to leak to. An object is earlier or later by the first token that names it, against this token's place;
-    objects never named count in ``leakage`` only. A map without heat is ``blank`` and has no leakage (NaN), a share and an
-    IoU of 0, a peak at chance, no fragment, and the spread of a flat map; a function word's has an IoU of 1. Where an
+    objects never named count in ``leakage`` only. A map without heat is ``blank``, has no leakage and no fragments (NaN), a
+    share and an IoU of 0, a peak at chance, and the spread of a flat map; a function word's has an IoU of 1. Where an
     answer has no object words, ``function_iou`` is NaN.
 
     Raises ValueError for arrays that don't fit together, heat that is negative or not finite, unknown kinds, and object
@@ -98,7 +98,7 @@ def _scores(heat: np.ndarray, token_object: np.ndarray, kind: np.ndarray, covere
         "own_iou": iou_otsu(heat, own[:, None]),
         "own_share": energy(heat, own[:, None]),
         "peak_on_own": pointing_game(heat, own[:, None]),
-        "fragments": fragments(heat),
+        "fragments": np.where(blank, np.nan, fragments(heat)),
         "spread": spread(heat),
         "object_fragments": fragments(own)[:, None],
         "object_spread": spread(own)[:, None],

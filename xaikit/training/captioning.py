@@ -3,7 +3,8 @@
 Real ones come from language models that were trained on text. That is why their output weights can read states of
 image tokens at all, though no loss ever asks them to. To come near it with scenes alone, the input embeddings are the
 output weights too, as in small checkpoints of Qwen2-VL, and the loss is on all text, the prompts included. Without
-both a fully trained model's logit lens is no better than chance at its last layer (measured).
+both, at the last layer of a model trained as long, the lens of a shape word peaked on its object in 2 % of all cases,
+less than by chance (measured).
 """
 
 from dataclasses import dataclass
