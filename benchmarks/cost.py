@@ -58,7 +58,7 @@ def main() -> None:
     tasks = make_tasks(xk.load_clip(choice.model), choice.n, choice.few)
     for task in tasks.values():
         task()
-    rounds = [{name: _seconds(task) for name, task in tasks.items()} for _ in range(choice.rounds)]
+    rounds = [{name: seconds(task) for name, task in tasks.items()} for _ in range(choice.rounds)]
     print(f"{choice.model}, {choice.n} images or {choice.few}, one thread, median of {choice.rounds} rounds")
     for name in tasks:
         print(f"{name:32} {1000 * statistics.median(r[name] for r in rounds):9.1f} ms")
@@ -179,7 +179,8 @@ def partial_passes(clip: Clip, pixels: Tensor, tokens: Tensor) -> None:
                 hidden = block(hidden)
 
 
-def _seconds(task: Callable) -> float:
+def seconds(task: Callable) -> float:
+    """Wall time of one run of a task."""
     start = time.perf_counter()
     task()
     return time.perf_counter() - start

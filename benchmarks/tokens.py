@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from cost import _seconds
+from cost import seconds
 
 from xaikit.mllm import Mllm, View, distinct_views, generate, load_mllm
 from xaikit.mllm.explaining import explain_tokens
@@ -42,7 +42,7 @@ def main() -> None:
     tasks = make_tasks(load_mllm(choice.model), choice.n)
     for task in tasks.values():
         task()
-    rounds = [{name: _seconds(task) for name, task in tasks.items()} for _ in range(choice.rounds)]
+    rounds = [{name: seconds(task) for name, task in tasks.items()} for _ in range(choice.rounds)]
     print(f"{choice.model}, {choice.n} images, one thread, median of {choice.rounds} rounds")
     for name in tasks:
         print(f"{name:32} {1000 * statistics.median(r[name] for r in rounds):9.1f} ms")

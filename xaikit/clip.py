@@ -199,10 +199,15 @@ class Clip:
     @cached_property
     def weights_digest(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over all weights, to tell models apart in stores."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
-            digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return digest_of(self.model)
+
+
+def digest_of(model: torch.nn.Module) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over all weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def shortened(text: str) -> str:

@@ -1,6 +1,5 @@
 """A loaded multimodal language model with what is needed to feed it and to read it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ import torch
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
+from ..clip import digest_of
 from .family import Family
 
 
@@ -60,7 +60,4 @@ class Mllm:
     @cached_property
     def weights_digest(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over all weights, to tell models apart in stores."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
-            digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return digest_of(self.model)
