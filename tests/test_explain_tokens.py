@@ -685,7 +685,7 @@ def test_bad_samples_are_recorded_and_the_others_explained(bundled, bad_samples,
     assert "error" not in apart.coords
     assert found.isel(sample=good).drop_vars(["error", "sample"]).equals(apart.drop_vars("sample"))
     bad = found.drop_isel(sample=good)
-    assert not any(bad[name].any() for name in ("token_heat", "relevance", "log_probability", "grid", "region"))
+    assert not any(bad[name].any() for name in ("token_heat", "relevance", "log_probability", "grid"))
     assert np.isnan(bad.rank_overlap).all() and not (bad.answer_text != "").any() and not (bad.answer != "").any()
 
     def work(*_):

@@ -67,3 +67,30 @@ def test_faithfulness_is_that_of_the_maps(mllm, scenes, answers):
         np.testing.assert_allclose(found[name], values, atol=1e-4)
     finer = xk.explain_all_tokens(mllm, scenes.image, methods={"fine": ("lens", {"scales": 2})})
     assert np.isfinite(measure_faithfulness(mllm, scenes.image, finer, words, steps=2).token_deletion_auc).all()
+
+
+def test_scenes_that_cannot_be_explained_are_nan(mllm, scenes):
+    prompts = ["describe the picture"] * 4 + ["describe the elephant"]
+    words = measure_tokens(mllm, scenes, ["lens"], prompts, errors="record")
+    whole = measure_tokens(mllm, scenes.isel(sample=slice(4)), ["lens"])
+    assert np.isnan(words.own_iou[4]).all() and not words.exact[4]
+    np.testing.assert_allclose(words.own_iou[:4, :, : whole.sizes["token"]], whole.own_iou, atol=1e-5)
+    answers = xk.explain_all_tokens(mllm, [*scenes.image.values[:2], "/no.png"], methods=["lens"], errors="record")
+    found = measure_faithfulness(mllm, [*scenes.image.values[:2], "/no.png"], answers, steps=2).token_deletion_auc
+    assert np.isfinite(found[:2]).all() and np.isnan(found[2]).all()
+    with pytest.raises(ValueError, match="2 images but 3 answers"):
+        measure_faithfulness(mllm, scenes.image.values[:2], answers)
+    one = xk.explain_tokens(mllm, scenes.image, method="lens")  # without an explainer dimension
+    np.testing.assert_allclose(
+        measured_words(one, scenes).own_iou[:, 0],
+        measured_words(xk.explain_all_tokens(mllm, scenes.image, methods=["lens"]), scenes).own_iou[:, 0],
+    )
+
+
+def test_the_wrong_kind_of_model_is_named(mllm, scenes):
+    with pytest.raises(ValueError, match="mllm is a Clip: a model of load_mllm"):
+        xk.explain_tokens(xk.load_clip("tiny-clip"), scenes.image)
+    with pytest.raises(ValueError, match="clip is a Mllm: a model of load_clip"):
+        xk.explain("mmel", mllm, scenes.image, scenes.caption)
+    with pytest.raises(ValueError, match="tiny-clip is a CLIP: load it with load_clip"):
+        xk.load_mllm("tiny-clip")

@@ -123,7 +123,10 @@ def one_each(texts, n: int, what: str = "text"):
     else:
         if texts is None:
             raise ValueError(f"{what}s=None: give a prompt for each image, or one for all")
-        texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
+        try:
+            texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
+        except TypeError:
+            raise ValueError(f"{what}s={texts!r}: give strings, one for each image or one for all") from None
         texts = texts * n if len(texts) == 1 else texts
     if len(texts) != n:
         raise ValueError(f"{n} images but {len(texts)} {what}s: give one {what} an image, or one for all")

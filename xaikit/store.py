@@ -170,15 +170,15 @@ def open_store(run: str, name: str, stage: str | None = None, made_with: dict | 
     FileNotFoundError that says which notebook writes a missing store, ValueError for one made with something else.
     """
     path = run_folder(run) / f"{name}.nc"
-    writer = WRITERS.get(name, "the notebook that writes it")
+    writer = f"notebook {WRITERS[name]}" if name in WRITERS else "what writes it"
     if not path.is_file():
-        raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run notebook {writer} first")
+        raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run {writer} first")
     found = read(path, stage or name)
     about = provenance(found)
     for key, wanted in (made_with or {}).items():
         if about.get(key) != wanted:
             raise ValueError(
-                f"the store {name!r} of run {run!r} has {key} {about.get(key)}, not {wanted}: run notebook {writer} again"
+                f"the store {name!r} of run {run!r} has {key} {about.get(key)}, not {wanted}: run {writer} again"
             )
     return found
 

@@ -129,6 +129,8 @@ def explaining(clip: Clip, of: str) -> dict[str, Method]:
 
 def check_tower(found: Method, clip: Clip, of: str) -> None:
     """Raise ValueError, naming the methods that can, for a tower that the method can't explain."""
+    if not isinstance(clip, Clip):
+        raise ValueError(f"clip is a {type(clip).__name__}: a model of load_clip is needed")
     able = explaining(clip, of)
     if found.name not in able:
         raise ValueError(

@@ -14,6 +14,7 @@ _HOME = {
     "States": "passes",
     "teacher_forced": "passes",
     "PRESETS": "steps",
+    "WEIGHTINGS": "interference",
     "Steps": "steps",
     "TOKEN_METHODS": "explaining",
     "explain_tokens": "explaining",
@@ -27,6 +28,7 @@ __all__ = [*_HOME]
 if TYPE_CHECKING:
     from .explaining import TOKEN_METHODS, explain_all_tokens, explain_tokens
     from .generating import answer_ids, generate
+    from .interference import WEIGHTINGS
     from .loading import load_mllm
     from .measuring import measure_faithfulness, measure_tokens, measured_words
     from .model import Mllm

@@ -65,7 +65,7 @@ def explain_tokens(
     batch_size : samples computed at once; bounds the memory and doesn't change the result.
     progress : show a progress bar.
     errors : "raise" stops at the first bad sample; "record" gives it maps of zeros, its reason in the coordinate
-        ``error``, and goes on.
+        ``error``, and goes on as long as there is a good one.
     **options : of the method; of the first five see ``Steps`` (``scales``, ``weighting``, ``persistence``, ``k``, ``grid``,
         ``tam_compat`` ...).
 
@@ -77,6 +77,9 @@ def explain_tokens(
     ``prompt``, the ``answer`` and both's tokens; whether the answer ``ended`` before max_new_tokens; ``grid``
     (sample, axis), the rows and columns that are the sample's own, and ``region`` (sample, edge), the part of the image that
     these cover, as fractions of its height and width (a centre crop is smaller than 0 to 1).
+
+    ``explain_all_tokens`` gives what ``save_store`` takes as the stage "mllm", with the dimension ``explainer``. On the
+    bundled model the first five find a word's own object in a quarter of all cases, attention in most (notebook 05).
 
     Raises ValueError, in one sentence, for an unknown method or option, or one without use; for bad images, prompts,
     answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file.
@@ -113,6 +116,8 @@ def explain_all_tokens(
     Returns the dataset of ``explain_tokens`` with the dimension ``explainer`` in ``token_heat`` and ``rank_overlap``.
     Raises as ``explain_tokens``.
     """
+    if not isinstance(mllm, Mllm):
+        raise ValueError(f"mllm is a {type(mllm).__name__}: a model of load_mllm is needed")
     chosen = _chosen(methods)
     if grid is not None:
         check_grid(grid, "give (rows, cols), or None for the finest among the methods")
@@ -246,7 +251,7 @@ def _gathered(mllm: Mllm, talks: Conversations, parts: list[dict], chosen: dict[
     relevance = np.zeros((n, tokens, context), np.float32)
     overlap = np.full((n, len(chosen), tokens, context), np.nan, np.float32)
     likely = np.zeros((n, len(keys), tokens), np.float32)
-    grid, region, ended = np.zeros((n, 2), int), np.zeros((n, 4)), np.zeros(n, bool)
+    grid, region, ended = np.zeros((n, 2), int), np.tile([0.0, 0.0, 1.0, 1.0], (n, 1)), np.zeros(n, bool)
     answers, answer_text = [""] * n, np.full((n, tokens), "", object)
     answer_id = np.full((n, tokens), -1)
     context_text = np.full((n, context), "", object)

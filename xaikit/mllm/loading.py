@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoProcessor, GenerationConfig, PreTrained
 from transformers.utils import logging
 
 from ..explainers.registry import check_choices
+from ..loading import BUNDLED as CLIPS
 from ..loading import checked_device
 from ..paths import data_folder
 from .family import Family
@@ -109,6 +110,8 @@ def _source(name: str) -> tuple[str, bool]:
         return str(name), True
     if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
         return name, False
+    if name in CLIPS:
+        raise ValueError(f"{name} is a CLIP: load it with load_clip")
     if "/" in name or "\\" in name:
         raise FileNotFoundError(f"there is no folder {name}; a hub name has the form owner/name")
     known = [*BUNDLED, *_EXAMPLES]

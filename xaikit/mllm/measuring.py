@@ -82,18 +82,21 @@ def measure_faithfulness(
     ``explain_tokens`` or ``explain_all_tokens`` gave for these images.
 
     words : (n, answer tokens) bool, the tokens to measure, None for all. Finer maps are brought to the model's own grid by
-    area. The rest as in ``token_deletion_insertion``.
+    area. Samples that couldn't be explained are NaN. The rest as in ``token_deletion_insertion``.
     """
     answers = _by_explainer(answers)
     told = answers.answer_id.values >= 0
     words = told if words is None else np.asarray(words)
     images = as_sequence(images)
-    views = [mllm.family.view(image, str(prompt)) for image, prompt in zip(images, answers.prompt.values, strict=True)]
+    if len(images) != len(told):
+        raise ValueError(f"{len(images)} images but {len(told)} answers: give the images that were explained")
+    good = np.flatnonzero(told.any(1))  # what couldn't be explained has no answer
+    views = {i: mllm.family.view(images[i], str(answers.prompt.values[i])) for i in good}
     ids = [row[real].tolist() for row, real in zip(answers.answer_id.values, told, strict=True)]
     shape = (*answers.token_heat.shape[:3], steps + 1)
     deletion, insertion = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-    for grid in dict.fromkeys(view.grid for view in views):
-        index = [i for i, view in enumerate(views) if view.grid == grid]
+    for grid in dict.fromkeys(view.grid for view in views.values()):
+        index = [i for i, view in views.items() if view.grid == grid]
         rows, cols = answers.grid.values[index[0]]
         heat = reduce_to_grid(answers.token_heat.values[index, ..., :rows, :cols], grid)
         fraction, deletion[index], insertion[index] = token_deletion_insertion(

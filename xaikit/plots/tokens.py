@@ -68,7 +68,7 @@ def token_strip(
         ``object_name`` where the scenes have it. The token's own object is outlined.
     gamma : power of the heat that the colours go by: 0.5 lets faint maps be seen beside a hot one, 1 is linear.
 
-    Raises ValueError for a sample, an explainer or a word that there isn't, and for images that aren't the answers'.
+    Raises ValueError for a sample, an explainer or a word that there isn't, and for another number of images.
     """
     if not gamma > 0:
         raise ValueError(f"gamma={gamma!r}: a positive power is needed, such as 0.5, or 1 for linear colours")
@@ -321,6 +321,8 @@ def _map(axis, one: _Answer, heat: np.ndarray, norm: Normalize) -> None:
     opacity = np.clip(0.3 + np.asarray(norm(heat)), 0, 1)
     axis.imshow(heat, cmap=HEAT, norm=norm, alpha=opacity, extent=one.extent, interpolation="nearest")
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    if not heat.any():  # else it would look like a plot that failed
+        axis.text(0.5, 0.05, "no heat", color="0.75", fontsize=TEXT, ha="center", transform=axis.transAxes)
 
 
 def _entitle(axis, text: str) -> None:

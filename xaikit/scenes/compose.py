@@ -12,7 +12,10 @@ def check_choices(n: int, objects: tuple[int, int], kinds: tuple[str, ...], simi
     """Refuse impossible requests in one sentence each."""
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
         raise ValueError(f"n={n!r}: a whole number of scenes, at least 1, must be drawn")
-    low, high = objects
+    try:
+        low, high = objects
+    except TypeError:
+        raise ValueError(f"objects={objects!r}: give (fewest, most), such as (2, 4)") from None
     if not 1 <= low <= high <= MAX_OBJECTS:
         raise ValueError(f"objects={objects}: give (fewest, most) with 1 <= fewest <= most <= {MAX_OBJECTS}")
     unknown = [kind for kind in kinds if kind not in KINDS]
