@@ -73,7 +73,7 @@ class Family(ABC):
 
         enlargement: "interpolate" resizes the image and the tower's position embeddings; "crops" cuts the
         resized image into scale x scale tiles, each seen at native size. Raises ValueError for an image, prompt
-        or scale that the model can't take. Source: msea equation (10), reconstructed (Chen et al., arXiv 2509.22415).
+        or scale that the model can't take. Source: Liang et al., arXiv 2509.22415, section 3.2, reconstructed.
         """
         check_choices(enlargement=(enlargement, ENLARGEMENTS))
         if enlargement not in self.enlargements:

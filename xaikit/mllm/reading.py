@@ -59,7 +59,7 @@ def read(
 
     steps : all that will be made of it; they say which rankings are needed, and how long. Raises NotFinite for samples
     whose own states aren't finite, as with broken weights or where half precision overflows.
-    Source: msea equations (1), (11), (14) as reconstructed from TAM's code and arXiv 2509.22415.
+    Source: Li et al., Token Activation Map, ICCV 2025, eq. 1; Liang et al., arXiv 2509.22415, reconstructed.
     """
     weight = mllm.output_weight
     unembedding = weight.float().T
