@@ -6,18 +6,17 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
 
-from .. import store
 from ..explainers.registry import check_choices, check_whole
 from ..pairs import check_batch_size
 from .attention_maps import HEAD_FUSION, attention_rollout, last_attention
 from .controls import random_map
 from .conversations import Conversations
+from .gathering import gathered
 from .gradient_maps import TARGETS, grad_cam, gradient_x_input
 from .model import Mllm
 from .reading import Key, NotFinite, Reading, check_finite, explanation, needed_views, rank_overlap, read
@@ -148,7 +147,8 @@ def explain_all_tokens(
                 kept = [row for place, row in enumerate(kept) if place not in error.rows]
     if not parts:
         raise ValueError(f"no sample can be explained; the first one: {next(filter(None, talks.reasons))}")
-    return _gathered(mllm, talks, parts, chosen, keys)
+    parameters = {name: _described(method) for name, method in chosen.items()}
+    return gathered(mllm, talks, parts, parameters)
 
 
 def _chosen(methods: Sequence[str] | Mapping[str, Any]) -> dict[str, Method]:
@@ -240,57 +240,6 @@ def _answer_places(reading: Reading) -> tuple[Tensor, Tensor]:
     told = order < counts[:, None]
     first = reading.is_answer.int().argmax(1)
     return torch.where(told, first[:, None] + order, 0), told
-
-
-def _gathered(mllm: Mllm, talks: Conversations, parts: list[dict], chosen: dict[str, Method], keys) -> xr.Dataset:
-    n = len(talks)
-    rows, cols = (max(part["heat"].shape[axis] for part in parts) for axis in (3, 4))
-    tokens = max(part["heat"].shape[2] for part in parts)
-    context = max(part["relevance"].shape[2] for part in parts)
-    heat = np.zeros((n, len(chosen), tokens, rows, cols), np.float32)
-    relevance = np.zeros((n, tokens, context), np.float32)
-    overlap = np.full((n, len(chosen), tokens, context), np.nan, np.float32)
-    likely = np.zeros((n, len(keys), tokens), np.float32)
-    grid, region, ended = np.zeros((n, 2), int), np.tile([0.0, 0.0, 1.0, 1.0], (n, 1)), np.zeros(n, bool)
-    answers, answer_text = [""] * n, np.full((n, tokens), "", object)
-    answer_id = np.full((n, tokens), -1)
-    context_text = np.full((n, context), "", object)
-    for part in parts:
-        at, (_, _, a, r, c), k = part["index"], part["heat"].shape, part["relevance"].shape[2]
-        heat[at, :, :a, :r, :c] = part["heat"].numpy()
-        relevance[at, :a, :k] = part["relevance"].numpy()
-        overlap[at, :, :a, :k] = part["overlap"].numpy()
-        likely[at, :, :a] = part["likely"].numpy()
-        grid[at], region[at], ended[at] = (r, c), part["region"], part["ended"]
-        for sample, ids, seen in zip(at, part["answers"], part["context"], strict=True):
-            answers[sample] = mllm.tokenizer.decode(ids).strip()
-            answer_text[sample, : len(ids)], answer_id[sample, : len(ids)] = mllm.decode(ids), ids
-            context_text[sample, : len(seen)] = mllm.decode(seen)
-    found = xr.Dataset(
-        {
-            "token_heat": (("sample", "explainer", "answer_token", "row", "col"), heat),
-            "relevance": (("sample", "answer_token", "context_token"), relevance),
-            "rank_overlap": (("sample", "explainer", "answer_token", "context_token"), overlap),
-            "log_probability": (("sample", "scale", "answer_token"), likely),
-            "prompt": ("sample", np.array(talks.prompts, str)),
-            "answer": ("sample", np.array(answers, str)),
-            "ended": ("sample", ended),
-            "answer_text": (("sample", "answer_token"), answer_text.astype(str)),
-            "answer_id": (("sample", "answer_token"), answer_id),
-            "context_text": (("sample", "context_token"), context_text.astype(str)),
-            "grid": (("sample", "axis"), grid),
-            "region": (("sample", "edge"), region),
-        },
-        coords={
-            "sample": talks.labels, "explainer": list(chosen), "axis": ["row", "col"],
-            "scale": [scale for scale, _ in keys], "enlargement": ("scale", [way for _, way in keys]),
-            "edge": ["top", "left", "bottom", "right"],
-        },
-    )  # fmt: skip
-    if talks.errors == "record":
-        found = found.assign_coords(error=("sample", np.array(talks.reasons, str)))
-    parameters = {name: _described(method) for name, method in chosen.items()}
-    return store.annotate(found, "mllm", model=mllm.name, parameters=parameters)
 
 
 def _described(method: Method) -> dict[str, Any]:

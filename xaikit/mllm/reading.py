@@ -77,7 +77,7 @@ def read(
             relevance = (column @ states.at(states.emitting).float().mT).relu()
     needed: dict[str, int] = {}
     for choice in steps:
-        if choice.weighting not in (None, "relevance"):
+        if choice.compares:
             needed[choice.positions] = max(choice.k, needed.get(choice.positions, 0))
     top = {name: _top(native.at(getattr(native, name)), unembedding, k) for name, k in needed.items()}
     kept = native if any(choice.released for choice in steps) else None
@@ -105,7 +105,7 @@ def explanation(reading: Reading, steps: Steps, weight: Tensor | None = None) ->
     maps = _over_scales(reading, steps)
     if steps.weighting is not None:
         allowed = context_mask(reading.ids, reading.is_answer, reading.real, steps.prompt_context)
-        overlap = None if steps.weighting == "relevance" else rank_overlap(reading, steps)
+        overlap = rank_overlap(reading, steps) if steps.compares else None
         maps = remove_interference(
             maps, steps.weighting, reading.relevance, overlap, allowed, steps.threshold, steps.least_squares
         )

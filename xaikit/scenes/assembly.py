@@ -47,7 +47,7 @@ def gather(
     length = max(map(len, texts))
     rng = stream(seed, PIXELS)
     parts = [slice(i, i + RENDER_BATCH) for i in range(0, n, RENDER_BATCH)]
-    drawn = [render(Layout(**{k: v[p] for k, v in vars(layout).items()}), rng, mark[p]) for p in parts]
+    drawn = [render(layout.rows(p), rng, mark[p]) for p in parts]
     image, mask, background = (np.concatenate(column) for column in zip(*drawn, strict=True))
     there = layout.exists
     combination = np.where(there, layout.colour * len(SHAPES) + layout.shape, -1 - np.arange(there.shape[1]))

@@ -59,7 +59,7 @@ def describable(
         layout = _widened(_in_reading_order(layout), objects[1])
         clear = np.flatnonzero(_reads_clearly(layout))
         scene, first = np.unique(tried[clear], return_index=True)
-        kept.append(_rows(layout, clear[first]))
+        kept.append(layout.rows(clear[first]))
         order[scene] = found + np.arange(len(scene))
         found += len(scene)
         missing = np.setdiff1d(missing, scene)
@@ -137,10 +137,6 @@ def _reads_clearly(layout: Layout) -> np.ndarray:
     neighbours = layout.exists[:, 1:]
     apart = (np.where(neighbours, np.diff(layout.x, axis=1), np.inf) >= READING_MARGIN).all(1)
     return np.select([count == 1, count == 2], [True, np.abs(across - down) >= READING_MARGIN], apart)
-
-
-def _rows(layout: Layout, index: np.ndarray) -> Layout:
-    return Layout(**{name: value[index] for name, value in vars(layout).items()})
 
 
 def _widened(layout: Layout, slots: int) -> Layout:

@@ -38,6 +38,10 @@ class Layout:
     def with_(self, **changes) -> "Layout":
         return replace(self, **changes)
 
+    def rows(self, index: np.ndarray | slice) -> "Layout":
+        """Some of the scenes."""
+        return Layout(**{name: value[index] for name, value in vars(self).items()})
+
 
 def sample_layout(
     rng: np.random.Generator,

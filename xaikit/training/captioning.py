@@ -74,8 +74,9 @@ def draw_conversations(
     answers = descriptions(layout, relation)
     prompts = list(rng.choice(REQUESTS, n))
     asked = np.flatnonzero((layout.exists.sum(1) == 2) & (rng.random(n) < recipe.questions))
-    pair = type(layout)(**{name: value[asked] for name, value in vars(layout).items()})
-    for row, said, told in zip(asked, *question(pair, relation[asked], rng.integers(0, 2, len(asked))), strict=True):
+    for row, said, told in zip(
+        asked, *question(layout.rows(asked), relation[asked], rng.integers(0, 2, len(asked))), strict=True
+    ):
         prompts[row], answers[row] = said, told
     pixels, side = to_pixels(image), round(IMAGE_SIZE * factor)
     cells, image_token = (side // PATCH) ** 2, tokenizer.convert_tokens_to_ids("<image>")
