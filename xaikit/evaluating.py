@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from .checks import check_whole
 from .clip import Clip
-from .explainers.registry import check_whole
 from .metrics import confidence, faithfulness, localisation, words
 from .metrics.maps import checked
 from .perturbing import check_fill

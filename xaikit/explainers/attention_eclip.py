@@ -5,11 +5,12 @@ import contextlib
 import torch
 from torch import Tensor
 
+from ..checks import check_choices
 from ..clip import Clip
 from ..layers import Layer
 from ..scoring import content_of, record_score, summary_row
 from .grad_eclip import explained_blocks, one_head, scaled_positions, similarity_to
-from .registry import check_choices, method
+from .registry import method
 
 WEIGHTS = ("query_key", "attention", "none")
 

@@ -5,9 +5,10 @@ import zlib
 import torch
 from torch import Tensor
 
+from ..checks import check_whole
 from ..clip import Clip
 from ..towers import tower
-from .registry import check_whole, method
+from .registry import method
 
 
 @method(sides=("image", "text"), source="control: uniform noise", needs="tokens", stochastic=True)

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_choices
 from ..clip import Clip
 from ..layers import Layer
 from ..scoring import content_of, record_score, summary_row
 from ..tape import last
 from ..towers import tower
-from .registry import check_choices, check_native, method
+from .registry import check_native, method
 
 SIMILARITIES = ("query_key", "query_key_and_patches", "projected", "none")
 

@@ -5,10 +5,11 @@ import contextlib
 import torch
 from torch import Tensor
 
+from ..checks import check_choices
 from ..clip import Clip
 from ..scoring import content_of, record_score
 from .grad_eclip import one_head, scaled_positions
-from .registry import check_choices, method
+from .registry import method
 
 
 @method(

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_whole
 from ..clip import Clip
 from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
 from ..towers import tower
-from .registry import check_whole, method
+from .registry import method
 
 
 @method(

@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_choices
 from ..clip import Clip
 from ..scoring import content_of, other_embedding, project_tokens, summary_row
 from ..tape import last, record
 from ..towers import tower
-from .registry import check_choices, method
+from .registry import method
 
 
 @method(

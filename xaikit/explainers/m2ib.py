@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_whole
 from ..clip import Clip
 from ..perturbing import at_once
 from ..scoring import content_of
 from ..tape import record
 from ..towers import tower
-from .registry import check_whole, method
+from .registry import method
 
 
 @method(

@@ -5,13 +5,14 @@ import math
 import torch
 from torch import Tensor
 
+from ..checks import check_choices, check_whole
 from ..clip import Clip
 from ..layers import Layer
 from ..scoring import content_of, record_score, summary_row
 from ..tape import last
 from ..towers import tower
 from .grad_eclip import SIMILARITIES, contributions, explained_blocks, scaled_positions
-from .registry import check_choices, check_whole, method
+from .registry import method
 
 SCALES = (1.0, 0.75, 0.5)
 TRANSFORMS = ("identity", "random")

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_whole
 from ..clip import Clip
 from ..scenes import COLOURS, FUNCTION_WORDS, SHAPES
 from ..scenes.captions import PLURALS, article
-from .registry import check_tower, check_whole, find, method
+from .registry import check_tower, find, method
 
 DISTRACTORS = tuple(f"{article(colour)} {colour} {shape}" for colour in COLOURS for shape in SHAPES)
 _SINGULAR = {plural: singular for singular, plural in PLURALS.items()}

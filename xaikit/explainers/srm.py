@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
+from ..checks import check_whole
 from ..clip import Clip
 from ..resonance.recursion import Recursion, read, trajectory
 from ..resonance.spectral import ITERATIONS, resonance_energy
 from ..towers import tower
-from .registry import check_whole, method
+from .registry import method
 
 
 @method(

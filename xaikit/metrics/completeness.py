@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_choices
 from ..clip import Clip
-from ..explainers.registry import SIDES, check_choices
+from ..explainers.registry import SIDES
 from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
 from .faithfulness import word_counts
 from .maps import check_values

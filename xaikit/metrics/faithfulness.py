@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_choices
 from ..clip import Clip
-from ..explainers.registry import check_choices
 from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
 from ..towers import tower
 from .maps import check_values

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_choices
 from ..clip import Clip
-from ..explainers.registry import check_choices
 from ..perturbing import Score, cosine_with, encoded
 
 SCORES = ("similarity", "probability", "top1", "top5")

@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
-from ..explainers.registry import check_whole
+from ..checks import check_whole
 from ..mllm.answer_tokens import answer_tokens
 from ..mllm.model import Mllm
 from ..mllm.passes import teacher_forced

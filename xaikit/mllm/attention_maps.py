@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..explainers.registry import check_choices
+from ..checks import check_choices
 from .answer_tokens import AnswerTokens, answer_tokens
 from .model import Mllm
 from .passes import teacher_forced

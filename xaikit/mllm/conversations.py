@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from ..explainers.registry import check_choices
+from ..checks import check_choices
 from ..images import read_image
 from ..pairs import as_sequence, one_each
 from .generating import answer_ids, check_fits, generate

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
 
-from ..explainers.registry import check_choices, check_whole
+from ..checks import check_choices, check_whole
 from ..pairs import check_batch_size
 from .attention_maps import HEAD_FUSION, attention_rollout, last_attention
 from .controls import random_map

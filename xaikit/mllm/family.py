@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ..checks import check_choices
 from ..clip import shortened, unknown_word
-from ..explainers.registry import check_choices
 from ..images import read_image
 from .view import View
 

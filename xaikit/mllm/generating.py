@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..explainers.registry import check_whole
+from ..checks import check_whole
 from .model import Mllm
 from .view import View
 

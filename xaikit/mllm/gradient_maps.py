@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..explainers.registry import check_choices
+from ..checks import check_choices
 from .answer_tokens import AnswerTokens, answer_tokens
 from .model import Mllm
 from .passes import States, teacher_forced

@@ -7,7 +7,7 @@ token of the text (the contexts, k).
 import torch
 from torch import Tensor
 
-from ..explainers.registry import check_choices
+from ..checks import check_choices
 
 # How much of a context's map counts, given its relevance r >= 0 for the target and the rank overlap rho of the two.
 WEIGHTINGS = {

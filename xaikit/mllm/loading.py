@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, GenerationConfig, PreTrainedConfig
 from transformers.utils import logging
 
-from ..explainers.registry import check_choices
+from ..checks import check_choices
 from ..loading import BUNDLED as CLIPS
 from ..loading import checked_device
 from ..paths import data_folder

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..explainers.registry import check_whole
+from ..checks import check_whole
 
 ENTRIES = 500_000  # looked up at a time: 4 MB, which a processor's cache holds
 

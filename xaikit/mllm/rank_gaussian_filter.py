@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..explainers.registry import check_whole
+from ..checks import check_whole
 
 
 def rank_gaussian_filter(maps: Tensor, size: int = 3) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..explainers.registry import check_choices, check_whole
+from ..checks import check_choices, check_whole
 
 NORMALISE = ("none", "range", "sum")
 GRIDS = ("finest", "native")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
-from ..explainers.registry import check_choices, check_whole
+from ..checks import check_choices, check_whole
 from .family import ENLARGEMENTS
 from .interference import WEIGHTINGS
 from .scale_aggregation import GRIDS, NORMALISE

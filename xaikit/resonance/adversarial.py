@@ -13,8 +13,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ..checks import check_whole
 from ..clip import Clip
-from ..explainers.registry import check_whole
 from ..metrics.sanity import rank_correlation
 from ..schema import SCHEMA
 from ..store import annotate

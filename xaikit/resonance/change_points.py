@@ -9,7 +9,7 @@ import xarray as xr
 from ruptures import KernelCPD
 from ruptures.costs import CostL2
 
-from ..explainers.registry import check_whole
+from ..checks import check_whole
 from ..store import annotate_from
 from .spectral import FLAT, check_trajectory
 

@@ -11,7 +11,7 @@ from scipy.special import rel_entr
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from ..explainers.registry import check_choices, check_whole
+from ..checks import check_choices, check_whole
 from ..metrics.words import content_words
 from ..store import annotate_from
 from .spectral import FLAT, check_trajectory, fourier

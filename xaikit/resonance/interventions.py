@@ -13,8 +13,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ..checks import check_choices, check_whole
 from ..clip import Clip
-from ..explainers.registry import check_choices, check_tower, check_whole, find
+from ..explainers.registry import check_tower, find
 from ..metrics.faithfulness import ranks
 from ..perturbing import FILLS, filled, scores_of_images, to_patches
 from ..schema import SCHEMA

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import xarray as xr
 
-from ..explainers.registry import check_whole
+from ..checks import check_whole
 from ..store import annotate_from
 from .spectral import FLAT, check_trajectory, other_coordinates
 

@@ -12,8 +12,8 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
+from ..checks import check_choices, check_whole
 from ..clip import Clip
-from ..explainers.registry import check_choices, check_whole
 from ..metrics.sanity import copied
 from ..store import annotate
 from .recursion import SOURCE, Recursion, read, ready, recursion_of, trajectory

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from sklearn.metrics import adjusted_mutual_info_score
 
-from ..explainers.registry import check_whole
+from ..checks import check_whole
 from ..metrics.localisation import coverage
 from .concepts import clusters, concept_labels
 

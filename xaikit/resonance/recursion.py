@@ -10,8 +10,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ..checks import check_choices, check_whole
 from ..clip import Clip
-from ..explainers.registry import check_choices, check_whole
 from ..pairs import Pairs, check_batch_size, join
 from ..store import annotate
 from ..towers import shares_space, tower

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ..explainers.registry import check_choices
+from ..checks import check_choices
 from ..store import annotate_from
 
 DIMS = ("sample", "time", "token", "row", "col")

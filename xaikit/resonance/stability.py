@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..checks import check_whole
 from ..clip import Clip
-from ..explainers.registry import check_whole
 from ..pairs import join
 from ..store import annotate
 from ..towers import tower
