@@ -20,17 +20,19 @@ _HOME = {
     "load_mllm": "mllm.loading",
     "explain_tokens": "mllm.explaining",
     "explain_all_tokens": "mllm.explaining",
+    "explore": "explorer",
     "record": "tape",
     "open_inputs": "store",
     "open_store": "store",
     "save_store": "store",
 }
-_MODULES = ("metrics", "mllm", "plots", "resonance", "scenes", "store", "tuning")
+_MODULES = ("explorer", "metrics", "mllm", "plots", "resonance", "scenes", "store", "tuning")
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .evaluating import evaluate
     from .explaining import explain, explain_all, methods
+    from .explorer import explore
     from .loading import load_clip
     from .mllm.explaining import explain_all_tokens, explain_tokens
     from .mllm.loading import load_mllm

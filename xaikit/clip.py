@@ -93,6 +93,12 @@ class Clip:
             raise ValueError(f"image {int(bad.nonzero()[0])} holds NaN or infinite pixels: all must be finite")
         return pixels
 
+    def seen(self, image) -> np.ndarray:
+        """One image as the model gets it, resized and cropped: uint8 (H, W, 3), on which its map lies."""
+        pixels = self.pixels([image])[0].float().cpu().numpy()
+        mean, std = (np.reshape(getattr(self.model.visual, name), (3, 1, 1)) for name in ("image_mean", "image_std"))
+        return (255 * (pixels * std + mean)).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
     def tokens(self, texts) -> Tensor:
         """Token ids (n, context) on the CPU. texts: one string, a sequence of them, or ids already.
 
@@ -135,14 +141,14 @@ class Clip:
         if hasattr(self.tokenizer, "tokenizer"):  # a Hugging Face tokenizer inside
             inner = self.tokenizer.tokenizer
             clean = self.tokenizer.clean_fn(text)
-            words = inner(clean, add_special_tokens=False).input_ids
+            words = inner(clean, add_special_tokens=False, verbose=False).input_ids
             if inner.unk_token_id is not None and inner.unk_token_id in words:
                 raise ValueError(f"{label}: {unknown_word(inner, clean)}")
             if set(words) & set(inner.all_special_ids):
                 raise ValueError(
                     f"{label} holds one of the tokenizer's own tokens ({', '.join(inner.all_special_tokens)})"
                 )
-            length = len(inner(clean).input_ids)
+            length = len(inner(clean, verbose=False).input_ids)
         else:
             words = self.tokenizer.encode(text)
             length = len(words) + 2

@@ -78,7 +78,7 @@ def _explain(options: argparse.Namespace) -> int:
 
     from xaikit.plots import overlay
 
-    overlay(_as_seen(clip, image), heat.isel(sample=0), title=_title(options)).savefig(options.out)
+    overlay(clip.seen(image), heat.isel(sample=0), title=_title(options)).savefig(options.out)
     print(options.out)
     return 0
 
@@ -98,15 +98,6 @@ def _check_picture(path: Path) -> None:
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix[1:].lower() not in known:
         raise ValueError(f"--out {path}: a picture's name ends with one of {', '.join(known)}")
-
-
-def _as_seen(clip, image):
-    """The image as the model gets it, resized and cropped: uint8 (y, x, rgb)."""
-    import numpy as np
-
-    pixels = clip.pixels([image])[0].float().cpu().numpy()
-    mean, std = (np.reshape(getattr(clip.model.visual, name), (3, 1, 1)) for name in ("image_mean", "image_std"))
-    return (255 * (pixels * std + mean)).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
 def _parser() -> argparse.ArgumentParser:

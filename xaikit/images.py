@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 200_000_000  # beyond that a file is more likely a mistake than a picture
 
@@ -14,7 +14,7 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     Raises ValueError, or FileNotFoundError, in one sentence that names the image (by path or ``index``).
     """
     if isinstance(image, Image.Image):
-        return _as_rgb(image, f"image {index}")
+        return as_rgb(image, f"image {index}")
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():
@@ -25,7 +25,7 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
                     raise ValueError(
                         f"image {index}: {path} has {opened.width} x {opened.height} pixels, more than can be a picture"
                     )
-                return _as_rgb(opened, f"image {index}: {path}")
+                return as_rgb(opened, f"image {index}: {path}")
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"image {index}: {path} can't be read as an image ({error})") from error
     array = np.asarray(image)
@@ -38,10 +38,11 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     return Image.fromarray(array)
 
 
-def _as_rgb(image: Image.Image, label: str) -> Image.Image:
-    """8-bit pictures of any kind; others (16 bit, floating point) would be clipped silently."""
+def as_rgb(image: Image.Image, label: str) -> Image.Image:
+    """An 8-bit picture of any kind as RGB, turned as its EXIF note says. Raises ValueError for another kind (16 bit, floating
+    point), which would be clipped silently, or an empty one; ``label`` names it."""
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
         raise ValueError(f"{label} has mode {image.mode!r}: an 8-bit picture is needed, such as RGB or L")
     if 0 in image.size:
         raise ValueError(f"{label} has {image.width} x {image.height} pixels: at least one is needed")
-    return image.convert("RGB")
+    return ImageOps.exif_transpose(image).convert("RGB")

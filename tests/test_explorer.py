@@ -1,0 +1,295 @@
+"""The explorer without widgets: its state, what it works with, and the views Compare and Words."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import xaikit as xk
+from xaikit.explorer.drawing import coloured, laid_over, relative, upsampled, with_edge
+from xaikit.explorer.jobs import Cancelled, Job, Missing
+from xaikit.explorer.state import State
+from xaikit.explorer.uploads import read_upload
+from xaikit.explorer.views import view
+from xaikit.explorer.workspace import Workspace
+
+
+def pixels(panel):
+    """What a panel's PNG shows, uint8 (y, x, rgb)."""
+    return np.asarray(Image.open(io.BytesIO(panel.png)).convert("RGB"))
+
+
+def file_of(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def shown(workspace, **choices):
+    state = State().but(**choices)
+    return view(state.tab)(workspace, state, Job())
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return xk.draw_scenes(n=6, seed=4, objects=(2, 3))
+
+
+@pytest.fixture(scope="module")
+def workspace(scenes):
+    return Workspace(scenes)
+
+
+@pytest.fixture(scope="module")
+def clip(workspace):
+    return workspace.clip(State(), Job())
+
+
+# state
+
+
+def test_code_shows_the_same_state_again():
+    state = State(
+        tab="words", methods=["mmel", "rise"], words=(2, 1), prompt='it\'s a "ring"', threshold=0.25, image="a b.png"
+    )
+    kept = {}
+    exec(state.code, {"xk": type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})})
+    assert State().but(**kept) == state
+    assert State().code == "xk.explore()"
+
+
+def test_a_change_resets_what_was_about_the_picture_before():
+    state = State(prompt="a ring", words=(1,), masked=(3,), threshold=0.2, methods=("rise",), concept=4)
+    moved = state.but(sample=2)
+    assert (moved.prompt, moved.words, moved.masked, moved.concept) == (None, (), (), None)
+    assert (moved.threshold, moved.methods) == (0.2, ("rise",))
+    assert state.but(sample=2, words=(0,)).words == (0,)
+    assert state.but(sample=0).words == (1,)  # no change, no reset
+
+
+@pytest.mark.parametrize(
+    "choices, told",
+    [
+        ({"tab": "compass"}, "tab='compass': choose from compare"),
+        ({"treshold": 0.5}, "unknown choice 'treshold': the nearest known ones are threshold"),
+        ({"threshold": 1.5}, "threshold=1.5: a number from 0 to 1"),
+        ({"opacity": float("nan")}, "opacity=nan: a number from 0 to 1"),
+        ({"sample": -1}, "sample=-1: a whole number of at least 0"),
+        ({"methods": []}, "one to 4"),
+        ({"methods": list("abcde")}, "one to 4"),
+        ({"methods": ["mmel", "mmel"]}, "only once"),
+        ({"methods": "mmel"}, "methods='mmel': a list of method names"),
+        ({"words": [1.5]}, "a list of whole numbers"),
+        ({"mask": "yes"}, "mask='yes': True or False"),
+        ({"model": ""}, "model='': a name is needed"),
+        ({"colours": "jet"}, "colours='jet': choose from magma"),
+    ],
+)
+def test_bad_choices_are_one_sentence(choices, told):
+    with pytest.raises(ValueError) as error:
+        State().but(**choices)
+    assert told in str(error.value)
+
+
+# compare
+
+
+def test_heat_is_what_explain_gives(workspace, scenes, clip):
+    drawn = shown(workspace, sample=3, methods=["mmel", "chefer"])
+    for name in ("mmel", "chefer"):
+        heat = xk.explain(name, clip, [scenes.image.values[3]], [scenes.caption.values[3]]).values[0]
+        np.testing.assert_allclose(drawn.numbers[name].values.reshape(heat.shape), heat, rtol=1e-4, atol=1e-7)
+    assert list(drawn.panels) == ["image", "map 0", "map 1"]
+
+
+def test_opacity_goes_from_the_picture_to_the_colours(workspace, scenes):
+    plain = dict(sample=3, mask=False, prompt="a photo")  # which names nothing, so nothing is outlined
+    bare = pixels(shown(workspace, **plain, opacity=0).panels["map 0"])
+    np.testing.assert_array_equal(bare, scenes.image.values[3].repeat(5, 0).repeat(5, 1))
+    drawn = shown(workspace, **plain, opacity=1, colours="cividis")
+    heat = drawn.numbers["grad_eclip"].values.reshape(8, 8)
+    full = coloured(relative(heat).repeat(40, 0).repeat(40, 1), "cividis")
+    np.testing.assert_array_equal(pixels(drawn.panels["map 0"]), full)
+
+
+def test_iou_is_that_of_the_drawn_mask(workspace, scenes):
+    drawn = shown(workspace, sample=1, threshold=0.3)
+    heat = drawn.numbers["grad_eclip"].values.reshape(8, 8)
+    inside = (heat >= 0.3 * heat.max()).repeat(8, 0).repeat(8, 1)
+    one = scenes.isel(sample=1)
+    truth = one.object_mask.values[one.object_named.values].any(0)
+    expected = (inside & truth).sum() / (inside | truth).sum()
+    assert f"IoU {expected:.2f}" in drawn.panels["map 0"].note
+    assert f"mask {inside.mean():.0%}" in drawn.panels["map 0"].note
+
+
+def test_truth_follows_the_prompt(workspace, scenes):
+    one = scenes.isel(sample=1)
+    for place, name in enumerate(one.object_name.values):
+        if not name:
+            continue
+        subject = workspace.subject(State(sample=1, prompt=f"the {name}"))
+        alike = one.object_group.values == one.object_group.values[place]
+        np.testing.assert_array_equal(subject.named, one.object_mask.values[alike].any(0))
+    assert workspace.subject(State(sample=1, prompt="a photo")).named is None
+    plural = str(one.object_name.values[0]).split(maxsplit=1)[1] + "s"
+    assert workspace.subject(State(sample=1, prompt=plural)).named is not None
+
+
+def test_masks_edge_and_upsampling():
+    mask = np.zeros((40, 40), bool)
+    mask[10:30, 10:30] = True
+    drawn = with_edge(np.full((40, 40, 3), 90, np.uint8), mask)
+    assert (drawn[10, 10:30] == 255).all() and (drawn[12, 12:28] == 0).all() and (drawn[14, 14:26] == 90).all()
+    assert (drawn[~mask] == 90).all()
+    ramp = upsampled(np.array([[0.0, 1.0]]), (4, 8), "bilinear")
+    assert ramp.shape == (4, 8) and (np.diff(ramp, axis=1) >= 0).all() and 0 < ramp[0, 4] < 1
+    np.testing.assert_array_equal(laid_over(np.full((1, 1, 3), 100.0), np.full((1, 1, 3), 200.0), 0.25), 125)
+
+
+# words
+
+
+def test_pressed_words_are_a_prompt_of_their_own(workspace, clip, scenes):
+    drawn = shown(workspace, tab="words", sample=0, prompt="a red ring left of a blue square", words=[7, 6])
+    assert drawn.panels["pressed"].title == "only: blue square"
+    alone = xk.explain("grad_eclip", clip, [scenes.image.values[0]], ["blue square"]).values[0]
+    np.testing.assert_allclose(drawn.numbers["blue square"].values.reshape(alone.shape), alone, rtol=1e-4, atol=1e-7)
+
+
+def test_words_are_coloured_by_their_heat(workspace, clip, scenes):
+    drawn = shown(workspace, tab="words", sample=2, colours="gray", method="edge")  # which explains no words
+    heat = xk.explain("grad_eclip", clip, [scenes.image.values[2]], [scenes.caption.values[2]], of="text")
+    assert [word.text for word in drawn.words] == [str(word) for word in heat.token_text.values[0]]
+    light = np.array([int(word.colour[1:3], 16) for word in drawn.words])
+    np.testing.assert_allclose(light, 255 * relative(heat.values[0]), atol=1.5)
+    for word in drawn.words:
+        dark = int(word.colour[1:3], 16) < 100
+        assert word.ink == ("#ffffff" if dark else "#000000") or 90 < int(word.colour[1:3], 16) < 130
+    assert "grad_eclip" in drawn.sentences["words"]
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    "choices, told",
+    [
+        ({"prompt": " "}, "the prompt is empty"),
+        ({"prompt": "a purpel ring"}, "'purpel' is outside the model's vocabulary; the nearest known words are purple"),
+        ({"prompt": "red " * 300}, "has 302 tokens with its start and end, but tiny-clip takes at most"),
+        ({"sample": 6}, "sample=6: the scenes are 0 to 5"),
+        ({"methods": ["grad_clip"]}, "unknown method 'grad_clip': the nearest known ones are grad"),
+        ({"tab": "words", "words": [99]}, "words=[99]: the prompt has the words 0 to"),
+        ({"model": "tiny-clop"}, "unknown model 'tiny-clop'"),
+        ({"image": "nowhere.png", "prompt": "a ring"}, "there is no file nowhere.png"),
+        ({"image": "nowhere.png"}, "nowhere.png has no caption"),
+        ({"run": "no-such-run"}, "run='no-such-run': there is no such run folder"),
+    ],
+)
+def test_bad_pictures_and_prompts_are_one_sentence(scenes, workspace, choices, told):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        shown(Workspace() if "run" in choices else workspace, **choices)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_uploads(workspace, clip):
+    picture = Image.new("RGB", (90, 60), (200, 30, 30))
+    picture.paste((20, 20, 220), (0, 0, 45, 60))
+    workspace.upload("two.png", file_of(picture))
+    drawn = shown(workspace, image="two.png", prompt="a red square", methods=["edge"])
+    np.testing.assert_array_equal(
+        drawn.numbers["edge"].values.reshape(8, 8), xk.explain("edge", clip, [picture], ["a red square"]).values[0]
+    )
+    assert drawn.panels["image"].note == "no truth is known of this picture"
+    turned = picture.getexif()
+    turned[0x0112] = 6  # a camera held upright
+    assert read_upload("turned.jpg", file_of(picture, "JPEG", exif=turned)).size == (60, 90)
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (b"no picture", "notes.txt can't be read as a picture"),
+        (b"", "notes.txt can't be read as a picture"),
+        (file_of(Image.new("1", (10000, 5000))), "notes.txt has 10000 x 5000 pixels (50 megapixels)"),
+        (file_of(Image.new("RGB", (64, 64), "red"))[:90], "notes.txt can't be read as a picture"),
+        (bytes(30_000_001), "notes.txt has 30 MB"),
+    ],
+)
+def test_bad_uploads_are_one_sentence(content, told):
+    with pytest.raises(ValueError) as error:
+        read_upload("notes.txt", content)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+# work
+
+
+def test_nothing_is_computed_without_a_job_nor_twice(scenes, clip):
+    workspace = Workspace(scenes)
+    state = State(methods=("chefer",))
+    with pytest.raises(Missing):
+        view("compare")(workspace, state)
+    steps = []
+    first = view("compare")(workspace, state, Job(lambda what, done, total: steps.append((what, done, total))))
+    assert steps == [("loading tiny-clip", 0, 1), ("explaining by chefer", 0, 1)] or steps[0][0].startswith(
+        "explaining"
+    )
+    again = view("compare")(workspace, state.but(opacity=0.6))
+    assert again.panels["map 0"].png == first.panels["map 0"].png
+
+
+def test_work_stops_at_a_forward_pass(scenes):
+    workspace, passes = Workspace(scenes), []
+    clip = workspace.clip(State(), Job())
+
+    def count(*_):
+        passes.append(1)
+        if len(passes) == 3:
+            job.cancel()
+
+    handle = clip.model.visual.register_forward_hook(count)
+    job = Job()
+    try:
+        with pytest.raises(Cancelled):
+            view("compare")(workspace, State(methods=("kernel_shap",)), job)
+    finally:
+        handle.remove()
+    assert len(passes) == 3
+    with pytest.raises(Missing):  # nothing half-done was kept
+        workspace.heat(State(), "kernel_shap")
+
+
+def test_stored_maps_are_shown_without_torch(tmp_path, clip):
+    scenes = xk.draw_scenes(n=3, seed=1)
+    heat = xk.explain_all(clip, scenes.image, scenes.caption, ["mmel"])
+    made = {
+        "model": "tiny-clip",
+        "weights_digest": clip.weights_digest,
+        "inputs_digest": xk.store.inputs_digest(scenes),
+    }
+    xk.store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    xk.store.write(xk.store.annotate(heat, "explanations", **made), tmp_path / "mmel.nc", "explanations")
+    code = (
+        "import sys, xaikit as xk; from xaikit.explorer.state import State; from xaikit.explorer.workspace import Workspace; "
+        f"app = xk.explore(run={str(tmp_path)!r}, methods=['mmel'], sample=2); "
+        "print('torch' in sys.modules, float(app.numbers.mmel.sum()), app.drawn.choices['methods'])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, total, methods = run.stdout.strip().split(" ", 2)
+    assert (loaded, methods) == ("False", "['mmel']")
+    np.testing.assert_allclose(float(total), float(heat.heat.values[2].sum()), rtol=1e-5)
+    # maps of other weights are not taken for this model's
+    other = heat.assign(heat=heat.heat * 0 + 7)
+    made["weights_digest"] = "0" * 16
+    xk.store.write(xk.store.annotate(other, "explanations", **made), tmp_path / "mmel.nc", "explanations")
+    drawn = shown(Workspace(), run=str(tmp_path), methods=["mmel"], sample=2, prompt="a ring")
+    assert drawn.numbers.mmel.max() < 7
+    workspace = Workspace()
+    workspace.clip(State(), Job())
+    drawn = view("compare")(workspace, State(run=str(tmp_path), methods=("mmel",), sample=2), Job())
+    np.testing.assert_allclose(drawn.numbers.mmel.sum(), float(total), rtol=1e-4)

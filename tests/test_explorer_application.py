@@ -1,0 +1,191 @@
+"""The explorer's widgets, without a browser: what controls do to the state, and what the pictures then show."""
+
+import dataclasses
+import io
+import threading
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import xaikit as xk
+from xaikit.explorer.application import NO_RUN
+from xaikit.explorer.state import TABS, State
+
+
+@pytest.fixture(scope="module")
+def app():
+    return xk.explore(xk.draw_scenes(n=5, seed=9, objects=(2, 3)))
+
+
+@pytest.fixture(autouse=True)
+def fresh(app):
+    app.set(**dataclasses.asdict(State()))
+
+
+def tab(app):
+    return app.pages[app.state.tab].children[0]
+
+
+def text_file(app, content, name="picture.png"):
+    app.uploader.value = (
+        {
+            "name": name,
+            "type": "image/png",
+            "size": len(content),
+            "content": memoryview(content),
+            "last_modified": datetime(2026, 1, 1, tzinfo=UTC),
+        },
+    )
+
+
+def test_a_slider_changes_the_picture_at_once(app):
+    before = tab(app).maps[0].png
+    tab(app).controls["opacity"].value = 0.2
+    assert app.state.opacity == 0.2 and tab(app).maps[0].png != before
+    assert app.code == "xk.explore(scenes, opacity=0.2)" and "opacity=0.2" in app.line.value
+
+
+def test_controls_follow_what_code_sets(app):
+    app.set(sample=3, opacity=0.35, methods=["chefer", "rise", "edge"], upsampling="bicubic")
+    assert app.sample.value == 3
+    assert app.prompt.value == str(app.workspace.scenes(app.state).caption.values[3])
+    assert tab(app).controls["opacity"].value == 0.35 and tab(app).controls["upsampling"].value == "bicubic"
+    assert [picker.value for picker in tab(app).pickers] == ["chefer", "rise", "edge", "(none)"]
+    assert [bool(picture.png) for picture in tab(app).maps] == [True, True, True, False]
+
+
+def test_methods_are_chosen_above_their_maps(app):
+    tab(app).pickers[2].value = "chefer"
+    app.wait()
+    assert app.state.methods == ("grad_eclip", "mmel", "chefer")
+    assert tab(app).maps[2].title == "chefer"
+    tab(app).pickers[0].value = "(none)"
+    app.wait()
+    assert app.state.methods == ("mmel", "chefer") and tab(app).maps[0].title == "mmel"
+
+
+def test_a_new_prompt_is_computed_in_the_background(app):
+    app.prompt.value = "a blue ring"
+    app.wait()
+    assert app.state.prompt == "a blue ring" and app.busy.layout.visibility == "hidden"
+    heat = xk.explain(
+        "mmel", app.workspace.clip(app.state), [app.workspace.scene(app.state).image.values], ["a blue ring"]
+    )
+    np.testing.assert_allclose(app.numbers.mmel, heat.values.ravel(), rtol=1e-4, atol=1e-7)
+    app.caption.click()
+    app.wait()
+    assert app.state.prompt is None
+
+
+def test_another_scene_brings_its_caption_back(app):
+    app.set(prompt="a blue ring", words=[1])
+    app.sample.value = 2
+    app.wait()
+    assert (app.state.prompt, app.state.words, app.state.sample) == (None, (), 2)
+    assert app.prompt.value == str(app.workspace.scenes(app.state).caption.values[2])
+
+
+def test_words_are_pressed_and_let_go(app):
+    app.tabs.selected_index = TABS.index("words")
+    app.wait()
+    words = tab(app).words
+    words._handle_custom_msg({"word": 1}, [])
+    app.wait()
+    assert app.state.words == (1,) and words.words[1]["pressed"] and tab(app).pressed.png
+    words._handle_custom_msg({"word": 2}, [])
+    app.wait()
+    assert tab(app).pressed.title == f"only: {words.words[1]['text']} {words.words[2]['text']}"
+    words._handle_custom_msg({"word": 1}, [])
+    app.wait()
+    assert app.state.words == (2,)
+    tab(app).none.click()
+    assert app.state.words == () and not tab(app).pressed.png or tab(app).pressed.note.startswith("press one")
+
+
+@pytest.mark.parametrize("prompt, told", [("", "empty"), ("a purpel ring", "purple"), ("red " * 300, "302 tokens")])
+def test_a_bad_prompt_is_a_sentence_and_the_view_stays(app, prompt, told):
+    before = tab(app).maps[0].png
+    app.prompt.value = prompt
+    app.wait()
+    assert told in app.error.value and "Traceback" not in app.error.value and 'role="alert"' in app.error.value
+    assert app.state.prompt is None and tab(app).maps[0].png == before
+    app.prompt.value = "a red ring"
+    app.wait()
+    assert app.error.value == "" and app.state.prompt == "a red ring"
+
+
+def test_uploading(app):
+    caption = app.prompt.value
+    buffer = io.BytesIO()
+    Image.new("RGB", (80, 80), (0, 90, 200)).save(buffer, "PNG")
+    text_file(app, buffer.getvalue(), "blue.png")
+    app.wait()
+    assert (app.state.image, app.state.prompt, app.error.value) == ("blue.png", caption, "")
+    picture = np.asarray(Image.open(io.BytesIO(tab(app).image.png)))
+    assert (np.abs(picture.astype(int) - (0, 90, 200)) < 2).all()
+    text_file(app, b"not a picture", "notes.txt")
+    assert "notes.txt can't be read as a picture" in app.error.value and app.state.image == "blue.png"
+    huge = io.BytesIO()
+    Image.new("1", (10000, 5000)).save(huge, "PNG")
+    text_file(app, huge.getvalue(), "huge.png")
+    assert "50 megapixels" in app.error.value and app.state.image == "blue.png"
+
+
+def test_long_work_is_cancelled_and_the_latest_wish_wins(app):
+    clip, started, go = app.workspace.clip(app.state), threading.Event(), threading.Event()
+
+    def wait(*_):
+        started.set()
+        go.wait(20)
+
+    handle = clip.model.visual.register_forward_pre_hook(wait)
+    try:
+        app.change(methods=["kernel_shap"])
+        assert started.wait(20)
+        assert app.busy.layout.visibility == "visible" and "kernel_shap" in app.doing.value
+        thread = app._thread
+        app.stop.click()
+        assert app.busy.layout.visibility == "hidden" and app.state.methods == ("grad_eclip", "mmel")
+        app.change(methods=["rise"])
+        app.change(methods=["edge", "rise"])
+    finally:
+        go.set()
+        handle.remove()
+    thread.join(20)
+    app.wait()
+    assert app.state.methods == ("edge", "rise") and app.error.value == ""
+    assert ("kernel_shap" in str(app.workspace._results)) is False
+
+
+def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
+    before = app.state
+    with pytest.raises(ValueError, match="unknown method 'mmell'"):
+        app.set(methods=["mmell"])
+    with pytest.raises(ValueError, match="unknown choice"):
+        app.set(smaple=1)
+    assert app.state == before
+    with pytest.raises(ValueError, match="threshold=2"):
+        xk.explore(threshold=2)
+
+
+def test_export(app, tmp_path):
+    app.set(methods=["mmel", "edge"], prompt="a red ring")
+    files = {path.suffix: path for path in app.export(tmp_path)}
+    with Image.open(files[".png"]) as picture:
+        assert picture.width > 600
+    lines = files[".csv"].read_text().splitlines()
+    assert lines[0] == "row,col,mmel,edge" and len(lines) == 65
+    assert files[".py"].read_text().endswith("xk.explore(scenes, prompt='a red ring', methods=['mmel', 'edge'])\n")
+    app.exporter.click()
+    assert 'download="xaikit-compare.png"' in app.files.value and 'download="xaikit-compare.csv"' in app.files.value
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        app.export(tmp_path / "nowhere")
+
+
+def test_what_a_notebook_keeps_of_it(app):
+    bundle = app._repr_mimebundle_()
+    assert bundle["text/plain"] == app.code and "image/png" in bundle
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert app.run_picker.value == NO_RUN

@@ -1,0 +1,6 @@
+"""The explorer: widgets over every method. ``state`` says what is shown, ``views`` draw it, ``tabs`` show it."""
+
+from .application import Explorer, explore
+from .state import State
+
+__all__ = ["Explorer", "State", "explore"]

@@ -1,0 +1,315 @@
+"""The explorer: its tabs, what they share, and how work is done behind them."""
+
+import base64
+import html
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+from ipywidgets import HTML, Button, Dropdown, FileUpload, HBox, IntProgress, IntSlider, Layout, Text, VBox
+from ipywidgets import Tab as Tabs
+
+from . import exporting
+from .drawn import Drawn
+from .jobs import Cancelled, Job, Missing
+from .run_stores import known_runs
+from .state import TABS, State
+from .tabs import TITLES, tab_class
+from .tabs.tab import Tab
+from .views import view
+from .widgets import Picture
+from .workspace import Workspace, bundled_models
+
+log = logging.getLogger(__name__)
+NO_RUN = "(scenes drawn now)"
+
+
+class Explorer(VBox):
+    """The application. ``state`` is what is shown, ``drawn`` the pictures and numbers; ``set`` changes it from code.
+
+    What the user does goes through ``change``: what is computed already is shown at once, anything else is computed in a
+    thread, with a progress bar and a button to cancel; the latest wish wins. What goes wrong is one sentence in the view.
+    """
+
+    def __init__(self, workspace: Workspace, state: State):
+        super().__init__(layout=Layout(width="100%"))
+        self.workspace, self.state = workspace, state
+        self.drawn: Drawn | None = None
+        self._wanted = state
+        self._job: Job | None = None
+        self._thread: threading.Thread | None = None
+        self._showing: int | None = None
+        self._build()
+        self.set()
+
+    # from code
+
+    def set(self, **changes: Any) -> "Explorer":
+        """Show other choices of ``State``, computed before this returns. Raises ValueError for a bad one and shows the
+        rest as before."""
+        self.cancel()
+        state = self._with(changes)
+        self._show(state, view(state.tab)(self.workspace, state, Job(self._report)))
+        return self
+
+    @property
+    def code(self) -> str:
+        """The line that shows the same again."""
+        return self._line(self.state)
+
+    def __repr__(self) -> str:
+        return self.code
+
+    def _repr_mimebundle_(self, **how: Any) -> dict[str, Any]:
+        """Beside the widget a picture of the view, for where no widget can be shown."""
+        bundle = super()._repr_mimebundle_(**how)
+        picture = base64.b64encode(exporting.view_png(self.code, self.drawn)).decode()
+        return bundle | {"text/plain": repr(self), "image/png": picture}
+
+    @property
+    def numbers(self) -> pd.DataFrame:
+        """The numbers behind the view."""
+        return self.drawn.numbers
+
+    def export(self, folder: str | Path = ".") -> list[Path]:
+        """Write the view as PNG, its numbers as CSV and its line of code into a folder; returns the files."""
+        return exporting.save(self.state.tab, self.code, self.drawn, folder)
+
+    def wait(self, seconds: float = 600) -> "Explorer":
+        """Wait until the work in the background is done."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+        return self
+
+    # from the user
+
+    def change(self, **changes: Any) -> None:
+        """Show other choices, in the background where something must be computed first."""
+        if self._showing == threading.get_ident():
+            return
+        try:
+            state = self._with(changes)
+            if state == self._wanted and self._job is None and not self.error.value:
+                return
+            self._wanted = state
+            drawn = view(state.tab)(self.workspace, state)
+        except Missing:
+            self._start(state)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self.cancel()
+            self._show(state, drawn)
+
+    def upload(self, name: str, content: bytes) -> None:
+        """Show a picture of the user's own, with the prompt as it stands."""
+        try:
+            self.workspace.upload(name, content)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self.change(image=name, prompt=self.prompt.value)
+
+    def cancel(self) -> None:
+        """Stop the work in the background at its next step; what is shown stays."""
+        job, self._job = self._job, None
+        if job is not None:
+            job.cancel()
+            self._wanted = self.state
+            self._idle()
+
+    def warm(self) -> None:
+        """Load the model in the background, so that the first new map needs not wait for it."""
+        try:
+            self.workspace.clip(self.state)
+        except Missing:
+            if self._job is None:
+                self._start(self.state, warm=True)
+
+    # work
+
+    def _with(self, changes: dict[str, Any]) -> State:
+        """The state with these changes, and what follows from opening another run."""
+        if changes.get("run") is not None and changes["run"] != self.state.run:
+            changes = {**choices_of_run(self.workspace, State(run=changes["run"])), **changes}
+        return self._wanted.but(**changes)
+
+    def _start(self, state: State, warm: bool = False) -> None:
+        self.cancel()
+        self._wanted = state
+        job = Job(lambda *at: self._report(*at) if job is self._job else None)
+        self._job = job
+        self._report("starting", 0, 1)
+        self._thread = threading.Thread(target=self._work, args=(job, state, warm), daemon=True)
+        self._thread.start()
+
+    def _work(self, job: Job, state: State, warm: bool) -> None:
+        try:
+            if warm:
+                self.workspace.clip(state, job)
+            drawn = view(state.tab)(self.workspace, state, job)
+        except Cancelled:
+            return
+        except Exception as error:
+            if job is self._job:
+                self._job = None
+                self._fail(error)
+        else:
+            if job is self._job:
+                self._job = None
+                self._show(state, drawn)
+
+    def _report(self, what: str, done: int, total: int) -> None:
+        self.doing.value = html.escape(f"{what} ({done} of {total} done)" if total > 1 else what)
+        self.progress.max, self.progress.value = total, done
+        self.busy.layout.visibility = "visible"
+
+    def _idle(self) -> None:
+        self.busy.layout.visibility = "hidden"
+
+    def _fail(self, error: Exception) -> None:
+        """Say in one sentence what went wrong; what was shown before stays."""
+        self._wanted = self.state
+        self._idle()
+        log.debug("the explorer could not show what was asked for", exc_info=error)
+        known = isinstance(error, ValueError | OSError | LookupError)
+        text = str(error.args[0] if isinstance(error, KeyError) else error) or type(error).__name__
+        text = " ".join(text.split())
+        sentence = text if known else f"{type(error).__name__}: {text}"
+        self.error.value = f'<span role="alert">⚠ {html.escape(sentence, quote=False)}</span>'
+
+    # widgets
+
+    def _build(self) -> None:
+        narrow = {"description_width": "60px"}
+        self.run_picker = Dropdown(
+            options=[NO_RUN], description="run", layout=Layout(width="270px"), style=narrow, tooltip="scenes and stores"
+        )
+        self.model = Dropdown(options=bundled_models(), description="model", layout=Layout(width="270px"), style=narrow)
+        self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), style=narrow)
+        self.uploader = FileUpload(accept="image/*", description="upload a picture", layout=Layout(width="170px"))
+        self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), style=narrow)
+        self.caption = Button(description="the scene's caption", layout=Layout(width="160px"))
+        self.run_picker.observe(
+            lambda event: self.change(run=None if event["new"] == NO_RUN else event["new"]), "value"
+        )
+        self.model.observe(lambda event: self.change(model=event["new"], pretrained=None), "value")
+        self.sample.observe(lambda event: self.change(sample=event["new"], image=None, prompt=None), "value")
+        self.prompt.observe(lambda event: self.change(prompt=event["new"]), "value")
+        self.caption.on_click(lambda button: self.change(image=None, prompt=None))
+        self.uploader.observe(self._uploaded, "value")
+        self.error = HTML()
+        self.doing, self.progress = HTML(), IntProgress(layout=Layout(width="200px"), bar_style="info")
+        self.stop = Button(description="Cancel", icon="", button_style="warning", layout=Layout(width="90px"))
+        self.stop.on_click(lambda button: self.cancel())
+        self.busy = HBox(
+            [self.progress, self.stop, self.doing], layout=Layout(visibility="hidden", align_items="center")
+        )
+        self.pages = {name: VBox(layout=Layout(width="100%", min_height="420px")) for name in TABS}
+        self.tabs = Tabs(list(self.pages.values()), titles=[TITLES[name] for name in TABS])
+        self.tabs.observe(lambda event: self.change(tab=TABS[event["new"]]), "selected_index")
+        self.line = HTML()
+        self.eye = Picture(seen=self.warm)
+        self.exporter = Button(description="Export this view", layout=Layout(width="150px"))
+        self.exporter.on_click(lambda button: self._export())
+        self.files = HTML()
+        wrapped = Layout(flex_flow="row wrap", width="100%", align_items="center")
+        self.children = [
+            HBox([self.run_picker, self.model, self.sample, self.uploader], layout=wrapped),
+            HBox([self.prompt, self.caption], layout=wrapped),
+            self.error,
+            self.busy,
+            self.tabs,
+            HBox([self.exporter, self.files], layout=wrapped),
+            self.line,
+            self.eye,
+        ]
+        self.add_class("xaikit-explorer")
+        self.error.add_class("xaikit-error")
+
+    def _line(self, state: State) -> str:
+        given = "xk.explore(scenes, " if self.workspace.given else "xk.explore("
+        return state.code.replace("xk.explore(", given, 1).replace(", )", ")")
+
+    def _show(self, state: State, drawn: Drawn) -> None:
+        self._showing = threading.get_ident()
+        try:
+            self.state = self._wanted = state
+            self.drawn = drawn
+            self._follow(state)
+            self._page(state.tab).show(state, drawn)
+            self.error.value = self.files.value = ""
+            self.line.value = f"<code>{html.escape(self._line(state), quote=False)}</code>"
+            self._idle()
+        finally:
+            self._showing = None
+
+    def _page(self, name: str) -> Tab:
+        page = self.pages[name]
+        if not page.children:
+            page.children = [tab_class(name)(self.change)]
+        return page.children[0]
+
+    def _follow(self, state: State) -> None:
+        """Set what all tabs share to the state."""
+        runs = [NO_RUN, *dict.fromkeys([*known_runs(), *([state.run] if state.run else [])])]
+        models = list(dict.fromkeys([*bundled_models(), state.model]))
+        for control, options, value in (
+            (self.run_picker, runs, state.run or NO_RUN),
+            (self.model, models, state.model),
+        ):
+            if list(control.options) != options:
+                control.options = options
+            control.value = value
+        try:
+            scenes = self.workspace.scenes(state)
+        except (ValueError, FileNotFoundError):  # a run without scenes still has tables
+            self.sample.disabled = True
+        else:
+            self.sample.disabled = False
+            self.sample.max, self.sample.value = scenes.sizes["sample"] - 1, state.sample
+            own = state.image is None and state.prompt is None
+            self.prompt.value = str(scenes.caption.values[state.sample]) if own else state.prompt or ""
+        self.caption.disabled = state.image is None and state.prompt is None
+        self.tabs.selected_index = TABS.index(state.tab)
+
+    def _uploaded(self, event) -> None:
+        if event["new"]:
+            file = event["new"][-1]
+            self.uploader.value = ()  # so that the same file can be given again
+            self.upload(file["name"], bytes(file["content"]))
+
+    def _export(self) -> None:
+        try:
+            self.files.value = exporting.links(self.state.tab, self.code, self.drawn)
+        except Exception as error:
+            self._fail(error)
+
+
+def choices_of_run(workspace: Workspace, state: State) -> dict[str, Any]:
+    """The models that a run was made with, where it was started with others than the default."""
+    parameters = workspace.run(state).parameters
+    names = ("model", "pretrained", "device", "multimodal_model")
+    return {name: parameters.get(name, getattr(State, name)) for name in names}
+
+
+def explore(scenes: xr.Dataset | None = None, **choices: Any) -> Explorer:
+    """Open the explorer: every method over every scene, or a picture of one's own, in six views.
+
+    scenes : a dataset of the ``inputs`` schema to choose scenes from; None for those of ``run``, or of no run for 32 drawn
+    on the spot. choices : of ``explorer.State``, such as ``tab="resonance"``, ``run="default"``, ``sample=3``,
+    ``image="photo.jpg"`` with ``prompt="a dog"``, ``methods=["mmel", "rise"]``, ``model="ViT-B-32"``; a run sets the model
+    to its own.
+
+    Returns the widget, shown by a notebook as a cell's last value. ``state`` and ``code`` say what it shows, ``set`` changes it,
+    ``numbers`` and ``export`` give it away. Raises ValueError or FileNotFoundError, in one sentence, for a bad choice.
+    """
+    state = State().but(**choices)
+    workspace = Workspace(scenes)
+    if state.run is not None:
+        state = state.but(**{**choices_of_run(workspace, state), **choices})
+    return Explorer(workspace, state)

@@ -1,0 +1,189 @@
+"""What the explorer shows, as data: every choice of every view, in as arguments and out as the line that reproduces it."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from ..checks import check_choices, check_whole
+
+TABS = ("compare", "words", "resonance", "answer", "perturb", "runs")
+COLOURS = (
+    "magma",
+    "viridis",
+    "cividis",
+    "gray",
+)  # all rise evenly in lightness, so that colour-blind readers see them alike
+UPSAMPLING = ("nearest", "bilinear", "bicubic")
+PERTURBATIONS = ("deletion", "insertion")
+COUPLINGS = ("none", "attention", "encoder")
+FILLS = ("zero", "mean", "black", "blur", "random")
+MOST_METHODS = 4
+_OF_PROMPT = ("words", "word", "time", "mode", "concept")
+_OF_PICTURE = (*_OF_PROMPT, "masked", "token")
+_OF_TABLE = ("sort", "descending", "explainer", "metric")
+# What goes back to its default when a choice changes, since it was about the picture, the words or the table shown before.
+RESETS = {
+    "run": ("sample", "image", "prompt", *_OF_PICTURE, "table", *_OF_TABLE),
+    "sample": ("image", "prompt", *_OF_PICTURE),
+    "image": _OF_PICTURE,
+    "model": _OF_PICTURE,
+    "pretrained": _OF_PICTURE,
+    "prompt": _OF_PROMPT,
+    "alpha": ("time", "mode", "concept"),
+    "coupling": ("time", "mode", "concept"),
+    "iterations": ("time", "mode", "concept"),
+    "multimodal_model": ("token",),
+    "question": ("token",),
+    "table": _OF_TABLE,
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that the explorer shows.
+
+    tab : the view that is open, one of ``TABS``.
+    run : a run folder, by name or path, whose scenes, stored maps and tables are shown; None for scenes drawn on the spot.
+    model, pretrained, device : as in ``load_clip``. batch_size : perturbed pictures computed at once; bounds the memory.
+    sample : which scene. image : a path, or the name of an uploaded picture, instead of a scene. prompt : None for the
+        scene's caption.
+    methods : one to four, side by side. opacity : of the maps over the image, 0 to 1. colours, upsampling : of the maps.
+    threshold : share of a map's largest heat from which on a pixel is in the mask. mask : whether its edge is drawn.
+    method : that of the views "words" and "perturb". words : the pressed words, by their place.
+    alpha, coupling, iterations : of the recursion (``Recursion``); word : whose map; time : which iteration, None for the
+        last; mode : which dynamic mode; concept : which node of the hierarchy, None for none.
+    multimodal_model, question : of the answer; msea, arc : whether the two corrections are on; token : whose map, None for
+        the first that names something.
+    perturbation : "deletion" or "insertion" of the hottest patches; share : how many, 0 to 1; fill : what stands in for
+        them; masked : patches masked by hand, by their place.
+    table : the run's store whose table is shown; sort : the column it is sorted by, None for the store's order;
+        descending : largest first; explainer, metric : the cell whose samples are shown, None for none.
+
+    Raises ValueError, in one sentence, for the first bad choice. What depends on the model, the picture or the run (a
+    method's name, a sample's number, a prompt's words) is checked where it is used.
+    """
+
+    tab: str = "compare"
+    run: str | None = None
+    model: str = "tiny-clip"
+    pretrained: str | None = None
+    device: str = "cpu"
+    batch_size: int = 64
+    sample: int = 0
+    image: str | None = None
+    prompt: str | None = None
+    methods: tuple[str, ...] = ("grad_eclip", "mmel")
+    opacity: float = 0.6
+    colours: str = "magma"
+    upsampling: str = "nearest"
+    threshold: float = 0.5
+    mask: bool = True
+    method: str = "grad_eclip"
+    words: tuple[int, ...] = ()
+    alpha: float = 0.5
+    coupling: str = "attention"
+    iterations: int = 20
+    word: int = 0
+    time: int | None = None
+    mode: int = 0
+    concept: int | None = None
+    multimodal_model: str = "tiny-llava"
+    question: str = "describe the picture"
+    msea: bool = True
+    arc: bool = True
+    token: int | None = None
+    perturbation: str = "deletion"
+    share: float = 0.25
+    fill: str = "mean"
+    masked: tuple[int, ...] = ()
+    table: str = "evaluation"
+    sort: str | None = None
+    descending: bool = True
+    explainer: str | None = None
+    metric: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choices(
+            tab=(self.tab, TABS), colours=(self.colours, COLOURS), upsampling=(self.upsampling, UPSAMPLING),
+            coupling=(self.coupling, COUPLINGS), perturbation=(self.perturbation, PERTURBATIONS), fill=(self.fill, FILLS),
+        )  # fmt: skip
+        check_whole(0, sample=self.sample, word=self.word, mode=self.mode)
+        check_whole(1, iterations=self.iterations, batch_size=self.batch_size)
+        for name in ("opacity", "threshold", "share"):
+            _check_number(name, getattr(self, name), 0, 1)
+        for name in ("mask", "msea", "arc", "descending"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: True or False is needed")
+        for name in ("time", "concept", "token"):
+            if getattr(self, name) is not None:
+                check_whole(0, **{name: getattr(self, name)})
+        for name in ("run", "model", "pretrained", "device", "image", "prompt", "method", "multimodal_model", "question",
+                     "table", "sort", "explainer", "metric"):  # fmt: skip
+            self._check_text(name)
+        self._make_tuple("methods", str)
+        self._make_tuple("words", int)
+        self._make_tuple("masked", int)
+        if not 1 <= len(self.methods) <= MOST_METHODS:
+            raise ValueError(f"methods={list(self.methods)!r}: one to {MOST_METHODS} can stand side by side")
+        if len({*self.methods}) < len(self.methods):
+            raise ValueError(f"methods={list(self.methods)!r}: each can stand there only once")
+
+    def but(self, **changes: Any) -> "State":
+        """The state with other choices; what was about the picture, the words or the table before is reset (``RESETS``).
+
+        Raises ValueError for a bad or unknown choice.
+        """
+        check_known(changes)
+        reset = {of for name, value in changes.items() if value != getattr(self, name) for of in RESETS.get(name, ())}
+        fresh = {name: getattr(State, name) for name in reset}
+        return dataclasses.replace(self, **{**fresh, **changes})
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The choices that are not the default, in order; tuples as lists, as they would be typed."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, (value, default) in values.items()
+            if value != default
+        }
+
+    @property
+    def code(self) -> str:
+        """The line that shows the same again."""
+        return f"xk.explore({', '.join(f'{name}={value!r}' for name, value in self.chosen.items())})"
+
+    def _check_text(self, name: str) -> None:
+        value, default = getattr(self, name), getattr(type(self), name)
+        if isinstance(value, str) and (value.strip() or name in ("prompt", "question")):
+            return  # an empty prompt has a sentence of its own
+        if value is None and default is None:
+            return
+        raise ValueError(f"{name}={value!r}: a name is needed{', or None' if default is None else ''}")
+
+    def _make_tuple(self, name: str, kind: type) -> None:
+        value = getattr(self, name)
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        wanted = Integral if kind is int else str
+        if not listed or not all(isinstance(each, wanted) and not isinstance(each, bool) for each in value):
+            what = "method names" if kind is str else "whole numbers"
+            raise ValueError(f"{name}={value!r}: a list of {what} is needed")
+        object.__setattr__(self, name, tuple(kind(each) for each in value))
+
+
+def check_known(choices: dict[str, Any]) -> None:
+    """Raise ValueError for the first name that is no choice of ``State``, with the nearest known ones."""
+    import difflib
+
+    known = [field.name for field in dataclasses.fields(State)]
+    for name in choices:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+            raise ValueError(f"unknown choice {name!r}: the nearest known ones are {', '.join(near)}")
+
+
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+        raise ValueError(f"{name}={value!r}: a number from {low} to {high} is needed")

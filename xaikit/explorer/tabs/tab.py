@@ -1,0 +1,100 @@
+"""What all tabs do: controls say what the user chooses, and follow what is shown."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ipywidgets import HTML, Dropdown, FloatSlider, HBox, Layout, VBox, Widget
+
+from ..drawn import Drawn
+from ..state import State
+from ..widgets import Picture
+
+SLIDER = {"layout": Layout(width="300px"), "style": {"description_width": "96px"}}
+DROPDOWN = {"layout": Layout(width="230px"), "style": {"description_width": "96px"}}
+
+
+class Tab(VBox):
+    """A view's controls and pictures. change : called with the choices that the user makes."""
+
+    def __init__(self, change: Callable[..., None]):
+        super().__init__(layout=Layout(width="100%", padding="4px 0"))
+        self.change = change
+        self.controls: dict[str, Widget] = {}
+        self._showing: int | None = None
+
+    def bind(self, choice: str, control: Widget) -> Widget:
+        """Let a control's value be a choice of the state, both ways."""
+        self.controls[choice] = control
+        control.observe(lambda event: self.tell(**{choice: event["new"]}), "value")
+        return control
+
+    def tell(self, **changes: Any) -> None:
+        """Say what the user chose, but not what ``show`` itself sets."""
+        if self._showing != threading.get_ident():
+            self.change(**changes)
+
+    def show(self, state: State, drawn: Drawn) -> None:
+        """Show what was drawn, and set the controls to the state."""
+        self._showing = threading.get_ident()
+        try:
+            for choice, control in self.controls.items():
+                value = getattr(state, choice)
+                follow(control, drawn.chosen.get(choice) if value is None else value, drawn.choices.get(choice))
+            self.fill(state, drawn)
+        finally:
+            self._showing = None
+
+    def fill(self, state: State, drawn: Drawn) -> None:
+        """Show the pictures and words; controls that are bound are set already."""
+        raise NotImplementedError
+
+
+def follow(control: Widget, value: Any, choices: Any = None) -> None:
+    """Set a control's choices, a list of values or a range (low, high), and its value. A value of None stays as it is."""
+    if isinstance(choices, tuple):
+        low, high = choices
+        with control.hold_trait_notifications():
+            control.min, control.max = low, high
+            control.value = min(max(control.value if value is None else value, low), high)
+    elif choices is not None and list(choices) != list(control.options):
+        control.options = list(choices)
+    if value is not None and control.value != value:
+        control.value = value
+
+
+def opacity_slider() -> FloatSlider:
+    """How much of the map and of the picture is seen."""
+    return FloatSlider(0.6, min=0, max=1, step=0.05, description="opacity", readout_format=".2f", **SLIDER)
+
+
+def threshold_slider() -> FloatSlider:
+    """From which share of the largest heat on a pixel is in the mask."""
+    return FloatSlider(0.5, min=0, max=1, step=0.01, description="threshold", readout_format=".2f", **SLIDER)
+
+
+def dropdown(description: str, options: Any) -> Dropdown:
+    """A labelled list to choose from."""
+    return Dropdown(options=options, description=description, **DROPDOWN)
+
+
+def row(*children: Widget) -> HBox:
+    """Side by side, on more lines where the window is narrow."""
+    return HBox(children, layout=Layout(flex_flow="row wrap", width="100%", align_items="flex-start"))
+
+
+class Legend(HBox):
+    """A colour bar and what it says."""
+
+    def __init__(self):
+        self.bar, self.text = Picture(), HTML()
+        super().__init__([self.bar, self.text], layout=Layout(align_items="center", flex_flow="row wrap"))
+        self.bar.add_class("xaikit-legend")
+
+    def show(self, drawn: Drawn) -> None:
+        """Show the legend of what was drawn, if it has one."""
+        from ..drawn import Panel
+
+        png, text = drawn.legend or (b"", "")
+        self.bar.show(Panel("", png, alt=f"colour bar: {text}"))
+        self.text.value = text

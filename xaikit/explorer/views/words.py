@@ -1,0 +1,69 @@
+"""Words: how much each word of the prompt matters, and where in the picture the words that are pressed lie."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from ..drawing import colour_bar, css, enlarged, ink_on, png, relative, upsampled
+from ..drawn import Drawn, Panel, Word
+from ..jobs import Job
+from ..state import State
+from ..workspace import Workspace, named_pixels
+from .compare import LEGEND, map_panel
+
+WORDS_BY = ("grad_eclip", "chefer")  # stand in for a method of the image that doesn't explain words
+
+
+def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
+    """Words coloured by their heat; the map of the whole prompt, and beside it that of the pressed words as a prompt of
+    their own, in their order."""
+    subject = workspace.subject(state, job)
+    words = workspace.tokens(state, job)
+    beyond = [place for place in state.words if not 0 <= place < len(words)]
+    if beyond:
+        raise ValueError(f"words={list(state.words)}: the prompt has the words 0 to {len(words) - 1}")
+    speaker = _speaker(workspace, state)
+    if job:
+        job.at(f"explaining the words by {speaker}", 0, 3)
+    word_heat = workspace.heat(state, speaker, job, of="text")
+    if job:
+        job.at(f"explaining the picture by {state.method}", 1, 3)
+    whole = workspace.heat(state, state.method, job)
+    image = enlarged(subject.image)
+    truth = None if subject.named is None else upsampled(subject.named, image.shape[:2]) > 0.5
+    panels = {"whole": map_panel(state, "the whole prompt", whole, image, truth)}
+    columns = {"whole": whole.ravel()}
+    pressed = tuple(sorted({*state.words}))
+    if pressed:
+        if job:
+            job.at("explaining the pressed words", 2, 3)
+        text = " ".join(words[place] for place in pressed)
+        heat = workspace.heat(state, state.method, job, words=pressed)
+        named = None if subject.scene is None else named_pixels(subject.scene, text)
+        truth = None if named is None else upsampled(named, image.shape[:2]) > 0.5
+        panels["pressed"] = map_panel(state, f"only: {text}", heat, image, truth)
+        columns[text] = heat.ravel()
+    else:
+        panels["pressed"] = Panel("only the pressed words", png(image), "press one or several words above")
+    share = relative(word_heat)
+    rows, cols = np.indices(whole.shape).reshape(2, -1)
+    numbers = pd.DataFrame({"row": rows, "col": cols} | columns)
+    colours = matplotlib.colormaps[state.colours](share, bytes=True)[:, :3]
+    buttons = tuple(
+        Word(text, css(colour), ink_on(colour), place in pressed, f"{text}: heat {heat:.3g}")
+        for place, (text, colour, heat) in enumerate(zip(words, colours, word_heat, strict=True))
+    )
+    said = ", ".join(f"{words[place]} {word_heat[place]:.3g}" for place in np.argsort(-word_heat)[:3])
+    sentences = {
+        "prompt": f"prompt: {subject.prompt}",
+        "words": f"Heat of the words by {speaker}, largest first: {said}.",
+    }
+    choices = {"method": workspace.methods(state)}
+    legend = (colour_bar(state.colours), f"words and maps: {LEGEND}")
+    return Drawn(panels, numbers, buttons, sentences, choices, legend)
+
+
+def _speaker(workspace: Workspace, state: State) -> str:
+    """The state's method, or one that explains words where it doesn't."""
+    able = workspace.methods(state, "text")
+    return next((name for name in (state.method, *WORDS_BY) if name in able), able[0] if able else state.method)
