@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import threading
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -28,16 +27,12 @@ def tab(app):
     return app.pages[app.state.tab].children[0]
 
 
-def text_file(app, content, name="picture.png"):
-    app.uploader.value = (
-        {
-            "name": name,
-            "type": "image/png",
-            "size": len(content),
-            "content": memoryview(content),
-            "last_modified": datetime(2026, 1, 1, tzinfo=UTC),
-        },
-    )
+def text_file(app, content, name="picture.png", part=4000):
+    """Hand a file over in parts, as the button in a browser does."""
+    parts = [content[start : start + part] for start in range(0, len(content), part)]
+    for index, piece in enumerate(parts):
+        about = {"name": name, "size": len(content), "part": index, "parts": len(parts)}
+        app.uploader._handle_custom_msg(about, [memoryview(piece)])
 
 
 def test_a_slider_changes_the_picture_at_once(app):
@@ -131,6 +126,8 @@ def test_uploading(app):
     Image.new("1", (10000, 5000)).save(huge, "PNG")
     text_file(app, huge.getvalue(), "huge.png")
     assert "50 megapixels" in app.error.value and app.state.image == "blue.png"
+    app.uploader._handle_custom_msg({"name": "film.mp4", "size": 2_000_000_000}, [])  # not sent at all
+    assert "film.mp4 has 2000 MB" in app.error.value and app.state.image == "blue.png"
 
 
 def test_long_work_is_cancelled_and_the_latest_wish_wins(app):
@@ -163,6 +160,8 @@ def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
     before = app.state
     with pytest.raises(ValueError, match="unknown method 'mmell'"):
         app.set(methods=["mmell"])
+    with pytest.raises(ValueError, match="unknown method 'mmell'"):
+        app.set(tab="runs", method="mmell")
     with pytest.raises(ValueError, match="unknown choice"):
         app.set(smaple=1)
     assert app.state == before
@@ -186,6 +185,6 @@ def test_export(app, tmp_path):
 
 def test_what_a_notebook_keeps_of_it(app):
     bundle = app._repr_mimebundle_()
-    assert bundle["text/plain"] == app.code and "image/png" in bundle
+    assert bundle["text/plain"] == app.code and "image/jpeg" in bundle
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert app.run_picker.value == NO_RUN

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
-from ipywidgets import HTML, Button, Dropdown, FileUpload, HBox, IntProgress, IntSlider, Layout, Text, VBox
+from IPython.display import Image
+from ipywidgets import HTML, Button, Dropdown, HBox, IntProgress, IntSlider, Layout, Text, VBox
 from ipywidgets import Tab as Tabs
 
 from . import exporting
@@ -20,7 +21,7 @@ from .state import TABS, State
 from .tabs import TITLES, tab_class
 from .tabs.tab import Tab
 from .views import view
-from .widgets import Picture
+from .widgets import Picture, Upload
 from .workspace import Workspace, bundled_models
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,10 @@ class Explorer(VBox):
         self._wanted = state
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
-        self._showing: int | None = None
+        self._lock = threading.RLock()  # what is shown, and which job is the present one, change together
+        self._quiet = threading.local()  # whether this thread sets controls itself
         self._build()
-        self.set()
+        self.set(**state.chosen)
 
     # from code
 
@@ -52,7 +54,9 @@ class Explorer(VBox):
         rest as before."""
         self.cancel()
         state = self._with(changes)
-        self._show(state, view(state.tab)(self.workspace, state, Job(self._report)))
+        job = Job(self._report)
+        self.workspace.check(state, changes, job)
+        self._show(state, view(state.tab)(self.workspace, state, job))
         return self
 
     @property
@@ -66,13 +70,23 @@ class Explorer(VBox):
     def _repr_mimebundle_(self, **how: Any) -> dict[str, Any]:
         """Beside the widget a picture of the view, for where no widget can be shown."""
         bundle = super()._repr_mimebundle_(**how)
-        picture = base64.b64encode(exporting.view_png(self.code, self.drawn)).decode()
-        return bundle | {"text/plain": repr(self), "image/png": picture}
+        return bundle | {"text/plain": repr(self), "image/jpeg": base64.b64encode(self.picture.data).decode()}
 
     @property
     def numbers(self) -> pd.DataFrame:
         """The numbers behind the view."""
         return self.drawn.numbers
+
+    @property
+    def picture(self) -> Image:
+        """The view as one picture, for a notebook's cell."""
+        return Image(exporting.view_picture(self.code, self.drawn, "jpeg"), format="jpeg")
+
+    @property
+    def notes(self) -> pd.DataFrame:
+        """What stands below each picture of the view, and the sentences beside them."""
+        notes = {panel.title: panel.note for panel in self.drawn.panels.values()}
+        return pd.Series(notes | self.drawn.sentences).to_frame("note")
 
     def export(self, folder: str | Path = ".") -> list[Path]:
         """Write the view as PNG, its numbers as CSV and its line of code into a folder; returns the files."""
@@ -89,13 +103,14 @@ class Explorer(VBox):
 
     def change(self, **changes: Any) -> None:
         """Show other choices, in the background where something must be computed first."""
-        if self._showing == threading.get_ident():
+        if getattr(self._quiet, "on", False):
             return
         try:
             state = self._with(changes)
             if state == self._wanted and self._job is None and not self.error.value:
                 return
             self._wanted = state
+            self.workspace.check(state, changes)
             drawn = view(state.tab)(self.workspace, state)
         except Missing:
             self._start(state)
@@ -116,11 +131,12 @@ class Explorer(VBox):
 
     def cancel(self) -> None:
         """Stop the work in the background at its next step; what is shown stays."""
-        job, self._job = self._job, None
-        if job is not None:
-            job.cancel()
-            self._wanted = self.state
-            self._idle()
+        with self._lock:
+            job, self._job = self._job, None
+            if job is not None:
+                job.cancel()
+                self._wanted = self.state
+                self._idle()
 
     def warm(self) -> None:
         """Load the model in the background, so that the first new map needs not wait for it."""
@@ -155,13 +171,15 @@ class Explorer(VBox):
         except Cancelled:
             return
         except Exception as error:
-            if job is self._job:
-                self._job = None
-                self._fail(error)
+            with self._lock:
+                if job is self._job:
+                    self._job = None
+                    self._fail(error)
         else:
-            if job is self._job:
-                self._job = None
-                self._show(state, drawn)
+            with self._lock:
+                if job is self._job:
+                    self._job = None
+                    self._show(state, drawn)
 
     def _report(self, what: str, done: int, total: int) -> None:
         self.doing.value = html.escape(f"{what} ({done} of {total} done)" if total > 1 else what)
@@ -172,8 +190,8 @@ class Explorer(VBox):
         self.busy.layout.visibility = "hidden"
 
     def _fail(self, error: Exception) -> None:
-        """Say in one sentence what went wrong; what was shown before stays."""
-        self._wanted = self.state
+        """Say in one sentence what went wrong; what was shown before stays, but for the tab that was opened."""
+        self._wanted = self.state.but(tab=self._wanted.tab)
         self._idle()
         log.debug("the explorer could not show what was asked for", exc_info=error)
         known = isinstance(error, ValueError | OSError | LookupError)
@@ -191,7 +209,7 @@ class Explorer(VBox):
         )
         self.model = Dropdown(options=bundled_models(), description="model", layout=Layout(width="270px"), style=narrow)
         self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), style=narrow)
-        self.uploader = FileUpload(accept="image/*", description="upload a picture", layout=Layout(width="170px"))
+        self.uploader = Upload(self.upload, self._fail)
         self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), style=narrow)
         self.caption = Button(description="the scene's caption", layout=Layout(width="160px"))
         self.run_picker.observe(
@@ -201,7 +219,6 @@ class Explorer(VBox):
         self.sample.observe(lambda event: self.change(sample=event["new"], image=None, prompt=None), "value")
         self.prompt.observe(lambda event: self.change(prompt=event["new"]), "value")
         self.caption.on_click(lambda button: self.change(image=None, prompt=None))
-        self.uploader.observe(self._uploaded, "value")
         self.error = HTML()
         self.doing, self.progress = HTML(), IntProgress(layout=Layout(width="200px"), bar_style="info")
         self.stop = Button(description="Cancel", icon="", button_style="warning", layout=Layout(width="90px"))
@@ -236,17 +253,18 @@ class Explorer(VBox):
         return state.code.replace("xk.explore(", given, 1).replace(", )", ")")
 
     def _show(self, state: State, drawn: Drawn) -> None:
-        self._showing = threading.get_ident()
-        try:
-            self.state = self._wanted = state
-            self.drawn = drawn
-            self._follow(state)
-            self._page(state.tab).show(state, drawn)
-            self.error.value = self.files.value = ""
-            self.line.value = f"<code>{html.escape(self._line(state), quote=False)}</code>"
-            self._idle()
-        finally:
-            self._showing = None
+        with self._lock:
+            self._quiet.on = True
+            try:
+                self.state = self._wanted = state
+                self.drawn = drawn
+                self._follow(state)
+                self._page(state.tab).show(state, drawn)
+                self.error.value = self.files.value = ""
+                self.line.value = f"<code>{html.escape(self._line(state), quote=False)}</code>"
+                self._idle()
+            finally:
+                self._quiet.on = False
 
     def _page(self, name: str) -> Tab:
         page = self.pages[name]
@@ -276,12 +294,6 @@ class Explorer(VBox):
             self.prompt.value = str(scenes.caption.values[state.sample]) if own else state.prompt or ""
         self.caption.disabled = state.image is None and state.prompt is None
         self.tabs.selected_index = TABS.index(state.tab)
-
-    def _uploaded(self, event) -> None:
-        if event["new"]:
-            file = event["new"][-1]
-            self.uploader.value = ()  # so that the same file can be given again
-            self.upload(file["name"], bytes(file["content"]))
 
     def _export(self) -> None:
         try:

@@ -55,7 +55,7 @@ class Cell:
 @dataclass(frozen=True)
 class Table:
     """Rows of cells under columns, each row with a name. sort : the column it is sorted by, None for none; pressed :
-    (row name, column name) of the chosen cell, None for none."""
+    (row name, column name) of the chosen cell, None for none; labels : what is said of each column, none for nothing."""
 
     corner: str
     columns: tuple[str, ...]
@@ -63,6 +63,7 @@ class Table:
     sort: str | None = None
     descending: bool = True
     pressed: tuple[str, str] | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

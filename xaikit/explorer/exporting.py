@@ -3,73 +3,106 @@
 import base64
 import io
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .drawn import Drawn, Panel
+from .drawn import Drawn, Panel, Table, Word
 
-WIDTH, HEIGHT = 13.0, 2.25  # inches: of the whole picture, and of one in it
-MARGIN, LINE = 0.2, 0.17
-TITLE_LINES, NOTE_LINES = 2, 3
+WIDTH, HEIGHT = 12.6, 2.35  # inches: of the whole picture, and of one in it
+LINE = 0.17  # inches
+TITLE_LINES = 2
+LETTERS, GAP = 12.0, 2.5  # of a word's line: letters in an inch, and between two words
 NAME = "xaikit-{tab}"
 
 
-def view_png(code: str, drawn: Drawn) -> bytes:
+def view_picture(code: str, drawn: Drawn, kind: str = "png") -> bytes:
     """All pictures of a view in one, with their titles and notes, its sentences, words, legend and table, below the line that
-    shows it again."""
+    shows it again. kind : "png" or "jpeg", which takes a fifth of the room."""
     said = [line for text in (code, *drawn.sentences.values()) for line in textwrap.wrap(text, 118)]
-    places, depth = _places([panel for panel in drawn.panels.values() if panel.png])
-    table = LINE * 1.3 * (len(drawn.table.rows) + 2) if drawn.table else 0.0
-    words = 0.5 if drawn.words else 0.0
-    top = LINE * len(said) + MARGIN + 0.1
-    legend = 0.4 if drawn.legend else 0.0
-    figure = Figure(figsize=(WIDTH, top + words + depth + legend + table + MARGIN))
-    height = figure.get_figheight()
-    figure.text(MARGIN / WIDTH, 1 - MARGIN / height, "\n".join(said), fontsize=8, family="monospace", va="top")
-    if words:
-        _words(
-            figure.add_axes((MARGIN / WIDTH, 1 - (top + words) / height, 1 - 2 * MARGIN / WIDTH, words / height)), drawn
-        )
-    for panel, picture, x, y, wide, high in places:
-        y += top + words
-        axis = figure.add_axes((x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height))
-        axis.imshow(picture, aspect="auto")
-        across = int(wide * 15)
-        axis.set_title("\n".join(textwrap.wrap(panel.title, across)[:TITLE_LINES]), fontsize=9)
-        note = "\n".join(textwrap.wrap(panel.note, int(wide * 17))[:NOTE_LINES])
-        axis.text(0.5, -0.06 / high, note, transform=axis.transAxes, ha="center", va="top", fontsize=7.5)
-        axis.set_axis_off()
+    lines = _in_lines(drawn.words)
+    blocks, depth = _blocks([panel for panel in drawn.panels.values() if panel.png])
+    heights = {
+        "said": LINE * (len(said) + 1),
+        "words": 0.36 * len(lines),
+        "panels": depth,
+        "legend": 0.4 if drawn.legend else 0.0,
+        "table": 1.3 * LINE * (len(drawn.table.rows) + 2) if drawn.table else 0.0,
+    }
+    tops = dict(zip(heights, np.cumsum([0.0, *heights.values()]), strict=False))
+    figure = Figure(figsize=(WIDTH, max(sum(heights.values()), 1.0)))
+    _say(figure, 0, tops["said"], "\n".join(said), va="top", family="monospace")
+    for number, line in enumerate(lines):
+        _words(_axes(figure, 0, tops["words"] + 0.36 * number, WIDTH, 0.3), line)
+    for block in blocks:
+        _draw(figure, block, tops["panels"])
     if drawn.legend:
         png, text = drawn.legend
-        under = top + words + depth + legend
-        axis = figure.add_axes((MARGIN / WIDTH, 1 - under / height, 3.2 / WIDTH, 0.27 / height))
-        axis.imshow(np.asarray(Image.open(io.BytesIO(png))))
-        axis.set_axis_off()
-        figure.text(3.6 / WIDTH, 1 - (under - 0.13) / height, text, fontsize=8, va="center")
+        _axes(figure, 0, tops["legend"], 3.2, 0.27).imshow(np.asarray(Image.open(io.BytesIO(png))))
+        _say(figure, 3.4, tops["legend"] + 0.13, text, va="center")
     if drawn.table:
-        _table(figure.add_axes((0.16, MARGIN / height, 0.83, table / height)), drawn)
+        _table(_axes(figure, 1.8, tops["table"], WIDTH - 1.8, heights["table"]), drawn.table)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", pad_inches=MARGIN)
+    options = {"dpi": 85, "pil_kwargs": {"quality": 70}} if kind == "jpeg" else {"dpi": 110}
+    figure.savefig(buffer, format=kind, bbox_inches="tight", pad_inches=0.15, **options)
     return buffer.getvalue()
 
 
-def _places(panels: list[Panel]) -> tuple[list[tuple], float]:
-    """Where each picture goes, in inches: (panel, pixels, x, y, width, height), flowing in rows; and the depth of all rows."""
-    places, x, y, deepest = [], MARGIN, 0.0, 0.0
+@dataclass(frozen=True)
+class _Block:
+    """A picture with its title and note, in inches from the upper left corner of the panels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    picture: np.ndarray
+    title: str
+    note: str
+
+
+def _blocks(panels: list[Panel]) -> tuple[list[_Block], float]:
+    """The panels flowing in rows, and how deep these are together."""
+    blocks, x, y, deepest = [], 0.0, 0.0, 0.0
     for panel in panels:
         picture = np.asarray(Image.open(io.BytesIO(panel.png)))
-        wide = HEIGHT * picture.shape[1] / picture.shape[0]
-        wide = min(wide, WIDTH - 2 * MARGIN)
-        high = wide * picture.shape[0] / picture.shape[1]
-        if x + wide > WIDTH - MARGIN + 1e-6 and x > MARGIN:
-            x, y, deepest = MARGIN, y + deepest, 0.0
-        places.append((panel, picture, x, y + LINE * (TITLE_LINES + 0.5), wide, high))
-        x += max(wide, 1.6) + 0.25
-        deepest = max(deepest, high + LINE * (TITLE_LINES + NOTE_LINES + 1))
-    return places, y + deepest
+        aspect = picture.shape[1] / picture.shape[0]
+        width = min(max(HEIGHT * aspect, HEIGHT), WIDTH)
+        title, note = (
+            textwrap.wrap(text, int(letters * width)) for text, letters in ((panel.title, 15), (panel.note, 17))
+        )
+        if x + width > WIDTH + 1e-6:
+            x, y, deepest = 0.0, y + deepest, 0.0
+        above = LINE * (TITLE_LINES + 0.6)
+        blocks.append(
+            _Block(x, y + above, width, width / aspect, picture, "\n".join(title[:TITLE_LINES]), "\n".join(note))
+        )
+        deepest = max(deepest, above + width / aspect + LINE * (len(note) + 1))
+        x += width + 0.2
+    return blocks, y + deepest
+
+
+def _axes(figure: Figure, x: float, y: float, width: float, height: float):
+    """Bare axes at a place in inches from the upper left corner."""
+    wide, high = figure.get_size_inches()
+    axis = figure.add_axes((x / wide, 1 - (y + height) / high, width / wide, height / high))
+    axis.set_axis_off()
+    return axis
+
+
+def _say(figure: Figure, x: float, y: float, text: str, **style) -> None:
+    wide, high = figure.get_size_inches()
+    figure.text(x / wide, 1 - y / high, text, fontsize=8, **style)
+
+
+def _draw(figure: Figure, block: _Block, top: float) -> None:
+    axis = _axes(figure, block.x, block.y + top, block.width, block.height)
+    axis.imshow(block.picture, aspect="auto")
+    axis.set_title(block.title, fontsize=9)
+    axis.text(0.5, -0.06 / block.height, block.note, transform=axis.transAxes, ha="center", va="top", fontsize=7.5)
 
 
 def numbers_csv(drawn: Drawn) -> bytes:
@@ -84,7 +117,7 @@ def save(tab: str, code: str, drawn: Drawn, folder: str | Path = ".") -> list[Pa
         raise FileNotFoundError(f"there is no folder {folder} to export to")
     name = NAME.format(tab=tab)
     script = f"import xaikit as xk\n\n{code}\n".encode()
-    files = {".png": view_png(code, drawn), ".csv": numbers_csv(drawn), ".py": script}
+    files = {".png": view_picture(code, drawn), ".csv": numbers_csv(drawn), ".py": script}
     for ending, content in files.items():
         (folder / (name + ending)).write_bytes(content)
     return [folder / (name + ending) for ending in files]
@@ -94,7 +127,7 @@ def links(tab: str, code: str, drawn: Drawn) -> str:
     """HTML with a link to each file, which hold them."""
     name = NAME.format(tab=tab)
     files = {
-        "picture (PNG)": (f"{name}.png", "image/png", view_png(code, drawn)),
+        "picture (PNG)": (f"{name}.png", "image/png", view_picture(code, drawn)),
         "numbers (CSV)": (f"{name}.csv", "text/csv", numbers_csv(drawn)),
     }
     return " &nbsp; ".join(
@@ -103,28 +136,40 @@ def links(tab: str, code: str, drawn: Drawn) -> str:
     )
 
 
-def _words(axis, drawn: Drawn) -> None:
-    axis.set_axis_off()
-    axis.set_xlim(0, 12.5 * (WIDTH - 2 * MARGIN))  # letters
-    at = 0.0
-    for word in drawn.words:
-        box = {"facecolor": word.colour, "edgecolor": "#e69f00" if word.pressed else "#777777", "boxstyle": "round"}
-        box["linewidth"] = 3 if word.pressed else 1
+def _in_lines(words: tuple[Word, ...]) -> list[list[Word]]:
+    """The words in lines of a view's width."""
+    lines: list[list[Word]] = []
+    room = 0.0
+    for word in words:
+        needed = len(word.text) + GAP
+        if needed > room or not lines:
+            lines.append([])
+            room = LETTERS * WIDTH
+        lines[-1].append(word)
+        room -= needed
+    return lines
+
+
+def _words(axis, words: list[Word]) -> None:
+    axis.set_xlim(0, LETTERS * WIDTH)
+    at = 1.0
+    for word in words:
+        edge = {"edgecolor": "#e69f00", "linewidth": 3} if word.pressed else {"edgecolor": "#777777", "linewidth": 1}
+        box = {"facecolor": word.colour, "boxstyle": "round", **edge}
         axis.text(at, 0.5, word.text, color=word.ink, va="center", fontsize=9, bbox=box)
-        at += len(word.text) + 2.5
+        at += len(word.text) + GAP
 
 
-def _table(axis, drawn: Drawn) -> None:
-    axis.set_axis_off()
-    table = axis.table(
-        [[cell.text for cell in cells] for _, cells in drawn.table.rows],
-        cellColours=[[cell.colour for cell in cells] for _, cells in drawn.table.rows],
-        rowLabels=[name for name, _ in drawn.table.rows],
-        colLabels=["\n".join(textwrap.wrap(name.replace("_", " "), 12)) for name in drawn.table.columns],
+def _table(axis, table: Table) -> None:
+    drawn = axis.table(
+        [[cell.text for cell in cells] for _, cells in table.rows],
+        cellColours=[[cell.colour for cell in cells] for _, cells in table.rows],
+        rowLabels=[name for name, _ in table.rows],
+        colLabels=["\n".join(textwrap.wrap(name.replace("_", " "), 12)) for name in table.columns],
         bbox=(0, 0, 1, 1),
     )
-    table.auto_set_font_size(False)
-    table.set_fontsize(7)
-    for (line, column), cell in table.get_celld().items():
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(7)
+    for (line, column), cell in drawn.get_celld().items():
         if line > 0 and column >= 0:
-            cell.get_text().set_color(drawn.table.rows[line - 1][1][column].ink)
+            cell.get_text().set_color(table.rows[line - 1][1][column].ink)

@@ -31,6 +31,7 @@ RESETS = {
     "model": _OF_PICTURE,
     "pretrained": _OF_PICTURE,
     "prompt": _OF_PROMPT,
+    "word": ("mode",),
     "alpha": ("time", "mode", "concept"),
     "coupling": ("time", "mode", "concept"),
     "iterations": ("time", "mode", "concept"),
@@ -58,8 +59,9 @@ class State:
         the first that names something.
     perturbation : "deletion" or "insertion" of the hottest patches; share : how many, 0 to 1; fill : what stands in for
         them; masked : patches masked by hand, by their place.
-    table : the run's store whose table is shown; sort : the column it is sorted by, None for the store's order;
-        descending : largest first; explainer, metric : the cell whose samples are shown, None for none.
+    table : the run's store whose table is shown, None for "evaluation" or else its first; sort : the column it is sorted by,
+        None for the store's order; descending : largest first; explainer, metric : the cell whose samples are shown, None for
+        none.
 
     Raises ValueError, in one sentence, for the first bad choice. What depends on the model, the picture or the run (a
     method's name, a sample's number, a prompt's words) is checked where it is used.
@@ -98,7 +100,7 @@ class State:
     share: float = 0.25
     fill: str = "mean"
     masked: tuple[int, ...] = ()
-    table: str = "evaluation"
+    table: str | None = None
     sort: str | None = None
     descending: bool = True
     explainer: str | None = None

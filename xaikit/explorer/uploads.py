@@ -10,14 +10,19 @@ MOST_PIXELS = 40_000_000
 MOST_BYTES = 30_000_000
 
 
+def check_bytes(name: str, size: int) -> None:
+    """Raise ValueError for a file of too many bytes."""
+    if size > MOST_BYTES:
+        raise ValueError(f"{name} has {size / 1e6:.0f} MB: pictures up to {MOST_BYTES / 1e6:.0f} MB are taken")
+
+
 def read_upload(name: str, content: bytes) -> Image.Image:
     """An RGB picture from a file's bytes, upright.
 
     Raises ValueError, in one sentence that names the file, for what is no picture or too large a one; the size is read
     before anything is decoded.
     """
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{name} has {len(content) / 1e6:.0f} MB: pictures up to {MOST_BYTES / 1e6:.0f} MB are taken")
+    check_bytes(name, len(content))
     try:
         with Image.open(io.BytesIO(content)) as opened:
             if opened.width * opened.height > MOST_PIXELS:

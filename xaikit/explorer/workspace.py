@@ -4,12 +4,8 @@ Nothing here knows of widgets. torch and the models are imported when something 
 maps are shown at once.
 """
 
-import hashlib
-import re
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -17,39 +13,19 @@ import numpy as np
 import xarray as xr
 
 from ..paths import data_folder
-from ..scenes import draw_scenes, name_objects
-from ..scenes.captions import PLURALS
+from ..scenes import draw_scenes
 from ..store import provenance
+from .cache import Cache
 from .jobs import Job, Missing
+from .prompts import ids, strings
 from .run_stores import RunStores
 from .state import State
+from .subject import Subject, named_pixels
 from .uploads import read_upload
 
 KEPT = 1000  # results; a map of a large model takes a few kilobytes, a trajectory a few megabytes
-MODELS = 3
-SINGULAR = {plural: name for name, plural in PLURALS.items()}
+MODELS, RUNS, UPLOADS = 3, 8, 8
 SCENES = {"n": 32, "seed": 0, "objects": (2, 3)}  # drawn where no run is given
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is explained: a picture and a prompt.
-
-    image : as the model sees it, uint8 (y, x, rgb). source : what the model is given. scene : its planted truth, None for
-    a picture of one's own. named : which pixels (y, x) belong to objects that the prompt names, None where there is no truth.
-    """
-
-    image: np.ndarray
-    source: Any
-    prompt: str
-    scene: xr.Dataset | None = None
-    named: np.ndarray | None = None
-
-    @cached_property
-    def key(self) -> str:
-        """Tells the picture apart from others."""
-        content = self.source.tobytes() if hasattr(self.source, "tobytes") else self.image.tobytes()
-        return hashlib.sha256(content + str(self.image.shape).encode()).hexdigest()[:16]
 
 
 class Workspace:
@@ -58,11 +34,9 @@ class Workspace:
 
     def __init__(self, scenes: xr.Dataset | None = None):
         self._given = scenes
-        self._uploads: dict[str, Any] = {}
-        self._runs: dict[str, RunStores] = {}
-        self._models: OrderedDict[Hashable, Any] = OrderedDict()
-        self._results: OrderedDict[Hashable, Any] = OrderedDict()
-        self._dictionaries, self._computing = threading.RLock(), threading.RLock()
+        computing = threading.RLock()
+        self._uploads, self._runs = Cache(UPLOADS, computing), Cache(RUNS, computing)
+        self._models, self._results = Cache(MODELS, computing), Cache(KEPT, computing)
 
     @property
     def given(self) -> bool:
@@ -73,16 +47,15 @@ class Workspace:
 
     def upload(self, name: str, content: bytes) -> None:
         """Take a picture's bytes; from then on ``State.image`` may be its name. Raises ValueError for no picture."""
-        self._uploads[name] = read_upload(name, content)
+        picture = read_upload(name, content)
+        self._uploads.drop(name)
+        self._uploads.kept(name, lambda: picture)
 
     def run(self, state: State) -> RunStores:
         """The stores of the state's run. Raises ValueError where it has none."""
         if state.run is None:
             raise ValueError("no run is open: choose one of the run folders")
-        with self._dictionaries:
-            if state.run not in self._runs:
-                self._runs[state.run] = RunStores(state.run)
-            return self._runs[state.run]
+        return self._runs.kept(state.run, lambda: RunStores(state.run))
 
     def scenes(self, state: State) -> xr.Dataset:
         """The scenes to choose from."""
@@ -105,8 +78,10 @@ class Workspace:
         if state.image is not None:
             if state.prompt is None:
                 raise ValueError(f"{state.image} has no caption: type a prompt that describes it")
-            picture = self.picture(state)
-            return Subject(self.clip(state, job).seen(picture), picture, state.prompt)
+            picture, clip = self.picture(state), self.clip(state, job)
+            # large pictures take a second; the one that is kept holds the picture, whose id thus stays its own
+            key = ("subject", self._id(state), id(picture), state.prompt)
+            return self.kept(key, lambda: Subject(clip.seen(picture), picture, state.prompt))
         scene = self.scene(state)
         image = scene.image.values
         if image.shape[0] != image.shape[1]:
@@ -117,16 +92,16 @@ class Workspace:
         return Subject(image, scene.image.values, prompt, scene, named_pixels(scene, prompt) if own else None)
 
     def uncropped(self, state: State) -> Subject:
-        """The picture as it is before any model crops it, for one that isn't given the prompt, which may be missing.
+        """The picture as it is before any model crops it, without a prompt.
 
         Raises ValueError for a sample that isn't there or no picture, FileNotFoundError for a missing one.
         """
         if state.image is not None:
             picture = self.picture(state)
-            return Subject(np.asarray(picture), picture, state.prompt or "")
+            return self.kept(("uncropped", id(picture)), lambda: Subject(np.asarray(picture), picture, ""))
         scene = self.scene(state)
         image = scene.image.values
-        return Subject(image, image, state.prompt or str(scene.caption.item()), scene)
+        return Subject(image, image, "", scene)
 
     def scene(self, state: State) -> xr.Dataset:
         """The state's scene. Raises ValueError for a number that no scene has."""
@@ -139,10 +114,8 @@ class Workspace:
         """The user's own picture: an uploaded one by its name, or a file."""
         from ..images import read_image
 
-        if state.image in self._uploads:
-            return self._uploads[state.image]
         try:
-            return self.cached(("picture", state.image), lambda job: read_image(state.image), Job())
+            return self._uploads.kept(state.image, lambda: read_image(state.image))
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(str(error).removeprefix("image 0: ")) from error
 
@@ -150,70 +123,35 @@ class Workspace:
 
     def cached(self, key: Hashable, compute: Callable[[Job], Any], job: Job | None) -> Any:
         """What ``compute`` gave for this key, computed if it isn't there yet. Without a job Missing is raised instead."""
-        with self._dictionaries:
-            if key in self._results:
-                self._results.move_to_end(key)
-                return self._results[key]
-        if job is None:
-            raise Missing(key)
-        with self._computing:
-            with self._dictionaries:
-                if key in self._results:
-                    return self._results[key]
-            value = compute(job)
-            job.check()
-            with self._dictionaries:
-                self._results[key] = value
-                while len(self._results) > KEPT:
-                    self._results.popitem(last=False)
-            return value
+        return self._results.cached(key, compute, job)
 
     def kept(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """``cached`` for what is computed quickly: at once, without waiting for long work in another thread."""
-        with self._dictionaries:
-            if key not in self._results:
-                self._results[key] = compute()
-            return self._results[key]
+        return self._results.kept(key, compute)
 
     # models
 
     def clip(self, state: State, job: Job | None = None):
         """The state's CLIP, loaded on first use. Raises as ``load_clip``."""
 
-        def load():
+        def load(job: Job):
+            job.at(f"loading {state.model}")
             from .. import load_clip
 
             return load_clip(state.model, pretrained=state.pretrained, device=state.device)
 
-        return self._model(("clip", state.model, state.pretrained, state.device), load, state.model, job)
+        return self._models.cached(("clip", *self._id(state)), load, job)
 
     def mllm(self, state: State, job: Job | None = None):
         """The state's multimodal LLM, loaded on first use. Raises as ``load_mllm``."""
 
-        def load():
+        def load(job: Job):
+            job.at(f"loading {state.multimodal_model}")
             from .. import load_mllm
 
             return load_mllm(state.multimodal_model, device=state.device)
 
-        return self._model(("mllm", state.multimodal_model, state.device), load, state.multimodal_model, job)
-
-    def _model(self, key: Hashable, load: Callable[[], Any], name: str, job: Job | None) -> Any:
-        with self._dictionaries:
-            if key in self._models:
-                self._models.move_to_end(key)
-                return self._models[key]
-        if job is None:
-            raise Missing(key)
-        with self._computing:
-            if key not in self._models:
-                job.at(f"loading {name}")
-                loaded = load()
-                with self._dictionaries:
-                    self._models[key] = loaded
-                    while len(self._models) > MODELS:
-                        self._models.popitem(last=False)
-            job.check()
-            return self._models[key]
+        return self._models.cached(("mllm", state.multimodal_model, state.device), load, job)
 
     # explanations of CLIP
 
@@ -228,6 +166,23 @@ class Workspace:
 
         return list(explaining(clip, of))
 
+    def check(self, state: State, changes: Iterable[str], job: Job | None = None) -> None:
+        """Raise ValueError for a changed prompt or method that the model doesn't know, also where the open view shows neither.
+
+        Raises Missing where that takes the model, and it isn't loaded and there is no job.
+        """
+        names = {
+            name for choice in ("methods", "method") if choice in changes for name in _listed(getattr(state, choice))
+        }
+        if names - {*self._stored(state, "image")}:
+            self.clip(state, job)
+            from ..explainers.registry import find
+
+            for name in sorted(names):
+                find(name, "image", {})
+        if "prompt" in changes and state.prompt is not None:
+            self.tokens(state, job)
+
     def tokens(self, state: State, job: Job | None = None) -> tuple[str, ...]:
         """The prompt's own tokens as the model reads them."""
         subject = self.subject(state, job)
@@ -238,9 +193,7 @@ class Workspace:
         ):
             return tuple(str(word) for word in subject.scene.token_text.values if str(word))
         clip = self.clip(state, job)
-        return self.cached(
-            ("tokens", self._id(state), subject.prompt), lambda _: _strings(clip, subject.prompt), job or Job()
-        )
+        return self.kept(("tokens", self._id(state), subject.prompt), lambda: strings(clip, subject.prompt))
 
     def heat(
         self, state: State, method: str, job: Job | None = None, of: str = "image", words: tuple[int, ...] = ()
@@ -294,36 +247,16 @@ class Workspace:
             about = provenance(store)
             same = about.get("weights_digest") == digest if digest else about.get("model") == state.model
             heat = store.get("heat" if of == "image" else "word_heat")
-            if same and heat is not None:
+            if same and heat is not None and np.array_equal(heat["sample"], self.run(state).scenes["sample"]):
                 found |= {str(name): heat.sel(explainer=name).values for name in heat.explainer.values}
         return found
 
 
-def ids(clip, prompt: str, words: tuple[int, ...] = ()):
-    """Token ids (1, context) of a prompt, or of those of its own tokens at the places ``words``, without a gap.
-
-    Raises ValueError, in one sentence, for a prompt that the model can't read or a word that it doesn't have.
-    """
-    import torch
-
-    from ..perturbing import perturbed_texts
-
-    tokens = _readable(clip, prompt)
-    if not words:
-        return tokens
-    count = int(clip.content(tokens).sum())
-    if max(words) >= count or min(words) < 0:
-        raise ValueError(f"words={list(words)}: the prompt has the words 0 to {count - 1}")
-    keep = torch.zeros(1, count, dtype=torch.bool)
-    keep[0, list(words)] = True
-    return perturbed_texts(clip, tokens, keep, "removed")
-
-
 def watched(clip, job: Job):
-    """A context in which the job can be cancelled at every forward pass of either tower."""
+    """A context in which the job can be cancelled at every block of either tower, since some methods run only the last ones."""
     from ..towers import tower
 
-    return job.watching(*(tower(clip, side).blocks[0] for side in ("image", "text")))
+    return job.watching(*(block for side in ("image", "text") for block in tower(clip, side).blocks))
 
 
 def bundled_models() -> list[str]:
@@ -331,28 +264,5 @@ def bundled_models() -> list[str]:
     return sorted(path.parent.name for path in data_folder().glob("*/open_clip_config.json"))
 
 
-def _readable(clip, prompt: str):
-    try:
-        return clip.tokens([prompt])
-    except ValueError as error:
-        raise ValueError(str(error).replace("text 0", "the prompt", 1)) from error
-
-
-def _strings(clip, prompt: str) -> tuple[str, ...]:
-    _readable(clip, prompt)
-    return tuple(clip.token_strings([prompt])[0])
-
-
-def named_pixels(scene: xr.Dataset, prompt: str) -> np.ndarray | None:
-    """The pixels (y, x) of the objects that a prompt names, None where it names none."""
-    if prompt == str(scene.caption.item()):
-        named = scene.object_named.values
-    else:
-        words = [SINGULAR.get(word, word) for word in re.findall(r"\w+", prompt.lower())] or [""]
-        found = name_objects(np.array([words]), scene.expand_dims("sample")).token_object.values
-        group = scene.object_group.values
-        named = np.isin(group, group[found[found >= 0]]) & (
-            group >= 0
-        )  # alike in colour and shape, as in the scenes' truth
-    pixels = scene.object_mask.values[named].any(0)
-    return pixels if pixels.any() else None
+def _listed(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names

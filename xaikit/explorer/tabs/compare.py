@@ -24,7 +24,7 @@ class CompareTab(Tab):
         self.maps = [Picture() for _ in range(MOST_METHODS)]
         self.pickers = [
             Dropdown(
-                options=[NONE], layout=Layout(width="100%"), description=f"method {index + 1}",
+                options=[NONE], layout=Layout(width="auto"), description=f"method {index + 1}",
                 style={"description_width": "64px"},
             )
             for index in range(MOST_METHODS)

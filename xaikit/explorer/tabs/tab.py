@@ -21,7 +21,7 @@ class Tab(VBox):
         super().__init__(layout=Layout(width="100%", padding="4px 0"))
         self.change = change
         self.controls: dict[str, Widget] = {}
-        self._showing: int | None = None
+        self._quiet = threading.local()  # whether this thread sets controls itself
 
     def bind(self, choice: str, control: Widget) -> Widget:
         """Let a control's value be a choice of the state, both ways."""
@@ -31,19 +31,19 @@ class Tab(VBox):
 
     def tell(self, **changes: Any) -> None:
         """Say what the user chose, but not what ``show`` itself sets."""
-        if self._showing != threading.get_ident():
+        if not getattr(self._quiet, "on", False):
             self.change(**changes)
 
     def show(self, state: State, drawn: Drawn) -> None:
         """Show what was drawn, and set the controls to the state."""
-        self._showing = threading.get_ident()
+        self._quiet.on = True
         try:
             for choice, control in self.controls.items():
                 value = getattr(state, choice)
                 follow(control, drawn.chosen.get(choice) if value is None else value, drawn.choices.get(choice))
             self.fill(state, drawn)
         finally:
-            self._showing = None
+            self._quiet.on = False
 
     def fill(self, state: State, drawn: Drawn) -> None:
         """Show the pictures and words; controls that are bound are set already."""

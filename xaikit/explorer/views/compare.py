@@ -7,7 +7,8 @@ from ..drawing import TRUE_EDGE, colour_bar, coloured, enlarged, laid_over, png,
 from ..drawn import Drawn, Panel
 from ..jobs import Job
 from ..state import State
-from ..workspace import Subject, Workspace
+from ..subject import Subject
+from ..workspace import Workspace
 
 LEGEND = (
     "heat as a share of each map's largest, below 0 as 0; white: the edge of the mask; blue: that of the named objects"

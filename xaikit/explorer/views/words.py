@@ -8,7 +8,8 @@ from ..drawing import colour_bar, css, enlarged, ink_on, png, relative, upsample
 from ..drawn import Drawn, Panel, Word
 from ..jobs import Job
 from ..state import State
-from ..workspace import Workspace, named_pixels
+from ..subject import named_pixels
+from ..workspace import Workspace
 from .compare import LEGEND, map_panel
 
 WORDS_BY = ("grad_eclip", "chefer")  # stand in for a method of the image that doesn't explain words

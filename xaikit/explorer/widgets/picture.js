@@ -17,7 +17,7 @@ function render({ model, el }) {
 
   function drawPicture() {
     const bytes = model.get("png");
-    el.style.display = bytes.byteLength ? "" : "none";
+    el.classList.toggle("xaikit-empty", !bytes.byteLength); // the widget's layout overwrites el.style.display
     if (url) URL.revokeObjectURL(url);
     url = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
     image.src = url;

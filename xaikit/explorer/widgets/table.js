@@ -1,37 +1,50 @@
-// A table whose column heads and cells are buttons.
+// A table whose heads and cells are buttons: reached with Tab, moved between with the arrow keys, pressed with Enter or Space.
 
 function render({ model, el }) {
   el.classList.add("xaikit-table");
+  let grid = []; // the buttons, a list a line: the heads, then the cells
+  let at = [0, 0]; // the one that Tab reaches
 
-  function pressable(text, pressed, message) {
+  function pressable(text, message) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = text;
-    if (pressed !== null) button.setAttribute("aria-pressed", pressed);
-    button.addEventListener("click", () => model.send(message));
+    button.tabIndex = -1;
+    button.addEventListener("click", () => {
+      move(place(button));
+      model.send(message);
+    });
     return button;
   }
 
+  function place(button) {
+    const line = grid.findIndex((buttons) => buttons.includes(button));
+    return [line, grid[line].indexOf(button)];
+  }
+
+  function head(text, sorted, descending, label, message) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.setAttribute("aria-sort", sorted ? (descending ? "descending" : "ascending") : "none");
+    const button = pressable(text.replaceAll("_", " ") + (sorted ? (descending ? " ▼" : " ▲") : ""), message);
+    button.title = label;
+    cell.append(button);
+    return cell;
+  }
+
   function draw() {
-    const { corner, columns, rows, sort, descending, pressed } = model.get("table");
-    const last = el.contains(document.activeElement) ? document.activeElement.dataset.name : null;
+    const { corner, columns, rows, sort, descending, pressed, labels } = model.get("table");
+    const held = el.contains(document.activeElement) ? place(document.activeElement) : null;
     el.replaceChildren();
+    grid = [];
     if (!columns) return;
     const table = document.createElement("table");
-    const head = table.createTHead().insertRow();
-    const first = document.createElement("th");
-    first.textContent = corner;
-    head.append(first);
-    for (const column of columns) {
-      const cell = document.createElement("th");
-      cell.scope = "col";
-      const sorted = column === sort;
-      cell.setAttribute("aria-sort", sorted ? (descending ? "descending" : "ascending") : "none");
-      const button = pressable(column + (sorted ? (descending ? " ▼" : " ▲") : ""), null, { column });
-      button.dataset.name = `head ${column}`;
-      cell.append(button);
-      head.append(cell);
-    }
+    const top = table.createTHead().insertRow();
+    top.append(head(corner, false, false, "back to the order in which they are stored", { corner: true }));
+    columns.forEach((column, index) => {
+      top.append(head(column, column === sort, descending, labels[index] ?? "", { column }));
+    });
+    grid.push([...top.querySelectorAll("button")]);
     const body = table.createTBody();
     for (const [name, cells] of rows) {
       const line = body.insertRow();
@@ -39,19 +52,41 @@ function render({ model, el }) {
       label.scope = "row";
       label.textContent = name;
       line.append(label);
-      cells.forEach((cell, place) => {
-        const column = columns[place];
-        const chosen = pressed !== null && pressed[0] === name && pressed[1] === column;
-        const button = pressable(cell.text, chosen, { row: name, column });
-        button.dataset.name = `${name} ${column}`;
+      grid.push(cells.map((cell, index) => {
+        const column = columns[index];
+        const button = pressable(cell.text, { row: name, column });
+        button.setAttribute("aria-pressed", pressed !== null && pressed[0] === name && pressed[1] === column);
         button.setAttribute("aria-label", `${name}, ${column}: ${cell.text}`);
         Object.assign(button.style, { backgroundColor: cell.colour, color: cell.ink });
         line.insertCell().append(button);
-      });
+        return button;
+      }));
     }
     el.append(table);
-    if (last) [...el.querySelectorAll("button")].find((button) => button.dataset.name === last)?.focus();
+    if (!grid[at[0]]?.[at[1]]) at = [0, 0];
+    grid[at[0]][at[1]].tabIndex = 0;
+    if (held) grid[held[0]]?.[held[1]]?.focus();
   }
+
+  function move([line, index]) {
+    const button = grid[line]?.[index];
+    if (!button) return;
+    grid[at[0]][at[1]].tabIndex = -1;
+    at = [line, index];
+    button.tabIndex = 0;
+    button.focus();
+  }
+
+  el.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (!step || !grid.length) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const [line, index] = at;
+    // the line of heads has one more, above the names of the rows
+    const shift = step[0] && line === 0 ? -1 : step[0] && line + step[0] === 0 ? 1 : 0;
+    move([line + step[0], Math.max(index + step[1] + shift, 0)]);
+  });
 
   model.on("change:table", draw);
   draw();

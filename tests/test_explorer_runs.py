@@ -1,0 +1,337 @@
+"""The view Runs, on a run folder whose stores hold planted numbers."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
+
+import xaikit as xk
+from xaikit.explorer import views
+from xaikit.explorer.drawing import enlarged
+from xaikit.explorer.jobs import Job, Missing
+from xaikit.explorer.state import State
+from xaikit.explorer.tabs import tab_class
+from xaikit.explorer.views.compare import map_panel
+from xaikit.explorer.workspace import Workspace
+from xaikit.store import annotate, inputs_digest, write
+
+N = 12
+EXPLAINERS = ["edge", "grad_eclip", "edge, blurred", "random"]
+MEANS = [0.25, 0.75, 0.5, 0.25]
+draw = views.view("runs")
+
+
+def metric(values, direction, units="1", meaning="planted"):
+    return ("sample", "explainer"), values, {"long_name": meaning, "units": units, "score_direction": direction}
+
+
+def planted():
+    """Scores whose means are known: "good" rises over samples by as much for every explainer, "bad" is its opposite."""
+    spread = np.linspace(-0.2, 0.2, N)[:, None]
+    good = np.array(MEANS) + spread
+    holed = good.copy()
+    holed[[0, 5], 0] = np.nan
+    holed[:, 3] = np.nan
+    return xr.Dataset(
+        {
+            "good": metric(good, "higher is better", "percent", "how good it is"),
+            "bad": metric(good, "lower is better"),
+            "either": metric(good, "neither"),
+            "holed": metric(holed, "higher is better"),
+            "word_good": metric(good, "higher is better"),
+            "deletion_curve": (("sample", "explainer", "step"), np.zeros((N, 4, 2)), {}),
+        },
+        coords={"sample": np.arange(N), "explainer": EXPLAINERS},
+    )
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return xk.load_clip("tiny-clip")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, clip):
+    folder = tmp_path_factory.mktemp("runs") / "planted"
+    scenes = xk.draw_scenes(n=N, seed=3, objects=(2, 3))
+    write(scenes, folder / "inputs.nc", "inputs")
+    made = {"model": "tiny-clip", "weights_digest": clip.weights_digest, "inputs_digest": inputs_digest(scenes)}
+    scores = annotate(planted(), "evaluation", **made)
+    write(scores, folder / "evaluation.nc", "evaluation")
+    heat = np.zeros((N, 2, 8, 8), np.float32)
+    heat[:, 1, 2, 5] = np.arange(1, N + 1)  # a planted map, by which a stored one can be told
+    maps = xr.Dataset(
+        {"heat": (("sample", "explainer", "row", "col"), heat)}, {"explainer": ["grad_eclip", "edge, blurred"]}
+    )
+    write(annotate(maps, "explanations", **made), folder / "maps.nc", "explanations")
+    suites = scores[["good"]].assign_coords(suite=("sample", ["single"] * 6 + ["word"] * 6))
+    write(suites, folder / "evaluation_suites.nc", "evaluation")  # as many samples, and the digest of the run's scenes
+    write(scores[["good"]].isel(sample=slice(5)), folder / "few.nc", "evaluation")
+    others = annotate(planted()[["good"]], "evaluation", model="tiny-llava")
+    write(others, folder / "mllm_evaluation.nc", "evaluation")
+    write(annotate(planted()[["deletion_curve"]], "evaluation"), folder / "sanity.nc", "evaluation")
+    record = {
+        "parameters": {"n": N},
+        "seed": 7,
+        "commit": "abc123",
+        "notebooks": {
+            "00_planted_scenes": {"status": "done", "seconds": 1.0},
+            "05_mllm": {"status": "failed", "reason": "no model"},
+            "06_evaluation": {"status": "not run"},
+        },
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    return str(folder)
+
+
+@pytest.fixture
+def state(run):
+    return State(tab="runs", run=run)
+
+
+@pytest.fixture(scope="module")
+def workspace():
+    return Workspace()
+
+
+def column(drawn, name):
+    at = drawn.table.columns.index(name)
+    return {explainer: cells[at] for explainer, cells in drawn.table.rows}
+
+
+def lightness(cell):
+    return sum(int(cell.colour[place : place + 2], 16) for place in (1, 3, 5))
+
+
+def test_means_of_every_metric_over_samples(workspace, state):
+    drawn = draw(workspace, state)
+    assert drawn.table.columns == ("good", "bad", "either", "holed", "word_good")
+    assert [name for name, _ in drawn.table.rows] == EXPLAINERS
+    assert [cell.text for cell in column(drawn, "good").values()] == ["0.250", "0.750", "0.500", "0.250"]
+    np.testing.assert_allclose(drawn.numbers.good, MEANS)
+    holed = 0.25 + np.delete(np.linspace(-0.2, 0.2, N), [0, 5]).mean()
+    np.testing.assert_allclose(drawn.numbers.holed, [holed, 0.75, 0.5, np.nan])
+    assert [cell.text for cell in column(drawn, "holed").values()] == ["0.272", "0.750", "0.500", "–"]
+    assert "14 of 240 values aren't finite and don't count; 1 cells" in drawn.sentences["table"]
+    assert drawn.table.labels[:2] == ("how good it is (percent); higher is better", "planted (1); lower is better")
+    assert drawn.chosen == {"table": "evaluation"}
+
+
+def test_dark_is_best_whichever_end_that_is(workspace, state):
+    drawn = draw(workspace, state)
+    for name, sign in (("good", 1), ("bad", -1)):
+        shades = {explainer: -sign * lightness(cell) for explainer, cell in column(drawn, name).items()}
+        assert shades["grad_eclip"] > shades["edge, blurred"] > shades["edge"] == shades["random"]
+    assert {cell.colour for cell in column(drawn, "either").values()} == {"#ffffff"}
+    assert column(drawn, "holed")["random"].colour == "#ffffff"
+    inks = {lightness(cell) < 300: cell.ink for _, cells in drawn.table.rows for cell in cells}
+    assert inks == {True: "#ffffff", False: "#000000"}
+
+
+@pytest.mark.parametrize(
+    ("sort", "descending", "order"),
+    [
+        ("good", True, ["grad_eclip", "edge, blurred", "edge", "random"]),
+        ("good", False, ["edge", "random", "edge, blurred", "grad_eclip"]),
+        ("holed", True, ["grad_eclip", "edge, blurred", "edge", "random"]),
+        ("holed", False, ["edge", "edge, blurred", "grad_eclip", "random"]),  # what is missing comes last both ways
+    ],
+)
+def test_sorted_by_a_column(workspace, state, sort, descending, order):
+    drawn = draw(workspace, state.but(sort=sort, descending=descending))
+    assert [name for name, _ in drawn.table.rows] == order == drawn.numbers.explainer.tolist()
+    assert (drawn.table.sort, drawn.table.descending) == (sort, descending)
+
+
+def test_best_and_worst_samples_of_a_cell_with_the_stored_maps(workspace, state):
+    drawn = draw(workspace, state.but(explainer="grad_eclip", metric="good"))  # stored, so that no job is needed
+    scenes = workspace.scenes(state)
+    assert [*drawn.panels] == [f"{row} {rank}" for row in ("best", "worst") for rank in range(5)]
+    for name, place in (("best 0", 11), ("best 4", 7), ("worst 0", 0), ("worst 4", 4)):
+        panel, caption = drawn.panels[name], str(scenes.caption.values[place])
+        assert panel.title == f"{name[:-1]}{int(name[-1]) + 1}: {caption}"
+        assert panel.note == f"good {0.75 + np.linspace(-0.2, 0.2, N)[place]:#.3g}, scene {place}"
+    heat = np.zeros((8, 8))
+    wanted = workspace.subject(state.but(sample=11))
+    truth = enlarged(wanted.named[..., None].repeat(3, 2).astype(np.uint8))[..., 0] > 0
+    assert drawn.panels["best 0"].png == map_panel(state, "grad_eclip", heat, enlarged(wanted.image), truth).png
+    lower = draw(workspace, state.but(explainer="grad_eclip", metric="bad"))
+    assert lower.panels["best 0"].note == "bad 0.550, scene 0" and lower.panels["worst 0"].note == "bad 0.950, scene 11"
+    assert (
+        draw(workspace, state.but(explainer="grad_eclip", metric="either")).panels["best 0"].title.startswith("largest")
+    )
+
+
+def test_numbers_hold_the_table_and_the_pressed_samples(workspace, state):
+    numbers = draw(workspace, state.but(explainer="edge, blurred", metric="good")).numbers
+    means, each = numbers[numbers["sample"].isna()], numbers[numbers["sample"].notna()]
+    assert means.explainer.tolist() == EXPLAINERS and (each.explainer == "edge, blurred").all()
+    np.testing.assert_allclose(each.good, 0.5 + np.linspace(-0.2, 0.2, N))
+    np.testing.assert_array_equal(each["sample"], np.arange(N))
+
+
+def test_a_stored_variant_has_its_map_and_values_that_are_missing_do_not_count(workspace, state):
+    drawn = draw(workspace, state.but(explainer="edge, blurred", metric="good"))
+    assert "stored" in drawn.sentences["samples"]
+    assert "hottest at row 3 of 8, column 6 of 8" in drawn.panels["worst 0"].alt
+    drawn = draw(workspace, state.but(explainer="edge", metric="holed"), Job())
+    shown = {int(panel.note.rsplit(" ", 1)[1]) for panel in drawn.panels.values()}
+    assert shown == {*range(N)} - {0, 5} and "10 of 12 samples have a value" in drawn.sentences["samples"]
+    assert draw(workspace, state.but(explainer="random", metric="holed"), Job()).panels == {}
+
+
+def test_maps_that_are_not_stored_are_computed(workspace, state, clip):
+    at = state.but(explainer="edge", metric="good", image="unused.png", prompt="a red ring")
+    with pytest.raises(Missing):
+        draw(Workspace(), at)
+    drawn = draw(workspace, at, Job())
+    subject = workspace.subject(state.but(sample=11))
+    heat = xk.explain("edge", clip, subject.image[None], [subject.prompt]).values[0]
+    row, col = np.unravel_index(heat.argmax(), heat.shape)
+    assert f"hottest at row {row + 1} of 8, column {col + 1} of 8" in drawn.panels["best 0"].alt
+    assert "computed now" in drawn.sentences["samples"]
+    assert draw(workspace, at).panels == drawn.panels  # all of it is kept
+
+
+@pytest.mark.parametrize(
+    ("explainer", "metric", "model", "reason"),
+    [
+        ("edge", "word_good", "tiny-clip", "the metric is about the words"),
+        ("edge", "good", "tiny-clip-shortcut", "measured with tiny-clip, and tiny-clip-shortcut is open"),
+    ],
+)
+def test_the_scene_alone_where_its_map_was_not_scored(workspace, state, explainer, metric, model, reason):
+    drawn = draw(workspace, state.but(explainer=explainer, metric=metric, model=model), Job())
+    assert reason in drawn.sentences["samples"]
+    shown = np.asarray(Image.open(io.BytesIO(drawn.panels["best 0"].png)))
+    np.testing.assert_array_equal(shown[::5, ::5], workspace.scenes(state).image.values[11])
+
+
+def test_samples_that_are_not_the_runs_scenes_are_listed(workspace, state):
+    at = state.but(table="evaluation_suites", explainer="edge", metric="good")
+    drawn = draw(workspace, at)
+    assert drawn.panels == {} and drawn.numbers.suite.dropna().unique().tolist() == ["single", "word"]
+    said = drawn.sentences["samples"]
+    assert "Best: sample 11 (suite word) 0.450; sample 10 (suite word) 0.414" in said
+    assert "Worst: sample 0 (suite single) 0.0500; sample 1" in said and "No pictures" in said
+    for table, best, count in (("mllm_evaluation", 11, 10), ("few", 4, 5)):  # of five none stands in both lists
+        drawn = draw(workspace, state.but(table=table, explainer="edge", metric="good"))
+        assert drawn.panels == {} and f"Best: sample {best} " in drawn.sentences["samples"]
+        assert drawn.sentences["samples"].count("sample ") == count
+    given = Workspace(xk.draw_scenes(n=N, seed=8))
+    assert draw(given, state.but(explainer="grad_eclip", metric="good")).panels == {}
+
+
+def test_the_record_says_what_was_run_and_what_failed(workspace, state, tmp_path):
+    drawn = draw(workspace, state)
+    assert "parameters: n=12; seed: 7; commit: abc123; 1 of 3 notebooks done" in drawn.sentences["record"]
+    assert "failed: 05_mllm (no model); not run: 06_evaluation." in drawn.sentences["record"]
+    assert drawn.choices["table"] == [
+        "evaluation",
+        "evaluation_suites",
+        "few",
+        "mllm_evaluation",
+    ]  # sanity is of depths
+    write(xk.draw_scenes(n=1), tmp_path / "inputs.nc", "inputs")
+    bare = draw(workspace, State(tab="runs", run=str(tmp_path)))
+    assert bare.table is None and "no readable record" in bare.sentences["record"]
+    assert "run notebook 06_evaluation" in bare.sentences["table"]
+
+
+def test_a_store_of_another_schema_is_named_and_the_rest_shown(workspace, state, tmp_path):
+    scores = annotate(planted(), "evaluation")
+    write(scores, tmp_path / "other.nc", "evaluation")
+    scores.attrs["provenance"] = json.dumps({"stage": "evaluation", "schema_version": 99})
+    scores.to_netcdf(tmp_path / "evaluation.nc", engine="h5netcdf")
+    drawn = draw(workspace, State(tab="runs", run=str(tmp_path)))
+    assert drawn.chosen == {"table": "other"} and drawn.table.rows
+    assert "Not read: evaluation (" in drawn.sentences["unreadable"] and "version 99" in drawn.sentences["unreadable"]
+
+
+def test_without_a_run_a_sentence_says_to_choose_one(workspace):
+    drawn = draw(workspace, State(tab="runs"))
+    assert drawn.table is None and not drawn.panels and "choose one" in drawn.sentences["record"]
+
+
+@pytest.mark.parametrize("choice", ["table", "sort", "explainer", "metric"])
+def test_what_is_not_there_is_refused(workspace, state, choice):
+    with pytest.raises(ValueError, match=f"{choice}='nonsense': choose from "):
+        draw(workspace, state.but(**{choice: "nonsense"}))
+
+
+def test_reading_stores_needs_no_torch(run):
+    code = f"""
+import sys
+from xaikit.explorer.state import State
+from xaikit.explorer.views.runs import draw
+from xaikit.explorer.workspace import Workspace
+state = State(tab="runs", run={run!r}, sort="good", explainer="grad_eclip", metric="good")
+assert len(draw(Workspace(), state).panels) == 10
+assert "torch" not in sys.modules and "open_clip" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def shown(workspace, state):
+    """The tab, which shows every state that it tells of; and what it told."""
+    told, now = [], [state]
+
+    def change(**changes):
+        told.append(changes)
+        now[0] = now[0].but(**changes)
+        tab.show(now[0], draw(workspace, now[0], Job()))
+
+    tab = tab_class("runs")(change)
+    tab.show(State(tab="runs"), draw(workspace, State(tab="runs")))
+    assert tab.table.table == {} and "choose one" in tab.about.value and tab.controls["table"].disabled
+    tab.show(state, draw(workspace, state))
+    return tab, told
+
+
+def send(tab, **content):
+    tab.table._handle_custom_msg(content, [])
+
+
+def order(tab):
+    return [name for name, _ in tab.table.table["rows"]]
+
+
+def test_heads_sort_one_way_and_then_the_other(shown):
+    tab, told = shown
+    assert tab.controls["table"].value == "evaluation" and "Press a cell" in tab.said.value
+    assert "n=12" in tab.about.value and not told
+    send(tab, column="good")
+    assert told == [{"sort": "good", "descending": True}] and order(tab)[0] == "grad_eclip"
+    send(tab, column="good")
+    assert told[-1] == {"sort": "good", "descending": False} and order(tab)[-1] == "grad_eclip"
+    send(tab, column="good")
+    assert told[-1] == {"sort": "good", "descending": True} and order(tab)[0] == "grad_eclip"
+    send(tab, column="bad")
+    assert told[-1] == {"sort": "bad", "descending": True}
+    send(tab, corner=True)
+    assert told[-1] == {"sort": None, "descending": True} and order(tab) == EXPLAINERS
+
+
+def test_a_cell_shows_its_samples_and_pressed_again_no_more(workspace, state, shown):
+    tab, told = shown
+    send(tab, row="grad_eclip", column="good")
+    assert told == [{"explainer": "grad_eclip", "metric": "good"}]
+    assert tuple(tab.table.table["pressed"]) == ("grad_eclip", "good")
+    panels = draw(workspace, state.but(explainer="grad_eclip", metric="good")).panels
+    assert [picture.png for picture in (*tab.best, *tab.worst)] == [panel.png for panel in panels.values()]
+    assert "12 of 12 samples have a value" in tab.said.value
+    send(tab, row="grad_eclip", column="good")
+    assert told[-1] == {"explainer": None, "metric": None}
+    assert not any(picture.png for picture in (*tab.best, *tab.worst)) and tab.table.table["pressed"] is None
+
+
+def test_another_store_is_shown(shown):
+    tab, told = shown
+    tab.controls["table"].value = "evaluation_suites"
+    assert told == [{"table": "evaluation_suites"}] and tab.table.table["columns"] == ("good",)

@@ -1,0 +1,51 @@
+"""The tab Runs."""
+
+import html
+
+from ipywidgets import HTML, VBox
+
+from ..drawn import Drawn
+from ..state import State
+from ..views.runs import MOST
+from ..widgets import Picture, TableView
+from .tab import Legend, Tab, dropdown, row
+
+SENTENCES = ("record", "unreadable", "table")  # above the table, in this order
+
+
+class RunsTab(Tab):
+    """A table of what the run measured; its heads sort it, and a cell that is pressed shows its samples below."""
+
+    def __init__(self, change):
+        super().__init__(change)
+        self.bind("table", dropdown("table", []))
+        self.about, self.said = HTML(), HTML()
+        self.table = TableView(self._sort, self._press, lambda: self.tell(sort=None, descending=True))
+        self.legend = Legend()
+        self.best, self.worst = [Picture() for _ in range(MOST)], [Picture() for _ in range(MOST)]
+        rows = VBox([row(*self.best), row(*self.worst)])
+        self.children = [self.controls["table"], self.about, self.table, self.legend, self.said, rows]
+        self._state = State()
+
+    def fill(self, state: State, drawn: Drawn) -> None:
+        """Show the table and the samples behind the pressed cell."""
+        self._state = state
+        said = [html.escape(drawn.sentences[name]) for name in SENTENCES if name in drawn.sentences]
+        self.about.value = "<br>".join(said)
+        self.controls["table"].disabled = drawn.table is None
+        self.table.show(drawn.table)
+        self.legend.show(drawn)
+        ask = "Press a cell to see the samples behind it." if drawn.table else ""
+        self.said.value = html.escape(drawn.sentences.get("samples", ask))
+        for name, pictures in (("best", self.best), ("worst", self.worst)):
+            for rank, picture in enumerate(pictures):
+                picture.show(drawn.panels.get(f"{name} {rank}"))
+
+    def _sort(self, column: str) -> None:
+        """Sort by a column, largest first; by the same one again the other way round."""
+        self.tell(sort=column, descending=not (self._state.sort == column and self._state.descending))
+
+    def _press(self, explainer: str, metric: str) -> None:
+        """Show the samples of a cell, or no more of it."""
+        same = (explainer, metric) == (self._state.explainer, self._state.metric)
+        self.tell(explainer=None if same else explainer, metric=None if same else metric)

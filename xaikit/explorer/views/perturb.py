@@ -1,0 +1,238 @@
+"""Perturb: how much the model needs what a map calls hot. Patches are filled, or put back, hottest first, or by hand."""
+
+import hashlib
+import io
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image, ImageColor
+
+from ..drawing import colour_bar, enlarged, figure_png, png, upsampled
+from ..drawn import Drawn, Panel, Spot
+from ..jobs import Job
+from ..prompts import ids
+from ..state import State
+from ..subject import Subject
+from ..workspace import Workspace, watched
+from .compare import map_panel
+
+MOST_STEPS = 64  # of a curve; a model with no more patches is asked after every one of them
+RANDOM_ORDERS = 5  # that the curve is compared with; drawn with SEED
+RANDOM_STRIDE = 4  # which of the steps random orders are scored at, and at the last
+SEED = 0
+AT_ONCE = 16  # perturbed pictures in a forward pass, between which the work can be cancelled
+FILLED_WITH = {
+    "zero": "the mean colour of the training images",
+    "mean": "the picture's mean colour",
+    "black": "black",
+    "blur": "the blurred picture",
+    "random": "a random colour each",
+}
+SIZE, DPI = (3.8, 3.4), 200  # of the chart, drawn twice as large as it is shown
+AXES = (0.16, 0.15, 0.81, 0.69)  # left, bottom, width and height of its axes, as shares of the figure's
+MARGIN = 0.02  # of the share of patches, on both sides
+BLUE, GREY, ORANGE = "#0072b2", "#666666", "#d55e00"  # told apart by colour-blind readers, and by their lines
+
+
+def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
+    """The picture as the model gets it (each patch a spot), the map that orders the patches, and the similarity against
+    the share of patches.
+
+    The share is rounded to a whole number of patches. Up to ``MOST_STEPS`` patches the curve has a point for each number of
+    them; beyond, the similarity between two of its ``MOST_STEPS`` steps is interpolated. With patches masked by hand it is
+    always exact, by a forward pass. ``numbers`` are the points of both curves.
+    Source: deletion and insertion of Petsiuk et al., RISE, 2018, as in ``metrics.faithfulness``.
+    Raises ValueError for a masked patch that the picture doesn't have.
+    """
+    subject, clip = workspace.subject(state, job), workspace.clip(state, job)
+    from ...metrics.faithfulness import area_under_curve, ranks
+
+    if job:
+        job.at(f"explaining by {state.method}", 0, 3)
+    heat = workspace.heat(state, state.method, job)
+    masked = _by_hand(state, heat)
+    counts = np.linspace(0, heat.size, min(heat.size, MOST_STEPS) + 1).round().astype(int)
+    some = np.unique([*counts[::RANDOM_STRIDE], heat.size])
+    shares, deletion = counts / heat.size, state.perturbation == "deletion"
+
+    def scores(place: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        keep = (place.reshape(-1, 1, *heat.shape) < counts[:, None, None]) ^ deletion
+        return similarities(workspace, state, subject, keep.reshape(-1, *heat.shape), job).reshape(-1, len(counts))
+
+    place = ranks(heat)
+    if job:
+        job.at(f"{state.perturbation} of the hottest patches first", 1, 3)
+    curve = scores(place, counts)[0]
+    if job:
+        job.at(f"{state.perturbation} in {RANDOM_ORDERS} random orders", 2, 3)
+    chance = scores(ranks(np.random.default_rng(SEED).random((RANDOM_ORDERS, *heat.shape))), some).mean(0)
+
+    count = int(state.share * heat.size + 0.5)
+    shown = ((place < count) ^ deletion).reshape(heat.shape) & ~masked
+    now = float(np.interp(count / heat.size, shares, curve))
+    whole, bare = (curve[0], curve[-1]) if deletion else (curve[-1], curve[0])
+    by_hand = together = None
+    if masked.any():
+        by_hand, together = (
+            float(similarities(workspace, state, subject, keep[None], job)[0]) for keep in (~masked, shown)
+        )
+    exact = "" if count in counts else ", interpolated between steps of the curve"
+    areas = area_under_curve(shares, curve), area_under_curve(some / heat.size, chance)
+    note = (
+        f"similarity now {now:.3f}{exact}; of the whole picture {whole:.3f}, of nothing but the fill {bare:.3f}. Area under"
+        f" the curve {areas[0]:.3f}, of random orders {areas[1]:.3f} ({'lower' if deletion else 'higher'} is better)."
+    )
+    if np.ptp(heat) == 0:
+        note += " The map is flat, so its order is random too."
+    image = enlarged(subject.image)
+    truth = None if subject.named is None else upsampled(subject.named, image.shape[:2]) > 0.5
+    panels = {
+        "picture": _picture(workspace, clip, state, subject, heat, shown, masked, count),
+        "map": map_panel(state, state.method, heat, image, truth),
+        "curve": _chart(
+            workspace, state, (shares, curve), (some / heat.size, chance), (count / heat.size, now, together), note
+        ),
+    }
+    numbers = pd.DataFrame({"patches": counts, "share": shares, "similarity": curve})
+    numbers = numbers.merge(pd.DataFrame({"patches": some, "random": chance}), how="left")
+    return Drawn(
+        panels,
+        numbers,
+        sentences={"masked": _about_masked(masked, whole, by_hand, together, state)},
+        choices={"method": workspace.methods(state)},
+        legend=(colour_bar(state.colours), "heat as a share of the map's largest"),
+    )
+
+
+def similarities(
+    workspace: Workspace, state: State, subject: Subject, keep: np.ndarray, job: Job | None = None
+) -> np.ndarray:
+    """Cosines (versions,) of the prompt with the picture where only the patches ``keep`` (versions, rows, cols), of bool,
+    are there and the state's fill is elsewhere."""
+    clip = workspace.clip(state, job)
+
+    def compute(job: Job) -> np.ndarray:
+        import torch
+
+        from ...perturbing import filled, scores_of_images
+
+        pixels, kept = clip.pixels([subject.source]), torch.from_numpy(keep)[None].to(clip.device)
+        with watched(clip, job):
+            return scores_of_images(
+                clip, pixels, ids(clip, subject.prompt), kept, filled(clip, pixels, state.fill), batch_size=AT_ONCE
+            )[0].numpy()
+
+    what = keep.shape, hashlib.sha256(keep.tobytes()).hexdigest()
+    return workspace.cached(("perturbed", *_of(state, subject), subject.prompt, *what), compute, job)
+
+
+def _of(state: State, subject: Subject) -> tuple:
+    return state.model, state.pretrained, state.device, subject.key, state.fill
+
+
+def _by_hand(state: State, heat: np.ndarray) -> np.ndarray:
+    """Which patches (row, col) are masked by hand."""
+    beyond = [place for place in state.masked if not 0 <= place < heat.size]
+    if beyond:
+        raise ValueError(f"masked={list(state.masked)}: the picture has the patches 0 to {heat.size - 1}")
+    return np.isin(np.arange(heat.size), state.masked).reshape(heat.shape)
+
+
+def _picture(workspace, clip, state, subject, heat, keep, masked, count) -> Panel:
+    """The picture as the model gets it, each patch a spot. keep, masked : (row, col) of bool."""
+    import torch
+
+    from ...perturbing import filled, to_pixels
+    from ...towers import tower
+
+    def colours() -> tuple[np.ndarray, np.ndarray]:
+        pixels = clip.pixels([subject.source])
+        mean, std = (np.reshape(getattr(clip.model.visual, name), 3) for name in ("image_mean", "image_std"))
+        both = torch.cat([pixels, filled(clip, pixels, state.fill)]).float().cpu().numpy().transpose(0, 2, 3, 1)
+        return tuple((255 * (both * std + mean)).round().clip(0, 255).astype(np.uint8))
+
+    image, fill = workspace.kept(("colours", *_of(state, subject)), colours)
+    described = tower(clip, "image")
+    inside = to_pixels(torch.from_numpy(keep)[None], described, image.shape[:2])[0].numpy()
+    (rows, cols), size = keep.shape, image.shape[:2]
+    height, width = (pixels / of / side for pixels, of, side in zip(described.pixels, keep.shape, size, strict=True))
+    spots = tuple(
+        Spot(col * width, row * height, width, height, label, bool(masked[row, col]))
+        for row in range(rows)
+        for col in range(cols)
+        for label in [f"row {row + 1}, column {col + 1}: heat {heat[row, col]:.3g}, {_said(masked[row, col])}"]
+    )
+    part = f"{count} of {keep.size} patches ({count / keep.size:.0%}), hottest first"
+    done = f"{part}, are filled" if state.perturbation == "deletion" else f"only {part}, are there"
+    extra = f"; {masked.sum()} masked by hand" if masked.any() else ""
+    note = f"{done}{extra}. The fill is {FILLED_WITH[state.fill]}. Press a patch to mask it."
+    alt = f"the picture as the model gets it, {done}{extra}"
+    return Panel("what the model gets", png(enlarged(np.where(inside[..., None], image, fill))), note, alt, spots)
+
+
+def _said(masked: bool) -> str:
+    return "masked by hand" if masked else "not masked"
+
+
+def _chart(workspace, state, curve, chance, point, note) -> Panel:
+    """The similarity against the share of patches, drawn once for each pair of curves; where we are is put on top.
+
+    curve, chance : shares and similarities. point : the share, the similarity, and that with the patches masked by hand, or
+    None for none."""
+    share, now, together = point
+    values = np.concatenate([curve[1], chance[1], [] if together is None else [together]])
+    low, high = np.floor(values.min() * 10) / 10 - 0.03, np.ceil(values.max() * 10) / 10 + 0.03  # changes seldom
+    shown = tuple(array.tobytes() for array in (*curve, *chance))
+    key = ("chart", state.method, state.perturbation, low, high, together is None, *shown)
+    lines = workspace.kept(key, lambda: _lines(state, curve, chance, (low, high), together is not None))
+    drawn = lines.copy()
+    height, width = drawn.shape[:2]
+    x = width * (AXES[0] + AXES[2] * (share + MARGIN) / (1 + 2 * MARGIN))
+    for value, square in ((together, True), (now, False)):
+        if value is not None:
+            _mark(drawn, x, height * (1 - AXES[1] - AXES[3] * (value - low) / (high - low)), square)
+    verb = "go" if state.perturbation == "deletion" else "come"
+    title = f"similarity as the hottest patches {verb}"
+    alt = f"{title}: {now:.3f} at a share of {share:.2f}" + ("" if together is None else f", masked {together:.3f}")
+    return Panel(title, png(drawn), note, alt)
+
+
+def _lines(state: State, curve, chance, limits: tuple[float, float], masked: bool) -> np.ndarray:
+    figure = Figure(figsize=SIZE)
+    axis = figure.add_axes(AXES)
+    axis.plot(*chance, "--", color=GREY, label=f"{RANDOM_ORDERS} random orders, mean")
+    axis.plot(*curve, color=BLUE, label=state.method.replace("_", " "))
+    if masked:
+        axis.plot([], [], "s", color="white", markeredgecolor="black", label="now, with those by hand")
+    axis.plot([], [], "o", color=ORANGE, markeredgecolor="black", label="now")
+    verb = "filled" if state.perturbation == "deletion" else "there"
+    axis.set(
+        xlim=(-MARGIN, 1 + MARGIN), ylim=limits, xlabel=f"share of patches {verb}, hottest first", ylabel="cosine similarity"
+    )  # fmt: skip
+    axis.grid(alpha=0.3)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="upper center", ncols=2, fontsize=8, frameon=False, columnspacing=1)
+    return np.array(Image.open(io.BytesIO(figure_png(figure, DPI))).convert("RGB"))
+
+
+def _mark(pixels: np.ndarray, x: float, y: float, square: bool) -> None:
+    """Draw a disc, or a larger square, with a dark edge, centred at pixel (x, y)."""
+    down, right = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
+    if square:
+        away, radius, colour = np.maximum(abs(down - y), abs(right - x)), 16, (255, 255, 255)
+    else:
+        away, radius, colour = np.hypot(down - y, right - x), 12, ImageColor.getrgb(ORANGE)
+    pixels[away <= radius] = 0
+    pixels[away <= radius - 3] = colour
+
+
+def _about_masked(masked, whole, by_hand, together, state: State) -> str:
+    if by_hand is None:
+        return "No patch is masked by hand: press patches of the picture to see what the model loses without them."
+    many = f"{masked.sum()} patch{'es' if masked.sum() > 1 else ''} masked by hand"
+    changed = by_hand - whole
+    return (
+        f"{many}: similarity {by_hand:.3f} without {'them' if masked.sum() > 1 else 'it'}, {changed:+.3f} from the whole"
+        f" picture's {whole:.3f}; {together:.3f} with the {state.perturbation} as well."
+    )

@@ -1,0 +1,266 @@
+"""Runs: the measurements that a run has stored, as a table to sort, and the samples behind each number of it.
+
+Only reads stores, without torch, unless a map must be computed.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ...checks import check_choices
+from ...metrics.intervals import oriented
+from ...run_record import Status, read_record
+from ...run_record import table as record_table
+from ...store import SchemaError, provenance
+from ..drawing import colour_bar, coloured, css, enlarged, ink_on, png, upsampled
+from ..drawn import Cell, Drawn, Panel, Table
+from ..jobs import Job
+from ..run_stores import RunStores
+from ..state import State
+from ..workspace import Workspace
+from .compare import map_panel
+
+MOST = 5  # samples in each of the two rows
+SHADES = "Blues"  # from worst to best
+FIRST = "evaluation"  # the store that is shown where none is chosen
+OF_WORDS = ("word_", "content_share")  # how the names of metrics begin that are not about the picture's map
+
+
+def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
+    """A store's means over samples, methods down and metrics across, and for a pressed cell its samples: panels "best 0",
+    "best 1", ... and "worst 0", ... where their pictures are those of the run, else a sentence.
+
+    Only finite values count. Cells are shaded by their rank within the column, those of metrics where neither end is better
+    aren't. ``numbers`` : a row an explainer, its means; for a pressed cell below them a row a sample of its explainer.
+    Raises ValueError for a table, sort, explainer or metric that isn't there.
+    """
+    if state.run is None:
+        said = {"record": "No run is open: choose one of the run folders above to see what it measured."}
+        return Drawn({}, pd.DataFrame(), sentences=said, choices={"table": [state.table] if state.table else []})
+    run = workspace.run(state)
+    tables, unreadable = _tables(run)
+    said = _record(state.run, run) | unreadable
+    if not tables:
+        said["table"] = "It holds no measurements of samples: run notebook 06_evaluation into it first."
+        return Drawn({}, pd.DataFrame(), sentences=said, choices={"table": [state.table] if state.table else []})
+    name = state.table or (FIRST if FIRST in tables else next(iter(tables)))
+    check_choices(table=(name, tables))
+    scores = tables[name]
+    means, rows, about = workspace.kept(("table", state.run, name), lambda: _measured(name, scores))
+    for choice, known in (("sort", means.columns), ("explainer", means.index), ("metric", means.columns)):
+        if getattr(state, choice) is not None:
+            check_choices(**{choice: (getattr(state, choice), known)})
+    if state.sort is not None:
+        means = means.sort_values(state.sort, ascending=not state.descending, kind="stable", na_position="last")
+    pressed = None if state.explainer is None or state.metric is None else (state.explainer, state.metric)
+    said["table"] = about
+    numbers, panels = means.rename_axis("explainer").reset_index(), {}
+    if pressed:
+        numbers = _with_samples(numbers, scores, state.explainer)
+        panels, said["samples"] = _samples(workspace, state, run, scores, job)
+    return Drawn(
+        panels,
+        numbers,
+        sentences=said,
+        choices={"table": list(tables)},
+        legend=(colour_bar(SHADES, "worst", "best"), "rank within the column; white where neither end is better"),
+        table=Table(
+            "explainer",
+            (*means.columns,),
+            tuple((each, rows[each]) for each in means.index),
+            state.sort,
+            state.descending,
+            pressed,
+            tuple(_label(values) for values in scores.values()),
+        ),
+        chosen={"table": name},
+    )
+
+
+def _tables(run: RunStores) -> tuple[dict[str, xr.Dataset], dict[str, str]]:
+    """The metrics (sample, explainer) of each store that has some, by the store's name, and what is said of the stores
+    that can't be read."""
+    found, bad = {}, []
+    for name in (name for name, stage in run.stages.items() if stage == "evaluation"):
+        try:
+            store = run[name]
+        except SchemaError as error:
+            bad.append(f"{name} ({error})")
+            continue
+        metrics = [metric for metric, values in store.items() if {*values.dims} == {"sample", "explainer"}]
+        if metrics and store.sizes["sample"]:
+            found[name] = store[metrics].transpose("sample", "explainer")
+    return found, {"unreadable": f"Not read: {'; '.join(bad)}."} if bad else {}
+
+
+def _record(name: str, run: RunStores) -> dict[str, str]:
+    """What was run and how it went."""
+    try:
+        record = read_record(run.folder)
+        first = record_table(record).splitlines()[0]
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        return {"record": f"Run {name} has no readable record: {error}."}
+    by_status: dict[str, list[str]] = {}
+    for notebook, entry in record["notebooks"].items():
+        reason = f" ({entry['reason']})" if entry.get("reason") else ""
+        by_status.setdefault(entry["status"], []).append(notebook + reason)
+    done = by_status.pop(Status.DONE, [])
+    rest = "".join(f"; {status}: {', '.join(notebooks)}" for status, notebooks in by_status.items())
+    how = f"{len(done)} of {len(record['notebooks'])} notebooks done{rest}"
+    return {"record": f"Run {name}: {first}; {how}."}
+
+
+def _measured(name: str, scores: xr.Dataset) -> tuple[pd.DataFrame, dict[str, tuple[Cell, ...]], str]:
+    """The mean of the finite values over samples, explainers x metrics (NaN where there are none), the cells of each
+    explainer, and what is said of the table."""
+    values = scores.to_dataarray("metric").transpose("explainer", "metric", "sample").values.astype(float)
+    finite = np.isfinite(values)
+    count = finite.sum(-1)
+    means = np.where(finite, values, 0).sum(-1) / np.where(count, count, np.nan)
+    names = [str(explainer) for explainer in scores.explainer.values]
+    table = pd.DataFrame(means, names, [str(metric) for metric in scores])
+    goodness = np.stack([_goodness(scores[metric], table[metric]) for metric in scores], 1)
+    shades = coloured(goodness, SHADES)
+    shades[np.isnan(goodness)] = 255
+    cells = {
+        explainer: tuple(
+            Cell(_number(mean), css(shade), ink_on(shade)) for mean, shade in zip(means[row], shades[row], strict=True)
+        )
+        for row, explainer in enumerate(names)
+    }
+    model = provenance(scores).get("model")
+    about = f"{name}: means over {values.shape[-1]} samples of {len(names)} explainers"
+    about += f", measured with {model}." if model else "."
+    if not finite.all():
+        about += f" {(~finite).sum()} of {values.size} values aren't finite and don't count"
+        about += f"; {(count == 0).sum()} cells have none that is." if (count == 0).any() else "."
+    return table, cells, about
+
+
+def _goodness(values: xr.DataArray, means: pd.Series) -> np.ndarray:
+    """How good each mean is among those of its column by its rank among the different ones, 0 to 1. NaN for those that
+    aren't finite, and for all where neither end is better."""
+    if values.attrs["score_direction"] == "neither":
+        return np.full(len(means), np.nan)
+    ranks = oriented(xr.DataArray(means.values, {"at": np.arange(len(means))}, "at", attrs=values.attrs)).to_series()
+    ranks = ranks.rank(method="dense")
+    return ((ranks - 1) / (ranks.max() - 1) if ranks.max() > 1 else ranks / 2).values
+
+
+def _label(values: xr.DataArray) -> str:
+    """What a metric is, in which units, and which end is better."""
+    return f"{values.attrs['long_name']} ({values.attrs['units']}); {values.attrs['score_direction']}"
+
+
+def _number(value: float) -> str:
+    """Three significant digits, a dash for NaN."""
+    return f"{value:#.3g}".rstrip(".") if np.isfinite(value) else "–"
+
+
+def _with_samples(numbers: pd.DataFrame, scores: xr.Dataset, explainer: str) -> pd.DataFrame:
+    """The means, and below them each sample of one explainer; the means' own sample is missing."""
+    each = scores.sel(explainer=explainer).to_dataframe().reset_index()
+    return pd.concat([numbers, each[[*scores.coords, *scores]]], ignore_index=True).astype({"sample": "Int64"})
+
+
+def _samples(
+    workspace: Workspace, state: State, run: RunStores, scores: xr.Dataset, job: Job | None
+) -> tuple[dict[str, Panel], str]:
+    """Panels of the best and the worst samples of the pressed cell, and what is said of them."""
+    of_metric = scores[state.metric]
+    values = of_metric.sel(explainer=state.explainer).astype(float)
+    finite = np.flatnonzero(np.isfinite(values))
+    order = finite[np.argsort(-oriented(of_metric).sel(explainer=state.explainer).values[finite], kind="stable")]
+    best, worst = order[:MOST], order[::-1][:MOST]
+    best, worst = best[: -(-len(order) // 2)], worst[: len(order) // 2]  # no sample stands in both rows
+    neither = of_metric.attrs["score_direction"] == "neither"
+    words = ("largest", "smallest") if neither else ("best", "worst")
+    said = f"{state.metric} of {state.explainer}: {of_metric.attrs['long_name']}"
+    said += f" ({of_metric.attrs['score_direction']}), {len(finite)} of {values.size} samples have a value."
+    reason = _not_pictured(workspace, state, run, scores)
+    if reason:
+        listed = (
+            f" {word.capitalize()}: {'; '.join(_named(values[place]) for place in places)}."
+            for word, places in zip(words, (best, worst), strict=True)
+            if len(places)
+        )
+        return {}, said + "".join(listed) + f" No pictures: {reason}."
+    reason = _not_mapped(workspace, state, run, scores, job)
+    said += f" Only the scenes are shown: {reason}." if reason else _about_maps(run, state)
+    shown = [
+        (row, word, rank, int(place))
+        for row, word, places in zip(("best", "worst"), words, (best, worst), strict=True)
+        for rank, place in enumerate(places)
+    ]
+    panels = {}
+    for row, word, rank, place in (
+        shown if job is None else job.each(shown, lambda each: f"{state.explainer} on scene {each[3]}")
+    ):
+        at = state.but(sample=place, image=None, prompt=None)
+        note = f"{state.metric} {_number(float(values[place]))}, scene {place}"
+        panels[f"{row} {rank}"] = _panel(workspace, at, f"{word} {rank + 1}", note, not reason, job)
+    return panels, said
+
+
+def _panel(workspace: Workspace, state: State, which: str, note: str, mapped: bool, job: Job | None) -> Panel:
+    """The state's scene, with the map of its explainer over it if ``mapped``."""
+    subject = workspace.subject(state, job)
+    image, title = enlarged(subject.image), f"{which}: {subject.prompt}"
+    if not mapped:
+        return Panel(title, png(image), note)
+    truth = None if subject.named is None else upsampled(subject.named, image.shape[:2]) > 0.5
+    panel = map_panel(state, state.explainer, workspace.heat(state, state.explainer, job), image, truth)
+    return dataclasses.replace(panel, title=title, note=note, alt=f"{title}, {panel.alt}")
+
+
+def _named(value: xr.DataArray) -> str:
+    """A sample with its coordinates and its value."""
+    others = [f"{name} {value[name].item()}" for name in value.coords if name not in ("sample", "explainer")]
+    extra = f" ({', '.join(others)})" if others else ""
+    return f"sample {value.sample.item()}{extra} {_number(float(value))}"
+
+
+def _not_pictured(workspace: Workspace, state: State, run: RunStores, scores: xr.Dataset) -> str:
+    """Why the samples aren't certain to be the run's scenes, "" where they are."""
+    if "inputs" not in run.paths:
+        return "the run has no scenes"
+    if workspace.given:
+        return "the explorer was given other scenes"
+    about, own = provenance(scores).get("inputs_digest"), scores.sizes["sample"] == run.scenes.sizes["sample"]
+    # suites carry the digest of the run's scenes beside which they were measured, and say in a coordinate what they are
+    others = [name for name, values in scores.coords.items() if "sample" in values.dims and name != "sample"]
+    if about != run.inputs_digest or not own or others:
+        return "these samples aren't certain to be the run's scenes"
+    return ""
+
+
+def _not_mapped(workspace: Workspace, state: State, run: RunStores, scores: xr.Dataset, job: Job | None) -> str:
+    """Why the maps behind the scores can't be shown, "" where they can."""
+    if state.metric.startswith(OF_WORDS):
+        return "the metric is about the words"
+    about = provenance(scores)
+    if _stored(run, state.explainer) and about.get("model") == state.model:
+        return ""
+    if not state.explainer.isidentifier():
+        return f"{state.explainer!r} is a variant that isn't stored and can't be computed by its name"
+    clip = workspace.clip(state, job)
+    if clip.weights_digest != about.get("weights_digest"):
+        return f"they were measured with {about.get('model', 'another model')}, and {state.model} is open"
+    if state.explainer not in workspace.methods(state):
+        return f"{state.explainer!r} is no method that explains {state.model}"
+    return ""
+
+
+def _about_maps(run: RunStores, state: State) -> str:
+    if _stored(run, state.explainer):
+        where = "are the stored ones"
+    else:
+        where = "are computed now with the method's defaults, the scores may be of other options or draws"
+    return f" The maps {where}; named objects are outlined in blue."
+
+
+def _stored(run: RunStores, explainer: str) -> bool:
+    stores = run.made_from_scenes("explanations").values()
+    return any("heat" in store and explainer in store.explainer.values for store in stores)

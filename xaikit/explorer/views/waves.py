@@ -1,0 +1,152 @@
+"""What the view Resonance shows of one picture and prompt: the trajectory, its phases, modes and concepts, computed once.
+
+What the run has stored is taken from there without importing torch, which computing anything here needs.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+import xarray as xr
+
+from ...resonance.tree import graph
+from ...store import provenance
+from ..drawing import enlarged
+from ..jobs import Job, Missing
+from ..prompts import ids
+from ..state import State
+from ..subject import Subject
+from ..workspace import Workspace, watched
+
+MODES = 4  # of each word
+BANDS = 3  # of frequencies
+# What ``Recursion`` adds to the choices of the state, written here again because asking it would import torch.
+DEFAULTS = {"start": "uniform", "words": "all", "block": -2, "seed": 0}
+TEMPERATURES = {"none": None, "attention": 0.7, "encoder": 0.1}
+
+
+@dataclass(frozen=True, eq=False)  # told apart by identity, so that pictures made of one can be kept by it
+class Wave:
+    """A prompt's words over a picture, iteration by iteration.
+
+    image : enlarged, uint8 (y, x, rgb). words : the prompt's tokens. maps : (time, token, row, col). starts : times at
+    which phases begin, the first of them 0. modes : of each word, as ``dynamic_modes`` gives them over (token, mode).
+    tree : the concepts as nodes 0, 1, ..., as ``resonance.tree.graph`` gives them. Instead of what can't be computed from
+    this trajectory stands the sentence that says why.
+    """
+
+    image: np.ndarray
+    words: tuple[str, ...]
+    maps: np.ndarray
+    starts: tuple[int, ...] | str
+    modes: xr.Dataset | str
+    tree: nx.DiGraph | str
+
+    def modes_of(self, word: int) -> xr.Dataset | str:
+        """The modes that a word has, from most to least energy, or why it has none."""
+        if isinstance(self.modes, str):
+            return self.modes
+        of_word = self.modes.isel(token=word)
+        count = int((of_word.amplitude > 0).sum())
+        return (
+            of_word.isel(mode=slice(count)) if count else f"the maps of {self.words[word]!r} are all 0: it has no mode"
+        )
+
+
+def wave(workspace: Workspace, state: State, job: Job | None = None) -> Wave:
+    """The wave of a state. Raises ValueError for a bad recursion, and for a model whose patches have no place in the
+    space of the words."""
+    subject = workspace.subject(state, job)
+    model = (state.model, state.pretrained, state.device)
+    recursion = (state.alpha, state.coupling, state.iterations)
+    key = ("wave", *model, subject.key, subject.prompt, *recursion)
+    return workspace.cached(key, lambda job: _made(workspace, state, subject, job), job)
+
+
+def _made(workspace: Workspace, state: State, subject: Subject, job: Job) -> Wave:
+    job.at("letting words and picture resonate", 0, 4)
+    trajectory = _stored(workspace, state, subject, "resonance")
+    if trajectory is None:
+        clip = workspace.clip(state, job)
+        from ...resonance import resonate
+
+        options = {"alpha": state.alpha, "coupling": state.coupling, "iterations": state.iterations}
+        with watched(clip, job):
+            trajectory = resonate(clip, [subject.source], ids(clip, subject.prompt), **options)
+    course = trajectory.trajectory
+    points = course.sizes["time"]
+
+    def analysed(stage: str, name: str, **options) -> xr.Dataset | str:
+        found = _stored(workspace, state, subject, stage, options)
+        return _computed(name, course, options) if found is None else found
+
+    job.at("finding the phases", 1, 4)
+    changes = analysed("phases", "phases", largest=4, penalty=float(4 * np.log(max(points - 1, 2))))
+    job.at("finding the modes", 2, 4)
+    modes = analysed("modes", "dynamic_modes", rank=MODES, delays=max(min(8, points // 2), 1))
+    job.at("finding the concepts", 3, 4)
+    concepts = analysed("concepts", "concept_hierarchy", bands=BANDS, largest=5, seed=0, links=0.0, scale="linear")
+    words = tuple(word for word in course.token_text.values[0].tolist() if word)
+    return Wave(
+        enlarged(subject.image),
+        words,
+        course.values[0][:, : len(words)],
+        _else_reason(changes, lambda ds: tuple(int(time) for time in ds.boundary.values[0] if time >= 0)),
+        _else_reason(modes, lambda ds: ds.isel(sample=0)),
+        _else_reason(concepts, lambda ds: nx.convert_node_labels_to_integers(_graph_of(ds, course), ordering="sorted")),
+    )
+
+
+def _computed(name: str, course: xr.DataArray, options: dict) -> xr.Dataset | str:
+    """What a function of ``xaikit.resonance`` makes of a trajectory, or the sentence with which it refuses."""
+    from ... import resonance
+
+    try:
+        return getattr(resonance, name)(course, **options)
+    except ValueError as error:
+        return str(error)
+
+
+def _else_reason(found: xr.Dataset | str, read: Callable[[xr.Dataset], object]):
+    return found if isinstance(found, str) else read(found)
+
+
+def _graph_of(concepts: xr.Dataset, course: xr.DataArray) -> nx.DiGraph:
+    return graph(concepts, course.sample.values[0])
+
+
+def _stored(
+    workspace: Workspace, state: State, subject: Subject, stage: str, analysis: dict | None = None
+) -> xr.Dataset | None:
+    """What the run has stored of this scene and its caption, made by the same model and recursion with the same options of
+    the analysis; None where it has nothing."""
+    if state.run is None or subject.scene is None or subject.prompt != str(subject.scene.caption.item()):
+        return None
+    run = workspace.run(state)
+    if workspace.scenes(state) is not run.scenes:  # the stores are of others
+        return None
+    try:
+        made_by = {"weights_digest": workspace.clip(state).weights_digest}
+    except Missing:
+        made_by = {"model": state.model}  # the name must do
+    recursion = {"alpha": state.alpha, "coupling": state.coupling, "iterations": state.iterations}
+    parameters = {**DEFAULTS, **recursion, "temperature": TEMPERATURES[state.coupling]}
+    sample = subject.scene.sample.item()
+    for store in run.made_from_scenes(stage).values():
+        about = provenance(store)
+        same = all(about.get(name) == value for name, value in (made_by | {"parameters": parameters}).items())
+        if same and _alike(about.get("analysis"), analysis) and sample in store.sample.values:
+            return store.sel(sample=[sample]) if "sample" in store.dims else store
+    return None
+
+
+def _alike(stored: dict | None, wanted: dict | None) -> bool:
+    """Whether two options of an analysis are the same, numbers up to rounding."""
+    if not stored or not wanted:
+        return not stored and not wanted
+    return stored.keys() == wanted.keys() and all(
+        math.isclose(stored[name], value) if isinstance(value, float) else stored[name] == value
+        for name, value in wanted.items()
+    )
