@@ -16,7 +16,7 @@ PYTHON := $(ACTIVE)
 INSTALLED :=
 endif
 
-.PHONY: help install workbook test lab refresh benchmark clean
+.PHONY: help install workbook test lab app refresh benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -32,8 +32,11 @@ test: $(INSTALLED) ## unit tests, then the numbers stored in the notebooks
 	$(PYTHON) -m pytest
 	$(PYTHON) -m pytest --nbval --nbval-current-env notebooks
 
-lab: $(INSTALLED) ## open the notebooks in JupyterLab
-	$(PYTHON) -m jupyterlab notebooks
+lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first
+	$(PYTHON) -m jupyterlab notebooks/07_explore.ipynb
+
+app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--no-browser --port 8866")
+	$(PYTHON) -m voila --strip_sources=True $(ARGS) notebooks/07_explore.ipynb
 
 refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
 	$(PYTHON) -m xaikit.command_line refresh $(ARGS)
@@ -43,7 +46,7 @@ benchmark: $(INSTALLED) ## print what explanations cost, as ratios
 	$(PYTHON) benchmarks/tokens.py
 
 clean: ## remove .venv, caches and half-written files; runs/ stays
-	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info tests/browser/output
 	find xaikit tests notebooks benchmarks -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.part.*' | xargs rm -rf
 
 .venv/installed: pyproject.toml constraints.txt

@@ -180,9 +180,21 @@ def test_what_cant_be_answered_is_said_in_a_sentence(workspace, state, changes, 
 
 
 def test_an_answer_can_be_cancelled_while_it_is_written(workspace, state):
-    job = Job(lambda what, done, total: job.cancel() if what.startswith("answering") else None)
-    with pytest.raises(Cancelled):
-        draw(workspace, state.but(question="name all objects"), job)
+    job, passes = Job(), []
+    layer = workspace.mllm(state).model.model.language_model.layers[0]
+
+    def count(*_):
+        passes.append(1)
+        if len(passes) == 3:
+            job.cancel()
+
+    handle = layer.register_forward_hook(count)
+    try:
+        with pytest.raises(Cancelled):
+            draw(workspace, state.but(question="name all objects"), job)
+    finally:
+        handle.remove()
+    assert len(passes) == 3  # of some twenty
     with pytest.raises(Missing):  # nothing half done is kept
         draw(workspace, state.but(question="name all objects"))
 

@@ -1,6 +1,6 @@
 """The tab Compare."""
 
-from ipywidgets import Checkbox, Dropdown, Layout, VBox
+from ipywidgets import Checkbox, Dropdown, Layout
 
 from ..drawn import Drawn
 from ..state import COLOURS, MOST_METHODS, UPSAMPLING, State
@@ -11,7 +11,7 @@ NONE = "(none)"
 
 
 class CompareTab(Tab):
-    """One picture, up to four methods beside it, each chosen above its map."""
+    """One picture, and up to four methods beside it."""
 
     def __init__(self, change):
         super().__init__(change)
@@ -24,23 +24,16 @@ class CompareTab(Tab):
         self.maps = [Picture() for _ in range(MOST_METHODS)]
         self.pickers = [
             Dropdown(
-                options=[NONE], layout=Layout(width="auto"), description=f"method {index + 1}",
-                style={"description_width": "64px"},
+                options=[NONE], layout=Layout(width="240px"), description=f"method {index + 1}",
+                style={"description_width": "84px"},
             )
             for index in range(MOST_METHODS)
         ]  # fmt: skip
         for picker in self.pickers:
             picker.observe(self._pick, "value")
         self.legend = Legend()
-        columns = [
-            VBox([picker, picture], layout=Layout(flex="1 1 200px", min_width="180px", max_width="388px"))
-            for picker, picture in zip(self.pickers, self.maps, strict=True)
-        ]
-        image = VBox(
-            [self.image], layout=Layout(flex="1 1 200px", min_width="180px", max_width="388px", padding="32px 0 0")
-        )
         sliders = row(*(self.controls[name] for name in ("opacity", "threshold", "mask", "colours", "upsampling")))
-        self.children = [sliders, row(image, *columns), self.legend]
+        self.children = [sliders, row(*self.pickers), row(self.image, *self.maps), self.legend]
 
     def fill(self, state: State, drawn: Drawn) -> None:
         """Show the picture and a map for each method."""

@@ -10,8 +10,8 @@ from ..drawn import Drawn
 from ..state import State
 from ..widgets import Picture
 
-SLIDER = {"layout": Layout(width="300px"), "style": {"description_width": "96px"}}
-DROPDOWN = {"layout": Layout(width="230px"), "style": {"description_width": "96px"}}
+SLIDER = {"layout": Layout(width="250px"), "style": {"description_width": "84px"}}
+DROPDOWN = {"layout": Layout(width="196px"), "style": {"description_width": "84px"}}
 
 
 class Tab(VBox):
