@@ -16,7 +16,7 @@ PYTHON := $(ACTIVE)
 INSTALLED :=
 endif
 
-.PHONY: help install workbook test lab app refresh benchmark clean
+.PHONY: help install workbook test unit numbers lab app refresh benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -28,9 +28,17 @@ install: $(INSTALLED) ## install xaikit and what it needs, once
 workbook: $(INSTALLED) ## run all notebooks into runs/default (options: ARGS="-p n 64 --out runs/more")
 	$(PYTHON) -m xaikit.command_line run --out runs/default $(ARGS)
 
-test: $(INSTALLED) ## unit tests, then the numbers stored in the notebooks
-	$(PYTHON) -m pytest
-	$(PYTHON) -m pytest --nbval --nbval-current-env notebooks
+test: $(INSTALLED) ## unit tests and, beside them, the numbers stored in the notebooks
+	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit numbers
+
+# The models are small, and two processes with a thread a core each get in each other's way.
+unit numbers: export OMP_NUM_THREADS = 1
+
+unit: $(INSTALLED) ## the unit tests alone
+	$(PYTHON) -m pytest $(ARGS)
+
+numbers: $(INSTALLED) ## the numbers stored in the notebooks alone
+	$(PYTHON) -m pytest --nbval --nbval-current-env $(ARGS) notebooks
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first
 	$(PYTHON) -m jupyterlab notebooks/07_explore.ipynb
@@ -44,6 +52,7 @@ refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, an
 benchmark: $(INSTALLED) ## print what explanations cost, as ratios
 	$(PYTHON) benchmarks/cost.py
 	$(PYTHON) benchmarks/tokens.py
+	$(PYTHON) benchmarks/explorer.py
 
 clean: ## remove .venv, caches and half-written files; runs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info tests/browser/output

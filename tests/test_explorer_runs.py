@@ -154,14 +154,16 @@ def test_best_and_worst_samples_of_a_cell_with_the_stored_maps(workspace, state)
     assert [*drawn.panels] == [f"{row} {rank}" for row in ("best", "worst") for rank in range(5)]
     for name, place in (("best 0", 11), ("best 4", 7), ("worst 0", 0), ("worst 4", 4)):
         panel, caption = drawn.panels[name], str(scenes.caption.values[place])
-        assert panel.title == f"{name[:-1]}{int(name[-1]) + 1}: {caption}"
-        assert panel.note == f"good {0.75 + np.linspace(-0.2, 0.2, N)[place]:#.3g}, scene {place}"
+        value = 0.75 + np.linspace(-0.2, 0.2, N)[place]
+        assert panel.title == f"{name[:-1]}{int(name[-1]) + 1}: {value:#.3g}, scene {place}"
+        assert panel.note == caption
     heat = np.zeros((8, 8))
     wanted = workspace.subject(state.but(sample=11))
     truth = enlarged(wanted.named[..., None].repeat(3, 2).astype(np.uint8))[..., 0] > 0
     assert drawn.panels["best 0"].png == map_panel(state, "grad_eclip", heat, enlarged(wanted.image), truth).png
     lower = draw(workspace, state.but(explainer="grad_eclip", metric="bad"))
-    assert lower.panels["best 0"].note == "bad 0.550, scene 0" and lower.panels["worst 0"].note == "bad 0.950, scene 11"
+    assert lower.panels["best 0"].title == "best 1: 0.550, scene 0"
+    assert lower.panels["worst 0"].title == "worst 1: 0.950, scene 11"
     assert (
         draw(workspace, state.but(explainer="grad_eclip", metric="either")).panels["best 0"].title.startswith("largest")
     )
@@ -180,7 +182,7 @@ def test_a_stored_variant_has_its_map_and_values_that_are_missing_do_not_count(w
     assert "stored" in drawn.sentences["samples"]
     assert "hottest at row 3 of 8, column 6 of 8" in drawn.panels["worst 0"].alt
     drawn = draw(workspace, state.but(explainer="edge", metric="holed"), Job())
-    shown = {int(panel.note.rsplit(" ", 1)[1]) for panel in drawn.panels.values()}
+    shown = {int(panel.title.rsplit(" ", 1)[1]) for panel in drawn.panels.values()}
     assert shown == {*range(N)} - {0, 5} and "10 of 12 samples have a value" in drawn.sentences["samples"]
     assert draw(workspace, state.but(explainer="random", metric="holed"), Job()).panels == {}
 

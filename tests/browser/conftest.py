@@ -16,7 +16,7 @@ from xaikit import store
 
 HERE = Path(__file__).parent
 NOTEBOOK = HERE.parents[1] / "notebooks/07_explore.ipynb"
-RUN = "small"
+RUN = "default"
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

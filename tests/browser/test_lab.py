@@ -112,8 +112,8 @@ def test_opacity_by_mouse_and_by_keyboard(explorer, workspace):
 @pytest.mark.parametrize("tab", TABS)
 def test_every_tab_is_shown_whole(explorer, output, tab, width):
     explorer.page.set_viewport_size({"width": width, "height": 2600})
-    explorer.control("run").select_option("small")
-    explorer.wait(run="small")
+    explorer.control("run").select_option("default")
+    explorer.wait(run="default")
     explorer.open(tab)
     if tab == "runs":
         explorer.root.locator(".xaikit-table td button").first.click()
@@ -184,8 +184,8 @@ def test_a_masked_patch_changes_the_score(explorer, workspace):
 
 
 def test_a_cell_of_a_run_shows_its_samples(explorer, workspace):
-    explorer.control("run").select_option("small")
-    explorer.wait(run="small")
+    explorer.control("run").select_option("default")
+    explorer.wait(run="default")
     explorer.open("runs")
     cell = explorer.root.locator(".xaikit-table td button").first
     cell.click()

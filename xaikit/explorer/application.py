@@ -204,9 +204,7 @@ class Explorer(VBox):
 
     def _build(self) -> None:
         narrow = {"description_width": "60px"}
-        self.run_picker = Dropdown(
-            options=[NO_RUN], description="run", layout=Layout(width="270px"), style=narrow, tooltip="scenes and stores"
-        )
+        self.run_picker = Dropdown(options=[NO_RUN], description="run", layout=Layout(width="270px"), style=narrow)
         self.model = Dropdown(options=bundled_models(), description="model", layout=Layout(width="270px"), style=narrow)
         self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), style=narrow)
         self.uploader = Upload(self.upload, self._fail)
@@ -235,6 +233,8 @@ class Explorer(VBox):
         self.exporter.on_click(lambda button: self._export())
         self.files = HTML()
         wrapped = Layout(flex_flow="row wrap", width="100%", align_items="center")
+        for control in (self.run_picker, self.model, self.sample, self.prompt, self.progress):
+            control.tooltip = ""  # None is shown as "null"
         self.children = [
             HBox([self.run_picker, self.model, self.sample, self.uploader], layout=wrapped),
             HBox([self.prompt, self.caption], layout=wrapped),

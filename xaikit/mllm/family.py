@@ -135,7 +135,7 @@ class Family(ABC):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{label} ({text!r}) is empty or no text: at least one word is needed")
         text = text.strip()
-        ids = set(self.tokenizer(text, add_special_tokens=False).input_ids)
+        ids = set(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
         if self.tokenizer.unk_token_id in ids:
             raise ValueError(f"{label} ({shortened(text)}): {unknown_word(self.tokenizer, text)}")
         special = {id_ for id_, token in self.tokenizer.added_tokens_decoder.items() if token.special}

@@ -24,7 +24,7 @@ class CompareTab(Tab):
         self.maps = [Picture() for _ in range(MOST_METHODS)]
         self.pickers = [
             Dropdown(
-                options=[NONE], layout=Layout(width="240px"), description=f"method {index + 1}",
+                options=[NONE], layout=Layout(width="240px"), description=f"method {index + 1}", tooltip="",
                 style={"description_width": "84px"},
             )
             for index in range(MOST_METHODS)

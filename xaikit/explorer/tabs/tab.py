@@ -26,6 +26,7 @@ class Tab(VBox):
     def bind(self, choice: str, control: Widget) -> Widget:
         """Let a control's value be a choice of the state, both ways."""
         self.controls[choice] = control
+        control.tooltip = control.tooltip or ""  # None is shown as "null"
         control.observe(lambda event: self.tell(**{choice: event["new"]}), "value")
         return control
 

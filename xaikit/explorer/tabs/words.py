@@ -17,7 +17,7 @@ class WordsTab(Tab):
         self.bind("opacity", opacity_slider())
         self.bind("threshold", threshold_slider())
         self.words = Words(self._press, label="words of the prompt")
-        self.none = Button(description="press none", layout=Layout(width="110px"))
+        self.none = Button(description="press none", layout=Layout(width="110px", margin="4px 0 4px 24px"))
         self.none.on_click(lambda button: self.tell(words=()))
         self.said = HTML()
         self.whole, self.pressed, self.legend = Picture(), Picture(), Legend()

@@ -199,20 +199,20 @@ def _samples(
         shown if job is None else job.each(shown, lambda each: f"{state.explainer} on scene {each[3]}")
     ):
         at = state.but(sample=place, image=None, prompt=None)
-        note = f"{state.metric} {_number(float(values[place]))}, scene {place}"
-        panels[f"{row} {rank}"] = _panel(workspace, at, f"{word} {rank + 1}", note, not reason, job)
+        title = f"{word} {rank + 1}: {_number(float(values[place]))}, scene {place}"
+        panels[f"{row} {rank}"] = _panel(workspace, at, title, not reason, job)
     return panels, said
 
 
-def _panel(workspace: Workspace, state: State, which: str, note: str, mapped: bool, job: Job | None) -> Panel:
+def _panel(workspace: Workspace, state: State, title: str, mapped: bool, job: Job | None) -> Panel:
     """The state's scene, with the map of its explainer over it if ``mapped``."""
     subject = workspace.subject(state, job)
-    image, title = enlarged(subject.image), f"{which}: {subject.prompt}"
+    image = enlarged(subject.image)
     if not mapped:
-        return Panel(title, png(image), note)
+        return Panel(title, png(image), subject.prompt)
     truth = None if subject.named is None else upsampled(subject.named, image.shape[:2]) > 0.5
     panel = map_panel(state, state.explainer, workspace.heat(state, state.explainer, job), image, truth)
-    return dataclasses.replace(panel, title=title, note=note, alt=f"{title}, {panel.alt}")
+    return dataclasses.replace(panel, title=title, note=subject.prompt, alt=f"{title}, {panel.alt}")
 
 
 def _named(value: xr.DataArray) -> str:
