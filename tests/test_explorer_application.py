@@ -162,6 +162,8 @@ def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
         app.set(methods=["mmell"])
     with pytest.raises(ValueError, match="unknown method 'mmell'"):
         app.set(tab="runs", method="mmell")
+    with pytest.raises(ValueError, match="sample=9: the scenes are 0 to 4"):
+        app.set(tab="runs", sample=9)
     with pytest.raises(ValueError, match="unknown choice"):
         app.set(smaple=1)
     assert app.state == before

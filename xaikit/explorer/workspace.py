@@ -167,7 +167,8 @@ class Workspace:
         return list(explaining(clip, of))
 
     def check(self, state: State, changes: Iterable[str], job: Job | None = None) -> None:
-        """Raise ValueError for a changed prompt or method that the model doesn't know, also where the open view shows neither.
+        """Raise ValueError for a changed prompt or method that the model doesn't know, or a sample that isn't there, also where
+        the open view shows none of them.
 
         Raises Missing where that takes the model, and it isn't loaded and there is no job.
         """
@@ -180,18 +181,16 @@ class Workspace:
 
             for name in sorted(names):
                 find(name, "image", {})
+        if "sample" in changes:
+            self.scene(state)
         if "prompt" in changes and state.prompt is not None:
             self.tokens(state, job)
 
     def tokens(self, state: State, job: Job | None = None) -> tuple[str, ...]:
         """The prompt's own tokens as the model reads them."""
         subject = self.subject(state, job)
-        if (
-            subject.scene is not None
-            and subject.prompt == str(subject.scene.caption.item())
-            and self._stored(state, "text")
-        ):
-            return tuple(str(word) for word in subject.scene.token_text.values if str(word))
+        for stored in self._stored_of(state, subject, "text").values():
+            return tuple(str(word) for word in stored.token_text.values if str(word))
         clip = self.clip(state, job)
         return self.kept(("tokens", self._id(state), subject.prompt), lambda: strings(clip, subject.prompt))
 
@@ -204,14 +203,10 @@ class Workspace:
         Raises as ``explain``.
         """
         subject = self.subject(state, job)
-        stored = self._stored(state, of).get(method)
-        if (
-            stored is not None
-            and not words
-            and subject.scene is not None
-            and subject.prompt == str(subject.scene.caption.item())
-        ):
-            return stored[state.sample][: len(self.tokens(state, job))] if of == "text" else stored[state.sample]
+        stored = {} if words else self._stored_of(state, subject, of)
+        if method in stored:
+            heat = stored[method]
+            return heat.values if of == "image" else heat.values[heat.token_text.values.astype(str) != ""]
         clip = self.clip(state, job)
         key = ("heat", self._id(state), subject.key, subject.prompt, words, method, of)
         return self.cached(key, lambda job: self._explained(clip, subject, method, of, words, job), job)
@@ -234,7 +229,7 @@ class Workspace:
     def _id(self, state: State) -> tuple:
         return state.model, state.pretrained, state.device
 
-    def _stored(self, state: State, of: str) -> dict[str, np.ndarray]:
+    def _stored(self, state: State, of: str) -> dict[str, xr.DataArray]:
         """The run's maps (sample, ...) of its own scenes by the state's model, by method; none of other scenes or models."""
         if state.run is None or self._given is not None or state.image is not None:
             return {}
@@ -247,9 +242,17 @@ class Workspace:
             about = provenance(store)
             same = about.get("weights_digest") == digest if digest else about.get("model") == state.model
             heat = store.get("heat" if of == "image" else "word_heat")
-            if same and heat is not None and np.array_equal(heat["sample"], self.run(state).scenes["sample"]):
-                found |= {str(name): heat.sel(explainer=name).values for name in heat.explainer.values}
+            if same and heat is not None and (of == "image" or "token_text" in heat.coords):
+                found |= {str(name): heat.sel(explainer=name) for name in heat.explainer.values}
         return found
+
+    def _stored_of(self, state: State, subject: Subject, of: str) -> dict[str, xr.DataArray]:
+        """The run's maps of this scene and its caption, by method."""
+        if subject.scene is None or subject.prompt != str(subject.scene.caption.item()):
+            return {}
+        label = subject.scene["sample"].item()
+        stored = self._stored(state, of)
+        return {name: heat.sel(sample=label) for name, heat in stored.items() if label in heat["sample"].values}
 
 
 def watched(clip, job: Job):

@@ -195,11 +195,13 @@ def _samples(
         for rank, place in enumerate(places)
     ]
     panels = {}
+    scenes = {label: number for number, label in enumerate(run.scenes["sample"].values.tolist())}
     for row, word, rank, place in (
         shown if job is None else job.each(shown, lambda each: f"{state.explainer} on scene {each[3]}")
     ):
-        at = state.but(sample=place, image=None, prompt=None)
-        title = f"{word} {rank + 1}: {_number(float(values[place]))}, scene {place}"
+        scene = scenes[values["sample"].values[place].item()]
+        at = state.but(sample=scene, image=None, prompt=None)
+        title = f"{word} {rank + 1}: {_number(float(values[place]))}, scene {scene}"
         panels[f"{row} {rank}"] = _panel(workspace, at, title, not reason, job)
     return panels, said
 
@@ -228,7 +230,7 @@ def _not_pictured(workspace: Workspace, state: State, run: RunStores, scores: xr
         return "the run has no scenes"
     if workspace.given:
         return "the explorer was given other scenes"
-    about, own = provenance(scores).get("inputs_digest"), scores.sizes["sample"] == run.scenes.sizes["sample"]
+    about, own = provenance(scores).get("inputs_digest"), np.isin(scores["sample"], run.scenes["sample"]).all()
     # suites carry the digest of the run's scenes beside which they were measured, and say in a coordinate what they are
     others = [name for name, values in scores.coords.items() if "sample" in values.dims and name != "sample"]
     if about != run.inputs_digest or not own or others:
