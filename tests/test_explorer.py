@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,9 +57,22 @@ def test_code_shows_the_same_state_again():
         tab="words", methods=["mmel", "rise"], words=(2, 1), prompt='it\'s a "ring"', threshold=0.25, image="a b.png"
     )
     kept = {}
-    exec(state.code, {"xk": type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})})
+    exec(state.line(), {"xk": type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})})
     assert State().but(**kept) == state
-    assert State().code == "xk.explore()"
+    assert State().line() == "xk.explore()"
+
+
+def test_numpy_and_paths_become_plain():
+    state = State().but(
+        sample=np.int64(3), opacity=np.float64(0.5), prompt=np.str_("a ring, )"), words=np.array([1, 2]), image=Path("a.png"),
+        methods=np.array(["mmel", "rise"]),
+    )  # fmt: skip
+    kept = {}
+    exec(state.line(), {"xk": type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})})
+    assert State().but(**kept) == state and state.prompt == "a ring, )"
+    assert (
+        State(opacity=0.5).line(given=True, model="tiny-clip") == "xk.explore(scenes, opacity=0.5, model='tiny-clip')"
+    )
 
 
 def test_a_change_resets_what_was_about_the_picture_before():
@@ -86,6 +100,8 @@ def test_a_change_resets_what_was_about_the_picture_before():
         ({"mask": "yes"}, "mask='yes': True or False"),
         ({"model": ""}, "model='': a name is needed"),
         ({"colours": "jet"}, "colours='jet': choose from magma"),
+        ({"alpha": float("nan")}, "alpha=nan: a number above 0 and below 2"),
+        ({"masked": [-1]}, "masked=[-1]: places are counted from 0"),
     ],
 )
 def test_bad_choices_are_one_sentence(choices, told):
@@ -199,7 +215,7 @@ def test_bad_pictures_and_prompts_are_one_sentence(scenes, workspace, choices, t
 def test_uploads(workspace, clip):
     picture = Image.new("RGB", (90, 60), (200, 30, 30))
     picture.paste((20, 20, 220), (0, 0, 45, 60))
-    workspace.upload("two.png", file_of(picture))
+    workspace.pictures.upload("two.png", file_of(picture))
     drawn = shown(workspace, image="two.png", prompt="a red square", methods=["edge"])
     np.testing.assert_array_equal(
         drawn.numbers["edge"].values.reshape(8, 8), xk.explain("edge", clip, [picture], ["a red square"]).values[0]
@@ -262,6 +278,113 @@ def test_work_stops_at_a_forward_pass(scenes):
     assert len(passes) == 3
     with pytest.raises(Missing):  # nothing half-done was kept
         workspace.heat(State(), "kernel_shap")
+
+
+@pytest.fixture
+def stored_run(tmp_path, clip):
+    """A function that writes a run of three scenes with maps by mmel, 7 everywhere, and what they are said to be made with;
+    returns its folder as text."""
+    scenes = xk.draw_scenes(n=3, seed=1)
+    xk.store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    heat = xk.explain_all(clip, scenes.image, scenes.caption, ["mmel"])
+    digest = xk.store.inputs_digest(scenes)
+
+    def write(samples=slice(None), name="maps", **made):
+        about = {"model": "tiny-clip", "weights_digest": clip.weights_digest, "inputs_digest": digest} | made
+        sevens = heat.assign(heat=heat.heat * 0 + 7).isel(sample=samples)
+        xk.store.write(xk.store.annotate(sevens, "explanations", **about), tmp_path / f"{name}.nc", "explanations")
+        return str(tmp_path)
+
+    return write
+
+
+def is_stored(workspace, **choices):
+    return bool((shown(workspace, methods=["mmel"], **choices).numbers.mmel == 7).all())
+
+
+def with_clip():
+    workspace = Workspace()
+    workspace.clip(State(), Job())
+    return workspace
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_stored_maps_are_this_models_by_default_options_of_this_picture_only(stored_run, loaded):
+    run = stored_run()
+
+    def fresh():
+        return with_clip() if loaded else Workspace()
+
+    assert is_stored(fresh(), run=run, sample=2)
+    assert not is_stored(fresh(), run=run, sample=2, prompt="a ring")
+    assert not is_stored(fresh(), run=run, sample=2, model="tiny-clip-shortcut")
+    given = Workspace(xk.draw_scenes(n=3, seed=1))
+    assert not is_stored(given, run=run, sample=2)
+    stored_run(parameters={"alpha": 0.123})
+    assert not is_stored(fresh(), run=run, sample=2)
+    stored_run(samples=[1, 0])
+    assert is_stored(fresh(), run=run, sample=1) and not is_stored(fresh(), run=run, sample=2)
+    stored_run(weights_digest="0" * 16, model="tiny-clip-shortcut")
+    assert not is_stored(fresh(), run=run, sample=2)
+
+
+def test_maps_of_other_weights_are_not_this_models(stored_run):
+    assert not is_stored(with_clip(), run=stored_run(weights_digest="0" * 16), sample=2)
+    # a name that isn't a bundled model's says nothing of its weights
+    drawn = shown(Workspace(), run=stored_run(model="ViT-S-32-alt"), model="ViT-S-32-alt", methods=["mmel"])
+    assert drawn.numbers.mmel.max() < 7 and len(drawn.numbers) == 49
+
+
+def test_a_run_and_a_file_are_read_again_when_they_change(stored_run, tmp_path):
+    workspace, run = Workspace(), stored_run()
+    assert shown(workspace, run=run).choices["methods"] == ["mmel"] or is_stored(workspace, run=run)
+    (tmp_path / "maps.nc").unlink()
+    assert not is_stored(workspace, run=run)
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "one.png")
+    choices = {"image": str(tmp_path / "one.png"), "prompt": "a ring", "methods": ["edge"]}
+    assert tuple(pixels(shown(workspace, **choices).panels["image"])[0, 0]) == (0, 0, 255)
+    Image.new("RGB", (65, 65), "red").save(tmp_path / "one.png")
+    assert tuple(pixels(shown(workspace, **choices).panels["image"])[0, 0]) == (255, 0, 0)
+
+
+def test_broken_stores_and_records_are_left_out_and_told(stored_run, tmp_path):
+    run = stored_run(name="good")
+    stored_run(name="broken")
+    xk.store.xr.load_dataset(tmp_path / "broken.nc").rename(heat="glow").to_netcdf(
+        tmp_path / "broken.nc", engine="h5netcdf"
+    )
+    for record in ("{", "[]", '{"parameters": 3}'):
+        (tmp_path / "run.json").write_text(record)
+        workspace = Workspace()
+        assert is_stored(workspace, run=run)
+        assert "broken.nc" in workspace.notice(State(run=run)) and workspace.models_of(run)["model"] == "tiny-clip"
+    assert "random weights" in workspace.notice(State(model="ViT-B-32"))
+    assert workspace.notice(State()) == workspace.notice(State(model="local-dir:x")) == ""
+
+
+def test_a_line_names_the_model_where_the_run_has_another(stored_run, tmp_path):
+    run = stored_run()
+    (tmp_path / "run.json").write_text('{"parameters": {"model": "tiny-clip-shortcut", "device": "cuda"}}')
+    assert xk.explore(run=run, methods=["edge"]).state.model == "tiny-clip-shortcut"
+    assert xk.explore(run=run, model="tiny-clip", methods=["edge"]).code.endswith("model='tiny-clip')")
+
+
+@pytest.mark.parametrize(
+    "scenes, told",
+    [("runs/x", "scenes is a str"), (xk.store.xr.Dataset(), "schema version None"), ("none", "scenes holds no sample")],
+)
+def test_bad_scenes_are_one_sentence(scenes, told):
+    scenes = xk.draw_scenes(n=2, seed=0).isel(sample=slice(0)) if scenes == "none" else scenes
+    with pytest.raises(ValueError, match=told):
+        xk.explore(scenes)
+
+
+def test_only_the_last_uploads_are_kept(workspace):
+    for number in range(10):
+        workspace.pictures.upload(f"u{number}.png", file_of(Image.new("RGB", (8 + number, 8))))
+    with pytest.raises(ValueError, match="u0.png is no longer kept, only the last 8 uploads are: upload it again"):
+        workspace.picture(State(image="u0.png", prompt="a ring"))
+    assert workspace.picture(State(image="u9.png", prompt="a ring")).size == (17, 8)
 
 
 def test_stored_maps_are_shown_without_torch(tmp_path, clip):

@@ -5,11 +5,13 @@ import io
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import xaikit as xk
 from xaikit.explorer.application import NO_RUN
+from xaikit.explorer.jobs import Missing
 from xaikit.explorer.state import TABS, State
 
 
@@ -64,7 +66,7 @@ def test_methods_are_chosen_above_their_maps(app):
 def test_a_new_prompt_is_computed_in_the_background(app):
     app.prompt.value = "a blue ring"
     app.wait()
-    assert app.state.prompt == "a blue ring" and app.busy.layout.visibility == "hidden"
+    assert app.state.prompt == "a blue ring" and app.working.layout.visibility == "hidden"
     heat = xk.explain(
         "mmel", app.workspace.clip(app.state), [app.workspace.scene(app.state).image.values], ["a blue ring"]
     )
@@ -96,7 +98,7 @@ def test_words_are_pressed_and_let_go(app):
     app.wait()
     assert app.state.words == (2,)
     tab(app).none.click()
-    assert app.state.words == () and not tab(app).pressed.png or tab(app).pressed.note.startswith("press one")
+    assert app.state.words == () and tab(app).pressed.note.startswith("press one")
 
 
 @pytest.mark.parametrize("prompt, told", [("", "empty"), ("a purpel ring", "purple"), ("red " * 300, "302 tokens")])
@@ -130,30 +132,120 @@ def test_uploading(app):
     assert "film.mp4 has 2000 MB" in app.error.value and app.state.image == "blue.png"
 
 
-def test_long_work_is_cancelled_and_the_latest_wish_wins(app):
-    clip, started, go = app.workspace.clip(app.state), threading.Event(), threading.Event()
+@pytest.fixture
+def held(app):
+    """Hold every pass of the image tower; (one has begun, let go)."""
+    started, go = threading.Event(), threading.Event()
 
     def wait(*_):
         started.set()
         go.wait(20)
 
-    handle = clip.model.visual.register_forward_pre_hook(wait)
-    try:
-        app.change(methods=["kernel_shap"])
-        assert started.wait(20)
-        assert app.busy.layout.visibility == "visible" and "kernel_shap" in app.doing.value
-        thread = app._thread
-        app.stop.click()
-        assert app.busy.layout.visibility == "hidden" and app.state.methods == ("grad_eclip", "mmel")
-        app.change(methods=["rise"])
-        app.change(methods=["edge", "rise"])
-    finally:
-        go.set()
-        handle.remove()
-    thread.join(20)
+    handle = app.workspace.clip(app.state).model.visual.register_forward_pre_hook(wait)
+    yield started, go
+    go.set()
+    handle.remove()
     app.wait()
-    assert app.state.methods == ("edge", "rise") and app.error.value == ""
-    assert ("kernel_shap" in str(app.workspace._results)) is False
+
+
+def shown_methods(app):
+    return [picker.value for picker in tab(app).pickers if picker.value != "(none)"]
+
+
+def test_long_work_is_cancelled_and_the_latest_wish_wins(app, held):
+    started, go = held
+    lines = []
+    app.line.observe(lambda event: lines.append(event["new"]), "value")
+    app.change(methods=["kernel_shap"])
+    assert started.wait(20)
+    assert app.working.layout.visibility == "visible" and "kernel_shap" in app.doing.value
+    app.stop.click()
+    assert app.working.layout.visibility == "hidden" and app.state.methods == ("grad_eclip", "mmel")
+    app.change(methods=["rise"])
+    app.change(methods=["edge", "gradcam"])
+    go.set()
+    app.wait()
+    app.line.unobserve_all()
+    assert app.state.methods == ("edge", "gradcam") and app.error.value == ""
+    assert app.working.layout.visibility == "hidden"
+    assert not any("kernel_shap" in line or "rise" in line for line in lines)
+    for given_up in ("kernel_shap", "rise"):  # and nothing half-done is kept
+        with pytest.raises(Missing):
+            app.workspace.heat(app.state, given_up)
+
+
+def test_after_a_cancel_the_controls_say_what_is_shown(app, held):
+    started, go = held
+    tab(app).pickers[0].value = "kernel_shap"
+    assert started.wait(20)
+    app.stop.click()
+    go.set()
+    assert shown_methods(app) == ["grad_eclip", "mmel"]
+    tab(app).pickers[0].value = "(none)"
+    tab(app).pickers[1].value = "(none)"  # at least one stays
+    app.wait()
+    assert shown_methods(app) == list(app.state.methods) == ["mmel"]
+
+
+def test_a_bad_wish_ends_the_work_and_stays_said(app, held):
+    started, go = held
+    app.change(methods=["kernel_shap"])
+    assert started.wait(20)
+    app.prompt.value = "a purpel ring"
+    assert "purple" in app.error.value and app.working.layout.visibility == "hidden"
+    assert app.prompt.value == "a purpel ring"  # to be mended
+    go.set()
+    app.wait()
+    assert "purple" in app.error.value and app.state.methods == ("grad_eclip", "mmel")
+    assert shown_methods(app) == ["grad_eclip", "mmel"]
+
+
+def test_progress_is_seen(app):
+    seen = []
+    app.progress.observe(lambda event: seen.append((app.doing.value, event["new"], app.progress.max)), "value")
+    app.change(methods=["saliency", "legrad", "osp"], prompt="a yellow ring")
+    app.wait()
+    app.progress.unobserve_all()
+    assert ("explaining by legrad (1 of 3 done)", 1, 3) in seen and ("explaining by osp (2 of 3 done)", 2, 3) in seen
+
+
+def test_a_tab_forgets_what_is_no_longer_there(app):
+    app.set(word=50, token=70)
+    app.change(tab="resonance")
+    app.wait()
+    assert (app.state.tab, app.state.word, app.error.value) == ("resonance", 0, "")
+    with pytest.raises(ValueError, match="word=50"):
+        app.set(word=50)
+    assert app.working.layout.visibility == "hidden"
+
+
+def test_a_tab_that_cannot_be_shown_is_left_again(app, monkeypatch):
+    monkeypatch.setattr(
+        app.workspace, "mllm", lambda *_: (_ for _ in ()).throw(FileNotFoundError("there is no model here"))
+    )
+    app.tabs.selected_index = TABS.index("answer")
+    app.wait()
+    assert "there is no model here" in app.error.value
+    assert app.state.tab == "compare" and app.tabs.selected_index == TABS.index("compare")
+
+
+def test_loading_goes_on_whatever_else_is_done():
+    app = xk.explore(xk.draw_scenes(n=2, seed=1), tab="runs")  # which needs no model
+    app.warm()
+    app.change(opacity=0.3)
+    app.wait()
+    assert app.state.opacity == 0.3 and app.workspace.clip(app.state).name == "tiny-clip"
+    app.change(prompt="zzz")
+    app.wait()
+    assert "'zzz' is outside the model's vocabulary" in app.error.value
+
+
+def test_a_choice_is_checked_also_before_the_model_is_loaded():
+    app = xk.explore(xk.draw_scenes(n=2, seed=1), tab="runs")
+    app.change(prompt="zzz")
+    app.change(opacity=0.4)
+    app.wait()
+    assert "zzz" in app.error.value and app.state.prompt is None
 
 
 def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
@@ -164,6 +256,9 @@ def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
         app.set(tab="runs", method="mmell")
     with pytest.raises(ValueError, match="sample=9: the scenes are 0 to 4"):
         app.set(tab="runs", sample=9)
+    with pytest.raises(ValueError, match="unknown model 'tiny-clop'"):
+        app.set(model="tiny-clop")
+    assert app.working.layout.visibility == "hidden"
     with pytest.raises(ValueError, match="unknown choice"):
         app.set(smaple=1)
     assert app.state == before
@@ -171,18 +266,55 @@ def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
         xk.explore(threshold=2)
 
 
-def test_export(app, tmp_path):
-    app.set(methods=["mmel", "edge"], prompt="a red ring")
-    files = {path.suffix: path for path in app.export(tmp_path)}
-    with Image.open(files[".png"]) as picture:
+def test_export(app, tmp_path, monkeypatch):
+    app.set(sample=2, methods=["mmel", "edge"], prompt="a red ring")
+    files = {path.name: path for path in app.export(tmp_path)}
+    with Image.open(files["xaikit-compare-scene2.png"]) as picture:
         assert picture.width > 600
-    lines = files[".csv"].read_text().splitlines()
+    lines = files["xaikit-compare-scene2.csv"].read_text().splitlines()
     assert lines[0] == "row,col,mmel,edge" and len(lines) == 65
-    assert files[".py"].read_text().endswith("xk.explore(scenes, prompt='a red ring', methods=['mmel', 'edge'])\n")
+    monkeypatch.chdir(tmp_path)
+    script = files["xaikit-compare-scene2.py"].read_text().replace("xk.explore", "again = xk.explore")
+    kept = {}
+    exec(script, kept)  # the scenes that were handed over are there too
+    pd.testing.assert_frame_equal(kept["again"].numbers, app.numbers)
     app.exporter.click()
-    assert 'download="xaikit-compare.png"' in app.files.value and 'download="xaikit-compare.csv"' in app.files.value
+    assert 'download="xaikit-compare-scene2.png"' in app.files.value and "your scenes" in app.files.value
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         app.export(tmp_path / "nowhere")
+
+
+def test_an_uploads_export_holds_the_picture(tmp_path, monkeypatch):
+    app = xk.explore(tab="compare", methods=["edge"])
+    buffer = io.BytesIO()
+    Image.new("RGB", (90, 60), (0, 90, 200)).save(buffer, "PNG")
+    app.upload(r"../<b>$\frac$.png", buffer.getvalue())
+    app.wait()
+    assert app.error.value == "" and "<b>" not in app.line.value
+    names = {path.name for path in app.export(tmp_path)}
+    assert {path.name for path in tmp_path.iterdir()} == names and len(names) == 4
+    monkeypatch.chdir(tmp_path)
+    kept = {}
+    exec((next(tmp_path.glob("*.py"))).read_text().replace("xk.explore", "again = xk.explore"), kept)
+    pd.testing.assert_frame_equal(kept["again"].numbers, app.numbers)
+
+
+def test_another_picture_of_the_same_name(app):
+    files = []
+    for colour in ("blue", "red"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+        app.upload("one.png", files[-1])
+        app.wait()
+    assert app.state.image == "one (2).png"
+    assert tuple(np.asarray(Image.open(io.BytesIO(tab(app).image.png)))[0, 0]) == (255, 0, 0)
+    app.upload("one.png", files[0])
+    app.wait()
+    assert app.state.image == "one.png"
+    app.sample.value = 3
+    app.wait()
+    assert app.state.image is None
 
 
 def test_what_a_notebook_keeps_of_it(app):

@@ -79,6 +79,10 @@ def checked_device(device: str) -> torch.device:
         raise ValueError(f"device={device!r}: torch knows no such device; use 'cpu' or 'cuda'") from error
     if target.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r}: this machine has no CUDA device; use 'cpu'")
+    try:
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device={device!r}: this machine has no such device; use 'cpu'") from error
     return target
 
 

@@ -1,9 +1,11 @@
-"""The explorer: its tabs, what they share, and how work is done behind them."""
+"""The explorer's widgets: what all tabs share, and the tabs."""
 
 import base64
+import dataclasses
 import html
 import logging
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,17 @@ from ipywidgets import Tab as Tabs
 
 from . import exporting
 from .drawn import Drawn
-from .jobs import Cancelled, Job, Missing
+from .exploration import Exploration
 from .run_stores import known_runs
 from .state import TABS, State
 from .tabs import TITLES, tab_class
 from .tabs.tab import Tab
-from .views import view
 from .widgets import Picture, Upload
 from .workspace import Workspace, bundled_models
 
 log = logging.getLogger(__name__)
 NO_RUN = "(scenes drawn now)"
+TYPED = ("prompt", "question")  # what is typed stays where it was typed, to be mended, when it can't be shown
 
 
 class Explorer(VBox):
@@ -37,32 +39,38 @@ class Explorer(VBox):
 
     def __init__(self, workspace: Workspace, state: State):
         super().__init__(layout=Layout(width="100%"))
-        self.workspace, self.state = workspace, state
-        self.drawn: Drawn | None = None
-        self._wanted = state
-        self._job: Job | None = None
-        self._thread: threading.Thread | None = None
-        self._lock = threading.RLock()  # what is shown, and which job is the present one, change together
+        self._exploration = Exploration(workspace, self._shown, self._failed, self._busy)
         self._quiet = threading.local()  # whether this thread sets controls itself
         self._build()
-        self.set(**state.chosen)
+        self.set(**{field.name: getattr(state, field.name) for field in dataclasses.fields(state)})
+
+    @property
+    def workspace(self) -> Workspace:
+        """Pictures, models and results."""
+        return self._exploration.workspace
+
+    @property
+    def state(self) -> State:
+        """What is shown."""
+        return self._exploration.state
+
+    @property
+    def drawn(self) -> Drawn:
+        """What was drawn of it."""
+        return self._exploration.drawn
 
     # from code
 
     def set(self, **changes: Any) -> "Explorer":
         """Show other choices of ``State``, computed before this returns. Raises ValueError for a bad one and shows the
         rest as before."""
-        self.cancel()
-        state = self._with(changes)
-        job = Job(self._report)
-        self.workspace.check(state, changes, job)
-        self._show(state, view(state.tab)(self.workspace, state, job))
+        self._exploration.set(**changes)
         return self
 
     @property
     def code(self) -> str:
         """The line that shows the same again."""
-        return self._line(self.state)
+        return self._exploration.line()
 
     def __repr__(self) -> str:
         return self.code
@@ -89,116 +97,39 @@ class Explorer(VBox):
         return pd.Series(notes | self.drawn.sentences).to_frame("note")
 
     def export(self, folder: str | Path = ".") -> list[Path]:
-        """Write the view as PNG, its numbers as CSV and its line of code into a folder; returns the files."""
-        return exporting.save(self.state.tab, self.code, self.drawn, folder)
+        """Write the view as PNG, its numbers as CSV and a script that shows it again into a folder, and what the script
+        needs: the uploaded picture, or the scenes that were handed over. Returns the files; those of an earlier export of
+        the same view of the same picture are replaced. Raises FileNotFoundError for no folder."""
+        return exporting.save(self.workspace, self.state, self.code, self.drawn, folder)
 
     def wait(self, seconds: float = 600) -> "Explorer":
         """Wait until the work in the background is done."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(seconds)
+        self._exploration.wait(seconds)
         return self
 
     # from the user
 
     def change(self, **changes: Any) -> None:
         """Show other choices, in the background where something must be computed first."""
-        if getattr(self._quiet, "on", False):
-            return
-        try:
-            state = self._with(changes)
-            if state == self._wanted and self._job is None and not self.error.value:
-                return
-            self._wanted = state
-            self.workspace.check(state, changes)
-            drawn = view(state.tab)(self.workspace, state)
-        except Missing:
-            self._start(state)
-        except Exception as error:
-            self._fail(error)
-        else:
-            self.cancel()
-            self._show(state, drawn)
+        if not getattr(self._quiet, "on", False):
+            self._exploration.change(**changes)
 
     def upload(self, name: str, content: bytes) -> None:
         """Show a picture of the user's own, with the prompt as it stands."""
         try:
-            self.workspace.upload(name, content)
+            name = self.workspace.pictures.upload(name, content)
         except Exception as error:
-            self._fail(error)
+            self._failed(error, {})
         else:
             self.change(image=name, prompt=self.prompt.value)
 
     def cancel(self) -> None:
         """Stop the work in the background at its next step; what is shown stays."""
-        with self._lock:
-            job, self._job = self._job, None
-            if job is not None:
-                job.cancel()
-                self._wanted = self.state
-                self._idle()
+        self._exploration.cancel()
 
     def warm(self) -> None:
         """Load the model in the background, so that the first new map needs not wait for it."""
-        try:
-            self.workspace.clip(self.state)
-        except Missing:
-            if self._job is None:
-                self._start(self.state, warm=True)
-
-    # work
-
-    def _with(self, changes: dict[str, Any]) -> State:
-        """The state with these changes, and what follows from opening another run."""
-        if changes.get("run") is not None and changes["run"] != self.state.run:
-            changes = {**choices_of_run(self.workspace, State(run=changes["run"])), **changes}
-        return self._wanted.but(**changes)
-
-    def _start(self, state: State, warm: bool = False) -> None:
-        self.cancel()
-        self._wanted = state
-        job = Job(lambda *at: self._report(*at) if job is self._job else None)
-        self._job = job
-        self._report("starting", 0, 1)
-        self._thread = threading.Thread(target=self._work, args=(job, state, warm), daemon=True)
-        self._thread.start()
-
-    def _work(self, job: Job, state: State, warm: bool) -> None:
-        try:
-            if warm:
-                self.workspace.clip(state, job)
-            drawn = view(state.tab)(self.workspace, state, job)
-        except Cancelled:
-            return
-        except Exception as error:
-            with self._lock:
-                if job is self._job:
-                    self._job = None
-                    self._fail(error)
-        else:
-            with self._lock:
-                if job is self._job:
-                    self._job = None
-                    self._show(state, drawn)
-
-    def _report(self, what: str, done: int, total: int) -> None:
-        self.doing.value = html.escape(f"{what} ({done} of {total} done)" if total > 1 else what)
-        self.progress.max, self.progress.value = total, done
-        self.busy.layout.visibility = "visible"
-
-    def _idle(self) -> None:
-        self.busy.layout.visibility = "hidden"
-
-    def _fail(self, error: Exception) -> None:
-        """Say in one sentence what went wrong; what was shown before stays, but for the tab that was opened."""
-        self._wanted = self.state.but(tab=self._wanted.tab)
-        self._idle()
-        log.debug("the explorer could not show what was asked for", exc_info=error)
-        known = isinstance(error, ValueError | OSError | LookupError)
-        text = str(error.args[0] if isinstance(error, KeyError) else error) or type(error).__name__
-        text = " ".join(text.split())
-        sentence = text if known else f"{type(error).__name__}: {text}"
-        self.error.value = f'<span role="alert">⚠ {html.escape(sentence, quote=False)}</span>'
+        self._exploration.warm()
 
     # widgets
 
@@ -207,7 +138,7 @@ class Explorer(VBox):
         self.run_picker = Dropdown(options=[NO_RUN], description="run", layout=Layout(width="270px"), style=narrow)
         self.model = Dropdown(options=bundled_models(), description="model", layout=Layout(width="270px"), style=narrow)
         self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), style=narrow)
-        self.uploader = Upload(self.upload, self._fail)
+        self.uploader = Upload(self.upload, lambda error: self._failed(error, {}))
         self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), style=narrow)
         self.caption = Button(description="the scene's caption", layout=Layout(width="160px"))
         self.run_picker.observe(
@@ -217,11 +148,11 @@ class Explorer(VBox):
         self.sample.observe(lambda event: self.change(sample=event["new"], image=None, prompt=None), "value")
         self.prompt.observe(lambda event: self.change(prompt=event["new"]), "value")
         self.caption.on_click(lambda button: self.change(image=None, prompt=None))
-        self.error = HTML()
+        self.error, self.notice = HTML(), HTML()
         self.doing, self.progress = HTML(), IntProgress(layout=Layout(width="200px"), bar_style="info")
         self.stop = Button(description="Cancel", icon="", button_style="warning", layout=Layout(width="90px"))
         self.stop.on_click(lambda button: self.cancel())
-        self.busy = HBox(
+        self.working = HBox(
             [self.progress, self.stop, self.doing], layout=Layout(visibility="hidden", align_items="center")
         )
         self.pages = {name: VBox(layout=Layout(width="100%", min_height="420px")) for name in TABS}
@@ -238,8 +169,9 @@ class Explorer(VBox):
         self.children = [
             HBox([self.run_picker, self.model, self.sample, self.uploader], layout=wrapped),
             HBox([self.prompt, self.caption], layout=wrapped),
+            self.notice,
             self.error,
-            self.busy,
+            self.working,
             self.tabs,
             HBox([self.exporter, self.files], layout=wrapped),
             self.line,
@@ -248,23 +180,36 @@ class Explorer(VBox):
         self.add_class("xaikit-explorer")
         self.error.add_class("xaikit-error")
 
-    def _line(self, state: State) -> str:
-        given = "xk.explore(scenes, " if self.workspace.given else "xk.explore("
-        return state.code.replace("xk.explore(", given, 1).replace(", )", ")")
+    def _busy(self, what: str | None, done: int, total: int) -> None:
+        """Say what is being done, None for nothing."""
+        if what is not None:
+            self.doing.value = html.escape(f"{what} ({done} of {total} done)" if total > 1 else what, quote=False)
+            self.progress.max, self.progress.value = total, done
+        self.working.layout.visibility = "hidden" if what is None else "visible"
 
-    def _show(self, state: State, drawn: Drawn) -> None:
-        with self._lock:
-            self._quiet.on = True
-            try:
-                self.state = self._wanted = state
-                self.drawn = drawn
-                self._follow(state)
-                self._page(state.tab).show(state, drawn)
-                self.error.value = self.files.value = ""
-                self.line.value = f"<code>{html.escape(self._line(state), quote=False)}</code>"
-                self._idle()
-            finally:
-                self._quiet.on = False
+    def _failed(self, error: Exception, changes: dict[str, Any]) -> None:
+        """Say in one sentence what went wrong; everything else says again what is shown."""
+        log.debug("the explorer could not show what was asked for", exc_info=error)
+        self._shown({*TYPED} & {*changes})
+        known = isinstance(error, ValueError | OSError | LookupError)
+        text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split()) or type(error).__name__
+        sentence = text if known else f"{type(error).__name__}: {text}"
+        self.error.value = f'<span role="alert">⚠ {html.escape(sentence, quote=False)}</span>'
+
+    def _shown(self, kept: Collection[str] = ()) -> None:
+        """Let all widgets say what is shown, but for the choices ``kept``, which stay as they were typed."""
+        state, drawn = self.state, self.drawn
+        if drawn is None:
+            return
+        self._quiet.on = True
+        try:
+            self._follow(state, kept)
+            self._page(state.tab).show(state, drawn, kept)
+            self.error.value = self.files.value = ""
+            self.line.value = f"<code>{html.escape(self.code, quote=False)}</code>"
+            self.notice.value = html.escape(self.workspace.notice(state), quote=False)
+        finally:
+            self._quiet.on = False
 
     def _page(self, name: str) -> Tab:
         page = self.pages[name]
@@ -272,7 +217,7 @@ class Explorer(VBox):
             page.children = [tab_class(name)(self.change)]
         return page.children[0]
 
-    def _follow(self, state: State) -> None:
+    def _follow(self, state: State, kept: Collection[str]) -> None:
         """Set what all tabs share to the state."""
         runs = [NO_RUN, *dict.fromkeys([*known_runs(), *([state.run] if state.run else [])])]
         models = list(dict.fromkeys([*bundled_models(), state.model]))
@@ -291,22 +236,16 @@ class Explorer(VBox):
             self.sample.disabled = False
             self.sample.max, self.sample.value = scenes.sizes["sample"] - 1, state.sample
             own = state.image is None and state.prompt is None
-            self.prompt.value = str(scenes.caption.values[state.sample]) if own else state.prompt or ""
+            if "prompt" not in kept:
+                self.prompt.value = str(scenes.caption.values[state.sample]) if own else state.prompt or ""
         self.caption.disabled = state.image is None and state.prompt is None
         self.tabs.selected_index = TABS.index(state.tab)
 
     def _export(self) -> None:
         try:
-            self.files.value = exporting.links(self.state.tab, self.code, self.drawn)
+            self.files.value = exporting.links(self.workspace, self.state, self.code, self.drawn)
         except Exception as error:
-            self._fail(error)
-
-
-def choices_of_run(workspace: Workspace, state: State) -> dict[str, Any]:
-    """The models that a run was made with, where it was started with others than the default."""
-    parameters = workspace.run(state).parameters
-    names = ("model", "pretrained", "device", "multimodal_model")
-    return {name: parameters.get(name, getattr(State, name)) for name in names}
+            self._failed(error, {})
 
 
 def explore(scenes: xr.Dataset | None = None, **choices: Any) -> Explorer:
@@ -314,14 +253,13 @@ def explore(scenes: xr.Dataset | None = None, **choices: Any) -> Explorer:
 
     scenes : a dataset of the ``inputs`` schema to choose scenes from; None for those of ``run``, or of no run for 32 drawn
     on the spot. choices : of ``explorer.State``, such as ``tab="resonance"``, ``run="default"``, ``sample=3``,
-    ``image="photo.jpg"`` with ``prompt="a dog"``, ``methods=["mmel", "rise"]``, ``model="ViT-B-32"``; a run sets the model
-    to its own.
+    ``image="photo.jpg"`` with ``prompt="a dog"``, ``methods=["mmel", "rise"]``, ``model="ViT-B-32"`` with ``pretrained="openai"``; a
+    run sets the models to its own.
 
     Returns the widget, shown by a notebook as a cell's last value. ``state`` and ``code`` say what it shows, ``set`` changes it,
     ``numbers`` and ``export`` give it away. Raises ValueError or FileNotFoundError, in one sentence, for a bad choice.
     """
-    state = State().but(**choices)
-    workspace = Workspace(scenes)
+    state, workspace = State().but(**choices), Workspace(scenes)
     if state.run is not None:
-        state = state.but(**{**choices_of_run(workspace, state), **choices})
+        state = state.but(**{**workspace.models_of(state.run), **choices})
     return Explorer(workspace, state)

@@ -31,9 +31,9 @@ class Cache:
             try:  # another thread may have computed it meanwhile
                 return self[key]
             except KeyError:
-                value = compute(job)
+                value = self._keep(key, compute(job))
                 job.check()
-                return self._keep(key, value)
+                return value
 
     def kept(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """``cached`` for what is computed quickly: at once, without waiting for long work in another thread."""

@@ -1,7 +1,9 @@
 """What a view shows as files: a PNG, a CSV and the line of code that shows it again."""
 
 import base64
+import html
 import io
+import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +12,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..store import write
 from .drawn import Drawn, Panel, Table, Word
+from .state import State
+from .workspace import Workspace
 
 WIDTH, HEIGHT = 12.6, 2.35  # inches: of the whole picture, and of one in it
 LINE = 0.17  # inches
 TITLE_LINES = 2
 LETTERS, GAP = 12.0, 2.5  # of a word's line: letters in an inch, and between two words
-NAME = "xaikit-{tab}"
+SCENES = "xaikit-scenes.nc"
 
 
 def view_picture(code: str, drawn: Drawn, kind: str = "png") -> bytes:
@@ -95,14 +100,23 @@ def _axes(figure: Figure, x: float, y: float, width: float, height: float):
 
 def _say(figure: Figure, x: float, y: float, text: str, **style) -> None:
     wide, high = figure.get_size_inches()
-    figure.text(x / wide, 1 - y / high, text, fontsize=8, **style)
+    figure.text(x / wide, 1 - y / high, text, fontsize=8, parse_math=False, **style)
 
 
 def _draw(figure: Figure, block: _Block, top: float) -> None:
     axis = _axes(figure, block.x, block.y + top, block.width, block.height)
     axis.imshow(block.picture, aspect="auto")
-    axis.set_title(block.title, fontsize=9)
-    axis.text(0.5, -0.06 / block.height, block.note, transform=axis.transAxes, ha="center", va="top", fontsize=7.5)
+    axis.set_title(block.title, fontsize=9, parse_math=False)
+    axis.text(
+        0.5,
+        -0.06 / block.height,
+        block.note,
+        transform=axis.transAxes,
+        ha="center",
+        va="top",
+        fontsize=7.5,
+        parse_math=False,
+    )
 
 
 def numbers_csv(drawn: Drawn) -> bytes:
@@ -110,30 +124,59 @@ def numbers_csv(drawn: Drawn) -> bytes:
     return drawn.numbers.to_csv(index=False).encode()
 
 
-def save(tab: str, code: str, drawn: Drawn, folder: str | Path = ".") -> list[Path]:
-    """Write a view's PNG, CSV and line of code into a folder, and return the files. Raises FileNotFoundError for no folder."""
+def save(workspace: Workspace, state: State, code: str, drawn: Drawn, folder: str | Path = ".") -> list[Path]:
+    """Write a view's PNG, CSV and script into a folder, with what the script needs, and return the files.
+
+    Raises FileNotFoundError for no folder.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to export to")
-    name = NAME.format(tab=tab)
-    script = f"import xaikit as xk\n\n{code}\n".encode()
-    files = {".png": view_picture(code, drawn), ".csv": numbers_csv(drawn), ".py": script}
-    for ending, content in files.items():
-        (folder / (name + ending)).write_bytes(content)
-    return [folder / (name + ending) for ending in files]
+    name, given = _name(state), ""
+    files = {f"{name}.png": view_picture(code, drawn), f"{name}.csv": numbers_csv(drawn)}
+    if workspace.pictures.uploaded(state.image):
+        picture = io.BytesIO()
+        workspace.picture(state).save(picture, "PNG")
+        own = f"{name}-picture.png"
+        files[own] = picture.getvalue()
+        code = code.replace(f"image={state.image!r}", f"image={own!r}")
+    if workspace.given:
+        given = f"scenes = xk.store.read({SCENES!r}, 'inputs')\n"
+        write(workspace.scenes(state), folder / SCENES, "inputs")
+    files[f"{name}.py"] = f"import xaikit as xk\n\n{given}{code}\n".encode()
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return [folder / file for file in [*files, *([SCENES] if workspace.given else [])]]
 
 
-def links(tab: str, code: str, drawn: Drawn) -> str:
-    """HTML with a link to each file, which hold them."""
-    name = NAME.format(tab=tab)
+def links(workspace: Workspace, state: State, code: str, drawn: Drawn) -> str:
+    """HTML with a link to each file, which hold them, and what else the line of code needs."""
+    name = _name(state)
     files = {
         "picture (PNG)": (f"{name}.png", "image/png", view_picture(code, drawn)),
         "numbers (CSV)": (f"{name}.csv", "text/csv", numbers_csv(drawn)),
     }
-    return " &nbsp; ".join(
+    found = [
         f'<a download="{file}" href="data:{kind};base64,{base64.b64encode(content).decode()}">{text}</a>'
         for text, (file, kind, content) in files.items()
+    ]
+    if workspace.pictures.uploaded(state.image):
+        found.append(html.escape(f"the line needs {state.image} beside it"))
+    if workspace.given:
+        found.append("the line needs your scenes, by the name scenes")
+    return " &nbsp; ".join(found)
+
+
+def _name(state: State) -> str:
+    """A file's name without its ending, from the view and the picture: letters, figures, dots and dashes only."""
+    of = (
+        Path(state.run or "run").name
+        if state.tab == "runs"
+        else Path(state.image).stem
+        if state.image
+        else f"scene{state.sample}"
     )
+    return f"xaikit-{state.tab}-{re.sub(r'[^A-Za-z0-9.]+', '-', of).strip('-.') or 'picture'}"
 
 
 def _in_lines(words: tuple[Word, ...]) -> list[list[Word]]:
@@ -156,7 +199,7 @@ def _words(axis, words: list[Word]) -> None:
     for word in words:
         edge = {"edgecolor": "#e69f00", "linewidth": 3} if word.pressed else {"edgecolor": "#777777", "linewidth": 1}
         box = {"facecolor": word.colour, "boxstyle": "round", **edge}
-        axis.text(at, 0.5, word.text, color=word.ink, va="center", fontsize=9, bbox=box)
+        axis.text(at, 0.5, word.text, color=word.ink, va="center", fontsize=9, bbox=box, parse_math=False)
         at += len(word.text) + GAP
 
 
@@ -171,5 +214,6 @@ def _table(axis, table: Table) -> None:
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(7)
     for (line, column), cell in drawn.get_celld().items():
+        cell.get_text().set_parse_math(False)
         if line > 0 and column >= 0:
             cell.get_text().set_color(table.rows[line - 1][1][column].ink)

@@ -1,13 +1,12 @@
 """The stores of one run folder, read when they are asked for."""
 
-import json
 from functools import cached_property
 from pathlib import Path
 
 import xarray as xr
 
 from ..paths import runs_folder
-from ..run_record import FILE
+from ..run_record import read_record
 from ..store import inputs_digest, provenance, read
 
 
@@ -18,15 +17,12 @@ class RunStores:
     """
 
     def __init__(self, run: str):
-        beside = [folder for folder in (runs_folder() / run, Path(run)) if folder.is_dir()]
-        if not beside:
-            known = ", ".join(known_runs()) or "none yet, make one with 'make workbook'"
-            raise FileNotFoundError(f"run={run!r}: there is no such run folder; the runs are {known}")
-        self.run, self.folder = run, beside[0].resolve()
-        self.paths = {path.stem: path for path in sorted(self.folder.glob("*.nc")) if not path.name.startswith(".")}
+        self.run, self.folder = run, folder_of(run)
+        self.paths = {path.stem: path for path in _stores_in(self.folder)}
         if not self.paths:
             raise FileNotFoundError(f"run={run!r}: {self.folder} holds no store (.nc); run the workbook into it first")
         self._open: dict[str, xr.Dataset] = {}
+        self.broken: dict[str, str] = {}  # why a store was left out, by name
 
     def __getitem__(self, name: str) -> xr.Dataset:
         """A store by name, read whole and checked. Raises ValueError for one that the run doesn't have."""
@@ -55,14 +51,50 @@ class RunStores:
 
     @cached_property
     def parameters(self) -> dict[str, object]:
-        """What the run was started with, from its record; nothing where it has none."""
-        record = self.folder / FILE
-        return json.loads(record.read_text(encoding="utf-8")).get("parameters", {}) if record.is_file() else {}
+        """What the run was started with; nothing where its record doesn't say."""
+        return dict(self.record["parameters"]) if self.record else {}
+
+    @cached_property
+    def record(self) -> dict | None:
+        """The run's record, None where there is none that can be read."""
+        try:
+            record = read_record(self.folder)
+            return record if isinstance(record["parameters"], dict) else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
 
     def made_from_scenes(self, stage: str) -> dict[str, xr.Dataset]:
-        """The stores of a stage that were made from the run's own scenes, by name."""
-        named = [name for name, of in self.stages.items() if of == stage]
-        return {name: self[name] for name in named if provenance(self[name]).get("inputs_digest") == self.inputs_digest}
+        """The stores of a stage that were made from the run's own scenes, by name. One that can't be read is left out, and
+        its reason kept in ``broken``; a run without scenes has none."""
+        if "inputs" not in self.paths:
+            return {}
+        found = {}
+        for name in (name for name, of in self.stages.items() if of == stage and name not in self.broken):
+            try:
+                if provenance(self[name]).get("inputs_digest") == self.inputs_digest:
+                    found[name] = self[name]
+            except (OSError, ValueError) as error:
+                self.broken[name] = str(error)
+        return found
+
+
+def folder_of(run: str) -> Path:
+    """A run's folder, by its name among the runs or its path. Raises FileNotFoundError where there is none."""
+    for folder in (runs_folder() / run, Path(run)):
+        if folder.is_dir():
+            return folder.resolve()
+    known = ", ".join(known_runs()) or "none yet, make one with 'make workbook'"
+    raise FileNotFoundError(f"run={run!r}: there is no such run folder; the runs are {known}")
+
+
+def stamp(run: str) -> tuple:
+    """Changes whenever a store of the run does."""
+    files = [(path.name, path.stat()) for path in _stores_in(folder_of(run))]
+    return tuple((name, about.st_mtime_ns, about.st_size) for name, about in files)
+
+
+def _stores_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.nc") if not path.name.startswith("."))
 
 
 def known_runs() -> list[str]:

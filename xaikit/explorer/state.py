@@ -4,7 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import PurePath
 from typing import Any
+
+import numpy as np
 
 from ..checks import check_choices, check_whole
 
@@ -23,6 +26,14 @@ MOST_METHODS = 4
 _OF_PROMPT = ("words", "word", "time", "mode", "concept")
 _OF_PICTURE = (*_OF_PROMPT, "masked", "token")
 _OF_TABLE = ("sort", "descending", "explainer", "metric")
+# The choices that only one tab knows, and that need not be there for another picture, prompt or run.
+CHOICES_OF = {
+    "words": ("words",),
+    "resonance": ("word", "time", "mode", "concept"),
+    "answer": ("token",),
+    "perturb": ("masked",),
+    "runs": ("table", *_OF_TABLE),
+}
 # What goes back to its default when a choice changes, since it was about the picture, the words or the table shown before.
 RESETS = {
     "run": ("sample", "image", "prompt", *_OF_PICTURE, "table", *_OF_TABLE),
@@ -107,6 +118,8 @@ class State:
     metric: str | None = None
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         check_choices(
             tab=(self.tab, TABS), colours=(self.colours, COLOURS), upsampling=(self.upsampling, UPSAMPLING),
             coupling=(self.coupling, COUPLINGS), perturbation=(self.perturbation, PERTURBATIONS), fill=(self.fill, FILLS),
@@ -115,6 +128,8 @@ class State:
         check_whole(1, iterations=self.iterations, batch_size=self.batch_size)
         for name in ("opacity", "threshold", "share"):
             _check_number(name, getattr(self, name), 0, 1)
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, Real) or not 0 < self.alpha < 2:
+            raise ValueError(f"alpha={self.alpha!r}: a number above 0 and below 2 is needed; from 2 on no map settles")
         for name in ("mask", "msea", "arc", "descending"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: True or False is needed")
@@ -138,6 +153,7 @@ class State:
         Raises ValueError for a bad or unknown choice.
         """
         check_known(changes)
+        changes = {name: _plain(value) for name, value in changes.items()}
         reset = {of for name, value in changes.items() if value != getattr(self, name) for of in RESETS.get(name, ())}
         fresh = {name: getattr(State, name) for name in reset}
         return dataclasses.replace(self, **{**fresh, **changes})
@@ -152,10 +168,11 @@ class State:
             if value != default
         }
 
-    @property
-    def code(self) -> str:
-        """The line that shows the same again."""
-        return f"xk.explore({', '.join(f'{name}={value!r}' for name, value in self.chosen.items())})"
+    def line(self, given: bool = False, **named: Any) -> str:
+        """The line of code that shows the same again. given : scenes are handed over by the name ``scenes``. named : choices to
+        be written even where they are the default."""
+        choices = ", ".join(f"{name}={value!r}" for name, value in (self.chosen | named).items())
+        return f"xk.explore({', '.join(filter(None, ('scenes' if given else '', choices)))})"
 
     def _check_text(self, name: str) -> None:
         value, default = getattr(self, name), getattr(type(self), name)
@@ -172,6 +189,8 @@ class State:
         if not listed or not all(isinstance(each, wanted) and not isinstance(each, bool) for each in value):
             what = "method names" if kind is str else "whole numbers"
             raise ValueError(f"{name}={value!r}: a list of {what} is needed")
+        if kind is int and any(each < 0 for each in value):
+            raise ValueError(f"{name}={list(value)!r}: places are counted from 0")
         object.__setattr__(self, name, tuple(kind(each) for each in value))
 
 
@@ -184,6 +203,15 @@ def check_known(choices: dict[str, Any]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
             raise ValueError(f"unknown choice {name!r}: the nearest known ones are {', '.join(near)}")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and text of numpy as Python's own, arrays and lists as tuples, paths as text."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list):
+        return tuple(_plain(each) for each in value)
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

@@ -30,6 +30,11 @@ class Subject:
     named: np.ndarray | None = None
 
     @cached_property
+    def captioned(self) -> bool:
+        """Whether the prompt is the scene's own caption."""
+        return self.scene is not None and self.prompt == str(self.scene.caption.item())
+
+    @cached_property
     def key(self) -> str:
         """Tells the picture apart from others."""
         content = self.source.tobytes() if hasattr(self.source, "tobytes") else self.image.tobytes()

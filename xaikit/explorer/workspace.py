@@ -14,17 +14,17 @@ import xarray as xr
 
 from ..paths import data_folder
 from ..scenes import draw_scenes
-from ..store import provenance
+from ..store import provenance, validate
 from .cache import Cache
 from .jobs import Job, Missing
+from .pictures import PICTURES, Pictures
 from .prompts import ids, strings
-from .run_stores import RunStores
+from .run_stores import RunStores, stamp
 from .state import State
 from .subject import Subject, named_pixels
-from .uploads import read_upload
 
 KEPT = 1000  # results; a map of a large model takes a few kilobytes, a trajectory a few megabytes
-MODELS, RUNS, UPLOADS = 3, 8, 8
+MODELS, RUNS = 3, 8
 SCENES = {"n": 32, "seed": 0, "objects": (2, 3)}  # drawn where no run is given
 
 
@@ -33,10 +33,11 @@ class Workspace:
     schema."""
 
     def __init__(self, scenes: xr.Dataset | None = None):
-        self._given = scenes
+        self._given = _checked(scenes)
         computing = threading.RLock()
-        self._uploads, self._runs = Cache(UPLOADS, computing), Cache(RUNS, computing)
         self._models, self._results = Cache(MODELS, computing), Cache(KEPT, computing)
+        self._runs, self._pictured = Cache(RUNS, computing), Cache(2 * PICTURES, computing)
+        self.pictures = Pictures()
 
     @property
     def given(self) -> bool:
@@ -45,17 +46,27 @@ class Workspace:
 
     # pictures and prompts
 
-    def upload(self, name: str, content: bytes) -> None:
-        """Take a picture's bytes; from then on ``State.image`` may be its name. Raises ValueError for no picture."""
-        picture = read_upload(name, content)
-        self._uploads.drop(name)
-        self._uploads.kept(name, lambda: picture)
-
     def run(self, state: State) -> RunStores:
-        """The stores of the state's run. Raises ValueError where it has none."""
+        """The stores of the state's run, as they are now. Raises ValueError where it has none."""
         if state.run is None:
             raise ValueError("no run is open: choose one of the run folders")
-        return self._runs.kept(state.run, lambda: RunStores(state.run))
+        return self._runs.kept((state.run, stamp(state.run)), lambda: RunStores(state.run))
+
+    def models_of(self, run: str) -> dict[str, Any]:
+        """The models that a run was made with. Raises as ``run``."""
+        parameters = self.run(State(run=run)).parameters
+        return {
+            name: parameters.get(name, getattr(State, name)) for name in ("model", "pretrained", "multimodal_model")
+        }
+
+    def notice(self, state: State) -> str:
+        """What a reader must know of the model and the run, "" for nothing."""
+        told = []
+        if state.pretrained is None and state.model not in bundled_models() and ":" not in state.model:
+            told.append(f"{state.model} has random weights: its maps mean nothing until pretrained=... names some.")
+        if state.run is not None:
+            told += [f"Left out: {reason}." for reason in self.run(state).broken.values()]
+        return " ".join(told)
 
     def scenes(self, state: State) -> xr.Dataset:
         """The scenes to choose from."""
@@ -80,8 +91,8 @@ class Workspace:
                 raise ValueError(f"{state.image} has no caption: type a prompt that describes it")
             picture, clip = self.picture(state), self.clip(state, job)
             # large pictures take a second; the one that is kept holds the picture, whose id thus stays its own
-            key = ("subject", self._id(state), id(picture), state.prompt)
-            return self.kept(key, lambda: Subject(clip.seen(picture), picture, state.prompt))
+            key = ("subject", self.model_key(state), id(picture), state.prompt)
+            return self._pictured.kept(key, lambda: Subject(clip.seen(picture), picture, state.prompt))
         scene = self.scene(state)
         image = scene.image.values
         if image.shape[0] != image.shape[1]:
@@ -98,7 +109,7 @@ class Workspace:
         """
         if state.image is not None:
             picture = self.picture(state)
-            return self.kept(("uncropped", id(picture)), lambda: Subject(np.asarray(picture), picture, ""))
+            return self._pictured.kept(("uncropped", id(picture)), lambda: Subject(np.asarray(picture), picture, ""))
         scene = self.scene(state)
         image = scene.image.values
         return Subject(image, image, "", scene)
@@ -111,13 +122,8 @@ class Workspace:
         return scenes.isel(sample=state.sample)
 
     def picture(self, state: State) -> Any:
-        """The user's own picture: an uploaded one by its name, or a file."""
-        from ..images import read_image
-
-        try:
-            return self._uploads.kept(state.image, lambda: read_image(state.image))
-        except (ValueError, FileNotFoundError) as error:
-            raise type(error)(str(error).removeprefix("image 0: ")) from error
+        """The user's own picture: an uploaded one by its name, or a file as it is now. Raises as ``Pictures``."""
+        return self.pictures[state.image]
 
     # results
 
@@ -140,7 +146,7 @@ class Workspace:
 
             return load_clip(state.model, pretrained=state.pretrained, device=state.device)
 
-        return self._models.cached(("clip", *self._id(state)), load, job)
+        return self._models.cached(("clip", *self.model_key(state)), load, job)
 
     def mllm(self, state: State, job: Job | None = None):
         """The state's multimodal LLM, loaded on first use. Raises as ``load_mllm``."""
@@ -157,11 +163,11 @@ class Workspace:
 
     def methods(self, state: State, of: str = "image") -> list[str]:
         """The methods to choose from: all that can explain this side of the model, or while it isn't loaded those with
-        stored maps."""
+        stored maps of the picture."""
         try:
             clip = self.clip(state)
         except Missing:
-            return sorted(self._stored(state, of))
+            return sorted(self._stored_of(state, self.subject(state, Job()), of))
         from ..explainers.registry import explaining
 
         return list(explaining(clip, of))
@@ -172,17 +178,17 @@ class Workspace:
 
         Raises Missing where that takes the model, and it isn't loaded and there is no job.
         """
+        if "sample" in changes and state.image is None:
+            self.scene(state)
         names = {
             name for choice in ("methods", "method") if choice in changes for name in _listed(getattr(state, choice))
         }
-        if names - {*self._stored(state, "image")}:
+        if names and names - {*self._stored(state, "image")}:
             self.clip(state, job)
             from ..explainers.registry import find
 
             for name in sorted(names):
                 find(name, "image", {})
-        if "sample" in changes:
-            self.scene(state)
         if "prompt" in changes and state.prompt is not None:
             self.tokens(state, job)
 
@@ -192,7 +198,7 @@ class Workspace:
         for stored in self._stored_of(state, subject, "text").values():
             return tuple(str(word) for word in stored.token_text.values if str(word))
         clip = self.clip(state, job)
-        return self.kept(("tokens", self._id(state), subject.prompt), lambda: strings(clip, subject.prompt))
+        return self.kept(("tokens", self.model_key(state), subject.prompt), lambda: strings(clip, subject.prompt))
 
     def heat(
         self, state: State, method: str, job: Job | None = None, of: str = "image", words: tuple[int, ...] = ()
@@ -208,14 +214,8 @@ class Workspace:
             heat = stored[method]
             return heat.values if of == "image" else heat.values[heat.token_text.values.astype(str) != ""]
         clip = self.clip(state, job)
-        key = ("heat", self._id(state), subject.key, subject.prompt, words, method, of)
+        key = ("heat", self.model_key(state), subject.key, subject.prompt, words, method, of)
         return self.cached(key, lambda job: self._explained(clip, subject, method, of, words, job), job)
-
-    def similarity(self, state: State, job: Job | None = None) -> float:
-        """The cosine similarity of picture and prompt."""
-        subject, clip = self.subject(state, job), self.clip(state, job)
-        key = ("similarity", self._id(state), subject.key, subject.prompt)
-        return self.cached(key, lambda job: float(clip.similarity([subject.source], ids(clip, subject.prompt))), job)
 
     def _explained(self, clip, subject: Subject, method: str, of: str, words: tuple[int, ...], job: Job) -> np.ndarray:
         from ..explainers.registry import check_tower, find
@@ -226,29 +226,56 @@ class Workspace:
         with watched(clip, job):
             return explain(method, clip, [subject.source], prompt, of).values[0]
 
-    def _id(self, state: State) -> tuple:
+    def model_key(self, state: State) -> tuple:
+        """Tells the state's CLIP apart from others."""
         return state.model, state.pretrained, state.device
+
+    def made_by(self, state: State) -> dict[str, str] | None:
+        """What the provenance of a store says that was made by the state's model; None where that can't be known before the
+        model is loaded, which a bundled name alone is enough for."""
+        try:
+            return {"weights_digest": self.clip(state).weights_digest}
+        except Missing:
+            known = state.pretrained is None and state.model in bundled_models()
+            return {"model": state.model} if known else None
 
     def _stored(self, state: State, of: str) -> dict[str, xr.DataArray]:
         """The run's maps (sample, ...) of its own scenes by the state's model, by method; none of other scenes or models."""
         if state.run is None or self._given is not None or state.image is not None:
             return {}
-        try:
-            digest = self.clip(state).weights_digest
-        except Missing:
-            digest = None  # the name must do
-        found = {}
+        made_by, found = self.made_by(state), {}
+        if made_by is None:
+            return {}
         for store in self.run(state).made_from_scenes("explanations").values():
             about = provenance(store)
-            same = about.get("weights_digest") == digest if digest else about.get("model") == state.model
             heat = store.get("heat" if of == "image" else "word_heat")
-            if same and heat is not None and (of == "image" or "token_text" in heat.coords):
-                found |= {str(name): heat.sel(explainer=name) for name in heat.explainer.values}
+            if heat is None or (of == "text" and "token_text" not in heat.coords):
+                continue
+            if made_by.items() <= about.items():
+                of_store = {str(name): heat.sel(explainer=name) for name in heat.explainer.values}
+                found |= {
+                    name: each
+                    for name, each in of_store.items()
+                    if self._by_default(state, name, about.get("parameters") or {})
+                }
         return found
+
+    def _by_default(self, state: State, method: str, options: dict[str, Any]) -> bool:
+        """Whether options with which a run explained are the method's defaults; while the model isn't loaded, whether the run
+        was started without them, for then they are the notebooks' own."""
+        try:
+            self.clip(state)
+        except Missing:
+            run = self.run(state)
+            return not options or (run.record is not None and not options.keys() & run.parameters.keys())
+        from ..explainers.registry import all_methods
+
+        found = all_methods().get(method)
+        return found is not None and options.items() <= found.options.items()
 
     def _stored_of(self, state: State, subject: Subject, of: str) -> dict[str, xr.DataArray]:
         """The run's maps of this scene and its caption, by method."""
-        if subject.scene is None or subject.prompt != str(subject.scene.caption.item()):
+        if not subject.captioned:
             return {}
         label = subject.scene["sample"].item()
         stored = self._stored(state, of)
@@ -265,6 +292,20 @@ def watched(clip, job: Job):
 def bundled_models() -> list[str]:
     """The CLIPs that ship with xaikit, without importing what would load them."""
     return sorted(path.parent.name for path in data_folder().glob("*/open_clip_config.json"))
+
+
+def _checked(scenes: Any) -> xr.Dataset | None:
+    """Scenes that were handed over. Raises ValueError for anything but a dataset of scenes."""
+    if scenes is None:
+        return None
+    if not isinstance(scenes, xr.Dataset):
+        raise ValueError(
+            f"scenes is a {type(scenes).__name__}: a dataset of scenes is needed, or run=... for those of a run"
+        )
+    validate(scenes, "inputs")
+    if not scenes.sizes["sample"]:
+        raise ValueError("scenes holds no sample: at least one is needed")
+    return scenes
 
 
 def _listed(names: str | tuple[str, ...]) -> tuple[str, ...]:
