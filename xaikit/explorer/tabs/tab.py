@@ -1,7 +1,7 @@
 """What all tabs do: controls say what the user chooses, and follow what is shown."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ipywidgets import HTML, Dropdown, FloatSlider, HBox, Layout, VBox, Widget
@@ -35,11 +35,13 @@ class Tab(VBox):
         if not getattr(self._quiet, "on", False):
             self.change(**changes)
 
-    def show(self, state: State, drawn: Drawn) -> None:
-        """Show what was drawn, and set the controls to the state."""
+    def show(self, state: State, drawn: Drawn, kept: Collection[str] = ()) -> None:
+        """Show what was drawn, and set the controls to the state, but for those of the choices ``kept``."""
         self._quiet.on = True
         try:
             for choice, control in self.controls.items():
+                if choice in kept:
+                    continue
                 value = getattr(state, choice)
                 follow(control, drawn.chosen.get(choice) if value is None else value, drawn.choices.get(choice))
             self.fill(state, drawn)
