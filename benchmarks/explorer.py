@@ -17,6 +17,8 @@ from xaikit.explorer import Explorer
 from xaikit.scenes import COLOURS, SHAPES, SIZES
 
 KNOWN, NEW = 0.15, 1.0  # seconds allowed
+MOST_ROUNDS = 60  # there are more prompts and patches
+GOLDEN = 0.618  # whose multiples fill an interval evenly
 
 
 def main() -> None:
@@ -25,6 +27,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=20)
     options.add_argument("--run", help="a run folder, for the view Runs, which is left out without one")
     choice = options.parse_args()
+    if not 1 <= choice.rounds <= MOST_ROUNDS:
+        options.error(f"--rounds {choice.rounds}: 1 to {MOST_ROUNDS} are possible")
     start = time.perf_counter()
     app = xk.explore(run=choice.run)
     print(f"import and first view: {time.perf_counter() - start:.1f} s")
@@ -37,18 +41,16 @@ def main() -> None:
 
 def tasks(app: Explorer, run: str | None):
     """What is timed: a name, the seconds allowed, what changes a control, and where the new bytes then are."""
-    shares = itertools.cycle([0.1, 0.3, 0.5, 0.7, 0.9])
     prompts = (f"a {size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES)
 
     app.set(tab="compare", methods=["grad_eclip", "mmel", "chefer", "clip_surgery"])
     page = opened(app)
-    maps = lambda page=page: b"".join(picture.png for picture in page.maps)  # noqa: E731
     for choice in ("threshold", "opacity"):
-        yield f"Compare, four methods: {choice}", KNOWN, slider(page, choice, shares), maps
+        yield f"Compare, four methods: {choice}", KNOWN, slider(page, choice, fresh()), shown(*page.maps)
     upsampling = itertools.cycle(["bicubic", "nearest"])
-    yield "Compare, four methods: upsampling", KNOWN, slider(page, "upsampling", upsampling), maps
+    yield "Compare, four methods: upsampling", KNOWN, slider(page, "upsampling", upsampling), shown(*page.maps)
     app.set(methods=["grad_eclip"])
-    yield "Compare: first map of a new prompt", NEW, lambda: typed(app, next(prompts)), lambda: page.maps[0].png
+    yield "Compare: first map of a new prompt", NEW, lambda: typed(app, next(prompts)), shown(page.maps[0])
 
     app.set(tab="words", prompt="a large red ring left of a blue square")
     words = opened(app)
@@ -56,41 +58,41 @@ def tasks(app: Explorer, run: str | None):
     for places in ((1,), (1, 2), (2,)):
         app.set(words=places)
     app.set(words=[])
-    yield (
-        "Words: a word, its map known",
-        KNOWN,
-        lambda: press(app, words.words, next(pressed)),
-        lambda: words.pressed.png,
-    )
+    yield "Words: a word, its map known", KNOWN, lambda: press(app, words.words, next(pressed)), shown(words.pressed)
 
     app.set(tab="resonance")
     waves = opened(app)
     times = itertools.cycle(range(5))  # later on the maps have settled
-    yield "Resonance: time", KNOWN, slider(waves, "time", times), lambda: seen(app, "map")
+    yield "Resonance: time", KNOWN, slider(waves, "time", times), shown(waves.map)
+    yield "Resonance: opacity", KNOWN, slider(waves, "opacity", fresh()), shown(waves.map, waves.filmstrip)
     modes = itertools.cycle([1, 0])
-    yield "Resonance: mode", KNOWN, lambda: app.change(mode=next(modes)), lambda: seen(app, "mode size")
+    yield "Resonance: mode", KNOWN, lambda: app.change(mode=next(modes)), shown(waves.size)
 
     app.set(tab="answer", token=0)
-    tokens = itertools.cycle([1, 2, 3])
-    yield "Answer: a word", KNOWN, lambda: app.change(token=next(tokens)), lambda: seen(app, "map")
+    answer = opened(app)
+    tokens = itertools.cycle([*range(1, len(answer.words.words)), 0])
+    yield "Answer: a word", KNOWN, lambda: press(app, answer.words, next(tokens)), shown(answer.map, answer.context)
     switch = itertools.cycle([False, True])
-    yield "Answer: ARC off and on", KNOWN, slider(opened(app), "arc", switch), lambda: seen(app, "map")
+    yield "Answer: ARC off and on", KNOWN, slider(answer, "arc", switch), shown(answer.map, answer.context)
 
     app.set(tab="perturb")
-    yield "Perturb: share", KNOWN, slider(opened(app), "share", shares), lambda: seen(app, "picture")
+    perturb = opened(app)
+    yield "Perturb: share", KNOWN, slider(perturb, "share", fresh()), shown(perturb.picture, perturb.curve)
     app.set(share=0)
     patches = itertools.count()
-    yield (
-        "Perturb: a patch masked by hand",
-        KNOWN,
-        lambda: mask(app, next(patches)),
-        lambda: seen(app, "picture"),
-    )
+    yield "Perturb: a patch masked by hand", KNOWN, lambda: mask(app, next(patches)), shown(perturb.picture)
 
     if run:
         app.set(tab="runs")
-        columns = itertools.cycle(app.drawn.table.columns[:2])
-        yield "Runs: sort", KNOWN, lambda: app.change(sort=next(columns)), lambda: str(app.drawn.table.rows).encode()
+        table = opened(app).table
+        columns = itertools.cycle(table.table["columns"])
+        sort = lambda: table.press_column(next(columns))  # noqa: E731
+        yield "Runs: sort", KNOWN, sort, lambda: str(table.table).encode()
+
+
+def fresh():
+    """Values of a slider from 0.05 to 0.75, each far from the one before and none twice, so that every picture is a new one."""
+    return (0.05 + 0.7 * (GOLDEN * step % 1) for step in itertools.count())
 
 
 def opened(app: Explorer):
@@ -107,10 +109,9 @@ def slider(page, choice: str, values) -> Callable[[], None]:
     return change
 
 
-def seen(app: Explorer, place: str) -> bytes:
-    """A panel of the open view with its title, since some words have blank maps."""
-    panel = app.drawn.panels[place]
-    return panel.title.encode() + panel.png
+def shown(*pictures) -> Callable[[], bytes]:
+    """What these widgets show, with their titles, since some words have blank maps."""
+    return lambda: b"".join(picture.title.encode() + picture.png for picture in pictures)
 
 
 def typed(app: Explorer, prompt: str) -> None:
@@ -126,8 +127,8 @@ def press(app: Explorer, words, place: int) -> None:
 
 
 def mask(app: Explorer, patch: int) -> None:
-    """Mask one more patch, whose score takes a pass."""
-    app.change(masked=tuple(range(patch % 30 + 1)))
+    """Mask patches that weren't masked together before, whose score takes a pass."""
+    app.change(masked=tuple(range(patch + 1)))
     app.wait()
 
 

@@ -173,7 +173,9 @@ def test_pressed_words_are_a_prompt_of_their_own(workspace, clip, scenes):
     drawn = shown(workspace, tab="words", sample=0, prompt="a red ring left of a blue square", words=[7, 6])
     assert drawn.panels["pressed"].title == "only: blue square"
     alone = xk.explain("grad_eclip", clip, [scenes.image.values[0]], ["blue square"]).values[0]
-    np.testing.assert_allclose(drawn.numbers["blue square"].values.reshape(alone.shape), alone, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        drawn.numbers["heat of the pressed words"].values.reshape(alone.shape), alone, rtol=1e-4, atol=1e-7
+    )
 
 
 def test_words_are_coloured_by_their_heat(workspace, clip, scenes):

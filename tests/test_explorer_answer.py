@@ -1,13 +1,25 @@
 """The view Answer: a multimodal LLM's words, where it looks for each, and what is subtracted; and its tab."""
 
 import io
+import itertools
+import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 import xaikit as xk
-from xaikit.explorer.drawing import TRUE_EDGE, coloured, enlarged, laid_over, relative, upsampled, with_edge
+from xaikit.explorer.drawing import (
+    BLUE,
+    ORANGE,
+    TRUE_EDGE,
+    coloured,
+    enlarged,
+    laid_over,
+    relative,
+    upsampled,
+    with_edge,
+)
 from xaikit.explorer.jobs import Cancelled, Job, Missing
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs.answer import AnswerTab
@@ -131,6 +143,27 @@ def test_weights_say_what_arc_and_tam_subtract(workspace, state, drawn, truth):
         most = texts[int(np.argmax(expected))].strip()
         assert f"Most: “{most}”" in shown.panels["context"].note
     assert "subtracts nothing" in draw(workspace, state.but(msea=False, arc=False)).panels["context"].note
+
+
+def test_bars_are_as_long_as_the_weights(workspace, state, drawn):
+    token = len(drawn.words) - 1
+    shown = draw(workspace, state.but(token=token))
+    chart = pixels(shown.panels["context"].png)[60:]  # below the legend
+    question, answer = ((chart == ImageColor.getrgb(colour)).all(-1).sum(1) for colour in (ORANGE, BLUE))
+    lengths = [max(group) for any_, group in itertools.groupby(question + answer, key=bool) if any_]
+    weights = np.array([weight for weight in weights_of(shown).values() if weight > 0])
+    assert len(lengths) == len(weights)
+    np.testing.assert_allclose(np.array(lengths) / max(lengths), weights / weights.max(), atol=0.01)
+    assert ((question > 0).nonzero()[0].max() < (answer > 0).nonzero()[0].min()) and (question > 0).any()
+
+
+def test_another_word_is_shown_quickly(workspace, state, drawn):
+    took = []
+    for token in range(len(drawn.words)):  # each for the first time
+        start = time.perf_counter()
+        draw(workspace, state.but(token=token, opacity=0.33))
+        took.append(time.perf_counter() - start)
+    assert np.median(took) < 0.1  # a figure takes longer
 
 
 def test_a_picture_needs_no_prompt_and_no_clip(tmp_path):

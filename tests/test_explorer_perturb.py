@@ -66,8 +66,13 @@ def test_curves_are_those_of_the_metric(workspace, clip, method, fill):
         drawn = draw(workspace, state.but(perturbation=perturbation), Job())
         np.testing.assert_allclose(drawn.numbers.similarity, curve[0, 0], atol=2e-6)
         np.testing.assert_allclose(drawn.numbers.share, known[0], atol=1e-7)
-        area = float(area_under_curve(known[0], curve[0, 0]))
-        assert f"Area under the curve {area:.3f}" in drawn.panels["curve"].note
+    coarse = deletion_insertion(clip, heat[None, None], *inputs(workspace, clip, state), steps=16, fill=fill)
+    for perturbation, curve in zip(("deletion", "insertion"), coarse[1:], strict=True):
+        drawn = draw(workspace, state.but(perturbation=perturbation))
+        area = float(area_under_curve(coarse[0], curve[0, 0]))
+        chance = float(area_under_curve(coarse[0], drawn.numbers.random.dropna().values))
+        told = f"Area under the curve {area:.3f}, of random orders {chance:.3f} at the same 17 points"
+        assert told in drawn.panels["curve"].note
 
 
 @pytest.mark.parametrize("fill", ["zero", "blur"])
@@ -79,7 +84,7 @@ def test_deletion_and_insertion_end_where_the_other_begins(workspace, clip, fill
     for column in ("similarity", "random"):
         assert gone[column].notna().sum() == {"similarity": 65, "random": 17}[column]
         ends = [(numbers[column].iloc[0], numbers[column].iloc[-1]) for numbers in (gone, come)]
-        whole = workspace.similarity(state, Job())
+        whole = scored(workspace, clip, state, np.ones((8, 8), bool))
         np.testing.assert_allclose(ends, [(whole, bare), (bare, whole)], atol=2e-6)
 
 
@@ -110,7 +115,7 @@ def test_the_picture_is_what_the_model_gets(workspace, clip, perturbation):
 def test_masked_patches_are_scored_beside_the_whole_picture(workspace, clip):
     masked = (26, 27, 34, 35)
     drawn = draw(workspace, STATE.but(masked=masked), Job())
-    whole, without = workspace.similarity(STATE, Job()), np.ones((8, 8), bool)
+    whole, without = scored(workspace, clip, STATE, np.ones((8, 8), bool)), np.ones((8, 8), bool)
     without.ravel()[list(masked)] = False
     score = scored(workspace, clip, STATE, without)
     assert f"4 patches masked by hand: similarity {score:.3f}" in drawn.sentences["masked"]
@@ -120,6 +125,33 @@ def test_masked_patches_are_scored_beside_the_whole_picture(workspace, clip):
     spot = drawn.panels["picture"].spots[26]
     assert spot.label == f"row 4, column 3: heat {heat[3, 2]:.3g}, masked by hand"
     assert (spot.x, spot.y, spot.width, spot.height) == (2 / 8, 3 / 8, 1 / 8, 1 / 8)
+
+
+def test_a_change_that_rounds_to_nothing_has_no_minus(workspace, clip):
+    pixels, tokens = inputs(workspace, clip, STATE)
+    keep = torch.ones(1, 65, 64, dtype=torch.bool)
+    keep[0, torch.arange(64), torch.arange(64)] = False
+    scores = scores_of_images(clip, pixels, tokens, keep.view(1, 65, 8, 8), filled(clip, pixels, STATE.fill))[0]
+    changed = scores[:64] - scores[64]
+    patch = int(((changed < -5e-5) & (changed > -4.5e-4)).nonzero()[0])
+    said = draw(workspace, STATE.but(masked=(patch,)), Job()).sentences["masked"]
+    assert f"{changed[patch]:+.3f}" == "-0.000" and "without it, +0.000 from" in said
+
+
+def test_as_many_pictures_at_once_as_asked_for(workspace, clip):
+    state, sizes = STATE.but(batch_size=24, fill="black"), []
+    workspace.heat(state, state.method, Job())
+    handle = clip.model.visual.register_forward_hook(lambda module, given, found: sizes.append(len(given[0])))
+    try:
+        draw(workspace, state, Job())
+    finally:
+        handle.remove()
+    assert max(sizes) == 24 and sum(sizes) == 65 + 5 * 17
+
+
+def test_the_legend_explains_both_outlines(workspace):
+    text = draw(workspace, STATE, Job()).legend[1]
+    assert "white: the edge of the mask" in text and "blue: that of the named objects" in text
 
 
 def test_the_marker_stands_on_the_curve(workspace):

@@ -1,25 +1,29 @@
 """The explorer's view Resonance: its pictures against planted courses and against xaikit's own functions, its tab by its widgets."""
 
 import dataclasses
+import gc
 import io
 import re
 import subprocess
 import sys
 import time
+import weakref
 
 import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
-from PIL import Image
+from PIL import Image, ImageColor
 
 import xaikit as xk
 from xaikit import resonance, store
+from xaikit.explorer.drawing import BLUE, ORANGE
 from xaikit.explorer.drawn import Drawn
 from xaikit.explorer.jobs import Cancelled, Job, Missing
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs.resonance import ResonanceTab
 from xaikit.explorer.views.resonance import draw
+from xaikit.explorer.views.waves import wave
 from xaikit.explorer.workspace import Workspace
 from xaikit.metrics.words import content_words
 from xaikit.towers import tower
@@ -198,7 +202,7 @@ def test_points_lie_where_the_eigenvalues_are(stored, planted, scenes):
     count = len(of_panel(drawn, "plane"))
     colours = {tuple(picture[round((s.y + s.height / 2) * height), round((s.x + s.width / 2) * width)])
                for s in drawn.panels["plane"].spots[count:]}  # fmt: skip
-    assert colours == {(1, 115, 178), (222, 143, 5)}
+    assert colours == {ImageColor.getrgb(BLUE), ImageColor.getrgb(ORANGE)}
 
 
 def test_modes_are_those_of_dynamic_modes(computed, scenes):
@@ -394,10 +398,20 @@ def test_own_picture_has_no_truth(computed):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    computed.upload("mine.png", buffer.getvalue())
+    computed.pictures.upload("mine.png", buffer.getvalue())
     drawn = draw(computed, State(image="mine.png", prompt="a red ring"), Job())
     assert "iou" not in drawn.numbers and "IoU" not in drawn.panels["concept"].note
     assert [word.text for word in drawn.words] == ["a", "red", "ring"]
+
+
+def test_nothing_outlives_its_workspace(planted):
+    workspace = Workspace()
+    draw(workspace, planted, Job())
+    course = weakref.ref(wave(workspace, planted))
+    assert course() is not None
+    del workspace
+    gc.collect()
+    assert course() is None
 
 
 def test_moving_through_time_is_quick(computed):
@@ -412,6 +426,24 @@ def test_moving_through_time_is_quick(computed):
 
 
 # the tab
+
+
+def test_a_spot_that_is_gone_cannot_be_pressed(shown):
+    """As where a browser still shows a picture from before."""
+    for picture in (shown.filmstrip, shown.plane, shown.tree):
+        for place in (len(picture.spots), -1, 99):
+            picture._handle_custom_msg({"spot": place}, [])
+    shown.words._handle_custom_msg({"word": len(shown.words.words)}, [])
+    shown.plane.press(99)  # the spots of the picture are already those of another word, what they stand for isn't yet
+    assert not shown.told
+
+
+def test_sliders_hold_what_code_asks_for(computed):
+    tab = ResonanceTab(lambda **changes: pytest.fail(f"told {changes}"))
+    state = State(alpha=0.01, iterations=80)
+    tab.show(state, draw(computed, state, Job()))
+    assert (tab.controls["alpha"].value, tab.controls["iterations"].value) == (0.01, 80)
+    assert (tab.controls["alpha"].max, tab.controls["iterations"].min) == (1.95, 5)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from xaikit.explorer.drawing import enlarged
 from xaikit.explorer.jobs import Job, Missing
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs import tab_class
-from xaikit.explorer.views.compare import map_panel
+from xaikit.explorer.views.panels import map_panel
 from xaikit.explorer.workspace import Workspace
 from xaikit.store import annotate, inputs_digest, write
 
@@ -234,6 +234,83 @@ def test_scores_of_some_of_the_scenes_show_these(workspace, state):
     assert shown == [7, 6, 5, 3, 4]  # of five none stands in both rows
     for scene, panel in zip(shown, drawn.panels.values(), strict=True):
         assert panel.note == str(workspace.scenes(state).caption.values[scene])
+
+
+def run_of(folder, clip, scores, maps=None):
+    """A run folder of as many scenes as there are scores, with maps (sample, explainer, row, col) of some of them."""
+    scenes = xk.draw_scenes(n=N, seed=3, objects=(2, 3))
+    folder.mkdir()
+    write(scenes, folder / "inputs.nc", "inputs")
+    made = {"model": "tiny-clip", "weights_digest": clip.weights_digest, "inputs_digest": inputs_digest(scenes)}
+    write(annotate(scores, "evaluation", **made), folder / "evaluation.nc", "evaluation")
+    if maps is not None:
+        write(annotate(maps.to_dataset(name="heat"), "explanations", **made), folder / "maps.nc", "explanations")
+    return State(tab="runs", run=str(folder), explainer="edge", metric="good")
+
+
+def test_scores_in_another_order_than_the_scenes(tmp_path, clip, workspace):
+    order = np.random.default_rng(0).permutation(N)
+    drawn = draw(workspace, run_of(tmp_path / "run", clip, planted().isel(sample=order)[["good"]]), Job())
+    for name, scene in (("best 0", N - 1), ("best 1", N - 2), ("worst 0", 0)):
+        value = 0.25 + np.linspace(-0.2, 0.2, N)[scene]
+        panel = drawn.panels[name]
+        assert panel.title.endswith(f": {value:#.3g}, scene {scene}")
+        assert panel.note == str(workspace.scenes(State(run=str(tmp_path / "run"))).caption.values[scene])
+
+
+def test_equal_samples_are_neither_best_nor_worst(tmp_path, clip, workspace):
+    scores = planted()[["good"]]
+    scores.good[:, 0] = 0.5
+    at = run_of(tmp_path / "equal", clip, scores)
+    drawn = draw(workspace, at, Job())
+    assert "All 12 are equal" in drawn.sentences["samples"]
+    assert [panel.title for panel in drawn.panels.values()] == [f"equal {i + 1}: 0.500, scene {i}" for i in range(5)]
+    scores.good[3, 0] = 0.7
+    at = run_of(tmp_path / "two", clip, scores)
+    drawn = draw(workspace, at, Job())
+    assert "only 2 different values" in drawn.sentences["samples"] and len(drawn.panels) == 10
+    assert drawn.panels["best 0"].title == "best 1: 0.700, scene 3"
+    said = draw(workspace, at.but(explainer="grad_eclip"), Job()).sentences["samples"]
+    assert "equal" not in said and "different" not in said
+
+
+def test_a_store_of_some_of_the_maps_is_used_for_these(tmp_path, clip, workspace):
+    heat = np.zeros((4, 1, 8, 8), np.float32)
+    heat[..., 2, 5] = 1
+    maps = xr.DataArray(
+        heat,
+        {"sample": np.arange(N - 4, N), "explainer": ["edge"]},  # the best four
+        ("sample", "explainer", "row", "col"),
+    )
+    at = run_of(tmp_path / "run", clip, planted()[["good"]], maps)
+    with pytest.raises(Missing):
+        draw(Workspace(), at)  # the other maps need the model
+    drawn = draw(workspace, at, Job())
+    assert "The maps are 4 stored ones; the other 6 are computed now" in drawn.sentences["samples"]
+    planted_at = [name for name, panel in drawn.panels.items() if "row 3 of 8, column 6 of 8" in panel.alt]
+    assert planted_at[:4] == ["best 0", "best 1", "best 2", "best 3"] and "best 4" not in planted_at
+    variant = maps.assign_coords(explainer=["edge, blurred"])
+    at = run_of(tmp_path / "variant", clip, planted()[["good"]], variant).but(explainer="edge, blurred", metric="good")
+    drawn = draw(workspace, at, Job())
+    assert "a variant that isn't stored for all of them" in drawn.sentences["samples"]
+    assert not any("hottest" in (panel.alt or "") for panel in drawn.panels.values()) and len(drawn.panels) == 10
+
+
+def test_a_stored_variant_has_its_map_while_the_model_is_loaded(state):
+    workspace = Workspace()
+    workspace.clip(state, Job())  # which knows no method of this name
+    drawn = draw(workspace, state.but(explainer="edge, blurred", metric="good"))
+    assert "hottest at row 3 of 8, column 6 of 8" in drawn.panels["worst 0"].alt
+
+
+def test_a_run_without_scenes_has_tables(tmp_path, workspace):
+    write(annotate(planted()[["good"]], "evaluation", model="tiny-clip"), tmp_path / "evaluation.nc", "evaluation")
+    state = State(tab="runs", run=str(tmp_path))
+    drawn = draw(workspace, state)
+    assert [name for name, _ in drawn.table.rows] == EXPLAINERS
+    drawn = draw(workspace, state.but(explainer="edge", metric="good"))
+    assert not drawn.panels and "No pictures: the run has no scenes." in drawn.sentences["samples"]
+    tab_class("runs")(lambda **changes: None).show(state, drawn)
 
 
 def test_the_record_says_what_was_run_and_what_failed(workspace, state, tmp_path):

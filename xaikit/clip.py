@@ -95,9 +95,13 @@ class Clip:
 
     def seen(self, image) -> np.ndarray:
         """One image as the model gets it, resized and cropped: uint8 (H, W, 3), on which its map lies."""
-        pixels = self.pixels([image])[0].float().cpu().numpy()
+        return self.colours(self.pixels([image]))[0]
+
+    def colours(self, pixels: Tensor) -> np.ndarray:
+        """Preprocessed pixels (n, 3, H, W) as they look: uint8 (n, H, W, 3)."""
+        values = pixels.float().cpu().numpy()
         mean, std = (np.reshape(getattr(self.model.visual, name), (3, 1, 1)) for name in ("image_mean", "image_std"))
-        return (255 * (pixels * std + mean)).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+        return (255 * (values * std + mean)).round().clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
     def tokens(self, texts) -> Tensor:
         """Token ids (n, context) on the CPU. texts: one string, a sequence of them, or ids already.

@@ -39,10 +39,15 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
 
 
 def as_rgb(image: Image.Image, label: str) -> Image.Image:
-    """An 8-bit picture of any kind as RGB, turned as its EXIF note says. Raises ValueError for another kind (16 bit, floating
-    point), which would be clipped silently, or an empty one; ``label`` names it."""
+    """An 8-bit picture of any kind as RGB, turned as its EXIF note says, on white where it is transparent (what a file holds
+    there is never seen). Raises ValueError for another kind (16 bit, floating point), which would be clipped silently, or an
+    empty one; ``label`` names it."""
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
         raise ValueError(f"{label} has mode {image.mode!r}: an 8-bit picture is needed, such as RGB or L")
     if 0 in image.size:
         raise ValueError(f"{label} has {image.width} x {image.height} pixels: at least one is needed")
-    return ImageOps.exif_transpose(image).convert("RGB")
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        seen = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    return upright.convert("RGB")

@@ -146,7 +146,7 @@ def test_a_pressed_word_gets_a_picture_of_its_own(explorer, workspace):
     assert explorer.png(f"only: {text}") == expected.png
     words.nth(1).press("Space")
     explorer.wait(words=())
-    explorer.button("press none").wait_for()
+    explorer.button("release all").wait_for()
 
 
 def test_the_answer_word_by_word(explorer, workspace):
@@ -292,7 +292,7 @@ def test_export(explorer, workspace, tmp_path):
         with explorer.page.expect_download() as download:
             explorer.root.get_by_role("link", name=link).click()
         saved[download.value.suggested_filename] = download.value.path()
-    assert set(saved) == {"xaikit-compare.png", "xaikit-compare.csv"}
-    pd.testing.assert_frame_equal(pd.read_csv(saved["xaikit-compare.csv"]), expected.numbers, check_dtype=False)
-    picture = Image.open(saved["xaikit-compare.png"])
+    assert set(saved) == {"xaikit-compare-scene0.png", "xaikit-compare-scene0.csv"}
+    pd.testing.assert_frame_equal(pd.read_csv(saved["xaikit-compare-scene0.csv"]), expected.numbers, check_dtype=False)
+    picture = Image.open(saved["xaikit-compare-scene0.png"])
     assert picture.width > 800 and np.asarray(picture.convert("RGB")).std() > 20  # not an empty page

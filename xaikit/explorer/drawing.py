@@ -10,8 +10,11 @@ from PIL import Image
 
 FILTERS = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 SHORTEST_SIDE = 320  # pixels of a drawn picture
+LONGEST_SIDE = 4 * SHORTEST_SIDE  # of a very narrow one, whose other side is then shorter
 EDGE = np.array([255, 255, 255], np.uint8)  # of a map's mask
 TRUE_EDGE = np.array([0, 220, 255], np.uint8)  # of the named objects
+# Of charts: told apart by colour-blind readers. Source: Okabe and Ito, Color Universal Design, 2008.
+BLUE, ORANGE, VERMILION, GREY = "#0072b2", "#e69f00", "#d55e00", "#666666"
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -28,17 +31,17 @@ def figure_png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def enlarged(image: np.ndarray, shortest: int = SHORTEST_SIDE) -> np.ndarray:
-    """uint8 pixels (y, x, rgb) at a size for looking: small images by whole factors and without smoothing, large ones
-    reduced."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    if side < shortest:
-        factor = -(-shortest // side)
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """uint8 pixels (y, x, rgb) at a size for looking, no side longer than ``LONGEST_SIDE``: small images by whole factors and
+    without smoothing, large ones reduced."""
+    short, long = sorted(image.shape[:2])
+    if short > 2 * SHORTEST_SIDE or long > LONGEST_SIDE:
+        scale = min(SHORTEST_SIDE / short, LONGEST_SIDE / long)
+        height, width = (max(round(side * scale), 1) for side in image.shape[:2])
+        return np.asarray(Image.fromarray(image).resize((width, height), Image.LANCZOS))
+    if short < SHORTEST_SIDE:
+        factor = min(-(-SHORTEST_SIDE // short), LONGEST_SIDE // long)
         return image.repeat(factor, 0).repeat(factor, 1)
-    if side > 2 * shortest:
-        size = (round(width * shortest / side), round(height * shortest / side))
-        return np.asarray(Image.fromarray(image).resize(size, Image.LANCZOS))
     return image
 
 

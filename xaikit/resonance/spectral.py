@@ -31,7 +31,8 @@ def check_trajectory(trajectory: xr.DataArray, iterations: int = ITERATIONS) -> 
         raise ValueError(f"the trajectory has dimensions {trajectory.dims}, but {DIMS} are needed")
     found = trajectory.sizes["time"] - 1
     if found < iterations:
-        raise ValueError(f"the trajectory has {max(found, 0)} iterations: at least {iterations} are needed")
+        many = f"{max(found, 0)} iteration{'' if found == 1 else 's'}"
+        raise ValueError(f"the trajectory has {many}: at least {iterations} are needed")
     if not np.isfinite(trajectory.values).all():
         raise ValueError("the trajectory has values that aren't finite: only one that stays finite can be analysed")
 

@@ -1,13 +1,11 @@
 """The tab Answer."""
 
-import html
-
-from ipywidgets import HTML, Checkbox, Layout, Text
+from ipywidgets import Checkbox, Layout, Text
 
 from ..drawn import Drawn
 from ..state import COLOURS, State
 from ..widgets import Picture, Words
-from .tab import Legend, Tab, dropdown, opacity_slider, row, threshold_slider
+from .tab import Legend, Sentences, Tab, dropdown, opacity_slider, row, threshold_slider
 
 
 class AnswerTab(Tab):
@@ -25,7 +23,7 @@ class AnswerTab(Tab):
         self.bind("opacity", opacity_slider())
         self.bind("threshold", threshold_slider())
         self.bind("colours", dropdown("colours", COLOURS))
-        self.said = HTML()
+        self.said = Sentences()
         self.words = Words(lambda place: self.tell(token=place), label="words of the answer")
         self.image, self.map, self.context, self.legend = Picture(), Picture(), Picture(), Legend()
         controls = self.controls
@@ -40,7 +38,7 @@ class AnswerTab(Tab):
 
     def fill(self, state: State, drawn: Drawn) -> None:
         """Show the answer, its words and the pressed one's pictures."""
-        self.said.value = html.escape(drawn.sentences["answer"])
+        self.said.say(drawn.sentences["answer"])
         self.words.show(drawn.words)
         for name in ("image", "map", "context"):
             getattr(self, name).show(drawn.panels[name])

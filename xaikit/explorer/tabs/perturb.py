@@ -1,11 +1,11 @@
 """The tab Perturb."""
 
-from ipywidgets import HTML, Button, FloatSlider, Layout
+from ipywidgets import Button, FloatSlider, Layout
 
 from ..drawn import Drawn
 from ..state import FILLS, PERTURBATIONS, State
 from ..widgets import Picture
-from .tab import SLIDER, Legend, Tab, dropdown, row
+from .tab import SLIDER, Legend, Sentences, Tab, dropdown, row
 
 
 class PerturbTab(Tab):
@@ -21,7 +21,7 @@ class PerturbTab(Tab):
         self.picture, self.map, self.curve = Picture(self._press), Picture(), Picture()
         self.none = Button(description="unmask all", layout=Layout(width="110px"))
         self.none.on_click(lambda button: self.tell(masked=()))
-        self.said, self.legend = HTML(), Legend()
+        self.said, self.legend = Sentences(), Legend()
         controls = row(*self.controls.values())
         self.children = [
             controls, row(self.picture, self.map, self.curve), row(self.none, self.said), self.legend,
@@ -35,7 +35,7 @@ class PerturbTab(Tab):
         self.picture.show(drawn.panels["picture"])
         self.map.show(drawn.panels["map"])
         self.curve.show(drawn.panels["curve"])
-        self.said.value = drawn.sentences["masked"]
+        self.said.say(drawn.sentences["masked"])
         self.legend.show(drawn)
 
     def _press(self, place: int) -> None:

@@ -32,9 +32,9 @@ class ResonanceTab(Tab):
         # another word may have fewer modes
         self.words = Words(lambda place: self.tell(word=place, mode=0), label="words of the prompt")
         self.map, self.size, self.angle, self.concept = (Picture() for _ in range(4))
-        self.filmstrip = Picture(lambda spot: self.tell(time=self._spots["filmstrip"][spot]))
-        self.plane = Picture(lambda spot: self.tell(mode=self._spots["plane"][spot]))
-        self.tree = Picture(lambda spot: self.tell(concept=self._spots["tree"][spot]))
+        self.filmstrip = Picture(lambda spot: self._press("time", "filmstrip", spot))
+        self.plane = Picture(lambda spot: self._press("mode", "plane", spot))
+        self.tree = Picture(lambda spot: self._press("concept", "tree", spot))
         self.legend = Legend()
         self._spots: dict[str, list[int]] = {}
         controls = self.controls
@@ -61,6 +61,11 @@ class ResonanceTab(Tab):
         for name, picture in pictures.items():
             picture.show(drawn.panels.get(name))
         self.legend.show(drawn)
+
+    def _press(self, choice: str, picture: str, spot: int) -> None:
+        """Choose what a spot stands for; one of a picture shown before may be gone."""
+        if spot < len(self._spots[picture]):
+            self.tell(**{choice: self._spots[picture][spot]})
 
 
 def _wide(picture: Picture) -> VBox:

@@ -1,14 +1,12 @@
 """The tab Runs."""
 
-import html
-
-from ipywidgets import HTML, VBox
+from ipywidgets import VBox
 
 from ..drawn import Drawn
 from ..state import State
 from ..views.runs import MOST
 from ..widgets import Picture, TableView
-from .tab import Legend, Tab, dropdown, row
+from .tab import Legend, Sentences, Tab, dropdown, row
 
 SENTENCES = ("record", "unreadable", "table")  # above the table, in this order
 
@@ -19,7 +17,7 @@ class RunsTab(Tab):
     def __init__(self, change):
         super().__init__(change)
         self.bind("table", dropdown("table", []))
-        self.about, self.said = HTML(), HTML()
+        self.about, self.said = Sentences(), Sentences()
         self.table = TableView(self._sort, self._press, lambda: self.tell(sort=None, descending=True))
         self.legend = Legend()
         self.best, self.worst = [Picture() for _ in range(MOST)], [Picture() for _ in range(MOST)]
@@ -30,13 +28,12 @@ class RunsTab(Tab):
     def fill(self, state: State, drawn: Drawn) -> None:
         """Show the table and the samples behind the pressed cell."""
         self._state = state
-        said = [html.escape(drawn.sentences[name]) for name in SENTENCES if name in drawn.sentences]
-        self.about.value = "<br>".join(said)
+        self.about.say(*(drawn.sentences[name] for name in SENTENCES if name in drawn.sentences))
         self.controls["table"].disabled = drawn.table is None
         self.table.show(drawn.table)
         self.legend.show(drawn)
         ask = "Press a cell to see the samples behind it." if drawn.table else ""
-        self.said.value = html.escape(drawn.sentences.get("samples", ask))
+        self.said.say(drawn.sentences.get("samples", ask))
         for name, pictures in (("best", self.best), ("worst", self.worst)):
             for rank, picture in enumerate(pictures):
                 picture.show(drawn.panels.get(f"{name} {rank}"))

@@ -1,12 +1,13 @@
 """What all tabs do: controls say what the user chooses, and follow what is shown."""
 
+import html
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
 from ipywidgets import HTML, Dropdown, FloatSlider, HBox, Layout, VBox, Widget
 
-from ..drawn import Drawn
+from ..drawn import Drawn, Panel
 from ..state import State
 from ..widgets import Picture
 
@@ -54,7 +55,8 @@ class Tab(VBox):
 
 
 def follow(control: Widget, value: Any, choices: Any = None) -> None:
-    """Set a control's choices, a list of values or a range (low, high), and its value. A value of None stays as it is."""
+    """Set a control's choices, a list of values or a range (low, high), and its value. A value of None stays as it is; the
+    range of a slider that was given none grows to hold the value."""
     if isinstance(choices, tuple):
         low, high = choices
         with control.hold_trait_notifications():
@@ -62,6 +64,8 @@ def follow(control: Widget, value: Any, choices: Any = None) -> None:
             control.value = min(max(control.value if value is None else value, low), high)
     elif choices is not None and list(choices) != list(control.options):
         control.options = list(choices)
+    elif value is not None and hasattr(control, "max"):
+        control.min, control.max = min(control.min, value), max(control.max, value)
     if value is not None and control.value != value:
         control.value = value
 
@@ -86,18 +90,24 @@ def row(*children: Widget) -> HBox:
     return HBox(children, layout=Layout(flex_flow="row wrap", width="100%", align_items="flex-start"))
 
 
+class Sentences(HTML):
+    """Plain text, a line each."""
+
+    def say(self, *sentences: str) -> None:
+        """Show these sentences, whatever is in them."""
+        self.value = "<br>".join(html.escape(sentence, quote=False) for sentence in sentences)
+
+
 class Legend(HBox):
     """A colour bar and what it says."""
 
     def __init__(self):
-        self.bar, self.text = Picture(), HTML()
+        self.bar, self.text = Picture(), Sentences()
         super().__init__([self.bar, self.text], layout=Layout(align_items="center", flex_flow="row wrap"))
         self.bar.add_class("xaikit-legend")
 
     def show(self, drawn: Drawn) -> None:
         """Show the legend of what was drawn, if it has one."""
-        from ..drawn import Panel
-
         png, text = drawn.legend or (b"", "")
         self.bar.show(Panel("", png, alt=f"colour bar: {text}"))
-        self.text.value = text
+        self.text.say(text)

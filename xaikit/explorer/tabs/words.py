@@ -1,11 +1,11 @@
 """The tab Words."""
 
-from ipywidgets import HTML, Button, Layout
+from ipywidgets import Button, Layout
 
 from ..drawn import Drawn
 from ..state import State
 from ..widgets import Picture, Words
-from .tab import Legend, Tab, dropdown, opacity_slider, row, threshold_slider
+from .tab import Legend, Sentences, Tab, dropdown, opacity_slider, row, threshold_slider
 
 
 class WordsTab(Tab):
@@ -17,9 +17,9 @@ class WordsTab(Tab):
         self.bind("opacity", opacity_slider())
         self.bind("threshold", threshold_slider())
         self.words = Words(self._press, label="words of the prompt")
-        self.none = Button(description="press none", layout=Layout(width="110px", margin="4px 0 4px 24px"))
+        self.none = Button(description="release all", layout=Layout(width="110px", margin="4px 0 4px 24px"))
         self.none.on_click(lambda button: self.tell(words=()))
-        self.said = HTML()
+        self.said = Sentences()
         self.whole, self.pressed, self.legend = Picture(), Picture(), Legend()
         controls = row(*(self.controls[name] for name in ("method", "opacity", "threshold")))
         self.children = [controls, row(self.words, self.none), self.said, row(self.whole, self.pressed), self.legend]
@@ -30,7 +30,7 @@ class WordsTab(Tab):
         self._places = state.words
         self.words.show(drawn.words)
         self.none.disabled = not state.words
-        self.said.value = drawn.sentences["words"]
+        self.said.say(drawn.sentences["words"])
         self.whole.show(drawn.panels["whole"])
         self.pressed.show(drawn.panels["pressed"])
         self.legend.show(drawn)

@@ -1,24 +1,23 @@
 """The concept hierarchy as pictures: its tree, whose nodes can be pressed, and the concept that is chosen."""
 
 import textwrap
-from functools import lru_cache
 
 import networkx as nx
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..drawing import EDGE, TRUE_EDGE, png, upsampled, with_edge
+from ..drawing import BLUE, EDGE, TRUE_EDGE, png, upsampled, with_edge
 from ..drawn import Panel, Spot
 from ..state import State
-from .compare import iou
+from ..workspace import Workspace
 from .lettering import font
+from .panels import iou
 from .waves import BANDS, Wave
 
 WIDTH, HEAD, FOOT, SLOT, THUMB, GAP = 760, 44, 30, 86, 72, 7  # pixels
 FINE = 2  # pixels of the picture for one of these, so that lines and letters are sharp
 LETTERS = 13  # in a line of a concept's words
 FADED = 0.25  # what is left of the colours outside a concept, the rest is white
-LINE = "#0173b2"
 
 
 def chosen_concept(wave: Wave, state: State) -> int | None:
@@ -37,7 +36,7 @@ def chosen_concept(wave: Wave, state: State) -> int | None:
     return state.concept
 
 
-def tree(wave: Wave, chosen: int | None) -> Panel | None:
+def tree(workspace: Workspace, wave: Wave, chosen: int | None) -> Panel | None:
     """The concepts, a band of frequencies a column from low to high, linked by the information that they share."""
     if chosen is None:
         return None
@@ -52,7 +51,8 @@ def tree(wave: Wave, chosen: int | None) -> Panel | None:
         "the information that two concepts of neighbouring bands share."
     )
     alt = f"{len(places)} concepts in {BANDS} bands of frequencies, linked from low to high"
-    return Panel("concepts by band of frequencies", tree_png(wave), note, alt, tuple(spots))
+    drawn = workspace.kept(("tree", wave), lambda: tree_png(wave))
+    return Panel("concepts by band of frequencies", drawn, note, alt, tuple(spots))
 
 
 def concept(wave: Wave, chosen: int | None, truth: np.ndarray | None) -> Panel:
@@ -75,7 +75,6 @@ def band_name(wave: Wave, node: int) -> str:
     return f"{band / BANDS / 2:.2f} to {(band + 1) / BANDS / 2:.2f} cycles per iteration"
 
 
-@lru_cache(maxsize=32)
 def tree_png(wave: Wave) -> bytes:
     """The tree without what is pressed on it."""
     height, places = _layout(wave.tree)
@@ -94,7 +93,7 @@ def tree_png(wave: Wave) -> bytes:
     for source, target, shared in wave.tree.edges(data="mutual_information"):
         x, y = places[target]
         end = FINE * (x - 3), FINE * (y + THUMB // 2)
-        draw.line([ends[source], end], LINE, round(FINE * _line_width(shared)))
+        draw.line([ends[source], end], BLUE, round(FINE * _line_width(shared)))
     for band in range(BANDS):
         kind = {0: "low: ", BANDS - 1: "high: "}.get(band, "")
         about = f"{kind}{band / BANDS / 2:.2f} to {(band + 1) / BANDS / 2:.2f}\ncycles per iteration"
@@ -103,7 +102,7 @@ def tree_png(wave: Wave) -> bytes:
     draw.text((x, y), "mutual information (nat):", "black", small, "lm")
     x += small.getlength("mutual information (nat):")
     for shared in (0, 0.1, 0.3, 0.69):
-        draw.line([(x + FINE * 16, y), (x + FINE * 50, y)], LINE, round(FINE * _line_width(shared)))
+        draw.line([(x + FINE * 16, y), (x + FINE * 50, y)], BLUE, round(FINE * _line_width(shared)))
         draw.text((x + FINE * 56, y), f"{shared:g}", "black", small, "lm")
         x += FINE * 90
     return png(np.asarray(page))

@@ -1,13 +1,12 @@
 """Dynamic modes as pictures: eigenvalues on the complex plane, and the pattern of the mode that is chosen."""
 
-from functools import lru_cache
-
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..drawing import TRUE_EDGE, coloured, laid_over, png, relative, upsampled, with_edge
+from ..drawing import BLUE, ORANGE, TRUE_EDGE, coloured, laid_over, png, relative, upsampled, with_edge
 from ..drawn import Panel, Spot
 from ..state import State
+from ..workspace import Workspace
 from .lettering import font, with_bar
 from .waves import MODES, Wave
 
@@ -19,14 +18,13 @@ FRAME = 1.6  # eigenvalues further out are drawn on the frame
 REAL = 1e-6  # of an eigenvalue's size: the imaginary part below which it counts as real
 FAINT = 0.1  # of the largest |U|: what has less has no angle worth looking at
 GREY = 153
-REAL_COLOUR, PAIR_COLOUR = "#0173b2", "#de8f05"  # of seaborn's "colorblind"
 NO_PROOF = (
-    "Modes describe a transient as well, so a complex pair doesn't prove an oscillation: that the Jacobian says "
-    "(fixed_points)."
+    "Modes also describe how a course settles, so a complex pair doesn't prove an oscillation; xaikit.resonance.fixed_points "
+    "computes whether there is one."
 )
 
 
-def plane(wave: Wave, state: State) -> tuple[Panel, list[int]]:
+def plane(workspace: Workspace, wave: Wave, state: State) -> tuple[Panel, list[int]]:
     """The eigenvalues of the word's modes on the complex plane, and below it what each mode does; the mode of each spot.
 
     Raises ValueError for a mode that the word doesn't have.
@@ -41,7 +39,7 @@ def plane(wave: Wave, state: State) -> tuple[Panel, list[int]]:
         return Panel(title, plane_png((), ()), f"No modes: {found}."), []
     eigenvalues = tuple(complex(value) for value in found.eigenvalue.values)
     rows = tuple(
-        (f"{float(one.frequency):.3f}", f"{round(float(one.growth), 3) + 0:+.3f}", f"{float(one.energy):.3g}")
+        (f"{float(one.frequency):.3f}", f"{float(one.growth):+z.3f}", f"{float(one.energy):.3g}")
         for one in (found.isel(mode=index) for index in range(count))
     )
     spots, of = _spots(eigenvalues, rows, state.mode)
@@ -52,7 +50,8 @@ def plane(wave: Wave, state: State) -> tuple[Panel, list[int]]:
         f"iteration, energy {energy}. {NO_PROOF}"
     )
     alt = "eigenvalues of the dynamic modes on the complex plane, with the unit circle"
-    return Panel(title, plane_png(eigenvalues, rows), note, alt, spots), of
+    drawn = workspace.kept(("plane", eigenvalues, rows), lambda: plane_png(eigenvalues, rows))
+    return Panel(title, drawn, note, alt, spots), of
 
 
 def patterns(wave: Wave, state: State, truth: np.ndarray | None) -> dict[str, Panel]:
@@ -87,7 +86,6 @@ def patterns(wave: Wave, state: State, truth: np.ndarray | None) -> dict[str, Pa
     }
 
 
-@lru_cache(maxsize=64)
 def plane_png(eigenvalues: tuple[complex, ...], rows: tuple[tuple[str, ...], ...]) -> bytes:
     """The unit circle with numbered eigenvalues, and a table of the modes' frequency, growth and energy below."""
     page = Image.new("RGB", (FINE * WIDTH, FINE * HEIGHT), "white")
@@ -133,9 +131,9 @@ def _dot(draw: ImageDraw.ImageDraw, middle: tuple[float, float], pair: bool) -> 
     """A diamond for a pair, else a disc."""
     (x, y), size = middle, FINE * 5
     if pair:
-        draw.polygon([(x - size, y), (x, y - size), (x + size, y), (x, y + size)], PAIR_COLOUR, "white")
+        draw.polygon([(x - size, y), (x, y - size), (x + size, y), (x, y + size)], ORANGE, "white")
     else:
-        draw.ellipse([x - size, y - size, x + size, y + size], REAL_COLOUR, "white")
+        draw.ellipse([x - size, y - size, x + size, y + size], BLUE, "white")
 
 
 def _spots(eigenvalues: tuple[complex, ...], rows: tuple, chosen: int) -> tuple[tuple[Spot, ...], list[int]]:

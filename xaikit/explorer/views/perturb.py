@@ -8,20 +8,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image, ImageColor
 
-from ..drawing import colour_bar, enlarged, figure_png, png, upsampled
+from ..drawing import BLUE, GREY, VERMILION, colour_bar, enlarged, figure_png, png
 from ..drawn import Drawn, Panel, Spot
 from ..jobs import Job
 from ..prompts import ids
 from ..state import State
 from ..subject import Subject
 from ..workspace import Workspace, watched
-from .compare import map_panel
+from .panels import LEGEND, drawn_truth, map_panel
 
 MOST_STEPS = 64  # of a curve; a model with no more patches is asked after every one of them
 RANDOM_ORDERS = 5  # that the curve is compared with; drawn with SEED
 RANDOM_STRIDE = 4  # which of the steps random orders are scored at, and at the last
 SEED = 0
-AT_ONCE = 16  # perturbed pictures in a forward pass, between which the work can be cancelled
 FILLED_WITH = {
     "zero": "the mean colour of the training images",
     "mean": "the picture's mean colour",
@@ -32,7 +31,6 @@ FILLED_WITH = {
 SIZE, DPI = (3.8, 3.4), 200  # of the chart, drawn twice as large as it is shown
 AXES = (0.16, 0.15, 0.81, 0.69)  # left, bottom, width and height of its axes, as shares of the figure's
 MARGIN = 0.02  # of the share of patches, on both sides
-BLUE, GREY, ORANGE = "#0072b2", "#666666", "#d55e00"  # told apart by colour-blind readers, and by their lines
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
@@ -41,7 +39,8 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
 
     The share is rounded to a whole number of patches. Up to ``MOST_STEPS`` patches the curve has a point for each number of
     them; beyond, the similarity between two of its ``MOST_STEPS`` steps is interpolated. With patches masked by hand it is
-    always exact, by a forward pass. ``numbers`` are the points of both curves.
+    always exact, by a forward pass. ``numbers`` are the points of both curves; the areas under them are taken over the steps
+    at which both have one, so that they compare.
     Source: deletion and insertion of Petsiuk et al., RISE, 2018, as in ``metrics.faithfulness``.
     Raises ValueError for a masked patch that the picture doesn't have.
     """
@@ -53,7 +52,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     heat = workspace.heat(state, state.method, job)
     masked = _by_hand(state, heat)
     counts = np.linspace(0, heat.size, min(heat.size, MOST_STEPS) + 1).round().astype(int)
-    some = np.unique([*counts[::RANDOM_STRIDE], heat.size])
+    both = np.unique([*range(0, len(counts), RANDOM_STRIDE), len(counts) - 1])  # the steps of random orders too
     shares, deletion = counts / heat.size, state.perturbation == "deletion"
 
     def scores(place: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -66,7 +65,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     curve = scores(place, counts)[0]
     if job:
         job.at(f"{state.perturbation} in {RANDOM_ORDERS} random orders", 2, 3)
-    chance = scores(ranks(np.random.default_rng(SEED).random((RANDOM_ORDERS, *heat.shape))), some).mean(0)
+    chance = scores(ranks(np.random.default_rng(SEED).random((RANDOM_ORDERS, *heat.shape))), counts[both]).mean(0)
 
     count = int(state.share * heat.size + 0.5)
     shown = ((place < count) ^ deletion).reshape(heat.shape) & ~masked
@@ -78,30 +77,31 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
             float(similarities(workspace, state, subject, keep[None], job)[0]) for keep in (~masked, shown)
         )
     exact = "" if count in counts else ", interpolated between steps of the curve"
-    areas = area_under_curve(shares, curve), area_under_curve(some / heat.size, chance)
+    areas = (area_under_curve(shares[both], values) for values in (curve[both], chance))
+    area, of_chance = (f"{value:z.3f}" for value in areas)
     note = (
-        f"similarity now {now:.3f}{exact}; of the whole picture {whole:.3f}, of nothing but the fill {bare:.3f}. Area under"
-        f" the curve {areas[0]:.3f}, of random orders {areas[1]:.3f} ({'lower' if deletion else 'higher'} is better)."
+        f"similarity now {now:z.3f}{exact}; of the whole picture {whole:z.3f}, of nothing but the fill {bare:z.3f}. Area under"
+        f" the curve {area}, of random orders {of_chance} at the same {len(both)} points"
+        f" ({'lower' if deletion else 'higher'} is better)."
     )
     if np.ptp(heat) == 0:
         note += " The map is flat, so its order is random too."
     image = enlarged(subject.image)
-    truth = None if subject.named is None else upsampled(subject.named, image.shape[:2]) > 0.5
     panels = {
         "picture": _picture(workspace, clip, state, subject, heat, shown, masked, count),
-        "map": map_panel(state, state.method, heat, image, truth),
+        "map": map_panel(state, state.method, heat, image, drawn_truth(subject.named, image)),
         "curve": _chart(
-            workspace, state, (shares, curve), (some / heat.size, chance), (count / heat.size, now, together), note
+            workspace, state, (shares, curve), (shares[both], chance), (count / heat.size, now, together), note
         ),
     }
     numbers = pd.DataFrame({"patches": counts, "share": shares, "similarity": curve})
-    numbers = numbers.merge(pd.DataFrame({"patches": some, "random": chance}), how="left")
+    numbers = numbers.merge(pd.DataFrame({"patches": counts[both], "random": chance}), how="left")
     return Drawn(
         panels,
         numbers,
         sentences={"masked": _about_masked(masked, whole, by_hand, together, state)},
         choices={"method": workspace.methods(state)},
-        legend=(colour_bar(state.colours), "heat as a share of the map's largest"),
+        legend=(colour_bar(state.colours), LEGEND),
     )
 
 
@@ -118,17 +118,17 @@ def similarities(
         from ...perturbing import filled, scores_of_images
 
         pixels, kept = clip.pixels([subject.source]), torch.from_numpy(keep)[None].to(clip.device)
+        fill = filled(clip, pixels, state.fill)
         with watched(clip, job):
-            return scores_of_images(
-                clip, pixels, ids(clip, subject.prompt), kept, filled(clip, pixels, state.fill), batch_size=AT_ONCE
-            )[0].numpy()
+            found = scores_of_images(clip, pixels, ids(clip, subject.prompt), kept, fill, batch_size=state.batch_size)
+        return found[0].numpy()
 
     what = keep.shape, hashlib.sha256(keep.tobytes()).hexdigest()
-    return workspace.cached(("perturbed", *_of(state, subject), subject.prompt, *what), compute, job)
+    return workspace.cached(("perturbed", *_of(workspace, state, subject), subject.prompt, *what), compute, job)
 
 
-def _of(state: State, subject: Subject) -> tuple:
-    return state.model, state.pretrained, state.device, subject.key, state.fill
+def _of(workspace: Workspace, state: State, subject: Subject) -> tuple:
+    return *workspace.model_key(state), subject.key, state.fill
 
 
 def _by_hand(state: State, heat: np.ndarray) -> np.ndarray:
@@ -146,13 +146,11 @@ def _picture(workspace, clip, state, subject, heat, keep, masked, count) -> Pane
     from ...perturbing import filled, to_pixels
     from ...towers import tower
 
-    def colours() -> tuple[np.ndarray, np.ndarray]:
+    def colours() -> np.ndarray:
         pixels = clip.pixels([subject.source])
-        mean, std = (np.reshape(getattr(clip.model.visual, name), 3) for name in ("image_mean", "image_std"))
-        both = torch.cat([pixels, filled(clip, pixels, state.fill)]).float().cpu().numpy().transpose(0, 2, 3, 1)
-        return tuple((255 * (both * std + mean)).round().clip(0, 255).astype(np.uint8))
+        return clip.colours(torch.cat([pixels, filled(clip, pixels, state.fill)]))
 
-    image, fill = workspace.kept(("colours", *_of(state, subject)), colours)
+    image, fill = workspace.kept(("colours", *_of(workspace, state, subject)), colours)
     described = tower(clip, "image")
     inside = to_pixels(torch.from_numpy(keep)[None], described, image.shape[:2])[0].numpy()
     (rows, cols), size = keep.shape, image.shape[:2]
@@ -194,7 +192,7 @@ def _chart(workspace, state, curve, chance, point, note) -> Panel:
             _mark(drawn, x, height * (1 - AXES[1] - AXES[3] * (value - low) / (high - low)), square)
     verb = "go" if state.perturbation == "deletion" else "come"
     title = f"similarity as the hottest patches {verb}"
-    alt = f"{title}: {now:.3f} at a share of {share:.2f}" + ("" if together is None else f", masked {together:.3f}")
+    alt = f"{title}: {now:z.3f} at a share of {share:.2f}" + ("" if together is None else f", masked {together:z.3f}")
     return Panel(title, png(drawn), note, alt)
 
 
@@ -205,7 +203,7 @@ def _lines(state: State, curve, chance, limits: tuple[float, float], masked: boo
     axis.plot(*curve, color=BLUE, label=state.method.replace("_", " "))
     if masked:
         axis.plot([], [], "s", color="white", markeredgecolor="black", label="now, with those by hand")
-    axis.plot([], [], "o", color=ORANGE, markeredgecolor="black", label="now")
+    axis.plot([], [], "o", color=VERMILION, markeredgecolor="black", label="now")
     verb = "filled" if state.perturbation == "deletion" else "there"
     axis.set(
         xlim=(-MARGIN, 1 + MARGIN), ylim=limits, xlabel=f"share of patches {verb}, hottest first", ylabel="cosine similarity"
@@ -222,7 +220,7 @@ def _mark(pixels: np.ndarray, x: float, y: float, square: bool) -> None:
     if square:
         away, radius, colour = np.maximum(abs(down - y), abs(right - x)), 16, (255, 255, 255)
     else:
-        away, radius, colour = np.hypot(down - y, right - x), 12, ImageColor.getrgb(ORANGE)
+        away, radius, colour = np.hypot(down - y, right - x), 12, ImageColor.getrgb(VERMILION)
     pixels[away <= radius] = 0
     pixels[away <= radius - 3] = colour
 
@@ -231,8 +229,7 @@ def _about_masked(masked, whole, by_hand, together, state: State) -> str:
     if by_hand is None:
         return "No patch is masked by hand: press patches of the picture to see what the model loses without them."
     many = f"{masked.sum()} patch{'es' if masked.sum() > 1 else ''} masked by hand"
-    changed = by_hand - whole
     return (
-        f"{many}: similarity {by_hand:.3f} without {'them' if masked.sum() > 1 else 'it'}, {changed:+.3f} from the whole"
-        f" picture's {whole:.3f}; {together:.3f} with the {state.perturbation} as well."
+        f"{many}: similarity {by_hand:z.3f} without {'them' if masked.sum() > 1 else 'it'}, {by_hand - whole:+z.3f} from the"
+        f" whole picture's {whole:z.3f}; {together:z.3f} with the {state.perturbation} as well."
     )

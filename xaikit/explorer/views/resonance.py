@@ -1,7 +1,5 @@
 """Resonance: how the map of each word changes as picture and prompt refine each other, and what its course is made of."""
 
-from functools import lru_cache
-
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
@@ -12,8 +10,8 @@ from ..jobs import Job
 from ..state import State
 from ..workspace import Workspace
 from . import hierarchy, modes
-from .compare import iou
 from .lettering import font
+from .panels import drawn_truth, iou
 from .waves import Wave, wave
 
 FRAMES, ACROSS = 12, 6  # pictures of the filmstrip, and in a row of it
@@ -35,21 +33,19 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     time = last if state.time is None else state.time
     if time > last:
         raise ValueError(f"time={time}: the maps are those of the iterations 0 to {last}")
-    named = workspace.subject(state, job).named
-    truth = None if named is None else upsampled(named, found.image.shape[:2]) > 0.5
+    truth = drawn_truth(workspace.subject(state, job).named, found.image)
     concept = hierarchy.chosen_concept(found, state)
-    plane, modes_of_spots = modes.plane(found, state)
+    plane, modes_of_spots = modes.plane(workspace, found, state)
     panels = {
         "map": _map(found, state, time, truth),
-        "filmstrip": _filmstrip(found, state, time),
+        "filmstrip": _filmstrip(workspace, found, state, time),
         "plane": plane,
         **modes.patterns(found, state, truth),
-        "tree": hierarchy.tree(found, concept),
+        "tree": hierarchy.tree(workspace, found, concept),
         "concept": hierarchy.concept(found, concept, truth),
     }
     least, largest = _scale(found, state.word)
     choices = {
-        "word": list(range(len(found.words))),
         "time": (0, last),
         "filmstrip": _times(found),
         "plane": modes_of_spots,
@@ -60,7 +56,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     )
     return Drawn(
         {name: panel for name, panel in panels.items() if panel is not None},
-        _with_iou(_numbers(found, state.word), found, truth),
+        _with_iou(workspace.kept(("numbers", found, state.word), lambda: _numbers(found, state.word)), found, truth),
         words,
         choices=choices,
         legend=(
@@ -92,10 +88,11 @@ def _map(wave: Wave, state: State, time: int, truth: np.ndarray | None) -> Panel
     return Panel(f"“{wave.words[state.word]}” at t = {time}", png(drawn), note, alt)
 
 
-def _filmstrip(wave: Wave, state: State, time: int) -> Panel:
+def _filmstrip(workspace: Workspace, wave: Wave, state: State, time: int) -> Panel:
     """Some of the word's maps; the last that isn't after the time is pressed."""
     times, (width, height) = _times(wave), _frame(wave)
-    strip = strip_png(wave, state.word, state.opacity, state.colours, state.upsampling)
+    sight = state.word, state.opacity, state.colours, state.upsampling
+    strip = workspace.kept(("filmstrip", wave, *sight), lambda: strip_png(wave, *sight))
     full = _size(wave)
     pressed = max(each for each in times if each <= time)
     spots = [
@@ -112,7 +109,6 @@ def _filmstrip(wave: Wave, state: State, time: int) -> Panel:
     return Panel(f"maps of “{wave.words[state.word]}” over time", strip, note, spots=tuple(spots))
 
 
-@lru_cache(maxsize=64)
 def strip_png(wave: Wave, word: int, opacity: float, colours: str, upsampling: str) -> bytes:
     """The word's maps at the times of the filmstrip, and below each when it is."""
     width, height = _frame(wave)
@@ -166,7 +162,6 @@ def _share(wave: Wave, word: int) -> np.ndarray:
     return (wave.maps[:, word] - least) / (largest - least or 1)
 
 
-@lru_cache(maxsize=16)
 def _numbers(wave: Wave, word: int) -> pd.DataFrame:
     """What the panels show, in rows of the panels "map" (all times), "plane", "mode" (all modes), "tree" and "concept" (all
     concepts); columns that a panel doesn't have are empty there."""

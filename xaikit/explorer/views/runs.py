@@ -14,13 +14,14 @@ from ...metrics.intervals import oriented
 from ...run_record import Status, read_record
 from ...run_record import table as record_table
 from ...store import SchemaError, provenance
-from ..drawing import colour_bar, coloured, css, enlarged, ink_on, png, upsampled
+from ..drawing import colour_bar, coloured, css, enlarged, ink_on, png
 from ..drawn import Cell, Drawn, Panel, Table
 from ..jobs import Job
 from ..run_stores import RunStores
 from ..state import State
+from ..subject import Subject
 from ..workspace import Workspace
-from .compare import map_panel
+from .panels import drawn_truth, map_panel
 
 MOST = 5  # samples in each of the two rows
 SHADES = "Blues"  # from worst to best
@@ -179,6 +180,14 @@ def _samples(
     words = ("largest", "smallest") if neither else ("best", "worst")
     said = f"{state.metric} of {state.explainer}: {of_metric.attrs['long_name']}"
     said += f" ({of_metric.attrs['score_direction']}), {len(finite)} of {values.size} samples have a value."
+    if not len(finite):
+        return {}, said
+    different = len(np.unique(values.values[finite]))
+    if different == 1 < len(finite):
+        best, worst, words = order[:MOST], order[:0], ("equal", "")
+        said += f" All {len(finite)} are equal, so none is best or worst: the first are shown."
+    elif different < len(best) + len(worst):
+        said += f" They have only {different} different values: which of the equal ones are shown means nothing."
     reason = _not_pictured(workspace, state, run, scores)
     if reason:
         listed = (
@@ -187,8 +196,10 @@ def _samples(
             if len(places)
         )
         return {}, said + "".join(listed) + f" No pictures: {reason}."
-    reason = _not_mapped(workspace, state, run, scores, job)
-    said += f" Only the scenes are shown: {reason}." if reason else _about_maps(run, state)
+    labels = values["sample"].values[[*best, *worst]].tolist()
+    stored = _stored(workspace, state, run)
+    reason = _not_mapped(workspace, state, scores, stored.keys() >= {*labels}, job)
+    said += f" Only the scenes are shown: {reason}." if reason else _about_maps([label in stored for label in labels])
     shown = [
         (row, word, rank, int(place))
         for row, word, places in zip(("best", "worst"), words, (best, worst), strict=True)
@@ -199,21 +210,24 @@ def _samples(
     for row, word, rank, place in (
         shown if job is None else job.each(shown, lambda each: f"{state.explainer} on scene {each[3]}")
     ):
-        scene = scenes[values["sample"].values[place].item()]
+        label = values["sample"].values[place].item()
+        scene = scenes[label]
         at = state.but(sample=scene, image=None, prompt=None)
         title = f"{word} {rank + 1}: {_number(float(values[place]))}, scene {scene}"
-        panels[f"{row} {rank}"] = _panel(workspace, at, title, not reason, job)
+        if reason:
+            heat = None
+        else:
+            heat = stored[label] if label in stored else workspace.heat(at, state.explainer, job)
+        panels[f"{row} {rank}"] = _panel(workspace.subject(at, job), at, title, heat)
     return panels, said
 
 
-def _panel(workspace: Workspace, state: State, title: str, mapped: bool, job: Job | None) -> Panel:
-    """The state's scene, with the map of its explainer over it if ``mapped``."""
-    subject = workspace.subject(state, job)
+def _panel(subject: Subject, state: State, title: str, heat: np.ndarray | None) -> Panel:
+    """A scene, with the map of the state's explainer over it if there is one."""
     image = enlarged(subject.image)
-    if not mapped:
+    if heat is None:
         return Panel(title, png(image), subject.prompt)
-    truth = None if subject.named is None else upsampled(subject.named, image.shape[:2]) > 0.5
-    panel = map_panel(state, state.explainer, workspace.heat(state, state.explainer, job), image, truth)
+    panel = map_panel(state, state.explainer, heat, image, drawn_truth(subject.named, image))
     return dataclasses.replace(panel, title=title, note=subject.prompt, alt=f"{title}, {panel.alt}")
 
 
@@ -238,15 +252,15 @@ def _not_pictured(workspace: Workspace, state: State, run: RunStores, scores: xr
     return ""
 
 
-def _not_mapped(workspace: Workspace, state: State, run: RunStores, scores: xr.Dataset, job: Job | None) -> str:
-    """Why the maps behind the scores can't be shown, "" where they can."""
+def _not_mapped(workspace: Workspace, state: State, scores: xr.Dataset, stored: bool, job: Job | None) -> str:
+    """Why the maps behind the scores can't be shown, "" where they can. stored : whether all of them are."""
     if state.metric.startswith(OF_WORDS):
         return "the metric is about the words"
     about = provenance(scores)
-    if _stored(run, state.explainer) and about.get("model") == state.model:
+    if stored and workspace.made_by(state).items() <= about.items():
         return ""
     if not state.explainer.isidentifier():
-        return f"{state.explainer!r} is a variant that isn't stored and can't be computed by its name"
+        return f"{state.explainer!r} is a variant that isn't stored for all of them and can't be computed by its name"
     clip = workspace.clip(state, job)
     if clip.weights_digest != about.get("weights_digest"):
         return f"they were measured with {about.get('model', 'another model')}, and {state.model} is open"
@@ -255,14 +269,25 @@ def _not_mapped(workspace: Workspace, state: State, run: RunStores, scores: xr.D
     return ""
 
 
-def _about_maps(run: RunStores, state: State) -> str:
-    if _stored(run, state.explainer):
+def _about_maps(stored: list[bool]) -> str:
+    """Where the maps come from, given which of them are stored."""
+    where = "are computed now with the method's defaults, the scores may be of other options or draws"
+    if all(stored):
         where = "are the stored ones"
-    else:
-        where = "are computed now with the method's defaults, the scores may be of other options or draws"
+    elif any(stored):
+        where = f"are {sum(stored)} stored ones; the other {len(stored) - sum(stored)} {where}"
     return f" The maps {where}; named objects are outlined in blue."
 
 
-def _stored(run: RunStores, explainer: str) -> bool:
-    stores = run.made_from_scenes("explanations").values()
-    return any("heat" in store and explainer in store.explainer.values for store in stores)
+def _stored(workspace: Workspace, state: State, run: RunStores) -> dict[object, np.ndarray]:
+    """The stored maps (row, col) by the state's explainer and model, by the label of their scene."""
+    made_by, found = workspace.made_by(state), {}
+    for store in run.made_from_scenes("explanations").values() if made_by else ():
+        if (
+            "heat" in store
+            and state.explainer in store.explainer.values
+            and made_by.items() <= provenance(store).items()
+        ):
+            maps = store.heat.sel(explainer=state.explainer).transpose("sample", "row", "col")
+            found |= dict(zip(store["sample"].values.tolist(), maps.values, strict=True))
+    return found

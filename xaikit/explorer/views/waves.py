@@ -14,7 +14,7 @@ import xarray as xr
 from ...resonance.tree import graph
 from ...store import provenance
 from ..drawing import enlarged
-from ..jobs import Job, Missing
+from ..jobs import Job
 from ..prompts import ids
 from ..state import State
 from ..subject import Subject
@@ -59,9 +59,8 @@ def wave(workspace: Workspace, state: State, job: Job | None = None) -> Wave:
     """The wave of a state. Raises ValueError for a bad recursion, and for a model whose patches have no place in the
     space of the words."""
     subject = workspace.subject(state, job)
-    model = (state.model, state.pretrained, state.device)
     recursion = (state.alpha, state.coupling, state.iterations)
-    key = ("wave", *model, subject.key, subject.prompt, *recursion)
+    key = ("wave", *workspace.model_key(state), subject.key, subject.prompt, *recursion)
     return workspace.cached(key, lambda job: _made(workspace, state, subject, job), job)
 
 
@@ -122,15 +121,14 @@ def _stored(
 ) -> xr.Dataset | None:
     """What the run has stored of this scene and its caption, made by the same model and recursion with the same options of
     the analysis; None where it has nothing."""
-    if state.run is None or subject.scene is None or subject.prompt != str(subject.scene.caption.item()):
+    if state.run is None or not subject.captioned:
         return None
     run = workspace.run(state)
     if workspace.scenes(state) is not run.scenes:  # the stores are of others
         return None
-    try:
-        made_by = {"weights_digest": workspace.clip(state).weights_digest}
-    except Missing:
-        made_by = {"model": state.model}  # the name must do
+    made_by = workspace.made_by(state)
+    if made_by is None:
+        return None
     recursion = {"alpha": state.alpha, "coupling": state.coupling, "iterations": state.iterations}
     parameters = {**DEFAULTS, **recursion, "temperature": TEMPERATURES[state.coupling]}
     sample = subject.scene.sample.item()

@@ -1,23 +1,22 @@
 """Words: how much each word of the prompt matters, and where in the picture the words that are pressed lie."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
-from ..drawing import colour_bar, css, enlarged, ink_on, png, relative, upsampled
+from ..drawing import colour_bar, coloured, css, enlarged, ink_on, png, relative
 from ..drawn import Drawn, Panel, Word
 from ..jobs import Job
 from ..state import State
 from ..subject import named_pixels
 from ..workspace import Workspace
-from .compare import LEGEND, map_panel
+from .panels import LEGEND, drawn_truth, map_panel
 
 WORDS_BY = ("grad_eclip", "chefer")  # stand in for a method of the image that doesn't explain words
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     """Words coloured by their heat; the map of the whole prompt, and beside it that of the pressed words as a prompt of
-    their own, in their order."""
+    their own, in their order. ``numbers`` has both, the latter only where words are pressed."""
     subject = workspace.subject(state, job)
     words = workspace.tokens(state, job)
     beyond = [place for place in state.words if not 0 <= place < len(words)]
@@ -31,9 +30,8 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         job.at(f"explaining the picture by {state.method}", 1, 3)
     whole = workspace.heat(state, state.method, job)
     image = enlarged(subject.image)
-    truth = None if subject.named is None else upsampled(subject.named, image.shape[:2]) > 0.5
-    panels = {"whole": map_panel(state, "the whole prompt", whole, image, truth)}
-    columns = {"whole": whole.ravel()}
+    panels = {"whole": map_panel(state, "the whole prompt", whole, image, drawn_truth(subject.named, image))}
+    columns = {"heat": whole.ravel()}
     pressed = tuple(sorted({*state.words}))
     if pressed:
         if job:
@@ -41,18 +39,16 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         text = " ".join(words[place] for place in pressed)
         heat = workspace.heat(state, state.method, job, words=pressed)
         named = None if subject.scene is None else named_pixels(subject.scene, text)
-        truth = None if named is None else upsampled(named, image.shape[:2]) > 0.5
-        panels["pressed"] = map_panel(state, f"only: {text}", heat, image, truth)
-        columns[text] = heat.ravel()
+        panels["pressed"] = map_panel(state, f"only: {text}", heat, image, drawn_truth(named, image))
+        columns["heat of the pressed words"] = heat.ravel()
     else:
         panels["pressed"] = Panel("only the pressed words", png(image), "press one or several words above")
     share = relative(word_heat)
     rows, cols = np.indices(whole.shape).reshape(2, -1)
     numbers = pd.DataFrame({"row": rows, "col": cols} | columns)
-    colours = matplotlib.colormaps[state.colours](share, bytes=True)[:, :3]
     buttons = tuple(
         Word(text, css(colour), ink_on(colour), place in pressed, f"{text}: heat {heat:.3g}")
-        for place, (text, colour, heat) in enumerate(zip(words, colours, word_heat, strict=True))
+        for place, (text, colour, heat) in enumerate(zip(words, coloured(share, state.colours), word_heat, strict=True))
     )
     said = ", ".join(f"{words[place]} {word_heat[place]:.3g}" for place in np.argsort(-word_heat)[:3])
     sentences = {

@@ -1,17 +1,20 @@
 // A titled picture whose spots are buttons: reached with Tab, moved between with the arrow keys, pressed with Enter or Space.
+// What the pointed or focused one is stands below.
 
 function render({ model, el }) {
   el.classList.add("xaikit-picture");
   const title = document.createElement("div");
   const frame = document.createElement("div");
   const image = document.createElement("img");
+  const said = document.createElement("div");
   const note = document.createElement("div");
   title.className = "xaikit-title";
   frame.className = "xaikit-frame";
   note.className = "xaikit-note";
-  note.setAttribute("aria-live", "polite");
+  said.className = "xaikit-said";
+  said.setAttribute("aria-hidden", "true"); // the buttons have these labels
   frame.append(image);
-  el.append(title, frame, note);
+  el.append(title, frame, said, note);
   let url = null;
   let focused = 0;
 
@@ -44,12 +47,18 @@ function render({ model, el }) {
       Object.assign(button.style, {
         left: `${100 * spot.x}%`, top: `${100 * spot.y}%`, width: `${100 * spot.width}%`, height: `${100 * spot.height}%`,
       });
-      button.title = spot.label;
       button.setAttribute("aria-label", spot.label);
       button.setAttribute("aria-pressed", spot.pressed);
       button.tabIndex = place === focused ? 0 : -1;
     });
+    said.hidden = !spots.length;
     if (held && buttons()[focused]) buttons()[focused].focus();
+    say();
+  }
+
+  function say() {
+    const spot = frame.querySelector("button:hover") ?? frame.querySelector("button:focus");
+    said.textContent = spot?.getAttribute("aria-label") ?? "";
   }
 
   function newButton(place) {
@@ -96,6 +105,8 @@ function render({ model, el }) {
     event.stopPropagation();
     move(towards(...step));
   });
+
+  for (const name of ["mouseover", "mouseout", "focusin", "focusout"]) frame.addEventListener(name, () => setTimeout(say));
 
   model.on("change:png", drawPicture);
   model.on("change:title change:note change:alt", drawText);

@@ -16,8 +16,8 @@ EMPTY = Panel("", b"")
 class Picture(anywidget.AnyWidget):
     """A panel: title, picture, note, and the spots on it as buttons.
 
-    press : called with a spot's place in order. seen : called once a browser shows the picture, and for each further place
-    where it does.
+    press : called with the place in order of a spot that is shown; a press that comes too late is none. seen : called once a
+    browser shows the picture, and for each further place where it does.
     """
 
     _esm = HERE / "picture.js"
@@ -44,6 +44,7 @@ class Picture(anywidget.AnyWidget):
 
     def _told(self, _, content: dict, buffers: list) -> None:
         if "spot" in content:
-            self.press(int(content["spot"]))
+            if 0 <= content["spot"] < len(self.spots):
+                self.press(content["spot"])
         else:
             self.seen()

@@ -19,7 +19,7 @@ function render({ model, el }) {
 
   function place(button) {
     const line = grid.findIndex((buttons) => buttons.includes(button));
-    return [line, grid[line].indexOf(button)];
+    return line < 0 ? null : [line, grid[line].indexOf(button)];
   }
 
   function head(text, sorted, descending, label, message) {
@@ -34,7 +34,7 @@ function render({ model, el }) {
 
   function draw() {
     const { corner, columns, rows, sort, descending, pressed, labels } = model.get("table");
-    const held = el.contains(document.activeElement) ? place(document.activeElement) : null;
+    const held = place(document.activeElement); // null where the focus isn't on a button of this table
     el.replaceChildren();
     grid = [];
     if (!columns) return;

@@ -13,7 +13,8 @@ HERE = Path(__file__).parent
 
 
 class Words(anywidget.AnyWidget):
-    """Words as buttons, coloured as they are given. press : called with a word's place."""
+    """Words as buttons, coloured as they are given. press : called with the place of a word that is shown; a press that comes
+    too late is none."""
 
     _esm = HERE / "words.js"
     _css = HERE / "explorer.css"
@@ -23,8 +24,12 @@ class Words(anywidget.AnyWidget):
     def __init__(self, press: Callable[[int], None] | None = None, **traits):
         super().__init__(**traits)
         self.press = press or (lambda place: None)
-        self.on_msg(lambda _, content, buffers: self.press(int(content["word"])))
+        self.on_msg(self._pressed)
 
     def show(self, words: tuple[Word, ...]) -> None:
         """Show these words."""
         self.words = [dataclasses.asdict(word) for word in words]
+
+    def _pressed(self, _, content: dict, buffers: list) -> None:
+        if 0 <= content["word"] < len(self.words):
+            self.press(content["word"])

@@ -1,0 +1,238 @@
+"""What the explorer's views share: pictures and maps as bytes, uploads, widgets; and what Compare and Words say."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import xaikit as xk
+from xaikit.explorer.drawing import LONGEST_SIDE, enlarged, upsampled
+from xaikit.explorer.drawn import Drawn, Panel, Spot, Word
+from xaikit.explorer.jobs import Job
+from xaikit.explorer.state import State
+from xaikit.explorer.tabs.tab import Legend
+from xaikit.explorer.tabs.words import WordsTab
+from xaikit.explorer.uploads import MOST_BYTES, read_upload
+from xaikit.explorer.views import view
+from xaikit.explorer.views.panels import map_panel
+from xaikit.explorer.widgets import Picture, Upload, Words
+from xaikit.explorer.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def workspace():
+    return Workspace(xk.draw_scenes(n=2, seed=4, objects=(2, 3)))
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def file_of(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+# maps on pictures
+
+
+def test_a_flat_map_has_no_mask_at_any_threshold():
+    image, truth = np.full((80, 80, 3), 90, np.uint8), np.zeros((80, 80), bool)
+    truth[:40] = True
+    for threshold in (0.0, 0.5):
+        state = State(threshold=threshold, opacity=0.0)
+        flat = map_panel(state, "flat", np.zeros((8, 8)), image)
+        assert flat.note == "no heat above 0, mask 0% of the picture" and (pixels(flat.png) == 90).all()
+        assert "IoU 0.00" in map_panel(state, "flat", np.zeros((8, 8)), image, truth).note
+    half = np.arange(64).reshape(8, 8) >= 32
+    assert "mask 50% of the picture" in map_panel(State(threshold=0.0), "half", half * 1.0, image).note
+
+
+@pytest.mark.parametrize(
+    "size, shown",
+    [
+        ((64, 64), (320, 320)),
+        ((100, 150), (400, 600)),
+        ((500, 640), (500, 640)),
+        ((3000, 4000), (320, 427)),
+        ((8000, 1), (1280, 1)),
+        ((1, 300), (4, 1200)),
+        ((1300, 400), (1040, 320)),
+        ((200, 1000), (200, 1000)),
+    ],
+)
+def test_pictures_are_enlarged_within_bounds(size, shown):
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    large = enlarged(noise)
+    assert large.shape == (*shown, 3) and max(large.shape) <= LONGEST_SIDE
+    if shown[0] >= size[0] and shown[0] % size[0] == 0:
+        np.testing.assert_array_equal(large[:: shown[0] // size[0], :: shown[1] // size[1]], noise)
+
+
+def test_a_narrow_file_is_shown(tmp_path):
+    Image.new("RGB", (3000, 1), "red").save(tmp_path / "line.png")
+    state = State(image=str(tmp_path / "line.png"), question="describe the picture", tab="answer")
+    panel = view("answer")(Workspace(), state, Job()).panels["image"]
+    assert pixels(panel.png).shape == (1, 1280, 3)
+
+
+def test_pixels_as_they_look_are_the_picture(workspace):
+    clip, images = workspace.clip(State(), Job()), workspace.scenes(State()).image.values
+    np.testing.assert_array_equal(clip.colours(clip.pixels(images)), images)
+    np.testing.assert_array_equal(clip.seen(images[1]), images[1])
+
+
+# Compare and Words
+
+
+@pytest.mark.parametrize("prompt", ["a photo", "blue"])
+def test_compare_says_why_nothing_is_outlined(workspace, prompt):
+    name = str(workspace.scene(State()).object_name.values[0])
+    note = view("compare")(workspace, State(methods=("edge",), prompt=prompt), Job()).panels["image"].note
+    assert note == f"no object is outlined: the prompt has no phrase such as “{name}” for an object that is there"
+
+
+def test_compare_says_what_is_outlined(workspace):
+    state = State(methods=("edge",))
+    name = str(workspace.scene(state).object_name.values[0])
+    assert view("compare")(workspace, state, Job()).panels["image"].note == "named objects outlined in blue"
+    typed = view("compare")(workspace, state.but(prompt=f"the {name}"), Job()).panels["image"].note
+    assert typed.startswith("outlined in blue: the objects for which the prompt has a phrase") and "“not”" in typed
+
+
+def test_columns_of_words_have_fixed_names(workspace):
+    state = State(tab="words", prompt="a red ring left of a blue square", words=(1, 2))
+    drawn = view("words")(workspace, state, Job())
+    assert list(drawn.numbers) == ["row", "col", "heat", "heat of the pressed words"]
+    clip, image = workspace.clip(state), workspace.scene(state).image.values
+    for column, prompt in (("heat", state.prompt), ("heat of the pressed words", "red ring")):
+        heat = xk.explain(state.method, clip, [image], [prompt]).values.ravel()
+        np.testing.assert_allclose(drawn.numbers[column], heat, rtol=1e-4, atol=1e-7)
+    assert list(view("words")(workspace, state.but(words=()), Job()).numbers) == ["row", "col", "heat"]
+
+
+# uploads
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(mode):
+    picture = Image.new("RGBA", (40, 30), (30, 30, 30, 255))
+    picture.paste((200, 200, 200, 0), (0, 0, 20, 30))  # hidden colours
+    if mode == "RGBA":
+        picture.paste((0, 0, 0, 51), (0, 0, 10, 30))
+    content = file_of(picture.convert("P") if mode == "P" else picture.convert(mode))
+    read = np.asarray(read_upload("clear.png", content))
+    assert (read[:, 10:20] == 255).all() and (read[:, 20:] == 30).all()
+    assert (read[:, :10] == (204 if mode == "RGBA" else 255)).all()
+    np.testing.assert_array_equal(np.asarray(xk.images.read_image(Image.open(io.BytesIO(content)))), read)
+
+
+def bomb():
+    """A PNG whose head says 40000 x 40000."""
+    content = bytearray(file_of(Image.new("1", (8, 8))))
+    content[16:24] = (40000).to_bytes(4, "big") * 2
+    import zlib
+
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    return bytes(content)
+
+
+def broken_tiff(tag, value):
+    """A TIFF one of whose tags (width is 256, height 257) has another type and value."""
+    content = bytearray(file_of(Image.new("RGB", (8, 8)), "TIFF"))
+    at = content.index(tag.to_bytes(2, "little") + b"\4\0" + b"\1\0\0\0")
+    content[at + 2 : at + 12] = value
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (bomb(), "x.png has more than 179 megapixels: pictures up to 40 megapixels are taken; make it smaller first"),
+        (
+            file_of(Image.new("L", (2001, 100))),
+            "x.png has 2001 x 100 pixels: no side may be more than 20 times as long",
+        ),
+        (file_of(Image.new("L", (5, 101))), "x.png has 5 x 101 pixels: no side may be more than 20 times as long"),
+        (broken_tiff(256, b"\2\0\4\0\0\0abc\0"), "x.png can't be read as a picture: a PNG"),  # a text
+        (broken_tiff(257, b"\4\0\1\0\0\0\0\0\0\0"), "x.png "),  # 0 pixels high
+    ],
+)
+def test_bad_uploads_are_one_sentence(content, told):
+    with pytest.raises(ValueError) as error:
+        read_upload("x.png", content)
+    assert str(error.value).startswith(told) and "\n" not in str(error.value)
+
+
+def test_the_narrowest_upload_is_taken():
+    assert read_upload("x.png", file_of(Image.new("L", (2000, 100)))).size == (2000, 100)
+
+
+# widgets
+
+
+def test_a_press_on_what_is_gone_is_none():
+    pressed = []
+    picture, words = Picture(pressed.append), Words(pressed.append)
+    picture.show(Panel("", b"", spots=(Spot(0, 0, 1, 1, "all"), Spot(0, 0, 1, 1, "again"))))
+    words.show((Word("a"), Word("b")))
+    picture._handle_custom_msg({"spot": 1}, [])
+    words._handle_custom_msg({"word": 1}, [])
+    picture.show(Panel("", b"", spots=(Spot(0, 0, 1, 1, "all"),)))
+    words.show((Word("a"),))
+    for place in (1, -1):
+        picture._handle_custom_msg({"spot": place}, [])
+        words._handle_custom_msg({"word": place}, [])
+    assert pressed == [1, 1]
+
+
+@pytest.fixture
+def upload():
+    """The button, and what it took or failed with."""
+    got = []
+    button = Upload(lambda name, content: got.append((name, content)), lambda error: got.append(str(error)))
+    return button, got
+
+
+def send(button, content=None, **about):
+    button._handle_custom_msg({"name": "a.png", "size": 4} | about, [] if content is None else [memoryview(content)])
+
+
+def test_files_of_two_browsers_do_not_mix(upload):
+    button, got = upload
+    send(button, b"ab", id="one", part=0, parts=2)
+    send(button, b"AB", id="other", part=0, parts=2, name="b.png")
+    send(button, b"cd", id="one", part=1, parts=2)
+    send(button, b"CD", id="other", part=1, parts=2, name="b.png")
+    assert got == [("a.png", b"abcd"), ("b.png", b"ABCD")]
+
+
+def test_a_file_that_does_not_arrive_is_one_sentence(upload):
+    button, got = upload
+    told = "a.png couldn't be read to its end: choose the file again"
+    send(button, b"ab", id="one", part=0, parts=2)
+    send(button, id="one")  # the browser couldn't read on
+    assert got == [told]
+    send(button, b"cd", id="one", part=1, parts=2)  # what comes late belongs to nothing
+    assert got == [told, told]
+    send(button, id="two", size=MOST_BYTES + 1_000_000)
+    assert got[2:] == ["a.png has 31 MB: pictures up to 30 MB are taken"]
+    send(button, b"abcd", id="three", part=0, parts=1)
+    assert got[3:] == [("a.png", b"abcd")]
+
+
+def test_texts_are_not_markup(workspace):
+    legend = Legend()
+    legend.show(Drawn({}, None, legend=(b"", "heat of “<b>” & more")))
+    assert legend.text.value == "heat of “&lt;b&gt;” &amp; more"
+    tab, state = WordsTab(lambda **changes: None), State(tab="words")
+    drawn = view("words")(workspace, state, Job())
+    drawn.sentences["words"] = "largest: <img src=x>"
+    tab.show(state, drawn)
+    assert tab.said.value == "largest: &lt;img src=x&gt;"
+
+
+def test_a_map_is_nearest_to_its_patches():
+    np.testing.assert_array_equal(upsampled(np.eye(2), (4, 4)), np.kron(np.eye(2), np.ones((2, 2))))
