@@ -40,11 +40,11 @@ unit: $(INSTALLED) ## the unit tests alone
 numbers: $(INSTALLED) ## the numbers stored in the notebooks alone
 	$(PYTHON) -m pytest --nbval --nbval-current-env $(ARGS) notebooks
 
-lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first
-	$(PYTHON) -m jupyterlab notebooks/07_explore.ipynb
+lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first (options: ARGS="--no-browser --port=8888")
+	$(PYTHON) -m jupyterlab $(ARGS) notebooks/07_explore.ipynb
 
-app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--no-browser --port 8866")
-	$(PYTHON) -m voila --strip_sources=True $(ARGS) notebooks/07_explore.ipynb
+app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--run mine -- --no-browser --port=8866")
+	$(PYTHON) -m xaikit.command_line app $(ARGS)
 
 refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
 	$(PYTHON) -m xaikit.command_line refresh $(ARGS)

@@ -91,6 +91,15 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         xk.load_clip("ViT-B-32", pretrained=str(tmp_path / "broken.safetensors"))
 
 
+def test_a_seen_image_is_what_its_map_lies_on(clip):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    np.testing.assert_array_equal(clip.seen(image), image)
+    halves = np.zeros((40, 120, 3), np.uint8)
+    halves[:, 60:] = 200
+    seen = clip.seen(halves)  # squashed, not cropped
+    assert seen.shape == (64, 64, 3) and (seen[:, :28] == 0).all() and (seen[:, 36:] == 200).all()
+
+
 def test_token_strings(clip):
     assert clip.token_strings("A red ring, and a blue cross") == [
         ["a", "red", "ring", ",", "and", "a", "blue", "cross"]

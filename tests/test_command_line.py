@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
@@ -73,9 +72,7 @@ def toy_package(monkeypatch):
         assert heat.dims == ("row", "col")
         return Figure()
 
-    visual = SimpleNamespace(image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25))
-    pixels = torch.tensor([200 / 255, 100 / 255, 0]).sub(0.5).div(0.25).view(1, 3, 1, 1).expand(1, 3, 2, 3)
-    clip = SimpleNamespace(model=SimpleNamespace(visual=visual), pixels=lambda images: pixels)
+    clip = SimpleNamespace(seen=lambda image: np.full((2, 3, 3), [200, 100, 0], np.uint8))
     listed = {"mmel": {"explains": ("image", "text"), "options": {}, "source": "a paper"}}
     for name, value in {"load_clip": lambda *_, **__: clip, "explain": explain, "methods": lambda: listed}.items():
         monkeypatch.setitem(vars(xaikit), name, value)

@@ -174,7 +174,7 @@ def test_pressed_words_are_a_prompt_of_their_own(workspace, clip, scenes):
     assert drawn.panels["pressed"].title == "only: blue square"
     alone = xk.explain("grad_eclip", clip, [scenes.image.values[0]], ["blue square"]).values[0]
     np.testing.assert_allclose(
-        drawn.numbers["heat of the pressed words"].values.reshape(alone.shape), alone, rtol=1e-4, atol=1e-7
+        drawn.numbers["heat of the pressed words"].dropna().values.reshape(alone.shape), alone, rtol=1e-4, atol=1e-7
     )
 
 
@@ -187,7 +187,19 @@ def test_words_are_coloured_by_their_heat(workspace, clip, scenes):
     for word in drawn.words:
         dark = int(word.colour[1:3], 16) < 100
         assert word.ink == ("#ffffff" if dark else "#000000") or 90 < int(word.colour[1:3], 16) < 130
-    assert "grad_eclip" in drawn.sentences["words"]
+    assert drawn.sentences["words"].startswith("edge explains pictures only. Heat of the words by grad_eclip")
+    of_words = drawn.numbers.dropna(subset="word")
+    np.testing.assert_allclose(of_words["heat of the word"], heat.values[0], rtol=1e-4, atol=1e-7)
+
+
+def test_similarity_of_the_prompt_and_of_its_words(workspace, clip, scenes):
+    prompt = "a red ring left of a blue square"
+    drawn = shown(workspace, tab="words", sample=0, prompt=prompt, words=[6, 7])
+    for place, text in (("whole", prompt), ("pressed", "blue square")):
+        expected = float(clip.similarity([scenes.image.values[0]], [text]))
+        assert drawn.panels[place].note.startswith(f"cosine similarity with the prompt {expected:.3f}; ")
+    expected = float(clip.similarity([scenes.image.values[3]], [scenes.caption.values[3]]))
+    assert f"prompt {expected:.3f}; named" in shown(workspace, sample=3).panels["image"].note
 
 
 # bad input
@@ -204,7 +216,7 @@ def test_words_are_coloured_by_their_heat(workspace, clip, scenes):
         ({"tab": "words", "words": [99]}, "words=[99]: the prompt has the words 0 to"),
         ({"model": "tiny-clop"}, "unknown model 'tiny-clop'"),
         ({"image": "nowhere.png", "prompt": "a ring"}, "there is no file nowhere.png"),
-        ({"image": "nowhere.png"}, "nowhere.png has no caption"),
+        ({"image": "nowhere.png"}, "there is no file nowhere.png"),
         ({"run": "no-such-run"}, "run='no-such-run': there is no such run folder"),
     ],
 )
@@ -222,7 +234,7 @@ def test_uploads(workspace, clip):
     np.testing.assert_array_equal(
         drawn.numbers["edge"].values.reshape(8, 8), xk.explain("edge", clip, [picture], ["a red square"]).values[0]
     )
-    assert drawn.panels["image"].note == "no truth is known of this picture"
+    assert drawn.panels["image"].note.endswith("; no truth is known of this picture")
     turned = picture.getexif()
     turned[0x0112] = 6  # a camera held upright
     assert read_upload("turned.jpg", file_of(picture, "JPEG", exif=turned)).size == (60, 90)

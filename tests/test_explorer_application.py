@@ -257,7 +257,7 @@ def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
     with pytest.raises(ValueError, match="sample=9: the scenes are 0 to 4"):
         app.set(tab="runs", sample=9)
     with pytest.raises(ValueError, match="unknown model 'tiny-clop'"):
-        app.set(model="tiny-clop")
+        app.set(tab="runs", model="tiny-clop")
     assert app.working.layout.visibility == "hidden"
     with pytest.raises(ValueError, match="unknown choice"):
         app.set(smaple=1)
@@ -280,8 +280,9 @@ def test_export(app, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(kept["again"].numbers, app.numbers)
     app.exporter.click()
     assert 'download="xaikit-compare-scene2.png"' in app.files.value and "your scenes" in app.files.value
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        app.export(tmp_path / "nowhere")
+    assert len(app.export(tmp_path / "new" / "folder")) == 4
+    with pytest.raises(FileExistsError, match="is a file"):
+        app.export(files["xaikit-compare-scene2.csv"])
 
 
 def test_an_uploads_export_holds_the_picture(tmp_path, monkeypatch):
@@ -315,6 +316,26 @@ def test_another_picture_of_the_same_name(app):
     app.sample.value = 3
     app.wait()
     assert app.state.image is None
+
+
+def test_a_sample_of_a_run_opens_in_compare(tmp_path):
+    scenes = xk.draw_scenes(n=3, seed=2)
+    clip = xk.load_clip()
+    about = {
+        "model": "tiny-clip",
+        "weights_digest": clip.weights_digest,
+        "inputs_digest": xk.store.inputs_digest(scenes),
+    }
+    scores = xk.evaluate(xk.explain_all(clip, scenes.image, scenes.caption, ["chefer"]).heat, clip, scenes, steps=2)
+    xk.store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    xk.store.write(xk.store.annotate(scores, "evaluation", **about), tmp_path / "evaluation.nc", "evaluation")
+    app = xk.explore(run=str(tmp_path), tab="runs", explainer="chefer", metric="energy")
+    worst = int(scores.energy.sel(explainer="chefer").values.argmin())
+    assert tab(app).worst[0].spots[0]["label"] == f"open scene {worst} in Compare"
+    tab(app).worst[0].press(0)
+    app.wait()
+    assert (app.state.tab, app.state.sample, app.state.methods) == ("compare", worst, ("chefer",))
+    assert app.error.value == "" and app.tabs.selected_index == TABS.index("compare")
 
 
 def test_what_a_notebook_keeps_of_it(app):

@@ -1,4 +1,4 @@
-"""The command ``xaikit``: run the workbook, look at a run, list the methods, explain one image.
+"""The command ``xaikit``: run the workbook, look at a run, serve the explorer, list the methods, explain one image.
 
 Exit codes: 0 done, 1 a notebook failed, 2 bad arguments. What goes wrong is said in one sentence.
 """
@@ -50,6 +50,13 @@ def _refresh(options: argparse.Namespace) -> int:
     for path in refresh(options.only):
         print(f"{path.stem}: refreshed")
     return 0
+
+
+def _app(options: argparse.Namespace) -> int:
+    from .serving import serve
+
+    parameters = {name: _literal(text) for name, text in options.parameters}
+    return serve(options.run, parameters, options.voila)
 
 
 def _methods(options: argparse.Namespace) -> int:
@@ -121,6 +128,19 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("refresh", help="execute the committed notebooks in place, with their defaults")
     command.set_defaults(command=_refresh)
     command.add_argument("--only", nargs="+", action="extend", metavar="NN", help="store only these, such as 04")
+
+    command = commands.add_parser("app", help="serve the explorer as a web page")
+    command.set_defaults(command=_app)
+    command.add_argument(
+        "--run", default="default", metavar="NAME", help="whose scenes and stores are shown (%(default)s)"
+    )
+    command.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter of notebook 07",
+    )  # fmt: skip
+    command.add_argument(
+        "voila", nargs="*", metavar="-- VOILA'S OWN", help="options of Voila, such as -- --port=8866 --no-browser"
+    )
 
     command = commands.add_parser("methods", help="list the explanation methods")
     command.set_defaults(command=_methods)

@@ -38,11 +38,11 @@ def jupyterlab(folder, scratch, **environment):
 
 
 @contextlib.contextmanager
-def voila(notebook, scratch, **environment):
-    """Voila on one notebook, without its code."""
+def application(scratch, **environment):
+    """The explorer alone, served by Voila."""
     port, token = _free_port(), secrets.token_hex(16)
-    options = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", f"--token={token}", "--strip_sources=True"]
-    with _started("voila", [*options, str(notebook)], scratch, port, environment) as log:
+    options = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", f"--token={token}"]
+    with _started("xaikit.command_line", ["app", "--", *options], scratch, port, environment) as log:
         yield Server(f"http://127.0.0.1:{port}", token, log)
 
 

@@ -79,6 +79,7 @@ def test_all_cells_run_without_a_word_of_trouble(lab):
 
 def test_the_line_of_code_shows_the_same_pictures(explorer, workspace):
     explorer.drag("opacity", 0.3)
+    explorer.page.wait_for_function("() => document.querySelector('.xaikit-explorer').textContent.includes('opacity=')")
     explorer.control("colours").select_option("viridis")
     explorer.wait(colours="viridis")
     expected = drawn(workspace, explorer.state)

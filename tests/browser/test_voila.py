@@ -2,12 +2,12 @@
 
 import pytest
 from explorer_page import ExplorerPage
-from servers import voila
+from servers import application
 
 
 @pytest.fixture(scope="module")
-def explorer(browser, notebook, small_run, tmp_path_factory):
-    with voila(notebook, tmp_path_factory.mktemp("voila"), XAIKIT_RUNS=str(small_run)) as server:
+def explorer(browser, small_run, tmp_path_factory):
+    with application(tmp_path_factory.mktemp("voila"), XAIKIT_RUNS=str(small_run)) as server:
         page = browser.new_page()
         explorer = ExplorerPage(page, server.url)
         page.goto(f"{server.url}/?token={server.token}", timeout=90_000)
@@ -20,6 +20,7 @@ def test_it_shows_the_explorer_without_code(explorer, output):
     explorer.page.screenshot(path=output / "voila.png", full_page=True)
     assert explorer.cut_off() == []
     assert explorer.page.locator(".jp-CodeCell .jp-Editor:visible, .jp-InputArea:visible .highlight").count() == 0
+    assert explorer.root.bounding_box()["y"] < 80, "the explorer is all there is"
     assert "import xaikit" not in explorer.page.locator("body").inner_text()
 
 

@@ -99,7 +99,7 @@ class Explorer(VBox):
     def export(self, folder: str | Path = ".") -> list[Path]:
         """Write the view as PNG, its numbers as CSV and a script that shows it again into a folder, and what the script
         needs: the uploaded picture, or the scenes that were handed over. Returns the files; those of an earlier export of
-        the same view of the same picture are replaced. Raises FileNotFoundError for no folder."""
+        the same view of the same picture are replaced. The folder is made if it isn't there; FileExistsError for a file."""
         return exporting.save(self.workspace, self.state, self.code, self.drawn, folder)
 
     def wait(self, seconds: float = 600) -> "Explorer":
@@ -140,7 +140,7 @@ class Explorer(VBox):
         self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), style=narrow)
         self.uploader = Upload(self.upload, lambda error: self._failed(error, {}))
         self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), style=narrow)
-        self.caption = Button(description="the scene's caption", layout=Layout(width="160px"))
+        self.caption = Button(description="back to the scene", layout=Layout(width="160px"))
         self.run_picker.observe(
             lambda event: self.change(run=None if event["new"] == NO_RUN else event["new"]), "value"
         )
@@ -194,12 +194,14 @@ class Explorer(VBox):
         known = isinstance(error, ValueError | OSError | LookupError)
         text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split()) or type(error).__name__
         sentence = text if known else f"{type(error).__name__}: {text}"
+        if "prompt" in changes and self.state.image is None:
+            sentence += f" (still shown: {self.workspace.subject(self.state).prompt!r})"
         self.error.value = f'<span role="alert">⚠ {html.escape(sentence, quote=False)}</span>'
 
     def _shown(self, kept: Collection[str] = ()) -> None:
         """Let all widgets say what is shown, but for the choices ``kept``, which stay as they were typed."""
         state, drawn = self.state, self.drawn
-        if drawn is None:
+        if drawn is None:  # nothing was shown yet
             return
         self._quiet.on = True
         try:

@@ -127,11 +127,12 @@ def numbers_csv(drawn: Drawn) -> bytes:
 def save(workspace: Workspace, state: State, code: str, drawn: Drawn, folder: str | Path = ".") -> list[Path]:
     """Write a view's PNG, CSV and script into a folder, with what the script needs, and return the files.
 
-    Raises FileNotFoundError for no folder.
+    The folder is made if it isn't there yet; raises FileExistsError for a file of that name.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} to export to")
+    if folder.is_file():
+        raise FileExistsError(f"{folder} is a file: give a folder to export to")
+    folder.mkdir(parents=True, exist_ok=True)
     name, given = _name(state), ""
     files = {f"{name}.png": view_picture(code, drawn), f"{name}.csv": numbers_csv(drawn)}
     if workspace.pictures.uploaded(state.image):

@@ -87,9 +87,10 @@ class Workspace:
         if state.prompt is not None and not state.prompt.strip():
             raise ValueError("the prompt is empty: type at least one word, such as 'a red ring'")
         if state.image is not None:
+            picture = self.picture(state)
             if state.prompt is None:
-                raise ValueError(f"{state.image} has no caption: type a prompt that describes it")
-            picture, clip = self.picture(state), self.clip(state, job)
+                raise ValueError(f"{state.image} has no caption: give a prompt that describes it (prompt=...)")
+            clip = self.clip(state, job)
             # large pictures take a second; the one that is kept holds the picture, whose id thus stays its own
             key = ("subject", self.model_key(state), id(picture), state.prompt)
             return self._pictured.kept(key, lambda: Subject(clip.seen(picture), picture, state.prompt))
@@ -180,6 +181,10 @@ class Workspace:
         """
         if "sample" in changes and state.image is None:
             self.scene(state)
+        if "model" in changes and state.model not in bundled_models():
+            self.clip(state, job)
+        if "multimodal_model" in changes:
+            self.mllm(state, job)
         names = {
             name for choice in ("methods", "method") if choice in changes for name in _listed(getattr(state, choice))
         }
@@ -216,6 +221,25 @@ class Workspace:
         clip = self.clip(state, job)
         key = ("heat", self.model_key(state), subject.key, subject.prompt, words, method, of)
         return self.cached(key, lambda job: self._explained(clip, subject, method, of, words, job), job)
+
+    def similarity(self, state: State, job: Job | None = None, words: tuple[int, ...] = ()) -> float | None:
+        """The cosine similarity of picture and prompt, or of the words at these places as a prompt of their own.
+
+        While the model isn't loaded: what the scenes' store says of a scene and its caption, else None.
+        """
+        subject = self.subject(state, job)
+        try:
+            clip = self.clip(state)
+        except Missing:
+            made_by = self.made_by(state)
+            if words or not subject.captioned or made_by is None or "similarity" not in subject.scene:
+                return None
+            known = made_by.items() <= provenance(self.scenes(state)).items()
+            return float(subject.scene.similarity) if known else None
+        key = ("similarity", self.model_key(state), subject.key, subject.prompt, words)
+        return self.cached(
+            key, lambda job: float(clip.similarity([subject.source], ids(clip, subject.prompt, words))), job
+        )
 
     def _explained(self, clip, subject: Subject, method: str, of: str, words: tuple[int, ...], job: Job) -> np.ndarray:
         from ..explainers.registry import check_tower, find

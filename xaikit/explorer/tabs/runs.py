@@ -1,5 +1,7 @@
 """The tab Runs."""
 
+from functools import partial
+
 from ipywidgets import VBox
 
 from ..drawn import Drawn
@@ -20,14 +22,17 @@ class RunsTab(Tab):
         self.about, self.said = Sentences(), Sentences()
         self.table = TableView(self._sort, self._press, lambda: self.tell(sort=None, descending=True))
         self.legend = Legend()
-        self.best, self.worst = [Picture() for _ in range(MOST)], [Picture() for _ in range(MOST)]
+        self.best, self.worst = (
+            [Picture(partial(self._open, f"{name} {rank}")) for rank in range(MOST)] for name in ("best", "worst")
+        )
+        self._scenes: dict[str, int] = {}
         rows = VBox([row(*self.best), row(*self.worst)])
         self.children = [self.controls["table"], self.about, self.table, self.legend, self.said, rows]
         self._state = State()
 
     def fill(self, state: State, drawn: Drawn) -> None:
         """Show the table and the samples behind the pressed cell."""
-        self._state = state
+        self._state, self._scenes = state, drawn.choices.get("scenes", {})
         self.about.say(*(drawn.sentences[name] for name in SENTENCES if name in drawn.sentences))
         self.controls["table"].disabled = drawn.table is None
         self.table.show(drawn.table)
@@ -46,3 +51,9 @@ class RunsTab(Tab):
         """Show the samples of a cell, or no more of it."""
         same = (explainer, metric) == (self._state.explainer, self._state.metric)
         self.tell(explainer=None if same else explainer, metric=None if same else metric)
+
+    def _open(self, place: str, spot: int) -> None:
+        """Open a sample's scene in Compare, by its explainer where that is a method."""
+        if place in self._scenes:
+            methods = {"methods": [self._state.explainer]} if self._state.explainer.isidentifier() else {}
+            self.tell(tab="compare", sample=self._scenes[place], image=None, prompt=None, **methods)

@@ -9,7 +9,7 @@ from ..jobs import Job
 from ..state import State
 from ..subject import Subject
 from ..workspace import Workspace
-from .panels import LEGEND, drawn_truth, map_panel
+from .panels import LEGEND, drawn_truth, map_panel, with_similarity
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
@@ -23,7 +23,8 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     maps = {name: workspace.heat(state, name, job) for name in steps}
     image = enlarged(subject.image)
     truth = drawn_truth(subject.named, image)
-    panels = {"image": _picture(state, subject, image, truth)}
+    picture = _picture(state, subject, image, truth)
+    panels = {"image": with_similarity(picture, workspace.similarity(state, job))}
     for index, (name, heat) in enumerate(maps.items()):
         panels[f"map {index}"] = map_panel(state, name, heat, image, truth)
     rows, cols = np.indices(next(iter(maps.values())).shape).reshape(2, -1)

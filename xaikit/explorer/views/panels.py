@@ -1,5 +1,7 @@
 """What several views show: a map over a picture, and how its mask agrees with the planted truth."""
 
+import dataclasses
+
 import numpy as np
 
 from ..drawing import TRUE_EDGE, coloured, laid_over, png, relative, upsampled, with_edge
@@ -41,3 +43,11 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     """Intersection over union of two masks; 0 where both are empty."""
     union = (one | other).sum()
     return float((one & other).sum() / union) if union else 0.0
+
+
+def with_similarity(panel: Panel, similarity: float | None) -> Panel:
+    """The panel with the cosine similarity of the picture with its prompt in the note, where it is known."""
+    if similarity is None:
+        return panel
+    note = f"cosine similarity with the prompt {similarity:.3f}"
+    return dataclasses.replace(panel, note=f"{note}; {panel.note}" if panel.note else note)

@@ -15,9 +15,9 @@ from ...run_record import Status, read_record
 from ...run_record import table as record_table
 from ...store import SchemaError, provenance
 from ..drawing import colour_bar, coloured, css, enlarged, ink_on, png
-from ..drawn import Cell, Drawn, Panel, Table
+from ..drawn import Cell, Drawn, Panel, Spot, Table
 from ..jobs import Job
-from ..run_stores import RunStores
+from ..run_stores import RunStores, stamp
 from ..state import State
 from ..subject import Subject
 from ..workspace import Workspace
@@ -49,7 +49,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     name = state.table or (FIRST if FIRST in tables else next(iter(tables)))
     check_choices(table=(name, tables))
     scores = tables[name]
-    means, rows, about = workspace.kept(("table", state.run, name), lambda: _measured(name, scores))
+    means, rows, about = workspace.kept(("table", stamp(state.run), name), lambda: _measured(name, scores))
     for choice, known in (("sort", means.columns), ("explainer", means.index), ("metric", means.columns)):
         if getattr(state, choice) is not None:
             check_choices(**{choice: (getattr(state, choice), known)})
@@ -57,15 +57,15 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         means = means.sort_values(state.sort, ascending=not state.descending, kind="stable", na_position="last")
     pressed = None if state.explainer is None or state.metric is None else (state.explainer, state.metric)
     said["table"] = about
-    numbers, panels = means.rename_axis("explainer").reset_index(), {}
+    numbers, panels, scenes = means.rename_axis("explainer").reset_index(), {}, {}
     if pressed:
         numbers = _with_samples(numbers, scores, state.explainer)
-        panels, said["samples"] = _samples(workspace, state, run, scores, job)
+        panels, scenes, said["samples"] = _samples(workspace, state, run, scores, job)
     return Drawn(
         panels,
         numbers,
         sentences=said,
-        choices={"table": list(tables)},
+        choices={"table": list(tables), "scenes": scenes},
         legend=(colour_bar(SHADES, "worst", "best"), "rank within the column; white where neither end is better"),
         table=Table(
             "explainer",
@@ -168,8 +168,8 @@ def _with_samples(numbers: pd.DataFrame, scores: xr.Dataset, explainer: str) -> 
 
 def _samples(
     workspace: Workspace, state: State, run: RunStores, scores: xr.Dataset, job: Job | None
-) -> tuple[dict[str, Panel], str]:
-    """Panels of the best and the worst samples of the pressed cell, and what is said of them."""
+) -> tuple[dict[str, Panel], dict[str, int], str]:
+    """Panels of the best and the worst samples of the pressed cell, the scene that each shows, and what is said of them."""
     of_metric = scores[state.metric]
     values = of_metric.sel(explainer=state.explainer).astype(float)
     finite = np.flatnonzero(np.isfinite(values))
@@ -181,7 +181,7 @@ def _samples(
     said = f"{state.metric} of {state.explainer}: {of_metric.attrs['long_name']}"
     said += f" ({of_metric.attrs['score_direction']}), {len(finite)} of {values.size} samples have a value."
     if not len(finite):
-        return {}, said
+        return {}, {}, said
     different = len(np.unique(values.values[finite]))
     if different == 1 < len(finite):
         best, worst, words = order[:MOST], order[:0], ("equal", "")
@@ -195,7 +195,7 @@ def _samples(
             for word, places in zip(words, (best, worst), strict=True)
             if len(places)
         )
-        return {}, said + "".join(listed) + f" No pictures: {reason}."
+        return {}, {}, said + "".join(listed) + f" No pictures: {reason}."
     labels = values["sample"].values[[*best, *worst]].tolist()
     stored = _stored(workspace, state, run)
     reason = _not_mapped(workspace, state, scores, stored.keys() >= {*labels}, job)
@@ -205,7 +205,7 @@ def _samples(
         for row, word, places in zip(("best", "worst"), words, (best, worst), strict=True)
         for rank, place in enumerate(places)
     ]
-    panels = {}
+    panels, opened = {}, {}
     scenes = {label: number for number, label in enumerate(run.scenes["sample"].values.tolist())}
     for row, word, rank, place in (
         shown if job is None else job.each(shown, lambda each: f"{state.explainer} on scene {each[3]}")
@@ -219,16 +219,17 @@ def _samples(
         else:
             heat = stored[label] if label in stored else workspace.heat(at, state.explainer, job)
         panels[f"{row} {rank}"] = _panel(workspace.subject(at, job), at, title, heat)
-    return panels, said
+        opened[f"{row} {rank}"] = scene
+    return panels, opened, said + " Press a picture to open it in Compare."
 
 
 def _panel(subject: Subject, state: State, title: str, heat: np.ndarray | None) -> Panel:
     """A scene, with the map of the state's explainer over it if there is one."""
-    image = enlarged(subject.image)
+    image, whole = enlarged(subject.image), (Spot(0, 0, 1, 1, f"open scene {state.sample} in Compare"),)
     if heat is None:
-        return Panel(title, png(image), subject.prompt)
+        return Panel(title, png(image), subject.prompt, spots=whole)
     panel = map_panel(state, state.explainer, heat, image, drawn_truth(subject.named, image))
-    return dataclasses.replace(panel, title=title, note=subject.prompt, alt=f"{title}, {panel.alt}")
+    return dataclasses.replace(panel, title=title, note=subject.prompt, alt=f"{title}, {panel.alt}", spots=whole)
 
 
 def _named(value: xr.DataArray) -> str:
@@ -257,7 +258,8 @@ def _not_mapped(workspace: Workspace, state: State, scores: xr.Dataset, stored: 
     if state.metric.startswith(OF_WORDS):
         return "the metric is about the words"
     about = provenance(scores)
-    if stored and workspace.made_by(state).items() <= about.items():
+    made_by = workspace.made_by(state)
+    if stored and made_by is not None and made_by.items() <= about.items():
         return ""
     if not state.explainer.isidentifier():
         return f"{state.explainer!r} is a variant that isn't stored for all of them and can't be computed by its name"

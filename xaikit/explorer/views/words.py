@@ -9,14 +9,14 @@ from ..jobs import Job
 from ..state import State
 from ..subject import named_pixels
 from ..workspace import Workspace
-from .panels import LEGEND, drawn_truth, map_panel
+from .panels import LEGEND, drawn_truth, map_panel, with_similarity
 
 WORDS_BY = ("grad_eclip", "chefer")  # stand in for a method of the image that doesn't explain words
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     """Words coloured by their heat; the map of the whole prompt, and beside it that of the pressed words as a prompt of
-    their own, in their order. ``numbers`` has both, the latter only where words are pressed."""
+    their own, in their order. ``numbers`` has both, the latter only where words are pressed, and below them the words' heat."""
     subject = workspace.subject(state, job)
     words = workspace.tokens(state, job)
     beyond = [place for place in state.words if not 0 <= place < len(words)]
@@ -30,7 +30,8 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         job.at(f"explaining the picture by {state.method}", 1, 3)
     whole = workspace.heat(state, state.method, job)
     image = enlarged(subject.image)
-    panels = {"whole": map_panel(state, "the whole prompt", whole, image, drawn_truth(subject.named, image))}
+    panel = map_panel(state, "the whole prompt", whole, image, drawn_truth(subject.named, image))
+    panels = {"whole": with_similarity(panel, workspace.similarity(state, job))}
     columns = {"heat": whole.ravel()}
     pressed = tuple(sorted({*state.words}))
     if pressed:
@@ -39,21 +40,26 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         text = " ".join(words[place] for place in pressed)
         heat = workspace.heat(state, state.method, job, words=pressed)
         named = None if subject.scene is None else named_pixels(subject.scene, text)
-        panels["pressed"] = map_panel(state, f"only: {text}", heat, image, drawn_truth(named, image))
+        panel = map_panel(state, f"only: {text}", heat, image, drawn_truth(named, image))
+        panels["pressed"] = with_similarity(panel, workspace.similarity(state, job, pressed))
         columns["heat of the pressed words"] = heat.ravel()
     else:
         panels["pressed"] = Panel("only the pressed words", png(image), "press one or several words above")
     share = relative(word_heat)
     rows, cols = np.indices(whole.shape).reshape(2, -1)
-    numbers = pd.DataFrame({"row": rows, "col": cols} | columns)
+    of_words = pd.DataFrame({"word": words, "heat of the word": word_heat})
+    numbers = pd.concat(
+        [pd.DataFrame({"row": rows, "col": cols} | columns).astype({"row": "Int64", "col": "Int64"}), of_words]
+    )
     buttons = tuple(
         Word(text, css(colour), ink_on(colour), place in pressed, f"{text}: heat {heat:.3g}")
         for place, (text, colour, heat) in enumerate(zip(words, coloured(share, state.colours), word_heat, strict=True))
     )
     said = ", ".join(f"{words[place]} {word_heat[place]:.3g}" for place in np.argsort(-word_heat)[:3])
+    without = "" if speaker == state.method else f"{state.method} explains pictures only. "
     sentences = {
         "prompt": f"prompt: {subject.prompt}",
-        "words": f"Heat of the words by {speaker}, largest first: {said}.",
+        "words": f"{without}Heat of the words by {speaker}, largest first: {said}.",
     }
     choices = {"method": workspace.methods(state)}
     legend = (colour_bar(state.colours), f"words and maps: {LEGEND}")
