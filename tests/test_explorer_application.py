@@ -107,6 +107,7 @@ def test_a_bad_prompt_is_a_sentence_and_the_view_stays(app, prompt, told):
     app.prompt.value = prompt
     app.wait()
     assert told in app.error.value and "Traceback" not in app.error.value and 'role="alert"' in app.error.value
+    assert f"(still shown: prompt: {app.workspace.subject(app.state).prompt})" in app.error.value
     assert app.state.prompt is None and tab(app).maps[0].png == before
     app.prompt.value = "a red ring"
     app.wait()

@@ -97,8 +97,12 @@ class ExplorerPage:
         return self.root.locator(".xaikit-picture:visible").filter(has=heading)
 
     def png(self, title):
-        """The bytes that a picture shows, once it is painted."""
+        """The bytes that a picture shows, once it is painted and stays: a slider that was dragged shows several in a row,
+        and the line of code may come before the last of them."""
         image = self.picture(title).locator("img")
+        before = None
+        while before != (before := image.get_attribute("src")):
+            self.page.wait_for_timeout(200)
         self.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
         return base64.b64decode(image.evaluate(BYTES))
 

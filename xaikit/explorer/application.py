@@ -194,8 +194,8 @@ class Explorer(VBox):
         known = isinstance(error, ValueError | OSError | LookupError)
         text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split()) or type(error).__name__
         sentence = text if known else f"{type(error).__name__}: {text}"
-        if "prompt" in changes and self.state.image is None:
-            sentence += f" (still shown: {self.workspace.subject(self.state).prompt!r})"
+        if "prompt" in changes and self.drawn is not None and "prompt" in self.drawn.sentences:
+            sentence += f" (still shown: {self.drawn.sentences['prompt']})"
         self.error.value = f'<span role="alert">⚠ {html.escape(sentence, quote=False)}</span>'
 
     def _shown(self, kept: Collection[str] = ()) -> None:
