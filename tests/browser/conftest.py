@@ -50,7 +50,7 @@ def browser(chromium, tmp_path_factory):
             args=ARGUMENTS,
             viewport={"width": 1280, "height": 1000},
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         yield context
         context.close()
 

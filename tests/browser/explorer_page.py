@@ -161,6 +161,7 @@ class ExplorerPage:
             check += ".textContent.includes(said) === there"
             self.page.wait_for_function(check, arg=[self.root.element_handle(), said, value != default])
         self.button("Cancel").wait_for(state="hidden")
+        self.page.wait_for_timeout(200)  # each widget hears of a change by itself, the line perhaps first
 
     # JupyterLab only
 
