@@ -263,25 +263,26 @@ class Workspace:
             known = state.pretrained is None and state.model in bundled_models()
             return {"model": state.model} if known else None
 
+    def made(self, state: State, stage: str) -> list[xr.Dataset]:
+        """The run's stores of a stage that were made from its own scenes by the state's model; none where that isn't known."""
+        made_by = self.made_by(state)
+        if made_by is None:
+            return []
+        stores = self.run(state).made_from_scenes(stage).values()
+        return [store for store in stores if made_by.items() <= provenance(store).items()]
+
     def _stored(self, state: State, of: str) -> dict[str, xr.DataArray]:
         """The run's maps (sample, ...) of its own scenes by the state's model, by method; none of other scenes or models."""
         if state.run is None or self._given is not None or state.image is not None:
             return {}
-        made_by, found = self.made_by(state), {}
-        if made_by is None:
-            return {}
-        for store in self.run(state).made_from_scenes("explanations").values():
-            about = provenance(store)
+        found = {}
+        for store in self.made(state, "explanations"):
+            options = provenance(store).get("parameters") or {}
             heat = store.get("heat" if of == "image" else "word_heat")
             if heat is None or (of == "text" and "token_text" not in heat.coords):
                 continue
-            if made_by.items() <= about.items():
-                of_store = {str(name): heat.sel(explainer=name) for name in heat.explainer.values}
-                found |= {
-                    name: each
-                    for name, each in of_store.items()
-                    if self._by_default(state, name, about.get("parameters") or {})
-                }
+            names = [str(name) for name in heat.explainer.values]
+            found |= {name: heat.sel(explainer=name) for name in names if self._by_default(state, name, options)}
         return found
 
     def _by_default(self, state: State, method: str, options: dict[str, Any]) -> bool:

@@ -11,7 +11,6 @@ from ..drawing import (
     css,
     enlarged,
     ink_on,
-    laid_over,
     png,
     relative,
     upsampled,
@@ -23,7 +22,7 @@ from ..state import State
 from ..subject import Subject
 from ..workspace import Workspace
 from .earlier_words import earlier_words
-from .panels import drawn_truth, iou
+from .panels import drawn_truth, over_picture
 from .told import METHODS, Told, answered, readable
 
 TITLES = {"lens": "logit lens", "msea": "MSEA", "arc": "ARC", "msea+arc": "MSEA and ARC"}
@@ -82,17 +81,10 @@ def _pictures(
         truth = drawn_truth(subject.scene.object_mask.values[index], image)
         note = f"“{text}” names the {_name(subject.scene, index)}, outlined in blue"
     large, seen = _placed(relative(heat), told.region, image.shape[:2], state.upsampling)
-    inside = (large >= state.threshold) & (large > 0)
-    drawn = image.copy()
-    drawn[seen] = laid_over(image[seen], coloured(large[seen], state.colours), state.opacity)
+    drawn, agrees, inside = over_picture(state, large, image, truth, seen)
     peak, most = float(heat.max()), float(told.maps[method].max())
     about = f"largest heat {peak:.2g}, {peak / most:.0%} of the answer's largest" if peak > 0 else "no heat above 0"
-    if truth is not None:
-        about += f", IoU {iou(inside, truth):.2f}"
-        drawn = with_edge(drawn, truth, TRUE_EDGE)
-    if state.mask:
-        drawn = with_edge(drawn, inside)
-    about += f", mask {inside.mean():.0%} of the picture"
+    about += f"{agrees}, mask {inside.mean():.0%} of the picture"
     if not seen.all():
         about += "; the model doesn't see the rest"
     plain = image if truth is None else with_edge(image, truth, TRUE_EDGE)

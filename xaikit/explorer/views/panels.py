@@ -19,19 +19,29 @@ def map_panel(state: State, title: str, heat: np.ndarray, image: np.ndarray, tru
     The mask is what has heat above 0 and at least ``threshold`` of the map's largest, on the upsampled map as it is drawn.
     """
     large = np.clip(upsampled(relative(heat), image.shape[:2], state.upsampling), 0, 1)
-    inside = (large >= state.threshold) & (large > 0)
-    drawn = laid_over(image, coloured(large, state.colours), state.opacity)
+    drawn, agrees, inside = over_picture(state, large, image, truth)
     peak = float(np.max(heat))
-    note = f"largest heat {peak:.3g}" if peak > 0 else "no heat above 0"
-    if truth is not None:
-        note += f", IoU {iou(inside, truth):.2f}"
-        drawn = with_edge(drawn, truth, TRUE_EDGE)
+    note = (f"largest heat {peak:.3g}" if peak > 0 else "no heat above 0") + agrees
     if state.mask:
-        drawn = with_edge(drawn, inside)
         note += f", mask {inside.mean():.0%} of the picture"
     row, col = np.unravel_index(int(np.argmax(heat)), heat.shape)
     where = f"hottest at row {row + 1} of {heat.shape[0]}, column {col + 1} of {heat.shape[1]}"
     return Panel(title.replace("_", " "), png(drawn), note, f"heat by {title} over the picture, {where}")
+
+
+def over_picture(
+    state: State, large: np.ndarray, image: np.ndarray, truth: np.ndarray | None = None, seen: np.ndarray | None = None
+) -> tuple[np.ndarray, str, np.ndarray]:
+    """A map of shares (y, x) laid over an image where it is ``seen`` (everywhere for None), with the edges of the truth and of
+    its mask; its IoU with the truth, to be appended to a note; and the mask."""
+    inside = (large >= state.threshold) & (large > 0)
+    drawn, where = image.copy(), ... if seen is None else seen
+    drawn[where] = laid_over(image[where], coloured(large[where], state.colours), state.opacity)
+    agrees = ""
+    if truth is not None:
+        agrees = f", IoU {iou(inside, truth):.2f}"
+        drawn = with_edge(drawn, truth, TRUE_EDGE)
+    return (with_edge(drawn, inside) if state.mask else drawn), agrees, inside
 
 
 def drawn_truth(mask: np.ndarray | None, image: np.ndarray) -> np.ndarray | None:

@@ -197,7 +197,7 @@ def _samples(
         )
         return {}, {}, said + "".join(listed) + f" No pictures: {reason}."
     labels = values["sample"].values[[*best, *worst]].tolist()
-    stored = _stored(workspace, state, run)
+    stored = _stored(workspace, state)
     reason = _not_mapped(workspace, state, scores, stored.keys() >= {*labels}, job)
     said += f" Only the scenes are shown: {reason}." if reason else _about_maps([label in stored for label in labels])
     shown = [
@@ -281,15 +281,11 @@ def _about_maps(stored: list[bool]) -> str:
     return f" The maps {where}; named objects are outlined in blue."
 
 
-def _stored(workspace: Workspace, state: State, run: RunStores) -> dict[object, np.ndarray]:
+def _stored(workspace: Workspace, state: State) -> dict[object, np.ndarray]:
     """The stored maps (row, col) by the state's explainer and model, by the label of their scene."""
-    made_by, found = workspace.made_by(state), {}
-    for store in run.made_from_scenes("explanations").values() if made_by else ():
-        if (
-            "heat" in store
-            and state.explainer in store.explainer.values
-            and made_by.items() <= provenance(store).items()
-        ):
+    found = {}
+    for store in workspace.made(state, "explanations"):
+        if "heat" in store and state.explainer in store.explainer.values:
             maps = store.heat.sel(explainer=state.explainer).transpose("sample", "row", "col")
             found |= dict(zip(store["sample"].values.tolist(), maps.values, strict=True))
     return found

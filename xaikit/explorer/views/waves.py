@@ -126,16 +126,16 @@ def _stored(
     run = workspace.run(state)
     if workspace.scenes(state) is not run.scenes:  # the stores are of others
         return None
-    made_by = workspace.made_by(state)
-    if made_by is None:
-        return None
     recursion = {"alpha": state.alpha, "coupling": state.coupling, "iterations": state.iterations}
     parameters = {**DEFAULTS, **recursion, "temperature": TEMPERATURES[state.coupling]}
     sample = subject.scene.sample.item()
-    for store in run.made_from_scenes(stage).values():
+    for store in workspace.made(state, stage):
         about = provenance(store)
-        same = all(about.get(name) == value for name, value in (made_by | {"parameters": parameters}).items())
-        if same and _alike(about.get("analysis"), analysis) and sample in store.sample.values:
+        if (
+            about.get("parameters") == parameters
+            and _alike(about.get("analysis"), analysis)
+            and sample in store.sample.values
+        ):
             return store.sel(sample=[sample]) if "sample" in store.dims else store
     return None
 
