@@ -2,7 +2,8 @@
 
 Dimensions have the same names everywhere: sample, object, token (a prompt's own tokens, in order), y and x
 (pixels), row and col (patches), rgb, block, explainer, step, word_step, depth, answer_token and context_token (of a
-multimodal LLM's answer, and of its prompt and then its answer), scale, edge. Every variable has a ``long_name`` and
+multimodal LLM's answer, and of its prompt and then its answer), scale, edge, way (deletion and insertion), label (what
+is looked for), first (among how many), width (of an embedding). Every variable has a ``long_name`` and
 ``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``.
 """
 
@@ -29,6 +30,8 @@ _ABLATION = ("sample", "ablation")
 _STATE = ("sample", "state")
 _MODE = ("sample", "token", "mode")
 _CONTEXT = ("sample", "answer_token", "context_token")
+_EACH = ("sample", "explainer")
+_PLACED = ("sample", "explainer", "label", "first")
 
 SCHEMA: dict[str, dict[str, Variable]] = {
     "inputs": {
@@ -36,21 +39,27 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "caption": Variable(("sample",), "UTO", "caption that is true of the image"),
         "token_text": Variable(("sample", "token"), "UTO", "words of the caption, empty after its end"),
         "token_object": Variable(
-            ("sample", "token"), "i", "object that a word names (the first of several alike), -1 none"
+            ("sample", "token"), "i", "object that a word names (the first of several alike), -1 none", required=False
         ),
-        "object_mask": Variable((*_OBJECT, "y", "x"), "b", "visible pixels of an object"),
-        "object_name": Variable(_OBJECT, "UTO", "size, colour and shape of an object, empty where there is none"),
-        "object_group": Variable(_OBJECT, "i", "first object of the same colour and shape, -1 where there is none"),
-        "object_named": Variable(_OBJECT, "b", "whether the caption names the object"),
-        "object_x": Variable(_OBJECT, "f", "column of an object's centre", "pixel"),
-        "object_y": Variable(_OBJECT, "f", "row of an object's centre", "pixel"),
-        "object_radius": Variable(_OBJECT, "f", "radius of an object", "pixel"),
-        "relation": Variable(("sample",), "UTO", "relation that the caption states, empty for none"),
-        "caption_kind": Variable(("sample",), "UTO", "kind of caption, or of pair"),
-        "background": Variable(("sample",), "UTO", "kind of background"),
-        "mark": Variable(("sample",), "b", "whether the scene carries the corner mark"),
+        "object_mask": Variable((*_OBJECT, "y", "x"), "b", "visible pixels of an object", required=False),
+        "object_name": Variable(_OBJECT, "UTO", "size, colour and shape of an object, empty where there is none", required=False),
+        "object_group": Variable(_OBJECT, "i", "first object of the same colour and shape, -1 where there is none", required=False),
+        "object_named": Variable(_OBJECT, "b", "whether the caption names the object", required=False),
+        "object_x": Variable(_OBJECT, "f", "column of an object's centre", "pixel", required=False),
+        "object_y": Variable(_OBJECT, "f", "row of an object's centre", "pixel", required=False),
+        "object_radius": Variable(_OBJECT, "f", "radius of an object", "pixel", required=False),
+        "relation": Variable(("sample",), "UTO", "relation that the caption states, empty for none", required=False),
+        "caption_kind": Variable(("sample",), "UTO", "kind of caption, or of pair", required=False),
+        "background": Variable(("sample",), "UTO", "kind of background", required=False),
+        "mark": Variable(("sample",), "b", "whether the scene carries the corner mark", required=False),
         "foil": Variable(("sample",), "UTO", "caption that is false of the image", required=False),
         "pair": Variable(("sample",), "i", "pair that the sample belongs to", required=False),
+        "foil_image": Variable(
+            ("sample", "y", "x", "rgb"), "u", "image of which the caption is false", "0-255", required=False
+        ),
+        "image_id": Variable(("sample",), "i", "samples with the same number show the same image", required=False),
+        "class_index": Variable(("sample",), "i", "class of the image, its place among the classes", required=False),
+        "attributes": Variable(("sample",), "UTO", "attributes of the object, with commas between", required=False),
         "similarity": Variable(("sample",), "f", "cosine similarity of image and caption", required=False),
     },
     "tape": {
@@ -199,8 +208,45 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "verdict": Variable(("claim",), "UTO", "whether the claim holds here"),
         "note": Variable(("claim",), "UTO", "arithmetic, reason, or what was compared"),
     },
+    "bad_samples": {
+        "dataset": Variable(("bad",), "UTO", "dataset that the sample is of"),
+        "sample_name": Variable(("bad",), "UTO", "the sample's label"),
+        "reason": Variable(("bad",), "UTO", "why it could not be used"),
+    },
     "sweep": {
         "score": Variable(("row",), "f", "mean score of a row of choices"),
+    },
+    "protocol": {
+        "finite": Variable(_EACH, "f", "whether all values of the map are finite", required=False),
+        "image_drop": Variable(_EACH, "f", "cosine lost when the map weights the image, times 100", required=False),
+        "image_increase": Variable(_EACH, "f", "whether the cosine rises then", "percent", required=False),
+        "text_drop": Variable(_EACH, "f", "cosine lost when only the hot words are left, times 100", required=False),
+        "text_increase": Variable(_EACH, "f", "whether the cosine rises then", "percent", required=False),
+        "deletion": Variable(_PLACED, "f", "area under the deletion curve", required=False),
+        "insertion": Variable(_PLACED, "f", "area under the insertion curve", required=False),
+        "deletion_curve": Variable(
+            (*_PLACED, "step"), "f", "whether the class is among the first as the hottest patches go", required=False
+        ),
+        "insertion_curve": Variable(
+            (*_PLACED, "step"), "f", "whether the class is among the first as the hottest patches come", required=False
+        ),
+        "similarity": Variable(("sample",), "f", "cosine of the image and its caption", required=False),
+        "foil_similarity": Variable(("sample",), "f", "cosine of the same, but for a false one", required=False),
+        "similarity_left": Variable(
+            (*_EACH, "way"), "f", "cosine with the caption, without or with only the hottest", required=False
+        ),
+        "foil_similarity_left": Variable(
+            (*_EACH, "way"), "f", "cosine of the same, but for a false one", required=False
+        ),
+    },
+    "embeddings": {
+        "finite": Variable(_EACH, "f", "whether all values of the map are finite", required=False),
+        "other": Variable(("sample", "width"), "f", "embedding of the intact other side", required=False),
+        "version": Variable(
+            (*_EACH, "way", "step", "width"), "f", "embedding as the hottest go, or come", required=False
+        ),
+        "caption": Variable(("sample",), "UTO", "caption that is true of the image", required=False),
+        "image_id": Variable(("sample",), "if", "samples with the same number show the same image", required=False),
     },
 }
 

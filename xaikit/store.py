@@ -4,16 +4,15 @@ One netCDF file a store, checked against ``schema`` when saved and when opened, 
 name and renamed, so that a file with the right name is always whole.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import uuid
 from pathlib import Path
 
 import xarray as xr
 
 from . import __version__
+from .atomic import replacing
+from .digests import ATTRIBUTE, content_digest
 from .paths import data_folder, run_folder
 from .schema import DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
 
@@ -124,38 +123,60 @@ def validate(ds: xr.Dataset, stage: str) -> xr.Dataset:
 
 
 def write(ds: xr.Dataset, path: str | Path, stage: str) -> Path:
-    """Validate and save to one file, whole or not at all."""
+    """Validate and save to one file with its digest, whole or not at all."""
     validate(ds, stage)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     encoding = {name: packed for name, v in ds.variables.items() if v.dtype.kind in "iufb" and v.size > 256}
-    try:
-        ds.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+    with replacing(path) as temporary:
+        ds.assign_attrs({ATTRIBUTE: content_digest(ds)}).to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
     return path
 
 
 def read(path: str | Path, stage: str) -> xr.Dataset:
-    """Open a file whole and validate it. Raises FileNotFoundError, or SchemaError for another schema or a
-    file that is no store at all."""
+    """Open a file whole, and check it against the schema and its digest. Raises FileNotFoundError, or SchemaError for
+    another schema, a file that is no store at all, or one that was changed after it was saved."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no store {path}")
     try:
         ds = xr.load_dataset(path, engine="h5netcdf")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError) as error:  # whatever HDF5 says of a damaged file
         raise SchemaError(f"{path} can't be read as a store ({error})") from error
+    wanted = ds.attrs.pop(ATTRIBUTE, None)
     try:
-        return validate(ds, stage)
+        validate(ds, stage)
     except SchemaError as error:
         raise SchemaError(f"{path}: {error}") from None
+    if wanted != content_digest(ds):
+        told = "carries no digest" if wanted is None else "isn't what was saved: its digest differs"
+        raise SchemaError(f"{path} {told}; compute it again")
+    return ds
+
+
+def digest_in(path: Path) -> str:
+    """The digest that a store carries, without reading it; "" for none, or no store."""
+    return str(_attributes_in(path).get(ATTRIBUTE, ""))
+
+
+def stage_in(path: Path) -> str:
+    """The stage of the schema that a store is of, without reading it. Raises SchemaError for a file that is no store."""
+    found = _attributes_in(path)
+    stage = provenance(xr.Dataset(attrs=found)).get("stage") if found else None
+    if stage is None:
+        raise SchemaError(
+            f"{path} can't be read as a store: it is damaged, or says of no stage of the schema that it is one"
+        )
+    return _known_stage(str(stage))
+
+
+def _attributes_in(path: Path) -> dict:
+    try:
+        with xr.open_dataset(path, engine="h5netcdf", decode_cf=False) as ds:
+            return dict(ds.attrs)
+    except (OSError, ValueError, RuntimeError, KeyError):
+        return {}
 
 
 def save_store(ds: xr.Dataset, run: str, name: str, stage: str | None = None) -> Path:

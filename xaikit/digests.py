@@ -1,0 +1,33 @@
+"""What a dataset holds, as a digest: the same values, names, dimensions and attributes give the same digits."""
+
+import hashlib
+import json
+
+import numpy as np
+import xarray as xr
+
+ATTRIBUTE = "content_digest"
+
+
+def content_digest(ds: xr.Dataset) -> str:
+    """SHA-256, hexadecimal, over all variables and attributes (but the digest's own), in the order of their names.
+
+    Text counts by its characters and not by how wide it is stored, so that a dataset keeps its digest in a file.
+    """
+    digest = hashlib.sha256(_attributes(ds.attrs))
+    for name in sorted(ds.variables, key=str):
+        variable = ds.variables[name]
+        values = np.asarray(variable.values)
+        kind = "text" if values.dtype.kind in "OUT" else values.dtype.str
+        digest.update(json.dumps([str(name), variable.dims, values.shape, kind]).encode())
+        digest.update(_attributes(variable.attrs))
+        if kind == "text":
+            digest.update(json.dumps([str(text) for text in values.ravel()]).encode())
+        else:
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _attributes(attrs: dict) -> bytes:
+    plain = {str(name): np.asarray(value).tolist() for name, value in attrs.items() if name != ATTRIBUTE}
+    return json.dumps(plain, sort_keys=True).encode()
