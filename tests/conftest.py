@@ -50,7 +50,7 @@ def executed(monkeypatch, notebooks):
 
     calls = Executed()
 
-    def execute(notebook, target, parameters, runs):
+    def execute(notebook, target, parameters, runs, limit=None):
         calls.append((notebook.stem, parameters))
         if notebook.stem in calls.bad:
             raise RuntimeError("no kernel")

@@ -23,7 +23,7 @@ def outputs(path):
 def test_notebooks_run_in_order_and_share_the_run_folder(tmp_path, notebooks):
     folder = run(tmp_path / "runs" / "toy", {"n": 7, "methods": ("b", "c")}, notebooks=notebooks)
     assert outputs(folder / "01_read.ipynb") == ["read 7 ['b', 'c']\n"]
-    assert sorted(path.name for path in folder.iterdir()) == ["00_store.ipynb", "01_read.ipynb", "run.json", "store"]
+    assert sorted(path.name for path in folder.glob("[!.]*")) == ["00_store.ipynb", "01_read.ipynb", "run.json", "store"]
     record = json.loads((folder / "run.json").read_text())
     assert (record["run"], record["seed"], record["parameters"]) == ("toy", 5, {"n": 7, "methods": ["b", "c"]})
     assert set(record["versions"]) == {"xaikit", "torch", "open_clip_torch", "numpy", "xarray"}

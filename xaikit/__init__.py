@@ -3,7 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from .offline import keep_off_network
+
 __version__ = "0.1.0"
+
+keep_off_network()
 
 # Looked up on first use: importing torch and open_clip takes seconds, and notebooks that only read stores
 # need neither.

@@ -6,7 +6,7 @@ any work.
 
 import ast
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,14 @@ class Parameter:
         if self.default is None or type(value) is type(self.default):
             return True
         return isinstance(self.default, float) and type(value) is int
+
+
+def literal(text: str) -> object:
+    """The Python literal that the text is (a number, a list, None), or the text itself; nothing in it is executed."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 def declared_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -95,3 +103,11 @@ def parameters_for(
         notebook: {name: parameters[name].checked(value) for name, value in given.items() if name in parameters}
         for notebook, parameters in declared.items()
     }
+
+
+def check_used(given: Mapping[str, object], values: Mapping[str, Mapping[str, object]], chosen: Sequence[str]) -> None:
+    """Raise ValueError for a given parameter that none of the chosen notebooks has; ``values`` from ``parameters_for``."""
+    for name in given:
+        if not any(name in values[notebook] for notebook in chosen):
+            owners = ", ".join(notebook for notebook, own in values.items() if name in own)
+            raise ValueError(f"parameter {name} has no effect here: of the notebooks only {owners} has it")

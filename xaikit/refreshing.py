@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from .executing import execute, failure
 from .notebook_cleaning import clean_file
-from .workbook import RunFailed, execute, failure, find_notebooks
+from .workbook import RunFailed, find_notebooks
 
 
 def refresh(only: Sequence[str] | None = None, notebooks: Path | None = None) -> list[Path]:

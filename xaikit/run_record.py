@@ -3,17 +3,19 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 import nbformat
 
 from . import __version__
-from .paths import CHECKOUT
+from .atomic import write_text
+from .parameters import declared_parameters
+from .paths import CHECKOUT, data_folder
 
 FILE = "run.json"
 PACKAGES = ("torch", "open_clip_torch", "numpy", "xarray")
@@ -39,10 +41,8 @@ def read_record(folder: Path) -> dict:
 
 
 def write_record(folder: Path, record: Mapping) -> None:
-    """Write the record under a temporary name and rename it, so that a reader never sees half of it."""
-    part = folder / "run.part.json"
-    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, folder / FILE)
+    """Write the record, so that a reader never sees half of it."""
+    write_text(folder / FILE, json.dumps(record, indent=2) + "\n")
 
 
 def surroundings() -> dict[str, object]:
@@ -51,15 +51,51 @@ def surroundings() -> dict[str, object]:
     return {"versions": versions, "commit": _commit()}
 
 
-def stamp(notebook: Path, parameters: Mapping[str, object]) -> str:
-    """A digest of a notebook's code, its parameters and the package's own code."""
+def stamp(notebook: Path, parameters: Mapping[str, object], needs: Mapping[str, str] | None = None) -> str:
+    """A digest of all that the results of a notebook depend on: its code, its parameters, the package's own code, the weights
+    that the parameters name, and the stamps of the notebooks whose stores it ``needs``."""
     cells = nbformat.read(notebook, as_version=4).cells
     digest = hashlib.sha256()
     digest.update(json.dumps([cell.source for cell in cells if cell.cell_type == "code"]).encode())
-    digest.update(json.dumps(parameters, sort_keys=True).encode())
+    digest.update(json.dumps([parameters, needs], sort_keys=True).encode())
+    digest.update(_code().encode())
+    defaults = {name: known.default for name, known in declared_parameters(notebook).items()}
+    for file in _weights(defaults | dict(parameters)):
+        digest.update(_file_digest(file, file.stat().st_mtime_ns).encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _code() -> str:
+    digest = hashlib.sha256()
     for source in sorted((CHECKOUT / "xaikit").rglob("*.py")):
         digest.update(source.relative_to(CHECKOUT).as_posix().encode() + source.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
+
+
+def _weights(parameters: Mapping[str, object]) -> Iterator[Path]:
+    """The files of weights on this machine that the parameters of a notebook name."""
+    for name in ("model", "pretrained", "multimodal_model"):
+        named = str(parameters.get(name) or "").removeprefix("local-dir:")
+        for path in (Path(named), data_folder() / named) if named else ():
+            if path.is_file():
+                yield path
+            elif path.is_dir():
+                yield from sorted(path.glob("*.safetensors"))
+
+
+@cache
+def _file_digest(path: Path, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stored(folder: Path, notebook: str) -> dict[str, str]:
+    """The digests of the stores that a notebook has written into a run's folder, by their file's name."""
+    from .store import WRITERS, digest_in
+
+    paths = [folder / f"{name}.nc" for name, writer in WRITERS.items() if writer[:2] == notebook[:2]]
+    return {path.name: digest_in(path) for path in paths if path.is_file()}
 
 
 def now() -> str:
