@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import xaikit
-from xaikit import command_line
 from xaikit.command_line import main
+from xaikit.parameters import literal
 from xaikit.paths import run_folder
 from xaikit.workbook import run
 
@@ -22,7 +22,7 @@ def test_the_command_line_passes_literals_and_text(tmp_path, executed, capsys):
     assert main(["run", "--out", str(tmp_path / "toy"), *arguments]) == 0
     assert executed[0] == ("00_store", {"n": 4, "scale": -1.5, "run": "toy"})
     assert executed[1][1]["methods"] == ["x"]
-    assert command_line._literal("3/16") == "3/16" and command_line._literal("tiny-clip") == "tiny-clip"
+    assert [literal(text) for text in ("3/16", "tiny-clip", "1e-3")] == ["3/16", "tiny-clip", 1e-3]
     assert "00_store: running\n00_store: done in " in capsys.readouterr().out
 
 

@@ -1,13 +1,18 @@
-"""The command ``xaikit``: run the workbook, look at a run, serve the explorer, list the methods, explain one image.
+"""The command ``xaikit``: run the workbook, sweep it over parameters, look at a run and check it, serve the explorer, list
+the methods, explain one image.
 
-Exit codes: 0 done, 1 a notebook failed, 2 bad arguments. What goes wrong is said in one sentence.
+Exit codes: 0 done, 1 a notebook, a row or a sample failed, 2 bad arguments. What goes wrong is said in one sentence.
 """
 
 import argparse
-import ast
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from .parameters import literal
+
+NOT_THE_ARGUMENTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunFailed as error:
         return _say(error, 1)
     except (ValueError, OSError) as error:
-        return _say(error, 2)
+        return _say(error, 1 if getattr(error, "errno", None) in NOT_THE_ARGUMENTS else 2)
     except KeyboardInterrupt:
         return _say("interrupted", 1)
 
@@ -28,20 +33,80 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from .workbook import run
 
-    parameters = {name: _literal(text) for name, text in options.parameters}
-    folder = run(options.out, parameters, options.only, options.resume)
+    parameters = {name: literal(text) for name, text in options.parameters}
+    folder = run(options.out, parameters, options.only, options.resume, limit=options.time_limit)
     print(f"done: {folder}")
-    return 0
+    return _list_bad_samples(folder)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from . import sweeping
+    from .paths import runs_folder
+
+    only, out = options.only, options.out or runs_folder() / "sweep"
+    if options.retry:
+        if options.table or options.choices or only:
+            raise ValueError(
+                "--retry takes rows and notebooks from the sweep in --out: give neither a table, -p nor --only"
+            )
+        earlier = sweeping.read_sweep(out)
+        rows, only = earlier.table, earlier.only
+    else:
+        rows = sweeping.rows_of(options.table, options.choices)
+    try:
+        folder = sweeping.sweep(
+            out, rows, only, options.workers, options.scheduler, options.time_limit, options.threads, options.retry
+        )
+    except sweeping.SweepFailed as error:
+        print(error, file=sys.stderr)
+        return _say(
+            f"some rows failed; look at their notebooks, then retry them alone: xaikit sweep --retry --out {out}", 1
+        )
+    print(f"done: {folder}")
+    return _list_bad_samples(folder)
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .paths import run_folder
     from .run_record import Status, read_record, table
+    from .sweeping import ledger, progress
 
-    folder = Path(options.run) if Path(options.run).is_dir() else run_folder(options.run, create=False)
-    record = read_record(folder)
-    print(table(record))
-    return int(any(entry["status"] == Status.FAILED for entry in record["notebooks"].values()))
+    folder = _folder_of(options.run)
+    if (folder / ledger.SWEEP).exists():
+        print(progress.report(folder))
+        entries = [entry for _, entry in ledger.entries(folder)]
+    else:
+        record = read_record(folder)
+        print(table(record))
+        entries = list(record["notebooks"].values())
+    return max(_list_bad_samples(folder), int(any(entry["status"] == Status.FAILED for entry in entries)))
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .checking import check_run
+
+    found = check_run(_folder_of(options.run))
+    for problem in found.problems:
+        print(problem)
+    print(
+        f"{found.stores} stores checked: {len(found.problems) or 'no'} problem{'' if len(found.problems) == 1 else 's'}"
+    )
+    return int(bool(found.problems))
+
+
+def _folder_of(run: str) -> Path:
+    from .paths import run_folder
+
+    return Path(run) if Path(run).is_dir() else run_folder(run, create=False)
+
+
+def _list_bad_samples(folder: Path) -> int:
+    """Print the samples that could not be used, and return the exit code that they mean."""
+    from .bad_samples import bad_samples
+
+    found = bad_samples(folder)
+    for line in found:
+        print(line)
+    return int(bool(found))
 
 
 def _refresh(options: argparse.Namespace) -> int:
@@ -55,7 +120,7 @@ def _refresh(options: argparse.Namespace) -> int:
 def _app(options: argparse.Namespace) -> int:
     from .serving import serve
 
-    parameters = {name: _literal(text) for name, text in options.parameters}
+    parameters = {name: literal(text) for name, text in options.parameters}
     return serve(options.run, parameters, options.voila)
 
 
@@ -114,14 +179,41 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="execute the notebooks in order into a run's folder")
     command.set_defaults(command=_run)
     command.add_argument("--out", metavar="runs/NAME", help="the run's folder (runs/default)")
-    command.add_argument("--only", nargs="+", action="extend", metavar="NN", help="only these notebooks, such as 04")
+    command.add_argument(
+        "--only", nargs="+", action="extend", metavar="NN", help="only these notebooks, such as 04 or 01-03"
+    )
     command.add_argument(
         "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="a parameter of the notebooks; its value is a Python literal, anything else is text",
     )  # fmt: skip
     command.add_argument("--resume", action="store_true", help="skip what is done with the same code and parameters")
+    _add_time_limit(command)
 
-    command = commands.add_parser("status", help="show how a run went")
+    command = commands.add_parser(
+        "sweep", help="execute the notebooks with many parameters, on Dask; again, it goes on where it was"
+    )
+    command.set_defaults(command=_sweep)
+    command.add_argument("table", nargs="?", type=Path, help="a .csv, .yaml or .yml of rows of parameters")
+    command.add_argument("--out", type=Path, metavar="runs/NAME", help="the sweep's folder (runs/sweep)")
+    command.add_argument("--only", nargs="+", action="extend", metavar="NN", help="only these notebooks, such as 01-06")
+    command.add_argument(
+        "-p", dest="choices", action="append", default=[], metavar="NAME=VALUES",
+        help="values of a parameter, as in -p model=tiny-clip,tiny-clip-shortcut -p seed=0..4 -p 'shard=*/8'; each is"
+        " combined with each, and with each row of the table",
+    )  # fmt: skip
+    command.add_argument("--workers", type=int, help="processes, each for one notebook at a time (one a core)")
+    command.add_argument("--threads", type=int, default=1, help="of each notebook's computations (%(default)s)")
+    command.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, instead of this machine's cores"
+    )
+    command.add_argument("--retry", action="store_true", help="only the failed rows of the sweep in --out")
+    _add_time_limit(command)
+
+    command = commands.add_parser("check", help="hold every store of a run against the schema and its digest")
+    command.set_defaults(command=_check)
+    command.add_argument("run", metavar="RUN", help="a run's or sweep's name or folder")
+
+    command = commands.add_parser("status", help="show how a run or sweep went, or how far it has come")
     command.set_defaults(command=_status)
     command.add_argument("run", metavar="RUN", help="a run's name or folder")
 
@@ -157,12 +249,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _literal(text: str) -> object:
-    """A Python literal, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _add_time_limit(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="that a notebook may take; then it is stopped, and has failed",
+    )
 
 
 def _say(problem: object, code: int) -> int:

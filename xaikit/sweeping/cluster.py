@@ -1,0 +1,75 @@
+"""Rows executed on Dask, as many at a time as there are workers."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+from dask.distributed import Client, Future, LocalCluster
+
+from ..executing import execute, failure
+from ..run_record import Status, now
+from .plan import Row
+
+ALLOWED_DEATHS = 5  # of workers under one row, before the row is given up
+
+
+@contextlib.contextmanager
+def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
+    """A client of the scheduler at this address, or of a cluster of so many single-threaded processes on this machine, whose
+    parts talk to one another under keys of their own. Raises ConnectionError for an address where no scheduler answers."""
+    settings = {"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}
+    with dask.config.set(settings):
+        if scheduler:
+            try:
+                client = Client(scheduler, timeout=10)
+            except (OSError, ValueError) as error:
+                raise ConnectionError(f"no Dask scheduler answers at {scheduler} ({error})") from error
+            with client:
+                yield client
+            return
+        with (
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=None,
+                dashboard_address=None,
+                security=True,
+                silence_logs="CRITICAL",
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+
+
+def slots(client: Client) -> int:
+    """How many rows can be executed at once: one a worker, since kernels are started with the worker's own environment."""
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def submit(client: Client, row: Row, limit: float | None, threads: int) -> Future:
+    """Execute a row on a worker; its outcome is what the record says of it."""
+    given = str(row.notebook), str(row.target), row.values, str(row.folder.parent), limit, threads
+    return client.submit(
+        _execute, *given, key=f"{row.folder.name}/{row.name}/{row.stamp}/{time.monotonic()}", pure=False
+    )
+
+
+def outcome(future: Future) -> dict:
+    """What became of a row, also where its worker died again and again."""
+    error = future.exception() if future.status == "error" else None
+    if error is None and future.status == "finished":
+        return future.result()
+    why = f"its worker was killed {ALLOWED_DEATHS + 1} times" if "Killed" in type(error).__name__ else failure(error)
+    return {"status": Status.FAILED, "reason": why, "finished": now()}
+
+
+def _execute(notebook: str, target: str, values: dict, runs: str, limit: float | None, threads: int) -> dict:
+    started, clock = now(), time.perf_counter()
+    result = {"status": Status.DONE}
+    try:
+        execute(Path(notebook), Path(target), values, Path(runs), limit, threads)
+    except Exception as error:
+        result = {"status": Status.FAILED, "reason": failure(error)}
+    return result | {"started": started, "finished": now(), "seconds": round(time.perf_counter() - clock, 2)}

@@ -1,0 +1,115 @@
+"""How far a sweep has come: its rows in ``sweep.json``, how each went in the ``run.json`` of its folder."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..atomic import write_text
+from ..run_lock import is_held
+from ..run_record import FILE, Status, read_record, stored, write_record
+from ..store import digest_in
+from ..workbook import new_record
+from .plan import Plan, Row
+
+SWEEP = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row as ``sweep.json`` lists it."""
+
+    folder: str
+    name: str
+    needs: tuple[str, ...] = ()
+
+
+def listed(row: Row) -> Listed:
+    """How ``sweep.json`` lists a row."""
+    return Listed(row.folder.name, row.name, row.needs)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep is made of, as ``sweep.json`` holds it: the table it was asked for, its rows, when it was last begun, and
+    how many rows are executed at once."""
+
+    table: list[dict]
+    only: list[str] | None
+    rows: list[Listed]
+    began: str
+    at_once: int
+
+    def write(self, folder: Path) -> None:
+        """Save it in the sweep's folder."""
+        write_text(folder / SWEEP, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """The sweep in a folder. Raises FileNotFoundError if there is none, ValueError for a damaged one."""
+    try:
+        found = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        rows = [Listed(row["folder"], row["name"], tuple(row["needs"])) for row in found["rows"]]
+        return Sweep(**{**found, "rows": rows})
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} holds no sweep: there is no {SWEEP} in it") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / SWEEP} can't be read ({error})") from error
+
+
+class Ledger:
+    """The records of a sweep's folders, written whenever a row begins or ends."""
+
+    def __init__(self, plan: Plan):
+        self._rows = plan.rows
+        self._records = {
+            folder: new_record(folder, plan.declared, parameters, keep=True)
+            for folder, parameters in plan.parameters.items()
+        }
+        for folder, record in self._records.items():
+            names = [row.name for row in plan.rows if row.folder == folder]
+            known = {name: entry for name, entry in record["notebooks"].items() if "stamp" in entry}
+            record["notebooks"] = {name: known.get(name, {"status": Status.WAITING}) for name in [*names, *known]}
+
+    def entry(self, row: Row) -> dict:
+        """What is known of a row."""
+        return self._records[row.folder]["notebooks"][row.name]
+
+    def is_done(self, row: Row) -> bool:
+        """Whether the row was finished as it would now run, and all that it wrote is still there."""
+        entry = self.entry(row)
+        return (
+            entry["status"] == Status.DONE
+            and entry.get("stamp") == row.stamp
+            and row.target.is_file()
+            and all(digest_in(row.folder / name) == digest for name, digest in entry.get("stores", {}).items())
+        )
+
+    def note(self, row: Row, **news: object) -> None:
+        """Add to what is known of a row, and save it."""
+        if news.get("status") == Status.DONE:
+            news["stores"] = stored(row.folder, row.notebook.stem)
+        before = {} if news["status"] in (Status.RUNNING, Status.WAITING) else self.entry(row)
+        self._records[row.folder]["notebooks"][row.name] = (
+            before | {"parameters": row.values, "stamp": row.stamp} | news
+        )
+        row.folder.mkdir(parents=True, exist_ok=True)
+        write_record(row.folder, self._records[row.folder])
+
+    def entries(self) -> list[tuple[Listed, dict]]:
+        """The rows, each with what is known of it."""
+        return [(listed(row), self.entry(row)) for row in self._rows]
+
+
+def entries(folder: Path) -> list[tuple[Listed, dict]]:
+    """The rows of the sweep in a folder, each with what is known of it; one that a killed sweep left running is waiting."""
+    sweep, alive, records = read_sweep(folder), is_held(folder), {}
+    found = []
+    for row in sweep.rows:
+        own = folder / row.folder
+        if own not in records:
+            records[own] = read_record(own)["notebooks"] if (own / FILE).exists() else {}
+        entry = records[own].get(row.name, {"status": Status.WAITING})
+        if entry["status"] == Status.RUNNING and not alive:
+            entry = {"status": Status.WAITING, "reason": "was interrupted"}
+        found.append((row, entry))
+    return found
