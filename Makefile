@@ -33,6 +33,9 @@ test: $(INSTALLED) ## unit tests and, beside them, the numbers stored in the not
 
 # The models are small, and two processes with a thread a core each get in each other's way.
 unit numbers: export OMP_NUM_THREADS = 1
+# And glibc keeps the memory of large arrays, as it does for the kernels of a run.
+unit numbers: export MALLOC_MMAP_THRESHOLD_ = 33554432
+unit numbers: export MALLOC_TRIM_THRESHOLD_ = 268435456
 
 unit: $(INSTALLED) ## the unit tests alone
 	$(PYTHON) -m pytest $(ARGS)

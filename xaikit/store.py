@@ -7,14 +7,19 @@ name and renamed, so that a file with the right name is always whole.
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
 from . import __version__
 from .atomic import replacing
+from .checks import check_whole
 from .digests import ATTRIBUTE, content_digest
 from .paths import data_folder, run_folder
 from .schema import DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
+
+if TYPE_CHECKING:
+    from .clip import Clip
 
 WRITERS = {  # which notebook writes which store
     "inputs": "00_planted_scenes",
@@ -43,6 +48,7 @@ WRITERS = {  # which notebook writes which store
     "evaluation_suites": "06_evaluation",
     "sanity": "06_evaluation",
     "claims": "06_evaluation",
+    "claims_timed": "06_evaluation",
 }
 
 
@@ -204,8 +210,20 @@ def open_store(run: str, name: str, stage: str | None = None, made_with: dict | 
     return found
 
 
-def open_inputs(run: str, data: str = "planted") -> xr.Dataset:
-    """The scenes of a run ("planted": those that notebook 00 stored), or those of a store of inputs elsewhere, by its
-    path (relative to the repository). The provenance holds their ``inputs_digest``."""
-    scenes = open_store(run, "inputs") if data == "planted" else read(data_folder().parent / data, "inputs")
+def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: "Clip | None" = None) -> xr.Dataset:
+    """The first n scenes of a run ("planted": those that notebook 00 stored), of a store of inputs elsewhere, by its path
+    (relative to the repository), or of a dataset "LAYOUT:PATH" as ``open_source`` takes it, all for None.
+
+    Of a dataset these are the first n good samples, 64 for None, as ``clip`` gets them; the provenance's ``left_out`` tells
+    of the bad ones. The provenance holds their ``inputs_digest``.
+    """
+    path = data_folder().parent / data
+    if ":" in data and not path.is_file():
+        from .datasets import open_source
+        from .datasets.good import first_good
+
+        scenes = first_good(open_source(data), 64 if n is None else n, clip)
+    else:
+        check_whole(1, **({} if n is None else {"n": n}))
+        scenes = (open_store(run, "inputs") if data == "planted" else read(path, "inputs")).isel(sample=slice(n))
     return annotate(scenes, "inputs", inputs_digest=inputs_digest(scenes))
