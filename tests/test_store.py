@@ -1,6 +1,7 @@
 """Stores are whole, checked when saved and when opened, and say what is wrong."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import xarray as xr
 
 import xaikit as xk
 from xaikit import store
+from xaikit.digests import content_digest
 
 
 @pytest.fixture
@@ -54,11 +56,11 @@ def test_a_failed_write_keeps_the_old_file(scenes, tmp_path, monkeypatch):
     path = store.write(scenes, tmp_path / "inputs.nc", "inputs")
     before = path.read_bytes()
 
-    def broken(self, target, **kwargs):
-        target.write_bytes(b"half")
+    def broken(self, data):
+        self.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", broken)
+    monkeypatch.setattr(Path, "write_bytes", broken)
     with pytest.raises(OSError, match="disk full"):
         store.write(xk.draw_scenes(6, seed=1), path, "inputs")
     assert path.read_bytes() == before
@@ -86,3 +88,28 @@ def test_a_store_made_with_other_weights_is_refused(scenes):
 def test_inputs_are_told_apart(scenes):
     assert store.inputs_digest(scenes) == store.inputs_digest(xk.draw_scenes(6, seed=0))
     assert store.inputs_digest(scenes) != store.inputs_digest(xk.draw_scenes(6, seed=1))
+
+
+def test_a_store_carries_a_digest_of_what_it_holds(scenes, tmp_path):
+    path = store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    assert store.digest_in(path) == content_digest(scenes) == content_digest(store.read(path, "inputs"))
+    assert store.write(scenes, tmp_path / "again.nc", "inputs").read_bytes() == path.read_bytes()
+    for other in (
+        scenes.assign(mark=(~scenes.mark).assign_attrs(scenes.mark.attrs)),
+        scenes.assign(caption=scenes.caption + " "),
+        scenes.assign_coords(sample=scenes.sample + 1),
+        scenes.assign_attrs(provenance="{}"),
+        scenes.rename(mark="note"),
+    ):
+        assert content_digest(other) != content_digest(scenes)
+
+
+def test_a_store_changed_after_it_was_saved_is_refused(scenes, tmp_path):
+    path = store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    changed = scenes.assign(caption=scenes.caption.str.replace("large", "small").assign_attrs(scenes.caption.attrs))
+    changed.assign_attrs(content_digest=store.digest_in(path)).to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(store.SchemaError, match="inputs.nc isn't what was saved: its digest differs; compute it again"):
+        store.read(path, "inputs")
+    scenes.to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(store.SchemaError, match="inputs.nc carries no digest; compute it again"):
+        store.read(path, "inputs")

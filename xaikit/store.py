@@ -135,8 +135,10 @@ def write(ds: xr.Dataset, path: str | Path, stage: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     encoding = {name: packed for name, v in ds.variables.items() if v.dtype.kind in "iufb" and v.size > 256}
+    # In memory first: HDF5 crashes its process when the disk fills up under it.
+    whole = ds.assign_attrs({ATTRIBUTE: content_digest(ds)}).to_netcdf(engine="h5netcdf", encoding=encoding)
     with replacing(path) as temporary:
-        ds.assign_attrs({ATTRIBUTE: content_digest(ds)}).to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        temporary.write_bytes(whole)
     return path
 
 

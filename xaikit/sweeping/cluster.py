@@ -13,6 +13,7 @@ from ..run_record import Status, now
 from .plan import Row
 
 ALLOWED_DEATHS = 5  # of workers under one row, before the row is given up
+PATIENCE = 10  # seconds until a scheduler that doesn't answer is taken for none
 
 
 @contextlib.contextmanager
@@ -23,7 +24,7 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     with dask.config.set(settings):
         if scheduler:
             try:
-                client = Client(scheduler, timeout=10)
+                client = Client(scheduler, timeout=PATIENCE)
             except (OSError, ValueError) as error:
                 raise ConnectionError(f"no Dask scheduler answers at {scheduler} ({error})") from error
             with client:
@@ -34,7 +35,7 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=None,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 security=True,
                 silence_logs="CRITICAL",
             ) as cluster,

@@ -1,0 +1,293 @@
+"""Whatever kills, fills or forbids: what was stored stays whole, and doing it again gives what would have been without."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import nbformat
+import numpy as np
+import psutil
+import pytest
+
+import xaikit as xk
+from xaikit import run_lock, store, workbook
+from xaikit.command_line import main
+from xaikit.run_record import read_record, write_record
+from xaikit.sweeping import SweepFailed, sweep
+from xaikit.sweeping.ledger import entries
+
+RUN = "run = 'default'  # the run\n"
+KILLS = 10  # of the runner, and as many of workers
+TABLE = [{"seed": 0}, {"seed": 1}]
+SWEEP = """
+import sys
+from pathlib import Path
+from xaikit.sweeping import sweep
+sweep(sys.argv[1], {}, workers=2, notebooks=Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def notebooks(tmp_path, write_notebook):
+    """00 draws and stores scenes, 01 explains nothing but computes their mean colours in parts."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(
+        folder / "00_draw.ipynb", RUN + "seed = 0  # of the scenes", "import xaikit as xk\nscenes = xk.draw_scenes(40, seed)",
+        "xk.save_store(scenes, run, 'inputs').name",
+    )  # fmt: skip
+    write_notebook(
+        folder / "01_read.ipynb", RUN + "again = 0  # to execute it again", "import xaikit as xk\nscenes = xk.open_inputs(run)",
+        "for name in ('tape', 'mllm'):\n    xk.save_store(scenes, run, name, 'inputs')",
+    )  # fmt: skip
+    return folder
+
+
+def start(out, notebooks):
+    return subprocess.Popen(
+        [sys.executable, "-c", SWEEP.format(TABLE), str(out), str(notebooks)], stdout=subprocess.DEVNULL
+    )
+
+
+def stores(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.nc")}
+
+
+@pytest.fixture
+def undisturbed(tmp_path, notebooks):
+    """The stores of a sweep that nothing happens to, and the seconds that it takes."""
+    began = time.monotonic()
+    assert start(tmp_path / "quiet", notebooks).wait() == 0
+    found = stores(tmp_path / "quiet")
+    assert len(found) == 6
+    return found, time.monotonic() - began
+
+
+def test_a_runner_killed_again_and_again_gives_what_an_undisturbed_one_does(tmp_path, notebooks, undisturbed):
+    wanted, seconds = undisturbed
+    out, delays, kills = tmp_path / "disturbed", random.Random(0), 0
+    while kills < KILLS:
+        runner = start(out, notebooks)
+        try:
+            assert runner.wait(delays.uniform(0.2, 0.7) * seconds) == 0
+            assert stores(out) == wanted
+            shutil.rmtree(out)
+        except subprocess.TimeoutExpired:
+            runner.kill()
+            runner.wait()
+            kills += 1
+            assert stores(out).items() <= wanted.items()  # nothing half-written, nothing else
+    assert start(out, notebooks).wait() == 0
+    assert stores(out) == wanted
+    assert main(["check", str(out)]) == 0
+
+
+def test_workers_killed_again_and_again_give_what_undisturbed_ones_do(tmp_path, notebooks, undisturbed):
+    wanted, seconds = undisturbed
+    out, draws, kills = tmp_path / "disturbed", random.Random(1), 0
+    while kills < KILLS:
+        runner = start(out, notebooks)
+        while runner.poll() is None and kills < KILLS:
+            time.sleep(draws.uniform(0.2, 0.5) * seconds)
+            workers = _workers(runner)
+            if workers:
+                draws.choice(workers).kill()
+                kills += 1
+        assert runner.wait() == 0
+        assert stores(out) == wanted
+        shutil.rmtree(out)
+
+
+def _workers(runner):
+    try:
+        return [c for c in psutil.Process(runner.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_a_store_is_the_old_one_or_the_new_one_whenever_its_writer_is_killed(tmp_path):
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from xaikit import store; import xaikit as xk\n"
+        "both = [xk.draw_scenes(200, seed) for seed in (0, 1)]; print('go', flush=True)\n"
+        "while True:\n    for ds in both: store.write(ds, Path(sys.argv[1]), 'inputs')"
+    )
+    path, delays = tmp_path / "inputs.nc", random.Random(2)
+    both = [xk.draw_scenes(200, seed) for seed in (0, 1)]
+    writer, seen = None, set()
+    for _ in range(4):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+        assert writer.stdout.readline() == b"go\n"
+        for _ in range(5):  # stopped and looked at in the midst of its work, then killed
+            time.sleep(delays.uniform(0.0, 0.2))
+            psutil.Process(writer.pid).suspend()
+            if path.exists():
+                found = store.read(path, "inputs")
+                seen.add(next(seed for seed, ds in enumerate(both) if ds.identical(found)))
+            psutil.Process(writer.pid).resume()
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+    assert seen
+    with run_lock.hold(tmp_path):  # the next run clears away what was half-written
+        assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
+
+
+def test_a_kernel_that_dies_is_a_failed_row_and_is_retried(tmp_path, write_notebook):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    flag = tmp_path / "killed"
+    once = f"from pathlib import Path\nflag = Path({str(flag)!r})\nif not flag.exists():\n    flag.touch()\n"
+    die = once + "    import os\n    os.kill(os.getpid(), 9)"
+    write_notebook(folder / "00_die.ipynb", RUN, die)
+    with pytest.raises(SweepFailed, match="run 00_die: DeadKernelError: Kernel died"):
+        sweep(tmp_path / "out", [{}], workers=1, notebooks=folder)
+    sweep(tmp_path / "out", [{}], workers=1, notebooks=folder, failed_only=True)
+    assert [entry["status"] for _, entry in entries(tmp_path / "out")] == ["done"]
+
+
+def test_a_notebook_past_its_time_limit_is_stopped_and_reported(tmp_path, write_notebook, monkeypatch, capsys):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(
+        folder / "00_hang.ipynb", RUN, "print('so far')", "import time\ntime.sleep(0.1)", "while True:\n    pass"
+    )
+    write_notebook(folder / "01_fine.ipynb", RUN, "print('fine')")
+    monkeypatch.setattr(workbook, "notebooks_folder", lambda: folder)
+    began = time.monotonic()
+    assert main(["sweep", "--out", str(tmp_path / "out"), "--time-limit", "3", "--workers", "1"]) == 1
+    assert "run 00_hang: stopped at its time limit of 3 s" in capsys.readouterr().err
+    assert time.monotonic() - began < 60
+    kept = nbformat.read(tmp_path / "out" / "run" / "00_hang.part.ipynb", 4)
+    assert "so far\n" in [output.get("text") for cell in kept.cells for output in cell.get("outputs", [])]
+    assert (tmp_path / "out" / "run" / "01_fine.ipynb").exists()
+    assert not [c for c in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(c.cmdline())]
+    assert main(["run", "--out", str(tmp_path / "one"), "--time-limit", "2", "--only", "00"]) == 1
+    assert "00_hang failed, stopped at its time limit of 2 s" in capsys.readouterr().err
+
+
+def test_two_runs_into_one_folder_the_second_is_refused(tmp_path, executed, notebooks, capsys):
+    folder = tmp_path / "toy"
+    workbook.run(folder)
+    before = read_record(folder)
+    with run_lock.hold(folder):
+        for command in ("run", "sweep"):
+            assert main([command, "--out", str(folder)]) == 2
+            said = capsys.readouterr().err
+            assert f"toy is in use by process {os.getpid()} on " in said and said.count("\n") == 1
+        assert run_lock.is_held(folder)
+    assert read_record(folder) == before and not run_lock.is_held(folder)
+    workbook.run(folder)
+
+
+def test_a_lock_is_free_again_when_its_process_was_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from xaikit.run_lock import hold\n"
+        "with hold(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    assert run_lock.is_held(tmp_path)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert not run_lock.is_held(tmp_path)
+    with run_lock.hold(tmp_path):
+        pass
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of its own of 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("a small disk can't be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def noise(n):
+    scenes = xk.draw_scenes(n, seed=0)
+    return scenes.assign(
+        image=scenes.image.copy(data=np.random.default_rng(0).integers(0, 256, scenes.image.shape, np.uint8))
+    )
+
+
+def test_a_full_disk_is_said_and_what_was_there_stays(full_disk):
+    store.write(noise(10), full_disk / "inputs.nc", "inputs")
+    before = stores(full_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        store.write(noise(400), full_disk / "inputs.nc", "inputs")
+    assert stores(full_disk) == before and [path.name for path in full_disk.iterdir()] == ["inputs.nc"]
+
+
+def test_a_run_on_a_full_disk_fails_in_one_sentence(full_disk, write_notebook, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    draw = "import xaikit as xk\nxk.save_store(xk.draw_scenes(n, 0), run, 'inputs').name"
+    fill = "import xaikit as xk\nfrom xaikit.paths import run_folder\nxk.open_inputs(run)\n"
+    fill += "(run_folder(run) / 'junk').write_bytes(bytes(4_000_000))"
+    write_notebook(folder / "00_draw.ipynb", RUN + "n = 4  # scenes", draw)
+    write_notebook(folder / "01_fill.ipynb", RUN, fill)
+    monkeypatch.setattr(workbook, "notebooks_folder", lambda: folder)
+    for command in ("run", "sweep"):
+        out = full_disk / command
+        assert main([command, "--out", str(out)]) == 1
+        said = capsys.readouterr().err
+        assert "No space left on device" in said
+        assert len(stores(out)) == 1
+        for path in full_disk.rglob("junk"):
+            path.unlink()
+        assert main(["check", str(out)]) == 0
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_folder_that_cant_be_written_is_said_before_any_work(tmp_path, command):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    store.write(xk.draw_scenes(2), folder / "inputs.nc", "inputs")
+    before = stores(folder)
+    folder.chmod(0o555)
+    less = ["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    as_others = ["setpriv", *less] if os.geteuid() == 0 else []  # nothing is read-only to root
+    done = subprocess.run(
+        [*as_others, sys.executable, "-m", "xaikit.command_line", command, "--out", str(folder), "--only", "01"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    folder.chmod(0o755)
+    assert done.returncode == 2 and "Permission denied" in done.stderr and done.stderr.count("\n") == 1
+    assert "running" not in done.stdout and stores(folder) == before
+
+
+def test_check_finds_what_was_changed_damaged_lost_or_left(tmp_path, executed, capsys):
+    folder = workbook.run(tmp_path / "toy")
+    store.write(xk.draw_scenes(3), folder / "inputs.nc", "inputs")
+    store.write(xk.draw_scenes(4), folder / "sub" / "000000.nc", "inputs")
+    capsys.readouterr()
+    assert main(["check", str(folder)]) == 0
+    assert capsys.readouterr().out == "2 stores checked: no problems\n"
+    ds = store.read(folder / "inputs.nc", "inputs")
+    changed = ds.assign(mark=~ds.mark.assign_attrs(ds.mark.attrs)).assign_attrs(
+        content_digest=store.digest_in(folder / "inputs.nc")
+    )
+    changed["mark"].attrs = ds.mark.attrs
+    changed.to_netcdf(folder / "inputs.nc", engine="h5netcdf")
+    whole = (folder / "sub" / "000000.nc").read_bytes()
+    (folder / "sub" / "000000.nc").write_bytes(whole[: len(whole) // 2])
+    (folder / "sub" / ".x.nc.abc.part").write_bytes(b"")
+    record = read_record(folder)
+    record["notebooks"]["00_draw"]["stores"] = {"tape.nc": "0" * 64}
+    write_record(folder, record)
+    assert main(["check", str(folder)]) == 1
+    *problems, last = capsys.readouterr().out.splitlines()
+    assert last == "2 stores checked: 4 problems"
+    for problem in (
+        "its digest differs",
+        "can't be read as a store",
+        "tape.nc is missing: 00_draw wrote it",
+        "left half-written",
+    ):
+        assert sum(problem in line for line in problems) == 1

@@ -1,0 +1,221 @@
+"""Sweeps of real notebooks on Dask: what is executed, skipped, copied, given up, retried and reported."""
+
+import json
+
+import nbformat
+import pytest
+
+from xaikit import store, workbook
+from xaikit.command_line import main
+from xaikit.run_lock import hold
+from xaikit.run_record import read_record, write_record
+from xaikit.sweeping import cluster, sweep
+from xaikit.sweeping.ledger import entries
+from xaikit.sweeping.plan import make_plan
+from xaikit.sweeping.progress import report, seconds_left
+
+RUN = "run = 'default'  # the run\n"
+DRAW = RUN + "n = 4  # scenes\nseed = 0  # of the scenes\nmodel = 'tiny-clip'  # a model"
+READ = RUN + "model = 'tiny-clip'  # a model\nfail = False  # raise an error"
+ALONE = RUN + "seed = 0  # of the scenes\nshard = None  # 'i/k', None for all"
+OPEN = "import xaikit as xk\nscenes = xk.open_inputs(run)"
+
+
+@pytest.fixture
+def notebooks(tmp_path, write_notebook):
+    """00 draws and stores scenes, 01 reads and stores them, 05 reads nothing of the others."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    save = "xk.save_store(xk.draw_scenes(n, seed), run, 'inputs').name"
+    write_notebook(folder / "00_draw.ipynb", DRAW, "import xaikit as xk", save)
+    check = "if fail:\n    raise ValueError('asked to')"
+    write_notebook(folder / "01_read.ipynb", READ, OPEN, check, "xk.save_store(scenes, run, 'tape', 'inputs').name")
+    write_notebook(folder / "05_alone.ipynb", ALONE, "print('share', shard, 'of seed', seed)")
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "runs" / "sweep"
+
+
+def printed(path):
+    return [o.text for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", []) if "text" in o]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("[!.]*"))
+
+
+def test_each_row_has_a_run_of_its_own_and_nothing_is_computed_twice(notebooks, out, capsys):
+    table = [{"model": model, "seed": seed} for model in ("tiny-clip", "tiny-clip-shortcut") for seed in (0, 1)]
+    lines = []
+    assert sweep(out, table, workers=2, notebooks=notebooks, say=lines.append) == out
+    folders = [f"model={row['model']},seed={row['seed']}" for row in table]
+    assert names(out) == sorted([*folders, "sweep.json"])
+    for folder in folders:
+        assert names(out / folder) == [
+            "00_draw.ipynb", "01_read.ipynb", "05_alone.ipynb", "inputs.nc", "run.json", "tape.nc",
+        ]  # fmt: skip
+        assert {entry["status"] for entry in read_record(out / folder)["notebooks"].values()} == {"done"}
+    # 05 has no model: the second model's rows are those of the first
+    same = [entry.get("same_as") for row, entry in entries(out) if row.name == "05_alone"]
+    assert same == [None, None, f"{folders[0]} 05_alone", f"{folders[1]} 05_alone"]
+    assert printed(out / folders[3] / "05_alone.ipynb") == ["share None of seed 1\n"]
+    assert lines[-1] == "sweep: 12 rows: 12 done, 0 failed, 0 running, 0 not run" and len(lines) == 11
+
+    before = {path: path.read_bytes() for path in out.rglob("*.nc")}
+    lines.clear()
+    sweep(out, table, workers=2, notebooks=notebooks, say=lines.append)
+    assert lines[0] == "12 of 12 rows are done already, with the same code and parameters" and len(lines) == 2
+    assert {path: path.read_bytes() for path in before} == before
+    assert main(["check", str(out)]) == 0
+    assert capsys.readouterr().out == "8 stores checked: no problems\n"
+
+
+def test_what_changed_is_executed_again_and_nothing_else(notebooks, out, write_notebook):
+    table, lines = [{"seed": 0}, {"seed": 1}], []
+    choices = {"workers": 2, "notebooks": notebooks, "say": lines.append, "only": ["00", "01"]}
+    sweep(out, table, **choices)
+    write_notebook(
+        notebooks / "01_read.ipynb",
+        READ,
+        OPEN,
+        "xk.save_store(scenes[['image', 'caption', 'token_text']], run, 'tape', 'inputs').name",
+    )
+    (out / "seed=1" / "inputs.nc").unlink()  # lost: what made it runs again
+    lines.clear()
+    sweep(out, [*table, {"seed": 2}], **choices)
+    executed = sorted(line.split("]")[1].split(":")[0].strip() for line in lines if line.startswith("["))
+    assert executed == ["seed=0 01_read", "seed=1 00_draw", "seed=1 01_read", "seed=2 00_draw", "seed=2 01_read"]
+    assert "object_mask" not in store.read(out / "seed=0" / "tape.nc", "inputs")
+
+
+def test_a_failed_row_keeps_its_notebook_and_can_be_retried_alone(notebooks, out, write_notebook, monkeypatch, capsys):
+    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    write_notebook(
+        notebooks / "06_last.ipynb", RUN, "import xaikit as xk\nxk.open_store(run, 'tape', 'inputs').sizes['sample']"
+    )
+    choices = ["-p", "fail=True,False", "-p", "n=3", "--out", str(out), "--workers", "2"]
+    assert main(["sweep", *choices]) == 1
+    problem = capsys.readouterr().err.splitlines()
+    assert problem[0] == "fail=True 01_read: ValueError: asked to at In [4]"
+    assert problem[1].startswith("xaikit: some rows failed") and len(problem) == 2
+    kept = nbformat.read(out / "fail=True" / "01_read.part.ipynb", 4)
+    assert any(o.output_type == "error" for cell in kept.cells for o in cell.get("outputs", []))
+    assert not (out / "fail=True" / "01_read.ipynb").exists()
+    assert (out / "fail=False" / "06_last.ipynb").exists() and (out / "fail=True" / "05_alone.ipynb").exists()
+    assert main(["status", str(out)]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "sweep: 8 rows: 6 done, 1 failed, 0 running, 1 not run"
+    assert "failed  fail=True 01_read: ValueError: asked to at In [4]" in shown
+    held_up = {row.name: entry for row, entry in entries(out) if row.folder == "fail=True"}["06_last"]
+    assert held_up["reason"] == "needs 01_read, which isn't done"
+
+    code = nbformat.read(notebooks / "01_read.ipynb", 4)
+    code.cells[3].source = "if fail:\n    print('mended')"
+    nbformat.write(code, notebooks / "01_read.ipynb")
+    assert main(["sweep", "--retry", "--out", str(out), "--workers", "1"]) == 0
+    ran = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert ["fail=True 01_read" in ran[0], "fail=True 06_last" in ran[1], len(ran)] == [True, True, 2]
+    assert "mended\n" in printed(out / "fail=True" / "01_read.ipynb")
+
+
+def test_shares_meet_in_one_run_and_are_gathered_when_all_are_done(notebooks, out):
+    table = [{"shard": f"{share}/3", "seed": 4} for share in (1, 2, 3)]
+    sweep(out, table, only=["05"], workers=1, notebooks=notebooks, say=lambda line: None)
+    shares = [f"05_alone.{share}-of-3.ipynb" for share in (1, 2, 3)]
+    assert names(out) == ["run", "sweep.json"] and names(out / "run") == [*shares, "05_alone.ipynb", "run.json"]
+    assert printed(out / "run" / shares[1]) == ["share 2/3 of seed 4\n"]
+    assert printed(out / "run" / "05_alone.ipynb") == ["share None of seed 4\n"]
+    done = read_record(out / "run")["notebooks"]
+    assert done["05_alone"]["started"] >= max(done[name.removesuffix(".ipynb")]["finished"] for name in shares)
+    plan = make_plan(table[:2], out, ["05"], notebooks)  # not all shares: nothing to gather
+    assert [row.name for row in plan.rows] == [name.removesuffix(".ipynb") for name in shares[:2]]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"seeds": 1}, "row 2 of the sweep: no notebook has a parameter seeds, did you mean seed?"),
+        ({"seed": "__import__('os')"}, "row 2 of the sweep: parameter seed is of type int"),
+        ({"shard": "4/3"}, "row 2 of the sweep: shard='4/3'"),
+        ({"run": "mine"}, "row 2 of the sweep: parameter run can't be given"),
+    ],
+)
+def test_a_bad_row_is_an_error_before_any_work(notebooks, out, row, problem):
+    with pytest.raises(ValueError, match=problem.replace("(", r"\(")):
+        sweep(out, [{"seed": 0}, row], notebooks=notebooks)
+    assert not out.exists()
+
+
+def test_a_parameter_of_notebooks_left_out_is_an_error(notebooks, out):
+    with pytest.raises(ValueError, match="parameter fail has no effect here: of the notebooks only 01_read has it"):
+        make_plan([{"fail": True}], out, ["05"], notebooks)
+    assert [row.name for row in make_plan([{"seed": 1}], out, ["01"], notebooks).rows] == ["00_draw", "01_read"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "problem"),
+    [
+        ({"workers": 0}, "workers=0: a whole number of at least 1"),
+        ({"threads": 0}, "threads=0: a whole number of at least 1"),
+        ({"limit": 0}, "limit=0: a number of seconds above 0"),
+        ({"table": []}, "the sweep has no row"),
+        ({"only": ["09"]}, "there is no notebook '09'"),
+    ],
+)
+def test_bad_choices_are_errors_before_any_work(notebooks, out, choices, problem):
+    with pytest.raises(ValueError, match=problem):
+        sweep(out, **{"table": [{}], "notebooks": notebooks, **choices})
+    assert not out.exists()
+
+
+def test_rows_with_paths_get_folders_of_their_own(notebooks, out):
+    table = [{"model": "local-dir:a/b"}, {"model": "local-dir:a_b"}, {"model": "../" * 60}]
+    folders = {row.folder for row in make_plan(table, out, None, notebooks).rows}
+    assert len(folders) == 3
+    assert all(
+        folder.parent == out and len(folder.name) < 120 and not folder.name.startswith(".") for folder in folders
+    )
+
+
+def test_no_scheduler_there_is_one_sentence(notebooks, out, monkeypatch, capsys):
+    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    assert main(["sweep", "--out", str(out), "--only", "05", "--scheduler", "tcp://127.0.0.1:9"]) == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_a_sweep_on_a_scheduler_elsewhere(notebooks, out):
+    from dask.distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None) as other:
+        sweep(out, [{"seed": 0}, {"seed": 1}], ["05"], scheduler=other.scheduler_address, notebooks=notebooks)
+    assert printed(out / "seed=1" / "05_alone.ipynb") == ["share None of seed 1\n"]
+
+
+def test_the_time_left_goes_by_how_long_each_notebook_took(notebooks, out):
+    sweep(out, [{"seed": 0}], ["05"], workers=1, notebooks=notebooks, say=lambda line: None)
+    rows = entries(out)
+    row, entry = rows[0]
+    waiting = {"status": "not run"}
+    assert seconds_left(rows, 1) is None
+    assert seconds_left([*rows, (row, waiting), (row, waiting)], 2) == pytest.approx(entry["seconds"])
+
+
+def test_a_row_left_running_by_a_killed_sweep_is_told_from_one_that_runs(notebooks, out):
+    sweep(out, [{"seed": 0}], ["05"], workers=1, notebooks=notebooks, say=lambda line: None)
+    record = read_record(out / "run")
+    record["notebooks"]["05_alone"] |= {"status": "running"}
+    write_record(out / "run", record)
+    assert "no process is working on it" in report(out) and "1 not run" in report(out)
+    with hold(out):
+        assert "1 running" in report(out)
+
+
+def test_status_of_a_damaged_sweep_is_one_sentence(out, capsys):
+    out.mkdir(parents=True)
+    (out / "sweep.json").write_text(json.dumps({"rows": 3}))
+    assert main(["status", str(out)]) == 2
+    assert "sweep.json can't be read" in capsys.readouterr().err
