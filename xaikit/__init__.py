@@ -20,28 +20,34 @@ _HOME = {
     "explain": "explaining",
     "explain_all": "explaining",
     "methods": "explaining",
+    "explain_source": "explaining_sources",
     "evaluate": "evaluating",
     "load_mllm": "mllm.loading",
     "explain_tokens": "mllm.explaining",
     "explain_all_tokens": "mllm.explaining",
     "explore": "explorer",
+    "open_source": "datasets",
+    "open_sweep": "sweeping.opening",
     "record": "tape",
     "open_inputs": "store",
     "open_store": "store",
     "save_store": "store",
 }
-_MODULES = ("explorer", "metrics", "mllm", "plots", "resonance", "scenes", "store", "tuning")
+_MODULES = ("datasets", "explorer", "metrics", "mllm", "plots", "protocols", "resonance", "scenes", "store", "tuning")
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from .datasets import open_source
     from .evaluating import evaluate
     from .explaining import explain, explain_all, methods
+    from .explaining_sources import explain_source
     from .explorer import explore
     from .loading import load_clip
     from .mllm.explaining import explain_all_tokens, explain_tokens
     from .mllm.loading import load_mllm
     from .scenes import draw_descriptions, draw_pairs, draw_scenes, draw_suite
     from .store import open_inputs, open_store, save_store
+    from .sweeping.opening import open_sweep
     from .tape import record
 
 

@@ -24,6 +24,7 @@ IMAGE_METRICS = {
 HIGHER, LOWER = "higher is better", "lower is better"
 CURVES, CONFIDENCE = ("deletion_auc", "insertion_auc"), ("confidence_drop", "confidence_increase")
 OF_IMAGES = (*IMAGE_METRICS, "smallest_share", "flat", *CURVES, *CONFIDENCE, "occlusion")
+NEED_TRUTH = (*IMAGE_METRICS, "smallest_share")
 OF_WORDS = ("content_share", *(f"word_{name}" for name in (*CURVES, *CONFIDENCE)))
 
 
@@ -46,7 +47,8 @@ def evaluate(
         ``explain`` gives them, of the same samples as ``scenes``.
     steps, fill, batch_size, seed : of deletion and insertion, see ``deletion_insertion`` and, for maps of the text,
         ``word_deletion_insertion``; a fill of None is "mean" for images and "removed" for words.
-    metrics : names of those wanted, None for all; those that need the model run it only where they are.
+    metrics : names of those wanted, None for all; those that need the model run it only where they are. For scenes without
+        masks of the objects, such as photographs, all means all but the localisation metrics and ``smallest_share``.
 
     Returns
     -------
@@ -58,16 +60,24 @@ def evaluate(
     confidences as ``word_deletion_auc`` and so on. What needs other
     models or maps stands by itself in ``metrics``: hallucination, sanity, stability, completeness, cost, retrieval.
 
-    Raises ValueError for maps of other samples, of another shape, or with NaN, and for an impossible fill or steps.
+    Raises ValueError for maps of other samples, of another shape, or with NaN, for an impossible fill or steps, and for a
+    metric by name that needs masks where the scenes have none.
     """
     heat = checked(heat, scenes)
     check_whole(1, batch_size=batch_size)
     check_whole(0, seed=seed)
     known = OF_WORDS if "token" in heat.dims else OF_IMAGES
-    wanted = set(known if metrics is None else metrics)
+    blind = set() if {"object_mask", "object_named"} <= {*scenes} else {*NEED_TRUTH}
+    wanted = {*known} - blind if metrics is None else set(metrics)
     if isinstance(metrics, str) or not wanted or wanted - set(known):
         raise ValueError(
             f"metrics={metrics!r}: give a list of names, or None for all; the names are {', '.join(known)}"
+        )
+    if wanted & blind:
+        first = next(name for name in NEED_TRUTH if name in wanted)
+        raise ValueError(
+            f"the metric {first!r} compares maps with the objects' masks, and the scenes have none: leave it out, or give"
+            " scenes with object_mask and object_named"
         )
     choices = {"steps": steps, "batch_size": batch_size, "seed": seed, "progress": progress}
     if "token" in heat.dims:
@@ -86,23 +96,9 @@ def _evaluate_images(heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, choices
         raise ValueError(
             f"the maps have {heat.shape[2:]} rows and columns, but {clip.name} has {described.grid} patches"
         )
-    each = scenes.object_mask.transpose("sample", "object", "y", "x").values
-    named = scenes.object_named.transpose("sample", "object").values
-    mask = (each & named[..., None, None]).any(1)
-    if mask.shape[1] != mask.shape[2] and clip.model.visual.preprocess_cfg.get("resize_mode") != "squash":
-        raise ValueError(
-            f"the scenes are {mask.shape[1]} x {mask.shape[2]} pixels and {clip.name} crops what isn't square, so masks and"
-            " maps would not lie on one another: give square scenes"
-        )
-    seen = tuple(pixels / size for pixels, size in zip(described.pixels, clip.image_size, strict=True))
-    covered = localisation.coverage(mask, heat.shape[2:], seen)[:, None]
     out = xr.Dataset(coords={"sample": heat.sample.values, "explainer": heat.explainer.values})
-    for name, (metric, meaning) in IMAGE_METRICS.items():
-        if name in wanted:
-            out[name] = _metric(metric(heat.values, covered), meaning, HIGHER)
-    if "smallest_share" in wanted:
-        shares = localisation.smallest_share(heat.values, localisation.coverage(each, heat.shape[2:], seen), named)
-        out["smallest_share"] = _metric(shares, "heat on the least heated named object, of its fair share", HIGHER)
+    if wanted & {*NEED_TRUTH}:
+        _add_localisation(out, heat, clip, scenes, wanted)
     if "flat" in wanted:
         out["flat"] = _metric(np.ptp(heat.values, axis=(2, 3)) == 0, "whether the map is flat, and says nothing", LOWER)
     if not wanted & {*CURVES, *CONFIDENCE, "occlusion"}:
@@ -118,6 +114,27 @@ def _evaluate_images(heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, choices
         lost = (random[:, None] - occluded).mean(-1)
         out["occlusion"] = _metric(lost, "cosine lost by occluding the hottest patches, beyond random ones", HIGHER)
     return out
+
+
+def _add_localisation(out: xr.Dataset, heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, wanted: set) -> None:
+    each = scenes.object_mask.transpose("sample", "object", "y", "x").values
+    named = scenes.object_named.transpose("sample", "object").values
+    mask = (each & named[..., None, None]).any(1)
+    squashed = clip.model.visual.preprocess_cfg.get("resize_mode") == "squash"
+    if mask.shape[1] != mask.shape[2] and mask.shape[1:] != clip.image_size and not squashed:
+        raise ValueError(
+            f"the scenes are {mask.shape[1]} x {mask.shape[2]} pixels and {clip.name} crops what isn't square, so masks and"
+            " maps would not lie on one another: give square scenes"
+        )
+    described = tower(clip, "image")
+    seen = tuple(pixels / size for pixels, size in zip(described.pixels, clip.image_size, strict=True))
+    covered = localisation.coverage(mask, heat.shape[2:], seen)[:, None]
+    for name, (metric, meaning) in IMAGE_METRICS.items():
+        if name in wanted:
+            out[name] = _metric(metric(heat.values, covered), meaning, HIGHER)
+    if "smallest_share" in wanted:
+        shares = localisation.smallest_share(heat.values, localisation.coverage(each, heat.shape[2:], seen), named)
+        out["smallest_share"] = _metric(shares, "heat on the least heated named object, of its fair share", HIGHER)
 
 
 def _evaluate_words(heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, choices: dict, wanted: set) -> xr.Dataset:

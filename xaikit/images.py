@@ -1,11 +1,16 @@
 """Read an image from whatever a user has, or say what is wrong with it."""
 
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MOST_PIXELS = 200_000_000  # beyond that a file is more likely a mistake than a picture
+MOST_PIXELS = 160_000_000  # the largest cameras have 151 million; more is a mistake, or meant to fill the memory
+MOST_ASPECT = 100  # times as long as wide: resized by its short side, a narrower picture would fill the memory
+# Those that a decoder within this process reads; for PostScript Pillow would start another program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> Image.Image:
@@ -19,15 +24,7 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
         path = Path(image)
         if not path.is_file():
             raise FileNotFoundError(f"image {index}: there is no file {path}")
-        try:
-            with Image.open(path) as opened:
-                if opened.width * opened.height > MOST_PIXELS:
-                    raise ValueError(
-                        f"image {index}: {path} has {opened.width} x {opened.height} pixels, more than can be a picture"
-                    )
-                return as_rgb(opened, f"image {index}: {path}")
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"image {index}: {path} can't be read as an image ({error})") from error
+        return decode(path, f"image {index}: {path}")
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ValueError(f"image {index} has shape {array.shape}: an RGB image is (height, width, 3)")
@@ -36,6 +33,42 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     if array.dtype != np.uint8:
         raise ValueError(f"image {index} has type {array.dtype}: pixels are uint8, 0 to 255")
     return Image.fromarray(array)
+
+
+def decode(file: Path | BinaryIO, label: str) -> Image.Image:
+    """The RGB picture in a file. Raises ValueError, in one sentence that starts with ``label`` and says nothing else of where
+    the file is, for one that is damaged or of another format, or whose header tells of too large or too narrow a picture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # either there is a picture, or a reason; the size is checked here
+        try:
+            with Image.open(file, formats=FORMATS) as opened:
+                _check_size(opened, label)
+                return as_rgb(opened, label)
+        except Image.DecompressionBombError as error:  # which doesn't say the size
+            most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+            raise ValueError(f"{label} has more than {most:.0f} million pixels, more than can be a picture") from error
+        except Exception as error:  # each decoder fails in its own way at bytes that aren't as it expects
+            if isinstance(error, ValueError) and str(error).startswith(label):
+                raise
+            raise ValueError(f"{label} can't be read as an image ({_told(error)})") from error
+
+
+def _check_size(image: Image.Image, label: str) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"{label} has {width} x {height} pixels, more than can be a picture")
+    if max(width, height) > MOST_ASPECT * min(width, height):
+        raise ValueError(
+            f"{label} has {width} x {height} pixels: no side may be more than {MOST_ASPECT} times as long as the other"
+        )
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # whose own message holds the file's whole path
+        return f"its content is of none of the formats {', '.join(FORMATS)}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def as_rgb(image: Image.Image, label: str) -> Image.Image:

@@ -230,6 +230,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "insertion_curve": Variable(
             (*_PLACED, "step"), "f", "whether the class is among the first as the hottest patches come", required=False
         ),
+        "pair": Variable(("sample",), "if", "pair that the sample belongs to", required=False),
         "similarity": Variable(("sample",), "f", "cosine of the image and its caption", required=False),
         "foil_similarity": Variable(("sample",), "f", "cosine of the same, but for a false one", required=False),
         "similarity_left": Variable(
