@@ -1,0 +1,135 @@
+"""Maps of whole datasets, in parts: shared out, resumed, opened as one, and the same as those of ``explain``."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import xaikit as xk
+from xaikit import explaining_sources, store
+from xaikit.datasets.shards import BLOCK, blocks_of, parse_shard
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return xk.load_clip("tiny-clip")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many samples were explained."""
+    explained, maps_of = [], explaining_sources.maps_of
+
+    def counting(chosen, clip, pixels, *rest):
+        explained.append(len(pixels))
+        return maps_of(chosen, clip, pixels, *rest)
+
+    monkeypatch.setattr(explaining_sources, "maps_of", counting)
+    return explained
+
+
+def test_shares_take_every_block_once_whatever_the_division():
+    for n, k in ((1, 3), (100, 2), (1000, 7)):
+        blocks = [block for share in range(1, k + 1) for block in blocks_of(n, f"{share}/{k}")]
+        assert sorted(block.number for block in blocks) == list(range(-(-n // BLOCK)))
+        assert sorted(row for block in blocks for row in range(block.rows.start, block.rows.stop)) == list(range(n))
+    assert [b.rows for b in blocks_of(100)[:3]] == [b.rows for b in blocks_of(1000)[:3]]  # more samples move none
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "1/0", "a/b", "1/4/2", "-1/4", 0.25, "1 / 4"])
+def test_what_is_no_share(shard):
+    with pytest.raises(ValueError, match="a share such as '3/16' is needed, from '1/16' to '16/16'"):
+        parse_shard(shard)
+
+
+def test_shares_in_any_order_give_what_one_run_gives_to_the_last_byte(clip, tmp_path, counted):
+    source = xk.open_source("planted", 3 * BLOCK + 5, seed=3)
+    whole = xk.explain_source("grad_eclip", clip, source, tmp_path / "whole")
+    assert counted == [BLOCK, BLOCK, BLOCK, 5]
+    for shard in ("3/3", "1/3"):
+        part = xk.explain_source("grad_eclip", clip, source, tmp_path / "shared", shard=shard)
+    assert part.sizes["sample"] == 2 * BLOCK + 5
+    xk.explain_source("grad_eclip", clip, source, tmp_path / "shared", shard="2/2")  # another division goes on with it
+    counted.clear()
+    together = xk.explain_source("grad_eclip", clip, source, tmp_path / "shared")
+    assert counted == []
+    assert together.heat.chunks[0] == (BLOCK, BLOCK, BLOCK, 5)  # not read yet
+    files = sorted((tmp_path / "whole").iterdir())
+    assert [path.read_bytes() for path in files] == [(tmp_path / "shared" / path.name).read_bytes() for path in files]
+    assert together.load().identical(whole.load())
+    inputs = source.inputs()
+    maps = xk.explain("grad_eclip", clip, inputs.image, inputs.caption, batch_size=BLOCK)
+    np.testing.assert_allclose(whole.heat.values[:, 0], maps.values, atol=1e-6)
+
+
+def test_only_what_changed_is_computed_again(clip, tmp_path, counted):
+    def explain(n, **options):
+        counted.clear()
+        methods = {"mmel": options}
+        return xk.explain_source(methods, clip, xk.open_source("planted", n, seed=1), tmp_path)
+
+    explain(2 * BLOCK)
+    assert explain(2 * BLOCK + 3).sizes["sample"] == 2 * BLOCK + 3 and counted == [3]
+    assert explain(2 * BLOCK + 3, alpha=1.0).sizes["sample"] == 2 * BLOCK + 3 and counted == [BLOCK, BLOCK, 3]
+    (tmp_path / "000001.nc").write_bytes(b"half")
+    explain(2 * BLOCK + 3, alpha=1.0)
+    assert counted == [BLOCK]
+
+
+def test_words_are_as_long_as_the_context_and_parts_fit_together(clip, tmp_path):
+    source = xk.open_source("planted", BLOCK + 4)
+    heat = xk.explain_source(["grad_eclip", "mmel"], clip, source, tmp_path, of="text").word_heat
+    assert heat.dims == ("sample", "explainer", "token") and heat.shape == (BLOCK + 4, 2, clip.context_length)
+    inputs = source.inputs()
+    words = xk.explain("mmel", clip, inputs.image, inputs.caption, of="text")
+    np.testing.assert_allclose(heat.sel(explainer="mmel").values[:, : words.shape[1]], words, atol=1e-6)
+
+
+def test_bad_images_cost_their_own_row_and_are_tried_again(clip, tmp_path, counted):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    scenes = xk.draw_scenes(40, seed=2)
+    lines = ["file,caption"]
+    for place in range(40):
+        Image.fromarray(scenes.image.values[place]).save(folder / f"{place:02}.png")
+        lines.append(f'{place:02}.png,"{scenes.caption.values[place]}"')
+    (folder / "captions.csv").write_text("\n".join(lines))
+    for place in (3, 35):
+        (folder / f"{place:02}.png").write_bytes(b"no picture")
+    source = xk.open_source(f"folder:{folder}")
+    found = xk.explain_source("chefer", clip, source, tmp_path / "maps").load()
+    bad = found.error.values != ""
+    assert np.flatnonzero(bad).tolist() == [3, 35] and counted == [31, 7]
+    assert np.isnan(found.heat.values[bad]).all() and np.isfinite(found.heat.values[~bad]).all()
+    assert "03.png" in found.error.values[3] and str(tmp_path) not in found.error.values[3]
+    maps = xk.explain("chefer", clip, scenes.image[~bad], scenes.caption[~bad])
+    np.testing.assert_allclose(found.heat.values[~bad, 0], maps, atol=1e-5)
+    Image.fromarray(scenes.image.values[3]).save(folder / "03.png")
+    counted.clear()
+    again = xk.explain_source("chefer", clip, source, tmp_path / "maps")
+    assert counted == [32] and (again.error.values != "").sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("choices", "problem"),
+    [
+        ({"methods": "mmell"}, "unknown method 'mmell'"),
+        ({"methods": {"mmel": {"alfa": 1}}}, "alfa"),
+        ({"shard": "3/2"}, "shard='3/2'"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"of": "sound"}, "sound"),
+    ],
+)
+def test_bad_choices_are_errors_before_any_work(clip, tmp_path, choices, problem):
+    with pytest.raises(ValueError, match=problem):
+        xk.explain_source(
+            **{"methods": "mmel", **choices}, clip=clip, source=xk.open_source("planted", 4), folder=tmp_path / "x"
+        )
+    assert not list(tmp_path.rglob("*.nc"))
+
+
+def test_a_part_is_a_store(clip, tmp_path):
+    xk.explain_source("edge", clip, xk.open_source("planted", 4), tmp_path)
+    part = store.read(tmp_path / "000000.nc", "explanations")
+    made_with = store.provenance(part)["made_with"]
+    assert made_with["model"] == "tiny-clip" and made_with["weights_digest"] == clip.weights_digest
+    assert list(made_with["methods"]) == ["edge"]
