@@ -5,6 +5,7 @@ import json
 import nbformat
 import pytest
 
+import xaikit as xk
 from xaikit import store, workbook
 from xaikit.command_line import main
 from xaikit.run_lock import hold
@@ -17,7 +18,8 @@ from xaikit.sweeping.progress import report, seconds_left
 RUN = "run = 'default'  # the run\n"
 DRAW = RUN + "n = 4  # scenes\nseed = 0  # of the scenes\nmodel = 'tiny-clip'  # a model"
 READ = RUN + "model = 'tiny-clip'  # a model\nfail = False  # raise an error"
-ALONE = RUN + "seed = 0  # of the scenes\nshard = None  # 'i/k', None for all"
+ALONE = RUN + "seed = 0  # of the scenes"
+SHARED = ALONE + "\nshard = None  # 'i/k', None for all"
 OPEN = "import xaikit as xk\nscenes = xk.open_inputs(run)"
 
 
@@ -30,7 +32,7 @@ def notebooks(tmp_path, write_notebook):
     write_notebook(folder / "00_draw.ipynb", DRAW, "import xaikit as xk", save)
     check = "if fail:\n    raise ValueError('asked to')"
     write_notebook(folder / "01_read.ipynb", READ, OPEN, check, "xk.save_store(scenes, run, 'tape', 'inputs').name")
-    write_notebook(folder / "05_alone.ipynb", ALONE, "print('share', shard, 'of seed', seed)")
+    write_notebook(folder / "05_alone.ipynb", ALONE, "print('seed', seed)")
     return folder
 
 
@@ -61,7 +63,7 @@ def test_each_row_has_a_run_of_its_own_and_nothing_is_computed_twice(notebooks, 
     # 05 has no model: the second model's rows are those of the first
     same = [entry.get("same_as") for row, entry in entries(out) if row.name == "05_alone"]
     assert same == [None, None, f"{folders[0]} 05_alone", f"{folders[1]} 05_alone"]
-    assert printed(out / folders[3] / "05_alone.ipynb") == ["share None of seed 1\n"]
+    assert printed(out / folders[3] / "05_alone.ipynb") == ["seed 1\n"]
     assert lines[-1] == "sweep: 12 rows: 12 done, 0 failed, 0 running, 0 not run" and len(lines) == 11
 
     before = {path: path.read_bytes() for path in out.rglob("*.nc")}
@@ -99,17 +101,17 @@ def test_a_failed_row_keeps_its_notebook_and_can_be_retried_alone(notebooks, out
     choices = ["-p", "fail=True,False", "-p", "n=3", "--out", str(out), "--workers", "2"]
     assert main(["sweep", *choices]) == 1
     problem = capsys.readouterr().err.splitlines()
-    assert problem[0] == "fail=True 01_read: ValueError: asked to at In [4]"
+    assert problem[0] == "fail=True,n=3 01_read: ValueError: asked to at In [4]"
     assert problem[1].startswith("xaikit: some rows failed") and len(problem) == 2
-    kept = nbformat.read(out / "fail=True" / "01_read.part.ipynb", 4)
+    kept = nbformat.read(out / "fail=True,n=3" / "01_read.part.ipynb", 4)
     assert any(o.output_type == "error" for cell in kept.cells for o in cell.get("outputs", []))
-    assert not (out / "fail=True" / "01_read.ipynb").exists()
-    assert (out / "fail=False" / "06_last.ipynb").exists() and (out / "fail=True" / "05_alone.ipynb").exists()
+    assert not (out / "fail=True,n=3" / "01_read.ipynb").exists()
+    assert (out / "fail=False,n=3" / "06_last.ipynb").exists() and (out / "fail=True,n=3" / "05_alone.ipynb").exists()
     assert main(["status", str(out)]) == 1
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "sweep: 8 rows: 6 done, 1 failed, 0 running, 1 not run"
-    assert "failed  fail=True 01_read: ValueError: asked to at In [4]" in shown
-    held_up = {row.name: entry for row, entry in entries(out) if row.folder == "fail=True"}["06_last"]
+    assert "failed  fail=True,n=3 01_read: ValueError: asked to at In [4]" in shown
+    held_up = {row.name: entry for row, entry in entries(out) if row.folder == "fail=True,n=3"}["06_last"]
     assert held_up["reason"] == "needs 01_read, which isn't done"
 
     code = nbformat.read(notebooks / "01_read.ipynb", 4)
@@ -117,21 +119,25 @@ def test_a_failed_row_keeps_its_notebook_and_can_be_retried_alone(notebooks, out
     nbformat.write(code, notebooks / "01_read.ipynb")
     assert main(["sweep", "--retry", "--out", str(out), "--workers", "1"]) == 0
     ran = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
-    assert ["fail=True 01_read" in ran[0], "fail=True 06_last" in ran[1], len(ran)] == [True, True, 2]
-    assert "mended\n" in printed(out / "fail=True" / "01_read.ipynb")
+    assert ["fail=True,n=3 01_read" in ran[0], "fail=True,n=3 06_last" in ran[1], len(ran)] == [True, True, 2]
+    assert "mended\n" in printed(out / "fail=True,n=3" / "01_read.ipynb")
 
 
-def test_shares_meet_in_one_run_and_are_gathered_when_all_are_done(notebooks, out):
-    table = [{"shard": f"{share}/3", "seed": 4} for share in (1, 2, 3)]
-    sweep(out, table, only=["05"], workers=1, notebooks=notebooks, say=lambda line: None)
-    shares = [f"05_alone.{share}-of-3.ipynb" for share in (1, 2, 3)]
-    assert names(out) == ["run", "sweep.json"] and names(out / "run") == [*shares, "05_alone.ipynb", "run.json"]
-    assert printed(out / "run" / shares[1]) == ["share 2/3 of seed 4\n"]
-    assert printed(out / "run" / "05_alone.ipynb") == ["share None of seed 4\n"]
-    done = read_record(out / "run")["notebooks"]
-    assert done["05_alone"]["started"] >= max(done[name.removesuffix(".ipynb")]["finished"] for name in shares)
-    plan = make_plan(table[:2], out, ["05"], notebooks)  # not all shares: nothing to gather
+def test_shares_meet_in_one_run_and_are_gathered_when_all_are_done(notebooks, out, write_notebook):
+    write_notebook(notebooks / "08_shared.ipynb", SHARED, "print('share', shard, 'of seed', seed)")
+    table, choices = [{"shard": f"{share}/3", "seed": 4} for share in (1, 2, 3)], {"workers": 1, "notebooks": notebooks}
+    sweep(out, table, ["08"], **choices)
+    shares = [f"08_shared.{share}-of-3.ipynb" for share in (1, 2, 3)]
+    assert names(out) == ["seed=4", "sweep.json"] and names(out / "seed=4") == [*shares, "08_shared.ipynb", "run.json"]
+    assert printed(out / "seed=4" / shares[1]) == ["share 2/3 of seed 4\n"]
+    assert printed(out / "seed=4" / "08_shared.ipynb") == ["share None of seed 4\n"]
+    done = read_record(out / "seed=4")["notebooks"]
+    assert done["08_shared"]["started"] >= max(done[name.removesuffix(".ipynb")]["finished"] for name in shares)
+    plan = make_plan(table[:2], out, ["08"], notebooks)  # not all shares: nothing to gather
     assert [row.name for row in plan.rows] == [name.removesuffix(".ipynb") for name in shares[:2]]
+    lines = []
+    sweep(out, table, ["08"], **choices, say=lines.append)
+    assert lines[0].startswith("4 of 4 rows are done already")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +145,6 @@ def test_shares_meet_in_one_run_and_are_gathered_when_all_are_done(notebooks, ou
     [
         ({"seeds": 1}, "row 2 of the sweep: no notebook has a parameter seeds, did you mean seed?"),
         ({"seed": "__import__('os')"}, "row 2 of the sweep: parameter seed is of type int"),
-        ({"shard": "4/3"}, "row 2 of the sweep: shard='4/3'"),
         ({"run": "mine"}, "row 2 of the sweep: parameter run can't be given"),
     ],
 )
@@ -147,6 +152,12 @@ def test_a_bad_row_is_an_error_before_any_work(notebooks, out, row, problem):
     with pytest.raises(ValueError, match=problem.replace("(", r"\(")):
         sweep(out, [{"seed": 0}, row], notebooks=notebooks)
     assert not out.exists()
+
+
+def test_a_bad_share_is_an_error_before_any_work(notebooks, out, write_notebook):
+    write_notebook(notebooks / "08_shared.ipynb", SHARED)
+    with pytest.raises(ValueError, match="row 1 of the sweep: shard='4/3': a share such as '3/16' is needed"):
+        sweep(out, [{"shard": "4/3"}], notebooks=notebooks)
 
 
 def test_a_parameter_of_notebooks_left_out_is_an_error(notebooks, out):
@@ -192,7 +203,7 @@ def test_a_sweep_on_a_scheduler_elsewhere(notebooks, out):
 
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None) as other:
         sweep(out, [{"seed": 0}, {"seed": 1}], ["05"], scheduler=other.scheduler_address, notebooks=notebooks)
-    assert printed(out / "seed=1" / "05_alone.ipynb") == ["share None of seed 1\n"]
+    assert printed(out / "seed=1" / "05_alone.ipynb") == ["seed 1\n"]
 
 
 def test_the_time_left_goes_by_how_long_each_notebook_took(notebooks, out):
@@ -206,9 +217,9 @@ def test_the_time_left_goes_by_how_long_each_notebook_took(notebooks, out):
 
 def test_a_row_left_running_by_a_killed_sweep_is_told_from_one_that_runs(notebooks, out):
     sweep(out, [{"seed": 0}], ["05"], workers=1, notebooks=notebooks, say=lambda line: None)
-    record = read_record(out / "run")
+    record = read_record(out / "seed=0")
     record["notebooks"]["05_alone"] |= {"status": "running"}
-    write_record(out / "run", record)
+    write_record(out / "seed=0", record)
     assert "no process is working on it" in report(out) and "1 not run" in report(out)
     with hold(out):
         assert "1 running" in report(out)
@@ -219,3 +230,44 @@ def test_status_of_a_damaged_sweep_is_one_sentence(out, capsys):
     (out / "sweep.json").write_text(json.dumps({"rows": 3}))
     assert main(["status", str(out)]) == 2
     assert "sweep.json can't be read" in capsys.readouterr().err
+
+
+def test_a_row_keeps_its_folder_when_others_join_the_sweep(notebooks, out):
+    alone = make_plan([{"seed": 0, "n": 3}], out, None, notebooks).rows[0].folder
+    assert alone.name == "n=3,seed=0"
+    joined = make_plan([{"n": 3, "seed": 0}, {"seed": 1, "model": "tiny-clip"}], out, None, notebooks)
+    assert [row.folder for row in joined.rows[::3]] == [alone, out / "model=tiny-clip,seed=1"]
+
+
+def test_rows_that_met_bad_samples_are_listed_and_retried(notebooks, out, write_notebook, monkeypatch, capsys):
+    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    flag = out.parent / "mended"
+    save = (
+        "from pathlib import Path\nfrom xaikit.bad_samples import save_bad_samples\nfrom xaikit.paths import run_folder\n"
+        f"bad = {{}} if Path({str(flag)!r}).exists() else {{'7': 'no picture'}}\n"
+        "save_bad_samples({'coco': bad}, run_folder(run), shard).name"
+    )
+    write_notebook(notebooks / "08_protocols.ipynb", RUN + "shard = None  # 'i/k', None for all", save)
+    command = ["sweep", "--out", str(out), "--workers", "1"]
+    assert main([*command, "--only", "08", "-p", "shard=*/2"]) == 1
+    assert "bad sample 7 of coco: no picture" in capsys.readouterr().out
+    assert main(["status", str(out)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "bad sample 7 of coco: no picture"
+    flag.touch()
+    assert main([*command, "--retry"]) == 0
+    ran = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert ran == [f"[{at}/3] run 08_protocols{share}" for at, share in enumerate((".1-of-2", ".2-of-2", ""), start=1)]
+    assert main(["status", str(out)]) == 0
+
+
+def test_a_store_of_all_runs_opens_as_one(notebooks, out):
+    sweep(
+        out, [{"seed": 0, "n": 3}, {"seed": 1, "n": 3}], ["00"], workers=2, notebooks=notebooks, say=lambda line: None
+    )
+    ds = xk.open_sweep(out, "inputs")
+    assert ds.sizes["run"] == 2 and ds.seed.values.tolist() == [0, 1] and "n" not in ds.coords
+    assert ds.image.chunks is not None  # not read yet
+    own = ds.where(ds.seed == 1, drop=True).image.isel(run=0)
+    assert (own.values == xk.draw_scenes(3, seed=1).image.values).all()
+    with pytest.raises(FileNotFoundError, match="no run of the sweep .* has a store 'claims'"):
+        xk.open_sweep(out, "claims")

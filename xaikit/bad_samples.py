@@ -16,8 +16,13 @@ def save_bad_samples(reasons: dict[str, dict[str, str]], folder: Path, share: st
     rows = [(dataset, label, reason) for dataset, own in reasons.items() for label, reason in own.items()]
     columns = {name: [row[place] for row in rows] for place, name in enumerate(("dataset", "sample_name", "reason"))}
     ds = xr.Dataset({name: ("bad", np.array(values, dtype=str)) for name, values in columns.items()})
-    name = STAGE if share is None else f"{STAGE}.{share.replace('/', '-of-')}"
-    return write(annotate(ds, STAGE), folder / f"{name}.nc", STAGE)
+    return write(annotate(ds, STAGE), _path(folder, share), STAGE)
+
+
+def count_bad_samples(folder: Path, share: str | None = None) -> int:
+    """How many are stored there; none where nothing is."""
+    path = _path(folder, share)
+    return read(path, STAGE).sizes["bad"] if path.is_file() else 0
 
 
 def bad_samples(folder: Path) -> list[str]:
@@ -34,3 +39,7 @@ def bad_samples(folder: Path) -> list[str]:
         found |= {f"bad sample {name} of {dataset}: {reason}" for dataset, name, reason in rows}
     lines = sorted(found)
     return lines[:LISTED] + ([f"and {len(lines) - LISTED} more bad samples"] if len(lines) > LISTED else [])
+
+
+def _path(folder: Path, share: str | None) -> Path:
+    return folder / (f"{STAGE}.nc" if share is None else f"{STAGE}.{share.replace('/', '-of-')}.nc")

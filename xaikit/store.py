@@ -49,6 +49,10 @@ WRITERS = {  # which notebook writes which store
     "sanity": "06_evaluation",
     "claims": "06_evaluation",
     "claims_timed": "06_evaluation",
+    **dict.fromkeys(
+        ("bad_samples", *(f"protocol_{name}" for name in ("confidence", "classification", "retrieval", "winoground"))),
+        "08_protocols",
+    ),
 }
 
 

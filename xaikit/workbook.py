@@ -70,7 +70,7 @@ def new_record(
         "parameters": dict(parameters),
         "seed": parameters.get("seed", seeds[0] if seeds else None),
         **surroundings(),
-        "notebooks": {name: earlier.get(name, {"status": Status.WAITING}) for name in declared},
+        "notebooks": {name: {"status": Status.WAITING} for name in declared} | earlier,
     }
 
 

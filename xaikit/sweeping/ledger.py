@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..atomic import write_text
+from ..bad_samples import count_bad_samples
 from ..run_lock import is_held
 from ..run_record import FILE, Status, read_record, stored, write_record
 from ..store import digest_in
 from ..workbook import new_record
-from .plan import Plan, Row
+from .plan import SHARD, Plan, Row
 
 SWEEP = "sweep.json"
 
@@ -60,7 +61,7 @@ class Ledger:
     """The records of a sweep's folders, written whenever a row begins or ends."""
 
     def __init__(self, plan: Plan):
-        self._rows = plan.rows
+        self._rows, self._declared = plan.rows, plan.declared
         self._records = {
             folder: new_record(folder, plan.declared, parameters, keep=True)
             for folder, parameters in plan.parameters.items()
@@ -87,7 +88,10 @@ class Ledger:
     def note(self, row: Row, **news: object) -> None:
         """Add to what is known of a row, and save it."""
         if news.get("status") == Status.DONE:
-            news["stores"] = stored(row.folder, row.notebook.stem)
+            # A share leaves parts alone; the stores are of all of them.
+            news["stores"] = {} if row.values.get(SHARD) else stored(row.folder, row.notebook.stem)
+            if SHARD in self._declared[row.notebook.stem]:  # it goes through datasets, and says what it could not use
+                news["bad_samples"] = count_bad_samples(row.folder, row.values.get(SHARD))
         before = {} if news["status"] in (Status.RUNNING, Status.WAITING) else self.entry(row)
         self._records[row.folder]["notebooks"][row.name] = (
             before | {"parameters": row.values, "stamp": row.stamp} | news

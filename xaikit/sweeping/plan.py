@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 
 from ..datasets.shards import parse_shard
 from ..parameters import Parameter, check_used, declared_parameters, parameters_for
@@ -66,15 +67,18 @@ def make_plan(
     that the notebooks don't take, before any work.
     """
     planner = _Planner(find_notebooks(folder=notebooks), [path.stem for path in find_notebooks(only, notebooks)])
-    folders = _named([{name: value for name, value in row.items() if name != SHARD} for row in table], out)
-    for number, (row, (folder, _)) in enumerate(zip(table, folders, strict=True), start=1):
+    folders = {}
+    for number, row in enumerate(table, start=1):
+        undivided = {name: row[name] for name in sorted(row) if name != SHARD}
+        folder = out / _folder_name(undivided)
+        folders[folder] = undivided
         try:
             planner.add(folder, row)
         except ValueError as error:
             raise ValueError(f"row {number} of the sweep: {error}") from error
-    for folder, parameters in dict(folders).items():
+    for folder, parameters in folders.items():
         planner.gather_shards(folder, parameters)
-    return Plan(list(planner.rows.values()), dict(folders), planner.declared)
+    return Plan(list(planner.rows.values()), folders, planner.declared)
 
 
 class _Planner:
@@ -114,7 +118,10 @@ class _Planner:
             return
         values = {key: value for key, value in given.items() if key != SHARD} | ({SHARD: shard} if shard else {})
         needs = (*self._reads[name], *after)
-        own = stamp(self._paths[name], values, {need: self.rows[folder, need].stamp for need in needs})
+        stamps = {need: self.rows[folder, need].stamp for need in needs}
+        if SHARD in self.declared[name]:  # its parts stay in its folder: no other's results can stand for them
+            stamps["folder"] = folder.name
+        own = stamp(self._paths[name], values, stamps)
         values |= own_parameters(self.declared[name], folder)
         self.rows[folder, called] = Row(folder, called, self._paths[name], values, needs, own)
 
@@ -127,7 +134,8 @@ def _reads(notebook: Path, known: Sequence[str]) -> list[str]:
     """The notebooks whose stores this one opens by name."""
     cells = nbformat.read(notebook, as_version=4).cells
     found = set()
-    for node in ast.walk(ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))):
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    for node in ast.walk(ast.parse(TransformerManager().transform_cell(code))):
         called = getattr(getattr(node, "func", None), "attr", "")
         if called == "open_inputs":
             found.add(WRITERS["inputs"])
@@ -144,15 +152,9 @@ def _with_needs(chosen: Sequence[str], reads: Mapping[str, list[str]]) -> list[s
     return [name for name in reads if name in wanted]
 
 
-def _named(rows: Sequence[Mapping[str, object]], out: Path) -> list[tuple[Path, dict]]:
-    """For each row its folder, named after the parameters that differ between rows, and its parameters."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    varying = [name for name in names if len({repr(row.get(name)) for row in rows}) > 1]
-    return [(out / _folder_name({name: row[name] for name in varying if name in row}), dict(row)) for row in rows]
-
-
-def _folder_name(varying: Mapping[str, object]) -> str:
-    exact = ",".join(f"{name}={value}" for name, value in varying.items())
+def _folder_name(parameters: Mapping[str, object]) -> str:
+    """After all parameters, so that a row keeps its folder, and what is done in it, when others join the sweep."""
+    exact = ",".join(f"{name}={value}" for name, value in parameters.items())
     plain = re.sub(r"[^\w.,=+-]+", "_", exact)[:LONGEST_NAME].lstrip(".")
     if plain != exact:  # another row may look the same
         plain += "." + hashlib.sha256(exact.encode()).hexdigest()[:6]

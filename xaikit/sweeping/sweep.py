@@ -49,7 +49,7 @@ def sweep(
         cluster of this machine's own.
     limit : seconds that a notebook may take, None for any.
     threads : of the computations of each notebook.
-    failed_only : do only the rows that failed before, and those that wait for them.
+    failed_only : do only the rows that failed before or met bad samples, and those that need them.
     say : is told each line of progress.
 
     Returns the folder. Raises ValueError for bad arguments before any work, or for a folder in use; SweepFailed, when all
@@ -84,12 +84,14 @@ class _Execution:
         self._state = {row: Status.DONE if self._ledger.is_done(row) else Status.WAITING for row in plan.rows}
 
     def leave_all_but_failed(self) -> None:
-        """Do only what failed before, and what waits for it."""
-        wanted: set[Row] = set()
-        for row in self._in(Status.WAITING):
-            if self._ledger.entry(row)["status"] == Status.FAILED or wanted.intersection(self._needs(row)):
-                wanted.add(row)
-            else:
+        """Do only what failed before or met bad samples, and what needs it."""
+        again: set[Row] = set()
+        for row in self._rows:
+            entry = self._ledger.entry(row)
+            if entry["status"] == Status.FAILED or entry.get("bad_samples") or again.intersection(self._needs(row)):
+                again.add(row)
+                self._state[row] = Status.WAITING
+            elif self._state[row] == Status.WAITING:
                 del self._state[row]
 
     def run(self, connect: Callable[[], AbstractContextManager[Client]], limit: float | None, threads: int) -> None:
