@@ -32,8 +32,10 @@ def blocks_of(n: int, shard: str | None = None) -> list[Block]:
     """The blocks of n samples that belong to a share: of k shares the i-th takes every k-th block, from the i-th on.
 
     Which samples a block holds depends on their places alone, so shares of any division agree on them, and samples that
-    are added at the end move no other.
+    are added at the end move no other. Where there are more shares than blocks, those beyond take one that another takes as
+    well, so that each has something to compute, or to find done.
     """
     share, of = parse_shard(shard)
     starts = range(0, n, BLOCK)
-    return [Block(k, slice(starts[k], min(starts[k] + BLOCK, n))) for k in range(share - 1, len(starts), of)]
+    first = (share - 1) % len(starts)
+    return [Block(k, slice(starts[k], min(starts[k] + BLOCK, n))) for k in range(first, len(starts), of)]

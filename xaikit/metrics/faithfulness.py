@@ -4,7 +4,7 @@ Source: Petsiuk et al., RISE, 2018. Here by default on the patch grid, with the 
 the area under the curve by the trapezoid rule over the share of patches (pixels, words), 0 to 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -68,7 +68,7 @@ def deletion_insertion(
     seed: int = 0,
     progress: bool = False,
     unit: str = "patch",
-    score: str = "similarity",
+    score: str | Sequence[str] = "similarity",
     label: str | np.ndarray = "truth",
     candidates=None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,29 +78,27 @@ def deletion_insertion(
     of ``steps`` equal steps the same share of patches is removed (or inserted), hottest first. unit: "patch", or
     "pixel" for pixels in the order of the map drawn larger by bilinear interpolation, as the papers do. score, label,
     candidates: see ``scorer``; the papers' tables use "top1" and "top5" among all classes.
-    Returns the shares of patches removed (steps + 1,) and the two curves (n, explainers, steps + 1). Memory is bounded by
-    ``batch_size`` perturbed images. Raises ValueError for an unknown fill, unit, score or label, or more steps than
-    patches.
+    Returns the shares of patches removed (steps + 1,) and the two curves (n, explainers, steps + 1), for several scores
+    (n, explainers, steps + 1, scores). Memory is bounded by ``batch_size`` perturbed images. Raises ValueError for an
+    unknown fill, unit, score or label, or more steps than patches.
     """
     check_values(heat, len(tokens), "image")
     n, explainers, rows, cols = heat.shape
     check_choices(unit=(unit, UNITS))
     size = (rows, cols) if unit == "patch" else tower(clip, "image").pixels
     units = size[0] * size[1]
-    if not isinstance(steps, int) or not 1 <= steps <= units:
-        names = "patches" if unit == "patch" else "pixels"
-        raise ValueError(f"steps={steps!r}: a whole number from 1 to the {units} {names} is needed")
+    check_steps(steps, units, unit)
     pixels = pixels.to(clip.device, clip.dtype)
     substitute = filled(clip, pixels, fill, seed)
     worth = scorer(clip, pixels, tokens, "image", score, label, candidates, batch_size)
     counts = torch.linspace(0, units, steps + 1, device=clip.device).round().long()
-    inner = steps - 1  # the ends are the whole image and the bare fill, the same for every explainer
+    within = counts[None, 1:-1]  # the ends are the whole image and the bare fill, the same for every explainer
     bar = "deletion and insertion" if progress else ""
 
     def middle(start: int, stop: int) -> Tensor:
         part = slice(start, stop)
         place = torch.from_numpy(_unit_ranks(heat[part], size, seed)).to(clip.device)
-        keep, versions = deletion_and_insertion(place, counts[None, 1:-1])
+        keep, versions = deletion_and_insertion(place, within)
 
         def kept(sample: Tensor, version: Tensor) -> Tensor:
             return _to_image(keep(sample, version).unflatten(1, size), unit, pixels.shape[2:])
@@ -115,7 +113,7 @@ def deletion_insertion(
     scores = torch.cat([middle(start, min(start + at_a_time, n)) for start in range(0, n, at_a_time)])
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1, 1).expand(1, 2, rows, cols)
     ends = scores_of_images(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=worth)
-    deletion, insertion = joined_curves(scores.view(n, explainers, 2, inner), ends)
+    deletion, insertion = joined_curves(_by_way(scores, explainers, ends), ends)
     return (counts / units).cpu().numpy(), deletion, insertion
 
 
@@ -130,7 +128,7 @@ def word_deletion_insertion(
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,
-    score: str = "similarity",
+    score: str | Sequence[str] = "similarity",
     label: str | np.ndarray = "truth",
     candidates=None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -140,7 +138,7 @@ def word_deletion_insertion(
     ``steps`` steps the same share of each prompt's words, rounded to whole ones, is gone, hottest first; start and end
     stay. fill: "removed" closes the gap, as if the words had not been typed; "padding" puts the padding token in their
     place, which for CLIP's own tokenizer is the word "!". score, label, candidates: see ``scorer``.
-    Returns the shares (steps + 1,) and the two curves (n, explainers, steps + 1). Raises ValueError for an unknown
+    Returns the shares (steps + 1,) and the two curves, as ``deletion_insertion`` does. Raises ValueError for an unknown
     fill, score or label, steps below 1, or heat for fewer tokens than the longest prompt has.
     """
     check_fill(fill, "text")
@@ -158,7 +156,7 @@ def word_deletion_insertion(
     scores = scores_of_texts(clip, pixels, tokens, keep, fill, versions, batch_size, bar, worth)
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1).expand(1, 2, heat.shape[2])
     ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=worth)
-    return shares, *joined_curves(scores.view(*heat.shape[:2], 2, steps - 1), ends)
+    return shares, *joined_curves(_by_way(scores, heat.shape[1], ends), ends)
 
 
 @torch.no_grad()
@@ -207,6 +205,13 @@ def progressive_occlusion(
     return scores[:, 0], occluded[:, :explainers], occluded[:, explainers:].mean(1)
 
 
+def check_steps(steps: int, units: int, unit: str = "patch") -> None:
+    """Raise ValueError for more steps than there are patches or pixels, or none."""
+    if not isinstance(steps, int) or not 1 <= steps <= units:
+        names = "patches" if unit == "patch" else "pixels"
+        raise ValueError(f"steps={steps!r}: a whole number from 1 to the {units} {names} is needed")
+
+
 def area_under_curve(fractions: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """Trapezoid rule over the last axis."""
     return np.trapezoid(curve, fractions, axis=-1)
@@ -233,9 +238,15 @@ def _to_image(keep: Tensor, unit: str, size: torch.Size) -> Tensor:
     return F.pad(keep, (0, size[1] - keep.shape[2], 0, size[0] - keep.shape[1]))
 
 
+def _by_way(scores: Tensor, explainers: int, ends: Tensor) -> Tensor:
+    """Scores (n, versions, ...) as (n, explainers, 2, steps, ...), also where there is no step between the ends (n, 2, ...)."""
+    return scores.reshape(len(ends), explainers, 2, scores.shape[1] // (2 * explainers), *ends.shape[2:])
+
+
 def joined_curves(middle: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The two curves from the scores in between (n, explainers, 2, steps) and of the whole and the bare input (n, 2)."""
-    whole, bare = (end[:, None, None].expand(*middle.shape[:2], 1) for end in ends.T)
-    deletion = torch.cat([whole, middle[:, :, 0], bare], -1)
-    insertion = torch.cat([bare, middle[:, :, 1], whole], -1)
+    """The two curves (n, explainers, steps, ...) from the scores in between (n, explainers, 2, steps, ...) and of the whole
+    and the bare input (n, 2, ...)."""
+    whole, bare = (end[:, None, None].expand(*middle.shape[:2], 1, *end.shape[1:]) for end in ends.unbind(1))
+    deletion = torch.cat([whole, middle[:, :, 0], bare], 2)
+    insertion = torch.cat([bare, middle[:, :, 1], whole], 2)
     return deletion.float().numpy(), insertion.float().numpy()

@@ -6,6 +6,7 @@ import xarray as xr
 from scipy.stats import bootstrap
 
 RESAMPLES = 2000
+AT_ONCE = 10_000_000  # values resampled at once, which bounds the memory for many samples and changes no result
 
 
 def resamples(level: float) -> int:
@@ -28,7 +29,7 @@ def mean_interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tup
         return values[0], values[0], values[0]
     interval = bootstrap(
         (values,), np.mean, confidence_level=level, n_resamples=resamples(level), method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(seed), batch=max(1, AT_ONCE // len(values)),
     ).confidence_interval  # fmt: skip
     return values.mean(), interval.low, interval.high
 

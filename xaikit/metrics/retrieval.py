@@ -1,18 +1,22 @@
 """What the model itself can do on planted scenes, before anything is explained."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
+from ..checks import check_whole
 from ..clip import Clip
 from ..perturbing import check_fill, encoded, filled, scores_of_images, scores_of_texts
 from ..scenes import COLOURS
 from ..scenes.captions import article
 from ..store import annotate
 from .faithfulness import area_under_curve, deletion_and_insertion, ranks, word_counts, word_ranks
-from .maps import checked
+from .maps import check_values, checked
+from .recall import found_first
 
 
 @torch.no_grad()
@@ -71,37 +75,20 @@ def retrieval_faithfulness(
     """
     heat = checked(heat, scenes)
     of = "text" if "token" in heat.dims else "image"
-    values = heat.values
-    units = int(np.prod(values.shape[2:]))
-    if not isinstance(steps, int) or steps < 1 or (of == "image" and steps > units):
-        raise ValueError(f"steps={steps!r}: a whole number of at least 1, and for images up to the patches, is needed")
+    values, fill = heat.values, fill or ("removed" if of == "text" else "mean")
+    _check_choices(values, of, steps, fill)
     pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption).to(clip.device)
-    shares = np.linspace(0, 1, steps + 1)
-    if of == "text":
-        fill = check_fill(fill or "removed", of)
-        lengths = word_counts(clip, tokens, values)
-        place, other = word_ranks(values, lengths, seed), encoded(clip.encode_image, pixels, batch_size)
-    else:
-        fill = fill or "mean"
-        substitute, lengths = filled(clip, pixels, fill, seed), np.array([units])
-        place, other = ranks(values, seed), encoded(clip.encode_text, tokens, batch_size)
-    place, other = torch.from_numpy(place).to(clip.device), other.cpu()
-    counts = torch.from_numpy((shares * lengths[:, None]).round().astype(int)).to(clip.device)
-    kind = torch.from_numpy(np.unique(scenes.caption.values.astype(str), return_inverse=True)[1].ravel())
-    recalls = np.empty((values.shape[1], 2 * (steps + 1), 2))
+    encode, inputs = (clip.encode_image, pixels) if of == "text" else (clip.encode_text, tokens)
+    other = encoded(encode, inputs, batch_size).cpu()
+    caption, own = scenes.caption.values, np.arange(len(tokens))
+    curves = np.empty((values.shape[1], 2, steps + 1, 2))
     for explainer in tqdm(range(values.shape[1]), disable=not progress, desc="retrieval"):
-        keep, versions = deletion_and_insertion(place[:, explainer : explainer + 1], counts)
-        size = {"versions": versions, "batch_size": batch_size, "score": lambda embedding, sample: embedding}
-        if of == "text":
-            changed = scores_of_texts(clip, pixels, tokens, keep, fill, **size)
-        else:
-            grid = values.shape[2:]
-            changed = scores_of_images(clip, pixels, tokens, _on_grid(keep, grid), substitute, **size)
-        for version in range(versions):
-            cosine = changed[:, version] @ other.T
-            forward, backward = _recall(cosine, kind), _recall(cosine.T, kind)
-            recalls[explainer, version] = (forward, backward) if of == "text" else (backward, forward)
-    curves = recalls.reshape(-1, 2, steps + 1, 2)
+        one = values[:, explainer : explainer + 1]
+        changed = perturbed_embeddings(clip, one, pixels, tokens, of, steps, fill, batch_size, seed)[:, 0]
+        for way, step in np.ndindex(2, steps + 1):
+            both = (changed[:, way, step], other) if of == "text" else (other, changed[:, way, step])
+            curves[explainer, way, step] = [hits.mean() for hits in found_first(*both, caption, own)]
+    shares = np.linspace(0, 1, steps + 1)
     out = xr.Dataset({"fraction": ("step", shares)}, {"explainer": heat.explainer.values})
     for column, name in enumerate(("ir", "tr")):
         meaning = f"recall@1 of {'image' if name == 'ir' else 'text'} retrieval"
@@ -114,15 +101,53 @@ def retrieval_faithfulness(
     return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)
 
 
-def _on_grid(keep, grid: tuple[int, int]):
+@torch.no_grad()
+def perturbed_embeddings(
+    clip: Clip,
+    heat: np.ndarray,
+    pixels: Tensor,
+    tokens: Tensor,
+    of: str,
+    steps: int,
+    fill: str,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Unit embeddings (n, explainers, 2, steps + 1, width), on the CPU, as the hottest words or patches go, and come.
+
+    heat (n, explainers, tokens) for ``of="text"``, (n, explainers, rows, cols) for "image"; the rest as in
+    ``retrieval_faithfulness``. Both ends, the whole input and the bare fill, are encoded once for all explainers.
+    """
+    check_values(heat, len(tokens), of)
+    _check_choices(heat, of, steps, fill)
+    pixels, tokens = pixels.to(clip.device, clip.dtype), tokens.to(clip.device)
+    lengths = word_counts(clip, tokens, heat) if of == "text" else np.array([np.prod(heat.shape[2:])])
+    place = word_ranks(heat, lengths, seed) if of == "text" else ranks(heat, seed)
+    counts = (np.linspace(0, 1, steps + 1) * lengths[:, None]).round().astype(int)
+    counts = torch.from_numpy(counts).to(clip.device)
+    keep, versions = deletion_and_insertion(torch.from_numpy(place).to(clip.device), counts[:, 1:-1])
+    both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device)
+    both = both.view(1, 2, *(1 for _ in heat.shape[2:])).expand(1, 2, *heat.shape[2:])
+    size = {"batch_size": batch_size, "score": lambda embedding, sample: embedding}
+    if of == "text":
+        ends = scores_of_texts(clip, pixels, tokens, both, fill, **size)
+        within = scores_of_texts(clip, pixels, tokens, keep, fill, versions, **size)
+    else:
+        substitute = filled(clip, pixels, fill, seed)
+        ends = scores_of_images(clip, pixels, tokens, both, substitute, **size)
+        within = scores_of_images(clip, pixels, tokens, _on_grid(keep, heat.shape[2:]), substitute, versions, **size)
+    within = within.reshape(len(tokens), heat.shape[1], 2, steps - 1, ends.shape[2])
+    whole, bare = ends[:, None, :, None].expand(-1, heat.shape[1], -1, 1, -1).split(1, 2)
+    return torch.cat([torch.cat([whole, bare], 2), within, torch.cat([bare, whole], 2)], 3)
+
+
+def _check_choices(heat: np.ndarray, of: str, steps: int, fill: str) -> None:
+    check_fill(fill, of)
+    check_whole(1, None if of == "text" else int(np.prod(heat.shape[2:])), steps=steps)
+
+
+def _on_grid(keep: Callable[[Tensor, Tensor], Tensor], grid: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda sample, version: keep(sample, version).unflatten(1, grid)
-
-
-def _recall(cosine: Tensor, kind: Tensor) -> float:
-    """Share of rows whose nearest column is of the same kind."""
-    nearest = cosine >= cosine.amax(1, keepdim=True) - 1e-6
-    right = nearest & (kind[:, None] == kind)
-    return float((right.sum(1) / nearest.sum(1)).double().mean())
 
 
 def foil_accuracy(clip: Clip, pairs: xr.Dataset, batch_size: int = 128) -> float:

@@ -1,5 +1,7 @@
 """What a perturbed image or text is scored by: the cosine, or how it stands among candidates."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ def scorer(
     pixels: Tensor,
     tokens: Tensor,
     of: str,
-    score: str = "similarity",
+    score: str | Sequence[str] = "similarity",
     label: str | np.ndarray = "truth",
     candidates=None,
     batch_size: int | None = None,
@@ -28,6 +30,7 @@ def scorer(
 
     score: "similarity", the cosine with the label; "probability", the softmax over all candidates of logit_scale *
     cosine, at the label; "top1" and "top5", 1 where fewer than 1 or 5 candidates are nearer than the label, else 0.
+    Several names give several scores of the one embedding, along a last axis.
     label: "truth", the sample's own text (image); "prediction", the candidate nearest to the whole input; or the index
     (n,) of a candidate for each sample. candidates: for images prompts or token ids (k, context), for texts pixels
     (k, 3, H, W), for both also embeddings (k, width); None for the samples' own different texts, or their images.
@@ -35,15 +38,20 @@ def scorer(
     Raises ValueError for an unknown score or label, a true text that isn't among the candidates, and "top5" among
     fewer than 6.
     """
-    check_choices(score=(score, SCORES))
+    names = [score] if isinstance(score, str) else list(score)
+    if not names:
+        raise ValueError(f"score={score!r}: at least one of {', '.join(SCORES)} is needed")
+    for name in names:
+        check_choices(score=(name, SCORES))
     if isinstance(label, str):
         check_choices(label=(label, LABELS))
     if not isinstance(label, str):
         label = torch.as_tensor(np.asarray(label))
     known, own = _candidates(clip, pixels, tokens, of, candidates, batch_size)
-    few = {"top5": 6, "top1": 2, "probability": 2}.get(score, 1)
-    if len(known) < few:
-        raise ValueError(f"score={score!r}: at least {few} candidates are needed, there are {len(known)}")
+    for name in names:
+        few = {"top5": 6, "top1": 2, "probability": 2}.get(name, 1)
+        if len(known) < few:
+            raise ValueError(f"score={name!r}: at least {few} candidates are needed, there are {len(known)}")
     if isinstance(label, Tensor):
         target = _checked_labels(label, len(tokens), len(known))
     elif label == "prediction":
@@ -56,7 +64,12 @@ def scorer(
         )
     else:
         target = own
-    target = target.to(known.device)
+    worth = [_worth(clip, name, known, target.to(known.device)) for name in names]
+    return worth[0] if isinstance(score, str) else lambda *given: torch.stack([one(*given) for one in worth], -1)
+
+
+def _worth(clip: Clip, score: str, known: Tensor, target: Tensor) -> Score:
+    """One score at the candidates ``target`` (n,) among ``known`` (k, width)."""
     if score == "similarity":
         return cosine_with(known[target])
 

@@ -13,6 +13,7 @@ from .measures import (
     score_table,
     training_curves,
 )
+from .protocols import protocol_curves
 from .resonance import eigenvalue_plane, filmstrip, mode_maps, regime_maps, spectrum_bands
 from .settings import settings_points
 from .tokens import context_matrix, scales_side_by_side, token_comparison, token_strip

@@ -1,0 +1,245 @@
+"""The papers' protocols as computations: shares, resumption, bad samples, choices."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import xarray as xr
+from altered_sources import altered, breaking, held, spoiled
+
+import xaikit as xk
+from xaikit import plots, protocols
+from xaikit.datasets import open_source
+from xaikit.protocols import chosen
+from xaikit.store import annotate, provenance, read
+
+METHODS = ["grad_eclip", "random"]
+KINDS = {"confidence": "captions", "classification": "classes", "retrieval": "captions", "winoground": "pairs"}
+CHOICES = {"classification": {"steps": 2}, "retrieval": {"steps": 2}}
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return xk.load_clip("tiny-clip")
+
+
+def with_foils(source):
+    """Each sample's foil image is the other one of its pair."""
+    images = source.inputs().image
+    return altered(source, lambda ds, rows: ds.assign(foil_image=(images.dims, images.values[rows ^ 1])))
+
+
+@cache
+def source_of(protocol, n):
+    if protocol == "foil_images":
+        return with_foils(source_of("winoground", n))
+    return held(open_source("planted", n, 1, KINDS[protocol]))
+
+
+def compute(protocol, clip, folder, source=None, methods=METHODS, n=24, **choices):
+    source = source_of(protocol, n) if source is None else source
+    return getattr(protocols, protocol)(clip, source, methods, folder, **CHOICES.get(protocol, {}), **choices)
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+def test_shares_in_any_order_give_what_one_run_gives(clip, tmp_path, protocol):
+    at_once = compute(protocol, clip, tmp_path / "one", methods=["random"], n=66).load()
+    for shard, known in (("2/3", 32), ("3/3", 34), ("1/3", 66)):
+        shared = compute(protocol, clip, tmp_path / "shared", methods=["random"], n=66, shard=shard)
+        assert len(shared.sample) == known
+    shared.load()
+    for name in at_once.data_vars:
+        assert at_once[name].dtype == shared[name].dtype
+        np.testing.assert_array_equal(at_once[name], shared[name], err_msg=name)
+    xr.testing.assert_identical(protocols.measured(at_once), protocols.measured(shared))
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["000000.nc", "000001.nc", "000002.nc"]
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("protocol", [*KINDS, "foil_images"])
+def test_what_is_there_is_not_computed_again(clip, tmp_path, protocol, monkeypatch):
+    first = compute(protocol, clip, tmp_path, n=8).load()
+    monkeypatch.setattr(chosen, "explain", lambda *args, **rest: pytest.fail("explained again"))
+    again = compute(protocol, clip, tmp_path, n=8)
+    assert again.identical(first)
+    assert again[list(again)[-1]].chunks and not any(
+        provenance(first)["made_with"][name] is None for name in ("model", "weights_digest")
+    )
+    for other in ({"methods": ["grad_eclip", "chefer"]}, {"batch_size": 3}):
+        with pytest.raises(pytest.fail.Exception, match="explained again"):
+            compute(protocol, clip, tmp_path, n=8, **other)
+
+
+@pytest.mark.parametrize("protocol", [*KINDS, "foil_images"])
+def test_batches_change_no_more_than_the_last_bit(clip, tmp_path, protocol):
+    together, few = (compute(protocol, clip, tmp_path / f"{size}", batch_size=size, n=8).load() for size in (64, 3))
+    for name in together.data_vars:
+        if name != "caption":
+            np.testing.assert_allclose(together[name], few[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("protocol", [*KINDS, "foil_images"])
+def test_a_bad_sample_is_recorded_and_the_others_go_on(clip, tmp_path, protocol):
+    source = source_of(protocol, 12)
+    good = protocols.measured(compute(protocol, clip, tmp_path / "good", source).load())
+    ds = compute(protocol, clip, tmp_path / "bad", spoiled(source, 5, 6))
+    assert protocols.bad_samples(ds).to_dict("list") == {"label": ["5", "6"], "reason": ["the file is broken"] * 2}
+    read(
+        tmp_path / "bad" / "000000.nc", "embeddings" if protocol == "retrieval" else "protocol"
+    )  # whole, by its digest
+    found, left_out = protocols.measured(ds), [4, 5, 6, 7] if protocol == "winoground" else [5, 6]
+    assert protocols.table(found).attrs["samples"] == 10
+    for name in [name for name in found if found[name].dims == ("sample", "explainer")]:
+        assert np.isnan(found[name][left_out]).all(), name
+        if protocol != "retrieval":  # where all are searched among all
+            np.testing.assert_allclose(
+                found[name].drop_isel(sample=left_out), good[name].drop_isel(sample=left_out), atol=1e-4
+            )
+            np.testing.assert_allclose(
+                protocols.table(found)[name], good[name].drop_isel(sample=left_out).mean("sample"), atol=1e-4
+            )
+    with pytest.raises(ValueError, match="none of the 12 samples is good; the first: the file is broken"):
+        protocols.measured(compute(protocol, clip, tmp_path / "all", spoiled(source, *range(12))))
+
+
+def test_retrieval_leaves_bad_samples_out_of_what_is_searched(clip, tmp_path):
+    source = source_of("retrieval", 34)
+    without = altered(source, lambda ds, rows: ds)
+    few = protocols.measured(compute("retrieval", clip, tmp_path / "few", source.head(32)))
+    spoilt = protocols.measured(compute("retrieval", clip, tmp_path / "bad", spoiled(without, 32, 33)))
+    xr.testing.assert_allclose(spoilt.isel(sample=slice(32)).drop_attrs(), few.drop_attrs(), atol=1e-12)
+
+
+@pytest.mark.parametrize("protocol", [*KINDS, "foil_images"])
+def test_a_map_that_is_not_finite_counts_for_its_method_alone(clip, tmp_path, protocol, monkeypatch):
+    breaking(monkeypatch, 2)
+    alone = protocols.measured(compute(protocol, clip, tmp_path / "one", methods=["random"], n=8))
+    ds = compute(protocol, clip, tmp_path / "two", methods=["broken", "random"], n=8)
+    assert protocols.bad_samples(ds).label.tolist()[0] == "2"
+    assert protocols.bad_samples(ds).reason.unique().tolist() == ["the map of broken holds NaN or infinite values"]
+    found = protocols.measured(ds)
+    for name in alone.data_vars:
+        if found[name].dims == ("sample", "explainer"):
+            np.testing.assert_allclose(found[name][:, 1], alone[name][:, 0], atol=1e-4, err_msg=name)
+            whole = name in ("text", "image", "group", "accuracy")  # without any map
+            assert np.isnan(found[name][2, 0]) != whole and np.isfinite(found[name][4, 0]), name
+
+
+def test_methods_have_labels_options_and_seeds(clip, tmp_path):
+    methods = {
+        "random": {},
+        "other noise": {"method": "random", "seed": 7},
+        "two blocks": {"method": "mmel", "blocks": 2},
+    }
+    ds = protocols.winoground(clip, source_of("winoground", 8), methods, tmp_path, seed=7)
+    about = provenance(ds)["made_with"]["methods"]
+    assert [*ds.explainer.values] == [*methods] and about["random"]["options"] == {"seed": 7}
+    assert about["two blocks"]["method"] == "mmel" and about["two blocks"]["options"]["blocks"] == 2
+    assert about["two blocks"]["options"]["temperature"] == xk.methods()["mmel"]["options"]["temperature"]
+    np.testing.assert_array_equal(ds.similarity_left[:, 0], ds.similarity_left[:, 1])
+    assert (ds.similarity_left[:, 0] != ds.similarity_left[:, 2]).any()
+    other = protocols.winoground(clip, source_of("winoground", 8), methods, tmp_path, seed=8)
+    assert (other.similarity_left[:, 0] != other.similarity_left[:, 1]).any()
+
+
+def test_a_method_of_images_alone_has_no_numbers_for_the_text(clip, tmp_path):
+    ds = compute("confidence", clip, tmp_path, methods=["centre", "random"], n=8)
+    shown = protocols.table(ds)
+    assert shown.loc["centre"].isna().tolist() == [False, False, True, True] and shown.loc["random"].notna().all()
+    text = protocols.table(ds, interval=True)
+    assert text.loc["centre", "text drop"] == "" and text.loc["random", "text drop"].startswith(
+        f"{shown.loc['random', 'text drop']:.3f} ["
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "number"), [("confidence", 1), ("classification", 2), ("retrieval", 3), ("winoground", 1)]
+)
+def test_tables_have_the_papers_columns(clip, tmp_path, protocol, number):
+    shown = protocols.table(compute(protocol, clip, tmp_path, n=8))
+    if protocol == "winoground":
+        with pytest.raises(
+            ValueError, match="the table has the columns text, image, group, .* but table 1 of the paper"
+        ):
+            protocols.beside_paper(shown, number)
+        return
+    beside = protocols.beside_paper(shown, number)
+    here, paper = beside.index.get_level_values(0).unique()
+    assert (
+        here == "here: tiny-clip, planted, 8 samples"
+        and paper.startswith("paper: ")
+        and paper.endswith("another model")
+    )
+    assert beside.loc[here].equals(shown) and (beside.loc[paper].index[-1], len(beside.columns)) == (
+        "MMEL",
+        len(shown.columns),
+    )
+    with pytest.raises(ValueError, match="number=4: the MMEL paper has the tables 1, 2 and 3"):
+        protocols.beside_paper(shown, 4)
+
+
+def test_curves_are_drawn_where_there_are_any(clip, tmp_path):
+    figure = plots.protocol_curves(
+        protocols.measured(compute("retrieval", clip, tmp_path / "curves", n=8)), "Retrieval", "share", "recall"
+    )
+    assert [len(axis.lines) for axis in figure.axes] == [2] * 4
+    with pytest.raises(ValueError, match="the results have no curves"):
+        plots.protocol_curves(protocols.measured(compute("confidence", clip, tmp_path / "none", n=8)), "", "", "")
+
+
+def test_a_pair_that_is_not_whole_is_left_out(clip, tmp_path):
+    ds = compute("winoground", clip, tmp_path / "odd", n=7)
+    assert np.isfinite(protocols.measured(ds).group[:, 0]).values.tolist() == [True, False] * 3 + [False]
+    single = altered(source_of("winoground", 4), lambda ds, rows: ds.assign(pair=("sample", rows)))
+    with pytest.raises(ValueError, match="no pair of good samples is complete"):
+        protocols.measured(compute("winoground", clip, tmp_path / "none", single))
+
+
+BAD = [
+    (
+        "confidence",
+        {"methods": ["grad_eclipse"]},
+        "unknown method 'grad_eclipse': the nearest known ones are grad_eclip",
+    ),
+    ("confidence", {"methods": "random"}, "methods='random': give a list of different names"),
+    ("confidence", {"methods": ["random", "random"]}, "give a list of different names"),
+    ("confidence", {"methods": []}, "methods is empty: give at least one"),
+    ("confidence", {"methods": {"random": 3}}, "'random' has the options 3"),
+    ("confidence", {"methods": {"random": {"masks": 3}}}, "unknown option 'masks' of random: it takes seed"),
+    ("confidence", {"shard": "4/3"}, "shard='4/3'"),
+    ("confidence", {"fill": "mean"}, "fill='mean': for the text choose from padding, removed"),
+    ("confidence", {"batch_size": 0}, "batch_size=0"),
+    ("confidence", {"seed": -1}, "seed=-1"),
+    ("confidence", {"source": "planted"}, "source is a str"),
+    ("classification", {"source": open_source("planted", 4)}, "prompts for 0 classes: at least 6 are needed"),
+    ("classification", {"steps": 65}, "steps=65: a whole number from 1 to the 64 patches"),
+    ("classification", {"unit": "word"}, "unit='word'"),
+    ("classification", {"fill": "grey"}, "fill='grey'"),
+    ("retrieval", {"methods": ["centre"]}, "centre explains the image only"),
+    ("retrieval", {"side": "both"}, "side='both': choose from image, text"),
+    ("retrieval", {"steps": 0}, "steps=0"),
+    ("retrieval", {"side": "image", "fill": "removed"}, "fill='removed': for the image choose from"),
+    ("winoground", {"source": open_source("planted", 4)}, "the planted dataset has no pair"),
+    ("winoground", {"share": 1.0}, "share=1.0: a share of the patches between 0 and 1"),
+    ("foil_images", {"source": open_source("planted", 4)}, "the planted dataset has no foil_image"),
+    ("foil_images", {"share": True}, "share=True"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "choice", "message"), BAD)
+def test_impossible_choices_are_refused_before_any_work(clip, tmp_path, protocol, choice, message, monkeypatch):
+    monkeypatch.setattr(chosen, "explain", lambda *args, **rest: pytest.fail("worked before it checked"))
+    given = {"source": source_of(protocol, 4), "methods": METHODS, **choice}
+    with pytest.raises(ValueError, match=message):
+        getattr(protocols, protocol)(clip, folder=tmp_path / "parts", **given)
+    assert not list(tmp_path.glob("parts/*"))
+
+
+def test_only_results_are_measured(clip):
+    with pytest.raises(ValueError, match="isn't the result of a protocol"):
+        protocols.measured(open_source("planted", 4).inputs())
+    with pytest.raises(ValueError, match="isn't the result of a protocol"):
+        protocols.table(annotate(xr.Dataset(), "evaluation"))
+    with pytest.raises(ValueError, match="clip is a str: a model of load_clip is needed"):
+        protocols.confidence("tiny-clip", open_source("planted", 4), METHODS, "parts")
