@@ -15,6 +15,9 @@ def save_bad_samples(reasons: dict[str, dict[str, str]], folder: Path, share: st
     """Store the reasons by dataset and sample, in the run's folder, under a name of its own for a share "i/k"."""
     rows = [(dataset, label, reason) for dataset, own in reasons.items() for label, reason in own.items()]
     columns = {name: [row[place] for row in rows] for place, name in enumerate(("dataset", "sample_name", "reason"))}
+    if share is None:  # what the shares have stored is among these
+        for path in folder.glob(f"{STAGE}.*-of-*.nc"):
+            path.unlink(missing_ok=True)
     ds = xr.Dataset({name: ("bad", np.array(values, dtype=str)) for name, values in columns.items()})
     return write(annotate(ds, STAGE), _path(folder, share), STAGE)
 
