@@ -108,8 +108,10 @@ def test_a_store_changed_after_it_was_saved_is_refused(scenes, tmp_path):
     path = store.write(scenes, tmp_path / "inputs.nc", "inputs")
     changed = scenes.assign(caption=scenes.caption.str.replace("large", "small").assign_attrs(scenes.caption.attrs))
     changed.assign_attrs(content_digest=store.digest_in(path)).to_netcdf(path, engine="h5netcdf")
-    with pytest.raises(store.SchemaError, match="inputs.nc isn't what was saved: its digest differs; compute it again"):
+    with pytest.raises(
+        store.SchemaError, match="inputs.nc isn't what was saved: its digest differs; delete it, and compute it again"
+    ):
         store.read(path, "inputs")
     scenes.to_netcdf(path, engine="h5netcdf")
-    with pytest.raises(store.SchemaError, match="inputs.nc carries no digest; compute it again"):
+    with pytest.raises(store.SchemaError, match="inputs.nc carries no digest; delete it, and compute it again"):
         store.read(path, "inputs")

@@ -17,6 +17,7 @@ from xaikit.sweeping.table import parse_choice
         ("scale=1.5,2,None,True", [1.5, 2, None, True]),
         ("objects=[2, 4],[1, [3, 5]]", [[2, 4], [1, [3, 5]]]),
         ("prompt='a, b',\"c=d\"", ["a, b", "c=d"]),
+        ("x=(1, 2),{'a': 1}", [(1, 2), {"a": 1}]),
         ("data=coco:some/folder#val2017", ["coco:some/folder#val2017"]),
     ],
 )
@@ -33,7 +34,7 @@ def test_a_value_is_text_and_never_code(value, tmp_path):
     assert rows_of(tmp_path / "table.csv", []) == [{"prompt": value, "n": 3}]
 
 
-@pytest.mark.parametrize("text", ["seed", "=3", "seed=", "a b=3", "2n=1"])
+@pytest.mark.parametrize("text", ["seed", "=3", "seed=", "a b=3", "2n=1", "seed=1,,2", "seed=1,", "seed=,1"])
 def test_what_is_no_choice(text):
     with pytest.raises(ValueError, match="NAME=VALUE is needed"):
         parse_choice(text)
@@ -78,6 +79,8 @@ def test_yaml_makes_no_objects(tmp_path):
         ("t.yaml", "n: []", "parameter n has no values"),
         ("t.yaml", "seed: 4..0", "a range goes upwards"),
         ("t.yaml", "{seed: 0..999, n: 1..999}", "the sweep has 999000 rows"),
+        ("t.yaml", "{1: 2}", "1 is no parameter's name"),
+        ("t.csv", "n,n\n1,2\n", "t.csv: its head names n twice"),
         ("t.txt", "n", "a .csv, .yaml or .yml file"),
         ("none.csv", None, "there is no table"),
     ],

@@ -6,11 +6,11 @@ import nbformat
 import pytest
 
 import xaikit as xk
-from xaikit import store, workbook
+from xaikit import run_record, store, workbook
 from xaikit.command_line import main
 from xaikit.run_lock import hold
 from xaikit.run_record import read_record, write_record
-from xaikit.sweeping import cluster, sweep
+from xaikit.sweeping import SweepFailed, cluster, sweep
 from xaikit.sweeping.ledger import entries
 from xaikit.sweeping.plan import make_plan
 from xaikit.sweeping.progress import report, seconds_left
@@ -93,6 +93,41 @@ def test_what_changed_is_executed_again_and_nothing_else(notebooks, out, write_n
     assert "object_mask" not in store.read(out / "seed=0" / "tape.nc", "inputs")
 
 
+def test_a_store_that_the_new_code_no_longer_writes_goes(notebooks, out, write_notebook):
+    choices = {"workers": 1, "notebooks": notebooks, "only": ["01"], "say": lambda line: None}
+    save = "import xaikit as xk\nxk.save_store(xk.draw_scenes(2), run, 'tape', 'inputs').name"
+    write_notebook(notebooks / "01_read.ipynb", RUN, save)
+    sweep(out, [{}], **choices)
+    assert (out / "run" / "tape.nc").exists()
+    write_notebook(notebooks / "01_read.ipynb", RUN, "print('stores nothing any more')")
+    sweep(out, [{}], **choices)
+    assert not (out / "run" / "tape.nc").exists()
+
+
+def test_a_row_whose_code_was_edited_meanwhile_is_executed_again(notebooks, out, write_notebook):
+    lines = []
+    choices = {"workers": 1, "notebooks": notebooks, "only": ["05"], "say": lines.append}
+    edit = f"import nbformat\npath = {str(notebooks / '05_alone.ipynb')!r}\nnb = nbformat.read(path, 4)\n"
+    edit += "nb.cells[2].source = 'print(1)'\nnbformat.write(nb, path)"
+    write_notebook(notebooks / "05_alone.ipynb", ALONE, edit)
+    sweep(out, [{}], **choices)
+    sweep(out, [{}], **choices)
+    assert printed(out / "run" / "05_alone.ipynb") == ["1\n"] and not any("done already" in line for line in lines)
+    sweep(out, [{}], **choices)
+    assert "1 of 1 rows are done already" in lines[-2]
+
+
+def test_retrying_after_the_package_was_mended_does_what_the_failed_row_needs_too(notebooks, out, monkeypatch):
+    choices = {"workers": 1, "notebooks": notebooks, "only": ["01"], "say": lambda line: None}
+    with pytest.raises(SweepFailed, match="fail=True 01_read: ValueError: asked to"):
+        sweep(out, [{"fail": True}, {"fail": False}], **choices)
+    monkeypatch.setattr(run_record, "code_digest", lambda: "mended")
+    with pytest.raises(SweepFailed, match="fail=True 01_read: ValueError: asked to"):
+        sweep(out, [{"fail": True}, {"fail": False}], **choices, failed_only=True)
+    found = {(row.folder, row.name): entry["finished"] for row, entry in entries(out)}
+    assert found["fail=True", "00_draw"] > found["fail=False", "01_read"]
+
+
 def test_a_failed_row_keeps_its_notebook_and_can_be_retried_alone(notebooks, out, write_notebook, monkeypatch, capsys):
     monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
     write_notebook(
@@ -101,8 +136,11 @@ def test_a_failed_row_keeps_its_notebook_and_can_be_retried_alone(notebooks, out
     choices = ["-p", "fail=True,False", "-p", "n=3", "--out", str(out), "--workers", "2"]
     assert main(["sweep", *choices]) == 1
     problem = capsys.readouterr().err.splitlines()
-    assert problem[0] == "fail=True,n=3 01_read: ValueError: asked to at In [4]"
-    assert problem[1].startswith("xaikit: some rows failed") and len(problem) == 2
+    assert problem[:2] == [
+        "fail=True 01_read: ValueError: asked to at In [4]",
+        "fail=True 06_last: needs 01_read, which isn't done",
+    ]
+    assert problem[2].startswith("xaikit: some rows failed") and len(problem) == 3
     kept = nbformat.read(out / "fail=True,n=3" / "01_read.part.ipynb", 4)
     assert any(o.output_type == "error" for cell in kept.cells for o in cell.get("outputs", []))
     assert not (out / "fail=True,n=3" / "01_read.ipynb").exists()
@@ -110,7 +148,7 @@ def test_a_failed_row_keeps_its_notebook_and_can_be_retried_alone(notebooks, out
     assert main(["status", str(out)]) == 1
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "sweep: 8 rows: 6 done, 1 failed, 0 running, 1 not run"
-    assert "failed  fail=True,n=3 01_read: ValueError: asked to at In [4]" in shown
+    assert "failed  fail=True 01_read: ValueError: asked to at In [4]" in shown
     held_up = {row.name: entry for row, entry in entries(out) if row.folder == "fail=True,n=3"}["06_last"]
     assert held_up["reason"] == "needs 01_read, which isn't done"
 
@@ -119,7 +157,7 @@ def test_a_failed_row_keeps_its_notebook_and_can_be_retried_alone(notebooks, out
     nbformat.write(code, notebooks / "01_read.ipynb")
     assert main(["sweep", "--retry", "--out", str(out), "--workers", "1"]) == 0
     ran = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
-    assert ["fail=True,n=3 01_read" in ran[0], "fail=True,n=3 06_last" in ran[1], len(ran)] == [True, True, 2]
+    assert ["fail=True 01_read" in ran[0], "fail=True 06_last" in ran[1], len(ran)] == [True, True, 2]
     assert "mended\n" in printed(out / "fail=True,n=3" / "01_read.ipynb")
 
 
@@ -172,6 +210,8 @@ def test_a_parameter_of_notebooks_left_out_is_an_error(notebooks, out):
         ({"workers": 0}, "workers=0: a whole number of at least 1"),
         ({"threads": 0}, "threads=0: a whole number of at least 1"),
         ({"limit": 0}, "limit=0: a number of seconds above 0"),
+        ({"limit": float("inf")}, "limit=inf: a number of seconds above 0"),
+        ({"workers": 2, "scheduler": "tcp://127.0.0.1:9"}, "a scheduler brings its own workers"),
         ({"table": []}, "the sweep has no row"),
         ({"only": ["09"]}, "there is no notebook '09'"),
     ],
@@ -187,7 +227,7 @@ def test_rows_with_paths_get_folders_of_their_own(notebooks, out):
     folders = {row.folder for row in make_plan(table, out, None, notebooks).rows}
     assert len(folders) == 3
     assert all(
-        folder.parent == out and len(folder.name) < 120 and not folder.name.startswith(".") for folder in folders
+        folder.parent == out and len(folder.name) < 140 and not folder.name.startswith(".") for folder in folders
     )
 
 
@@ -234,7 +274,7 @@ def test_status_of_a_damaged_sweep_is_one_sentence(out, capsys):
 
 def test_a_row_keeps_its_folder_when_others_join_the_sweep(notebooks, out):
     alone = make_plan([{"seed": 0, "n": 3}], out, None, notebooks).rows[0].folder
-    assert alone.name == "n=3,seed=0"
+    assert alone.name == "seed=0,n=3"
     joined = make_plan([{"n": 3, "seed": 0}, {"seed": 1, "model": "tiny-clip"}], out, None, notebooks)
     assert [row.folder for row in joined.rows[::3]] == [alone, out / "model=tiny-clip,seed=1"]
 
@@ -256,7 +296,7 @@ def test_rows_that_met_bad_samples_are_listed_and_retried(notebooks, out, write_
     flag.touch()
     assert main([*command, "--retry"]) == 0
     ran = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
-    assert ran == [f"[{at}/3] run 08_protocols{share}" for at, share in enumerate((".1-of-2", ".2-of-2", ""), start=1)]
+    assert ran == [f"[{at}/3] 08_protocols{share}" for at, share in enumerate((".1-of-2", ".2-of-2", ""), start=1)]
     assert main(["status", str(out)]) == 0
 
 

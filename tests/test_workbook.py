@@ -5,9 +5,9 @@ import json
 import nbformat
 import pytest
 
-from xaikit import workbook
+from xaikit import run_record, workbook
 from xaikit.command_line import main
-from xaikit.parameters import read_parameters
+from xaikit.parameters import read_parameters, with_whole_paths
 from xaikit.paths import run_folder, runs_folder
 from xaikit.refreshing import refresh
 from xaikit.run_record import read_record, write_record
@@ -23,7 +23,12 @@ def outputs(path):
 def test_notebooks_run_in_order_and_share_the_run_folder(tmp_path, notebooks):
     folder = run(tmp_path / "runs" / "toy", {"n": 7, "methods": ("b", "c")}, notebooks=notebooks)
     assert outputs(folder / "01_read.ipynb") == ["read 7 ['b', 'c']\n"]
-    assert sorted(path.name for path in folder.glob("[!.]*")) == ["00_store.ipynb", "01_read.ipynb", "run.json", "store"]
+    assert sorted(path.name for path in folder.glob("[!.]*")) == [
+        "00_store.ipynb",
+        "01_read.ipynb",
+        "run.json",
+        "store",
+    ]
     record = json.loads((folder / "run.json").read_text())
     assert (record["run"], record["seed"], record["parameters"]) == ("toy", 5, {"n": 7, "methods": ["b", "c"]})
     assert set(record["versions"]) == {"xaikit", "torch", "open_clip_torch", "numpy", "xarray"}
@@ -187,3 +192,65 @@ def test_a_run_has_a_plain_name():
     for name in ("", "..", "a/b", "/tmp"):
         with pytest.raises(ValueError, match="plain name"):
             run_folder(name)
+
+
+def test_a_stamp_changes_with_all_that_results_depend_on(tmp_path, write_notebook, monkeypatch):
+    monkeypatch.setattr(run_record, "data_folder", lambda: tmp_path / "data")
+    (tmp_path / "data" / "tiny").mkdir(parents=True)
+    (tmp_path / "data" / "tiny" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "other.safetensors").write_bytes(b"weights")
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    (tmp_path / "coco" / "annotations" / "captions.json").write_text("{}")
+    notebook = write_notebook(tmp_path / "00_toy.ipynb", "n = 1  # a number", "print(n)")
+    given = {"pretrained": str(tmp_path / "other.safetensors"), "coco": f"coco:{tmp_path / 'coco'}#val2017"}
+
+    def stamped(**more):
+        return run_record.stamp(notebook, given | more, {"00": "earlier"})
+
+    first = stamped()
+    assert stamped() == first and stamped(n=2) != first
+    assert run_record.stamp(notebook, given, {"00": "later"}) != first
+    for path, text in (
+        (tmp_path / "data" / "tiny" / "model.safetensors", "other"),
+        (tmp_path / "other.safetensors", "trained"),
+        (tmp_path / "coco" / "annotations" / "captions.json", "[]"),
+    ):
+        before = stamped()
+        path.write_text(text)
+        assert stamped() != before
+    before = stamped()
+    write_notebook(notebook, "n = 1  # a number", "print(n + 1)")
+    assert stamped() != before
+    monkeypatch.setattr(run_record, "code_digest", lambda: "other code")
+    assert len({stamped(), before, first}) == 3
+
+
+def test_files_named_from_the_working_folder_are_found_by_the_kernel(tmp_path, executed, monkeypatch):
+    (tmp_path / "w.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    named = with_whole_paths(
+        {"pretrained": "w.safetensors", "model": f"local-dir:{tmp_path.name}", "prompt": "look: w.safetensors", "n": 3}
+    )
+    assert named["pretrained"] == str(tmp_path / "w.safetensors")
+    assert (
+        named["model"] == f"local-dir:{tmp_path.name}" and named["prompt"] == "look: w.safetensors" and named["n"] == 3
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    assert with_whole_paths({"coco": f"coco:{tmp_path.name}#val"})["coco"] == f"coco:{tmp_path}#val"
+
+
+def test_resuming_runs_again_what_has_lost_a_store(tmp_path, executed):
+    folder = run(tmp_path / "toy")
+    record = read_record(folder)
+    record["notebooks"]["00_store"]["stores"] = {"inputs.nc": "0" * 64}
+    write_record(folder, record)
+    executed.clear()
+    run(folder, resume=True)
+    assert [name for name, _ in executed] == ["00_store", "01_read"]
+
+
+def test_a_time_limit_is_a_number_of_seconds(tmp_path, executed):
+    for limit in (0, -5, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="a number of seconds above 0 is needed"):
+            run(tmp_path / "toy", limit=limit)
+    assert executed == []

@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-LEFTOVER = ".*.part"
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.part")
 
 
 @contextlib.contextmanager
@@ -30,7 +31,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that killed processes left anywhere below a folder which nobody else writes into."""
-    for path in folder.rglob(LEFTOVER):
-        path.unlink(missing_ok=True)
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files below a folder: of processes that are writing now, or were killed."""
+    return sorted(path for path in folder.rglob(".*.part") if LEFTOVER.fullmatch(path.name))

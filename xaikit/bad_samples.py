@@ -15,17 +15,20 @@ def save_bad_samples(reasons: dict[str, dict[str, str]], folder: Path, share: st
     """Store the reasons by dataset and sample, in the run's folder, under a name of its own for a share "i/k"."""
     rows = [(dataset, label, reason) for dataset, own in reasons.items() for label, reason in own.items()]
     columns = {name: [row[place] for row in rows] for place, name in enumerate(("dataset", "sample_name", "reason"))}
+    ds = xr.Dataset({name: ("bad", np.array(values, dtype=str)) for name, values in columns.items()})
+    written = write(annotate(ds, STAGE), _path(folder, share), STAGE)
     if share is None:  # what the shares have stored is among these
         for path in folder.glob(f"{STAGE}.*-of-*.nc"):
             path.unlink(missing_ok=True)
-    ds = xr.Dataset({name: ("bad", np.array(values, dtype=str)) for name, values in columns.items()})
-    return write(annotate(ds, STAGE), _path(folder, share), STAGE)
+    return written
 
 
 def count_bad_samples(folder: Path, share: str | None = None) -> int:
-    """How many are stored there; none where nothing is."""
-    path = _path(folder, share)
-    return read(path, STAGE).sizes["bad"] if path.is_file() else 0
+    """How many are stored there; none where nothing is, or nothing that can be read."""
+    try:
+        return read(_path(folder, share), STAGE).sizes["bad"]
+    except (FileNotFoundError, SchemaError):
+        return 0
 
 
 def bad_samples(folder: Path) -> list[str]:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .atomic import LEFTOVER
+from .atomic import leftovers
+from .run_lock import is_held
 from .run_record import FILE, Status, read_record
 from .store import SchemaError, digest_in, read, stage_in
 
@@ -26,9 +27,8 @@ def check_run(folder: Path) -> Checked:
     problems = [problem for path in paths for problem in _problems_of(path)]
     for record in sorted(folder.rglob(FILE)):
         problems += _differences(record.parent)
-    problems += [
-        f"{path} was left half-written by a process that was killed" for path in sorted(folder.rglob(LEFTOVER))
-    ]
+    if not is_held(folder):  # nobody is writing them now
+        problems += [f"{path} was left half-written by a process that was killed" for path in leftovers(folder)]
     return Checked(len(paths), problems)
 
 

@@ -206,7 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, instead of this machine's cores"
     )
-    command.add_argument("--retry", action="store_true", help="only rows of the sweep in --out that failed or met bad samples")
+    command.add_argument(
+        "--retry", action="store_true", help="only rows of the sweep in --out that failed or met bad samples"
+    )
     _add_time_limit(command)
 
     command = commands.add_parser("check", help="hold every store of a run against the schema and its digest")

@@ -29,5 +29,5 @@ def content_digest(ds: xr.Dataset) -> str:
 
 
 def _attributes(attrs: dict) -> bytes:
-    plain = {str(name): np.asarray(value).tolist() for name, value in attrs.items() if name != ATTRIBUTE}
+    plain = {str(name): np.atleast_1d(value).tolist() for name, value in attrs.items() if name != ATTRIBUTE}
     return json.dumps(plain, sort_keys=True).encode()

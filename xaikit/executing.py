@@ -1,6 +1,7 @@
 """Execute one notebook with papermill, in a kernel of its own, and say why it failed."""
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -19,6 +20,12 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEX
 
 class OutOfTime(TimeoutError):
     """A notebook was stopped at its time limit."""
+
+
+def check_limit(limit: float | None) -> None:
+    """Raise ValueError for a time limit that is no number of seconds above 0."""
+    if limit is not None and not 0 < limit < math.inf:
+        raise ValueError(f"limit={limit!r}: a number of seconds above 0 is needed, or None for any time")
 
 
 def execute(
@@ -44,8 +51,16 @@ def execute(
     effective = {name: known.default for name, known in declared_parameters(notebook).items()} | dict(parameters)
     variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **offline.environment(effective)}
     variables |= dict.fromkeys(_THREADS if threads else (), str(threads))
-    end = None if limit is None else time.monotonic() + limit
+    stopped = OutOfTime(f"stopped at its time limit of {limit} s (see {part})")
     with _ONE_AT_A_TIME, _environment(variables):
+        end = None if limit is None else time.monotonic() + limit
+
+        def left(cell: object) -> float | None:  # nbclient's limit is a cell's: each gets what is left
+            seconds = None if end is None else end - time.monotonic()
+            if seconds is not None and seconds <= 0:
+                raise stopped
+            return seconds
+
         try:
             papermill.execute_notebook(
                 str(notebook.resolve()),
@@ -54,13 +69,12 @@ def execute(
                 cwd=str(notebook.resolve().parent),
                 kernel_name="python3",
                 progress_bar=False,
-                # nbclient's limit is a cell's: each gets what is left
-                timeout_func=lambda cell: None if end is None else max(1, round(end - time.monotonic())),
+                timeout_func=left,
                 shutdown_kernel="immediate",
                 config=Config({"KernelManager": {"transport_encryption": "auto"}}),
             )
         except CellTimeoutError as error:
-            raise OutOfTime(f"stopped at its time limit of {limit:g} s (see {part})") from error
+            raise stopped from error
     with open(part, "rb") as written:
         os.fsync(written.fileno())
     os.replace(part, target)

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+
+from .paths import data_folder, notebooks_folder
 
 VARIABLE = "XAIKIT_OFFLINE"
 HERE = {"localhost", "127.0.0.1", "::1", "", "0.0.0.0"}
@@ -12,13 +13,13 @@ HERE = {"localhost", "127.0.0.1", "::1", "", "0.0.0.0"}
 def names_hub_model(parameters: Mapping[str, object]) -> bool:
     """Whether the parameters of a notebook name a model that has to be fetched: ``hf-hub:OWNER/NAME``, weights by a tag of
     open_clip, or a multimodal model that is no folder here."""
-    from .paths import data_folder
-
-    model, weights = str(parameters.get("model", "")), parameters.get("pretrained")
-    if model.startswith("hf-hub:") or (weights is not None and not Path(str(weights)).is_file()):
+    if any(str(value).startswith("hf-hub:") for value in parameters.values()):
         return True
-    other = parameters.get("multimodal_model")
-    return other is not None and not any((folder / str(other)).is_dir() for folder in (Path(), data_folder()))
+    weights, multimodal = parameters.get("pretrained"), parameters.get("multimodal_model")
+    if weights is not None and not (notebooks_folder() / str(weights)).is_file():
+        return True
+    folders = (notebooks_folder(), data_folder())  # where a kernel looks for it
+    return multimodal is not None and not any((folder / str(multimodal)).is_dir() for folder in folders)
 
 
 def environment(parameters: Mapping[str, object]) -> dict[str, str]:
@@ -29,15 +30,16 @@ def environment(parameters: Mapping[str, object]) -> dict[str, str]:
 
 
 def keep_off_network() -> None:
-    """Where ``XAIKIT_OFFLINE`` is set, let every connection of Python to another machine fail with the reason."""
+    """Where ``XAIKIT_OFFLINE`` is set, let every connection of Python's sockets to another machine fail with the reason, from
+    the import of xaikit on. Programs that a cell starts are not watched."""
     if os.environ.get(VARIABLE) == "1":
         sys.addaudithook(_refuse)
 
 
 def _refuse(event: str, arguments: tuple) -> None:
-    if event == "socket.getaddrinfo":
+    if event in ("socket.getaddrinfo", "socket.gethostbyname"):
         host = arguments[0]
-    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
         host = arguments[1][0]
     else:
         return

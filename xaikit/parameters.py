@@ -12,6 +12,8 @@ from pathlib import Path
 
 import nbformat
 
+from .paths import data_folder
+
 TAG = "parameters"
 FOR_THE_RUNNER = "run"
 PLAIN = (type(None), bool, int, float, str, list, dict)  # what papermill can write into a notebook
@@ -35,13 +37,37 @@ class Parameter:
         raise ValueError(f"{wanted}{meaning}, but was given {value!r}")
 
     def _fits(self, value: object) -> bool:
-        if not isinstance(value, PLAIN):
+        if not _is_plain(value):
             return False
         if value is None:
             return self.default is None or "None" in self.meaning
         if self.default is None or type(value) is type(self.default):
             return True
         return isinstance(self.default, float) and type(value) is int
+
+
+def _is_plain(value: object) -> bool:
+    inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return isinstance(value, PLAIN) and all(map(_is_plain, inner))
+
+
+def with_whole_paths(parameters: Mapping[str, object]) -> dict[str, object]:
+    """The parameters, with each file or folder that one names from the working folder named by its whole path: kernels work
+    in another folder. A name that is no file or folder here stays as it is."""
+    return {name: _whole_path(name, value) for name, value in parameters.items()}
+
+
+def _whole_path(name: str, value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    from .datasets import LAYOUTS
+
+    kind, colon, path = value.partition(":")
+    named = path if kind in ("local-dir", *LAYOUTS) else value if name in ("pretrained", "multimodal_model") else ""
+    found = Path(named.rpartition("#")[0] if "#" in named and not Path(named).exists() else named)
+    if not named or (data_folder() / named).exists() or not found.exists():
+        return value
+    return (kind + colon if named == path else "") + str(Path.cwd() / named)
 
 
 def literal(text: str) -> object:

@@ -16,11 +16,13 @@ from tqdm import tqdm
 from .datasets.shards import Block
 from .datasets.source import Source
 from .digests import ATTRIBUTE
+from .run_record import code_digest
 from .store import SchemaError, annotate, provenance, write
 
 if TYPE_CHECKING:
     from .clip import Clip
 
+NOT_NUMBERS = ("explorer", "plots", "sweeping", "training", "command_line.py")  # code that parts don't depend on
 # From the good samples of a block, as a dataset of the inputs schema, to their results: floats or texts over ``sample``.
 Compute = Callable[[xr.Dataset], xr.Dataset]
 
@@ -57,13 +59,13 @@ def compute_parts(
         errors = _errors_in(path, about)
         if errors is None or _mended(source, block, errors, clip):
             errors = _compute(path, source, block, compute, stage, about, clip)
-        bad |= {str(label): str(reason) for label, reason in zip(source.labels[block.rows], errors, strict=True) if reason}
+        bad |= {
+            str(label): str(reason) for label, reason in zip(source.labels[block.rows], errors, strict=True) if reason
+        }
     return bad
 
 
-def open_parts(
-    folder: Path, source: Source, made_with: Mapping[str, object], partial: bool = False
-) -> xr.Dataset:
+def open_parts(folder: Path, source: Source, made_with: Mapping[str, object], partial: bool = False) -> xr.Dataset:
     """All parts as one dataset along ``sample``, in the source's order, read only where it is looked at.
 
     Raises FileNotFoundError that says how many parts are missing, or were made with something else; ``partial`` leaves
@@ -85,7 +87,13 @@ def open_together(paths: list[Path]) -> xr.Dataset:
     """Stores of one stage, of different samples, as one dataset along ``sample``, read only where it is looked at."""
     opened = [xr.open_dataset(path, engine="h5netcdf", chunks={}) for path in paths]
     together = xr.concat(
-        opened, "sample", data_vars="minimal", coords="minimal", compat="override", join="outer", combine_attrs="override"
+        opened,
+        "sample",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="outer",
+        combine_attrs="override",
     )
     together.attrs.pop(ATTRIBUTE, None)  # that of the first alone
     return together
@@ -97,7 +105,8 @@ def part_path(folder: Path, block: Block) -> Path:
 
 
 def _made_with(source: Source, block: Block, made_with: Mapping[str, object]) -> dict:
-    return json.loads(json.dumps({**made_with, "samples": source.digest(block.rows)}))
+    code = code_digest(without=NOT_NUMBERS)
+    return json.loads(json.dumps({**made_with, "code": code, "samples": source.digest(block.rows)}))
 
 
 def _errors_in(path: Path, made_with: Mapping) -> np.ndarray | None:

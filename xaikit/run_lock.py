@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .atomic import remove_leftovers, write_text
+from .atomic import leftovers, write_text
 
 LOCK, HOLDER = ".lock", ".holder.json"
 PATIENCE = 1.0  # seconds: ``is_held`` takes the lock for a moment
@@ -23,18 +23,23 @@ class FolderInUse(ValueError):
 def hold(folder: Path) -> Iterator[None]:
     """Be the only one who writes into a run folder, which is made if need be, and clear away what killed ones left half-written.
 
-    Raises FolderInUse, with the process that holds it, or OSError for a folder that can't be written into.
+    Raises FolderInUse, with the process that holds it, a folder in it, or the folder that it is in, or OSError for a folder
+    that can't be written into.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: a run needs a folder")
     folder.mkdir(parents=True, exist_ok=True)
+    for other in (folder.parent, *(path.parent for path in folder.glob(f"*/{LOCK}"))):
+        if is_held(other):
+            raise FolderInUse(f"{other} is in use{_holder(other)}: wait for it, or give another --out than {folder}")
     lock = FileLock(folder / LOCK, timeout=PATIENCE)
     try:
         lock.acquire()
     except Timeout:
         raise FolderInUse(f"{folder} is in use{_holder(folder)}: wait for it, or give another --out") from None
     try:
-        remove_leftovers(folder)
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
         write_text(folder / HOLDER, json.dumps({"process": os.getpid(), "machine": platform.node()}))
         yield
     finally:
@@ -53,8 +58,8 @@ def is_held(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a folder that can only be read
-        return False
+    except OSError:  # a folder that this user can only read
+        return (folder / HOLDER).exists()
 
 
 def _holder(folder: Path) -> str:

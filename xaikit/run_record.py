@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -15,9 +15,11 @@ import nbformat
 from . import __version__
 from .atomic import write_text
 from .parameters import declared_parameters
-from .paths import CHECKOUT, data_folder
+from .paths import CHECKOUT, data_folder, notebooks_folder
+from .store import WRITERS, digest_in
 
 FILE = "run.json"
+TABLES = (".safetensors", ".nc", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".parquet")
 PACKAGES = ("torch", "open_clip_torch", "numpy", "xarray")
 
 
@@ -45,6 +47,7 @@ def write_record(folder: Path, record: Mapping) -> None:
     write_text(folder / FILE, json.dumps(record, indent=2) + "\n")
 
 
+@cache
 def surroundings() -> dict[str, object]:
     """What a run depends on beside its parameters: package versions and the git commit."""
     versions = {"xaikit": __version__} | {name: _version(name) for name in PACKAGES}
@@ -52,36 +55,44 @@ def surroundings() -> dict[str, object]:
 
 
 def stamp(notebook: Path, parameters: Mapping[str, object], needs: Mapping[str, str] | None = None) -> str:
-    """A digest of all that the results of a notebook depend on: its code, its parameters, the package's own code, the weights
-    that the parameters name, and the stamps of the notebooks whose stores it ``needs``."""
+    """A digest of all that the results of a notebook depend on: its code, its parameters, the package's own code, the bundled
+    models and tables, the files that the parameters name, and the stamps of the notebooks whose stores it ``needs``."""
     cells = nbformat.read(notebook, as_version=4).cells
     digest = hashlib.sha256()
     digest.update(json.dumps([cell.source for cell in cells if cell.cell_type == "code"]).encode())
     digest.update(json.dumps([parameters, needs], sort_keys=True).encode())
-    digest.update(_code().encode())
+    digest.update(code_digest().encode())
     defaults = {name: known.default for name, known in declared_parameters(notebook).items()}
-    for file in _weights(defaults | dict(parameters)):
+    for file in [*_bundled(), *_named(defaults | dict(parameters))]:
         digest.update(_file_digest(file, file.stat().st_mtime_ns).encode())
     return digest.hexdigest()[:16]
 
 
-@cache
-def _code() -> str:
+def code_digest(without: Sequence[str] = ()) -> str:
+    """A digest of the package's code, but for some of its folders."""
     digest = hashlib.sha256()
     for source in sorted((CHECKOUT / "xaikit").rglob("*.py")):
-        digest.update(source.relative_to(CHECKOUT).as_posix().encode() + source.read_bytes())
+        name = source.relative_to(CHECKOUT)
+        if name.parts[1] not in without:
+            digest.update(name.as_posix().encode() + _file_digest(source, source.stat().st_mtime_ns).encode())
     return digest.hexdigest()
 
 
-def _weights(parameters: Mapping[str, object]) -> Iterator[Path]:
-    """The files of weights on this machine that the parameters of a notebook name."""
-    for name in ("model", "pretrained", "multimodal_model"):
-        named = str(parameters.get(name) or "").removeprefix("local-dir:")
-        for path in (Path(named), data_folder() / named) if named else ():
+def _bundled() -> list[Path]:
+    """Weights and tables in ``data/``, which notebooks use without a parameter that names them."""
+    return sorted(path for path in data_folder().rglob("*") if path.suffix in (".safetensors", ".csv", ".json"))
+
+
+def _named(parameters: Mapping[str, object]) -> Iterator[Path]:
+    """The files that the parameters name: weights, stores, and the tables of datasets, not their images."""
+    for value in parameters.values():
+        named = value.rpartition(":")[2].partition("#")[0] if isinstance(value, str) else ""
+        for path in (notebooks_folder() / named, CHECKOUT / named) if named.strip("./") else ():
             if path.is_file():
                 yield path
             elif path.is_dir():
-                yield from sorted(path.glob("*.safetensors"))
+                found = [*path.glob("*"), *path.glob("annotations/*"), *path.glob("data/*")]
+                yield from sorted(file for file in found if file.is_file() and file.suffix in TABLES)
 
 
 @cache
@@ -90,12 +101,31 @@ def _file_digest(path: Path, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def stored(folder: Path, notebook: str) -> dict[str, str]:
-    """The digests of the stores that a notebook has written into a run's folder, by their file's name."""
-    from .store import WRITERS, digest_in
-
+def stores_of(folder: Path, notebook: str) -> dict[str, int]:
+    """The stores in a run's folder that a notebook writes, each with a number that changes when it is written again."""
     paths = [folder / f"{name}.nc" for name, writer in WRITERS.items() if writer[:2] == notebook[:2]]
-    return {path.name: digest_in(path) for path in paths if path.is_file()}
+    return {path.name: path.stat().st_ino for path in paths if path.is_file()}
+
+
+def stored(folder: Path, notebook: str, before: Mapping[str, int]) -> dict[str, str]:
+    """The digests of the stores that a notebook has written, by their file's name. Those that it wrote earlier (``before``, of
+    ``stores_of``) and not again are of another version of it, and deleted."""
+    found = stores_of(folder, notebook)
+    for name in [name for name in found if found[name] == before.get(name)]:
+        (folder / name).unlink()
+        del found[name]
+    return {name: digest_in(folder / name) for name in found}
+
+
+def is_done(entry: Mapping, stamp: str, target: Path) -> bool:
+    """Whether a notebook was finished as it would now be executed, into ``target``, and its stores are still there."""
+    stores = entry.get("stores", {})
+    return (
+        entry["status"] == Status.DONE
+        and entry.get("stamp") == stamp
+        and target.is_file()
+        and all(digest_in(target.parent / name) == digest for name, digest in stores.items())
+    )
 
 
 def now() -> str:

@@ -42,8 +42,12 @@ SCHEMA: dict[str, dict[str, Variable]] = {
             ("sample", "token"), "i", "object that a word names (the first of several alike), -1 none", required=False
         ),
         "object_mask": Variable((*_OBJECT, "y", "x"), "b", "visible pixels of an object", required=False),
-        "object_name": Variable(_OBJECT, "UTO", "size, colour and shape of an object, empty where there is none", required=False),
-        "object_group": Variable(_OBJECT, "i", "first object of the same colour and shape, -1 where there is none", required=False),
+        "object_name": Variable(
+            _OBJECT, "UTO", "size, colour and shape of an object, empty where there is none", required=False
+        ),
+        "object_group": Variable(
+            _OBJECT, "i", "first object of the same colour and shape, -1 where there is none", required=False
+        ),
         "object_named": Variable(_OBJECT, "b", "whether the caption names the object", required=False),
         "object_x": Variable(_OBJECT, "f", "column of an object's centre", "pixel", required=False),
         "object_y": Variable(_OBJECT, "f", "row of an object's centre", "pixel", required=False),

@@ -163,7 +163,7 @@ def read(path: str | Path, stage: str) -> xr.Dataset:
         raise SchemaError(f"{path}: {error}") from None
     if wanted != content_digest(ds):
         told = "carries no digest" if wanted is None else "isn't what was saved: its digest differs"
-        raise SchemaError(f"{path} {told}; compute it again")
+        raise SchemaError(f"{path} {told}; delete it, and compute it again")
     return ds
 
 

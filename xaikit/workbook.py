@@ -5,11 +5,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .executing import execute, failure
-from .parameters import FOR_THE_RUNNER, Parameter, check_used, declared_parameters, parameters_for
+from .executing import check_limit, execute, failure
+from .parameters import FOR_THE_RUNNER, Parameter, check_used, declared_parameters, parameters_for, with_whole_paths
 from .paths import notebooks_folder, run_folder
 from .run_lock import hold
-from .run_record import FILE, Status, now, read_record, stamp, stored, surroundings, write_record
+from .run_record import FILE, Status, is_done, now, read_record, stamp, stored, stores_of, surroundings, write_record
 
 
 class RunFailed(RuntimeError):
@@ -40,11 +40,13 @@ def run(
     """
     chosen = find_notebooks(only, notebooks)
     declared = {path.stem: declared_parameters(path) for path in find_notebooks(folder=notebooks)}
-    given = parameters_for(parameters or {}, declared)
-    check_used(parameters or {}, given, [path.stem for path in chosen])
+    parameters = with_whole_paths(parameters or {})
+    given = parameters_for(parameters, declared)
+    check_used(parameters, given, [path.stem for path in chosen])
+    check_limit(limit)
     folder = Path(out).resolve() if out else run_folder("default")
     with hold(folder):
-        record = new_record(folder, declared, parameters or {}, keep=bool(only or resume))
+        record = new_record(folder, declared, parameters, keep=bool(only or resume))
         for path in chosen:
             values = given[path.stem] | own_parameters(declared[path.stem], folder)
             entry = {"parameters": values, "stamp": stamp(path, values)}
@@ -97,10 +99,10 @@ def _run_one(path: Path, folder: Path, entry: dict, record: dict, limit: float |
     started, clock = now(), time.perf_counter()
     record["notebooks"][path.stem] = entry | {"status": Status.RUNNING, "started": started}
     write_record(folder, record)
-    outcome = {"status": Status.DONE}
+    outcome, before = {"status": Status.DONE}, stores_of(folder, path.stem)
     try:
         execute(path, folder / path.name, entry["parameters"], folder.parent, limit)
-        outcome["stores"] = stored(folder, path.stem)
+        outcome["stores"] = stored(folder, path.stem, before)
     except Exception as error:
         outcome = {"status": Status.FAILED, "reason": failure(error)}
         raise RunFailed(_what_is_left(path, folder, outcome["reason"], record)) from error
@@ -118,7 +120,7 @@ def _run_one(path: Path, folder: Path, entry: dict, record: dict, limit: float |
 def _is_done(name: str, entry: Mapping, entries: Mapping[str, Mapping], folder: Path) -> bool:
     """Whether a notebook was finished as it would now run, and after the last run of all that come before it."""
     before = entries[name]
-    if before["status"] != Status.DONE or before["stamp"] != entry["stamp"] or not (folder / f"{name}.ipynb").exists():
+    if not is_done(before, entry["stamp"], folder / f"{name}.ipynb"):
         return False
     return all(other.get("finished", "") <= before["started"] for earlier, other in entries.items() if earlier < name)
 

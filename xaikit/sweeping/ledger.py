@@ -7,8 +7,7 @@ from pathlib import Path
 from ..atomic import write_text
 from ..bad_samples import count_bad_samples
 from ..run_lock import is_held
-from ..run_record import FILE, Status, read_record, stored, write_record
-from ..store import digest_in
+from ..run_record import FILE, Status, is_done, read_record, stored, stores_of, write_record
 from ..workbook import new_record
 from .plan import SHARD, Plan, Row
 
@@ -21,12 +20,12 @@ class Listed:
 
     folder: str
     name: str
-    needs: tuple[str, ...] = ()
+    label: str
 
 
 def listed(row: Row) -> Listed:
     """How ``sweep.json`` lists a row."""
-    return Listed(row.folder.name, row.name, row.needs)
+    return Listed(row.folder.name, row.name, row.label)
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def read_sweep(folder: Path) -> Sweep:
     """The sweep in a folder. Raises FileNotFoundError if there is none, ValueError for a damaged one."""
     try:
         found = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-        rows = [Listed(row["folder"], row["name"], tuple(row["needs"])) for row in found["rows"]]
+        rows = [Listed(row["folder"], row["name"], row["label"]) for row in found["rows"]]
         return Sweep(**{**found, "rows": rows})
     except FileNotFoundError:
         raise FileNotFoundError(f"{folder} holds no sweep: there is no {SWEEP} in it") from None
@@ -62,12 +61,16 @@ class Ledger:
 
     def __init__(self, plan: Plan):
         self._rows, self._declared = plan.rows, plan.declared
+        self._before: dict[Row, dict[str, int]] = {}
         self._records = {
             folder: new_record(folder, plan.declared, parameters, keep=True)
             for folder, parameters in plan.parameters.items()
         }
+        names_in: dict[Path, list[str]] = {}
+        for row in plan.rows:
+            names_in.setdefault(row.folder, []).append(row.name)
         for folder, record in self._records.items():
-            names = [row.name for row in plan.rows if row.folder == folder]
+            names = names_in[folder]
             known = {name: entry for name, entry in record["notebooks"].items() if "stamp" in entry}
             record["notebooks"] = {name: known.get(name, {"status": Status.WAITING}) for name in [*names, *known]}
 
@@ -77,25 +80,23 @@ class Ledger:
 
     def is_done(self, row: Row) -> bool:
         """Whether the row was finished as it would now run, and all that it wrote is still there."""
-        entry = self.entry(row)
-        return (
-            entry["status"] == Status.DONE
-            and entry.get("stamp") == row.stamp
-            and row.target.is_file()
-            and all(digest_in(row.folder / name) == digest for name, digest in entry.get("stores", {}).items())
-        )
+        return is_done(self.entry(row), row.stamp, row.target)
+
+    def begin(self, row: Row) -> None:
+        """Remember which stores of a row are there before it writes its own."""
+        self._before[row] = stores_of(row.folder, row.notebook.stem)
 
     def note(self, row: Row, **news: object) -> None:
         """Add to what is known of a row, and save it."""
-        if news.get("status") == Status.DONE:
+        if news["status"] == Status.DONE:
+            before = self._before.pop(row, {})
             # A share leaves parts alone; the stores are of all of them.
-            news["stores"] = {} if row.values.get(SHARD) else stored(row.folder, row.notebook.stem)
+            news["stores"] = {} if row.values.get(SHARD) else stored(row.folder, row.notebook.stem, before)
             if SHARD in self._declared[row.notebook.stem]:  # it goes through datasets, and says what it could not use
                 news["bad_samples"] = count_bad_samples(row.folder, row.values.get(SHARD))
-        before = {} if news["status"] in (Status.RUNNING, Status.WAITING) else self.entry(row)
-        self._records[row.folder]["notebooks"][row.name] = (
-            before | {"parameters": row.values, "stamp": row.stamp} | news
-        )
+        known = {} if news["status"] in (Status.RUNNING, Status.WAITING) else self.entry(row)
+        entry = known | {"parameters": row.values, "stamp": row.stamp} | news
+        self._records[row.folder]["notebooks"][row.name] = entry
         row.folder.mkdir(parents=True, exist_ok=True)
         write_record(row.folder, self._records[row.folder])
 

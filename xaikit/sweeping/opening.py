@@ -7,8 +7,8 @@ import xarray as xr
 
 from ..digests import ATTRIBUTE
 from ..paths import runs_folder
-from ..run_record import read_record
-from .ledger import read_sweep
+from ..run_record import Status, read_record
+from .ledger import entries
 
 
 def open_sweep(sweep: str | Path, store: str) -> xr.Dataset:
@@ -17,17 +17,18 @@ def open_sweep(sweep: str | Path, store: str) -> xr.Dataset:
     sweep : a sweep's folder, or its name among the runs.
 
     Returns a dataset along a new dimension ``run``, with the parameters that differ between runs as coordinates: select
-    with ``ds.where(ds.model == "tiny-clip", drop=True)``, average with ``ds.groupby("model").mean()``. Runs that lack the
-    store are left out. Raises FileNotFoundError where none has it.
+    with ``ds.where(ds.model == "tiny-clip", drop=True)``, average with ``ds.groupby("model").mean()``. Runs whose
+    notebook didn't finish are left out. Raises FileNotFoundError where none has the store.
     """
     folder = Path(sweep) if Path(sweep).is_dir() else runs_folder() / sweep
-    runs = [folder / name for name in dict.fromkeys(row.folder for row in read_sweep(folder).rows)]
-    found = [run for run in runs if (run / f"{store}.nc").is_file()]
+    done = [(row, entry.get("stores", {})) for row, entry in entries(folder) if entry["status"] == Status.DONE]
+    found = [folder / row.folder for row, stores in done if f"{store}.nc" in stores]
     if not found:
         raise FileNotFoundError(f"no run of the sweep {folder} has a store {store!r}")
     given = pd.DataFrame([read_record(run)["parameters"] for run in found])
-    given = given[[name for name in given if given[name].astype(str).nunique() > 1 and name != "shard"]]
+    given = given[[name for name in given if given[name].astype(str).nunique() > 1]]
     opened = [xr.open_dataset(run / f"{store}.nc", engine="h5netcdf", chunks={}) for run in found]
+    opened = [ds.reset_coords([name for name in ds.coords if name not in ds.indexes]) for ds in opened]
     together = xr.concat(
         opened, "run", data_vars="all", coords="minimal", compat="override", join="outer", combine_attrs="override"
     )

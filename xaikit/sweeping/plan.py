@@ -2,39 +2,45 @@
 
 import ast
 import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
 from ..datasets.shards import parse_shard
-from ..parameters import Parameter, check_used, declared_parameters, parameters_for
+from ..parameters import Parameter, check_used, declared_parameters, literal, parameters_for, with_whole_paths
 from ..run_record import stamp
 from ..store import WRITERS
 from ..workbook import find_notebooks, own_parameters
 
 SHARD = "shard"
-LONGEST_NAME = 100
+FIRST = ("model", "pretrained", "multimodal_model", "data", "seed")  # in the names of folders
+LONGEST_NAME = 120
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
     """One execution of one notebook.
 
-    folder : the run's folder, that of all notebooks and shards with the same parameters. name : of the executed notebook,
-    without its ending. values : of the notebook's parameters. needs : the names of those in the same folder that come first.
-    stamp : changes with whatever its results depend on.
+    folder : the run's folder, that of all notebooks and shards with the same parameters. differs : the parameters in which
+    it differs from other rows, as text. name : of the executed notebook, without its ending. values : of the notebook's
+    parameters. needs : the names of those in the same folder that come first. stamp : changes with whatever its results
+    depend on; stamp_now computes it again.
     """
 
     folder: Path
+    differs: str
     name: str
     notebook: Path
     values: dict
     needs: tuple[str, ...]
     stamp: str
+    stamp_now: Callable[[], str]
 
     @property
     def target(self) -> Path:
@@ -44,7 +50,7 @@ class Row:
     @property
     def label(self) -> str:
         """How the row is called in messages."""
-        return f"{self.folder.name} {self.name}"
+        return f"{self.differs} {self.name}".strip()
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,17 @@ def make_plan(
     that the notebooks don't take, before any work.
     """
     planner = _Planner(find_notebooks(folder=notebooks), [path.stem for path in find_notebooks(only, notebooks)])
+    table = [with_whole_paths(row) for row in table]
+    names = {name for row in table for name in row if name != SHARD}
+    varying = {name for name in names if len({repr(row.get(name)) for row in table}) > 1}
     folders = {}
     for number, row in enumerate(table, start=1):
-        undivided = {name: row[name] for name in sorted(row) if name != SHARD}
+        undivided = {name: row[name] for name in sorted(row, key=_place) if name != SHARD}
         folder = out / _folder_name(undivided)
-        folders[folder] = undivided
+        if folders.setdefault(folder, undivided) != undivided:
+            raise ValueError(f"row {number} of the sweep: its folder would be that of another row, {folder.name}")
         try:
-            planner.add(folder, row)
+            planner.add(folder, row, _as_text({name: undivided[name] for name in undivided if name in varying}))
         except ValueError as error:
             raise ValueError(f"row {number} of the sweep: {error}") from error
     for folder, parameters in folders.items():
@@ -88,15 +98,17 @@ class _Planner:
         self._reads = {name: _reads(path, list(self._paths)) for name, path in self._paths.items()}
         self._chosen = _with_needs(wanted, self._reads)
         self._shards: dict[Path, list[str | None]] = {}
+        self._differs: dict[Path, str] = {}
         self.rows: dict[tuple[Path, str], Row] = {}
 
-    def add(self, folder: Path, parameters: Mapping[str, object]) -> None:
+    def add(self, folder: Path, parameters: Mapping[str, object], differs: str) -> None:
         """The chosen notebooks with these parameters, as far as they aren't there yet."""
         values = parameters_for(parameters, self.declared)
         check_used(parameters, values, self._chosen)
         shard = parameters.get(SHARD)
         parse_shard(shard)
         self._shards.setdefault(folder, []).append(shard)
+        self._differs[folder] = differs
         for name in self._chosen:
             self._add(folder, name, values[name], shard if SHARD in self.declared[name] else None)
 
@@ -119,11 +131,13 @@ class _Planner:
         values = {key: value for key, value in given.items() if key != SHARD} | ({SHARD: shard} if shard else {})
         needs = (*self._reads[name], *after)
         stamps = {need: self.rows[folder, need].stamp for need in needs}
-        if SHARD in self.declared[name]:  # its parts stay in its folder: no other's results can stand for them
+        if SHARD in self.declared[name] or values.get("train"):  # what it leaves beside stores stays in its folder
             stamps["folder"] = folder.name
-        own = stamp(self._paths[name], values, stamps)
-        values |= own_parameters(self.declared[name], folder)
-        self.rows[folder, called] = Row(folder, called, self._paths[name], values, needs, own)
+        stamp_now = partial(stamp, self._paths[name], values, stamps)
+        values = values | own_parameters(self.declared[name], folder)
+        self.rows[folder, called] = Row(
+            folder, self._differs[folder], called, self._paths[name], values, needs, stamp_now(), stamp_now
+        )
 
 
 def _called(notebook: str, shard: str | None) -> str:
@@ -131,17 +145,22 @@ def _called(notebook: str, shard: str | None) -> str:
 
 
 def _reads(notebook: Path, known: Sequence[str]) -> list[str]:
-    """The notebooks whose stores this one opens by name."""
+    """The notebooks before this one whose stores it opens; all of them, if the name of a store is no plain text."""
     cells = nbformat.read(notebook, as_version=4).cells
-    found = set()
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    before = [name for name in known if name < notebook.stem]
+    found = set()
     for node in ast.walk(ast.parse(TransformerManager().transform_cell(code))):
-        called = getattr(getattr(node, "func", None), "attr", "")
+        function = getattr(node, "func", None)
+        called = getattr(function, "attr", getattr(function, "id", ""))
         if called == "open_inputs":
             found.add(WRITERS["inputs"])
-        elif called == "open_store" and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
-            found.add(WRITERS.get(node.args[1].value, ""))
-    return [name for name in known if any(name[:3] == writer[:3] for writer in found) and name != notebook.stem]
+        elif called == "open_store":
+            named = [*node.args[1:2], *(keyword.value for keyword in node.keywords if keyword.arg == "name")]
+            if not named or not isinstance(named[0], ast.Constant):
+                return before
+            found.add(WRITERS.get(named[0].value, ""))
+    return [name for name in before if any(name[:3] == writer[:3] for writer in found)]
 
 
 def _with_needs(chosen: Sequence[str], reads: Mapping[str, list[str]]) -> list[str]:
@@ -154,8 +173,18 @@ def _with_needs(chosen: Sequence[str], reads: Mapping[str, list[str]]) -> list[s
 
 def _folder_name(parameters: Mapping[str, object]) -> str:
     """After all parameters, so that a row keeps its folder, and what is done in it, when others join the sweep."""
-    exact = ",".join(f"{name}={value}" for name, value in parameters.items())
-    plain = re.sub(r"[^\w.,=+-]+", "_", exact)[:LONGEST_NAME].lstrip(".")
-    if plain != exact:  # another row may look the same
-        plain += "." + hashlib.sha256(exact.encode()).hexdigest()[:6]
-    return plain or "run"
+    exact = _as_text(parameters)
+    ambiguous = any(literal(str(value)) != value or "," in str(value) for value in parameters.values())
+    plain = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", exact)[:LONGEST_NAME].lstrip(".")
+    if plain != exact or ambiguous:  # another row may look the same
+        given = json.dumps(parameters, sort_keys=True)
+        plain += "." + hashlib.sha256(given.encode()).hexdigest()[:12]
+    return plain if parameters else "run"
+
+
+def _as_text(parameters: Mapping[str, object]) -> str:
+    return ",".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def _place(name: str) -> tuple[int, str]:
+    return FIRST.index(name) if name in FIRST else len(FIRST), name

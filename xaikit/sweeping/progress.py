@@ -63,7 +63,7 @@ def report(folder: Path) -> str:
 
 def _line(row: Listed, entry: dict) -> str:
     about = entry.get("reason") or f"since {entry.get('started', '')}"
-    return f"{entry['status']:8}{row.folder} {row.name}: {about}"
+    return f"{entry['status']:8}{row.label}: {about}"
 
 
 def _notebook(row: Listed) -> str:

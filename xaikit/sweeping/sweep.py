@@ -4,15 +4,17 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from dask.distributed import Client, Future, as_completed
 
 from ..atomic import replacing
 from ..checks import check_whole
+from ..executing import check_limit
 from ..run_lock import hold
 from ..run_record import Status, now
-from .cluster import connected, outcome, slots, submit
+from .cluster import SchedulerLost, connected, outcome, slots, submit
 from .ledger import Ledger, Sweep, listed
 from .plan import Plan, Row, make_plan
 from .progress import counts, pace
@@ -56,8 +58,11 @@ def sweep(
     else is done, with the rows that failed. Whatever kills the sweep, doing it again goes on where it was.
     """
     check_whole(1, threads=threads, **({} if workers is None else {"workers": workers}))
-    if limit is not None and not limit > 0:
-        raise ValueError(f"limit={limit!r}: a number of seconds above 0 is needed")
+    check_limit(limit)
+    if workers is not None and scheduler is not None:
+        raise ValueError(
+            f"workers={workers} and scheduler={scheduler}: a scheduler brings its own workers; give one of the two"
+        )
     if not table:
         raise ValueError("the sweep has no row: give a table, or parameters with values")
     folder = Path(out).resolve()
@@ -84,15 +89,17 @@ class _Execution:
         self._state = {row: Status.DONE if self._ledger.is_done(row) else Status.WAITING for row in plan.rows}
 
     def leave_all_but_failed(self) -> None:
-        """Do only what failed before or met bad samples, and what needs it."""
+        """Do only what failed before or met bad samples, what needs it, and what it needs that isn't done any more."""
         again: set[Row] = set()
         for row in self._rows:
             entry = self._ledger.entry(row)
             if entry["status"] == Status.FAILED or entry.get("bad_samples") or again.intersection(self._needs(row)):
                 again.add(row)
                 self._state[row] = Status.WAITING
-            elif self._state[row] == Status.WAITING:
-                del self._state[row]
+        for row in reversed(self._rows):
+            if row in again:
+                again.update(need for need in self._needs(row) if self._state[need] != Status.DONE)
+        self._state = {row: own for row, own in self._state.items() if row in again or own == Status.DONE}
 
     def run(self, connect: Callable[[], AbstractContextManager[Client]], limit: float | None, threads: int) -> None:
         """Do what is left. Raises SweepFailed at the end if any row failed."""
@@ -106,14 +113,17 @@ class _Execution:
                 self._execute(client, limit, threads)
         self._account_for_the_rest()
         self._say(f"{self._folder.name}: {counts(self._ledger.entries())}")
-        if failed := self._in(Status.FAILED):
-            raise SweepFailed("\n".join(f"{row.label}: {self._ledger.entry(row)['reason']}" for row in failed))
+        if missing := self._in(Status.FAILED) + self._in(Status.WAITING):
+            raise SweepFailed("\n".join(f"{row.label}: {self._ledger.entry(row)['reason']}" for row in missing))
 
     def _execute(self, client: Client, limit: float | None, threads: int) -> None:
+        self._about = replace(self._about, at_once=max(1, slots(client)))
+        self._about.write(self._folder)
         running: dict[Future, Row] = {}
         ended = as_completed()
         while True:
-            for row in self._ready()[: max(1, slots(client)) - len(running)]:
+            for row in self._ready()[: max(0, max(1, slots(client)) - len(running))]:
+                self._ledger.begin(row)
                 self._note(row, status=Status.RUNNING, started=now())
                 future = submit(client, row, limit, threads)
                 running[future] = row
@@ -121,7 +131,10 @@ class _Execution:
             if not running:
                 return
             future = next(ended)
-            self._end(running.pop(future), outcome(future))
+            try:
+                self._end(running.pop(future), outcome(future))
+            except SchedulerLost as error:
+                raise SweepFailed(str(error)) from error
             self._copy_what_is_known()
 
     def _ready(self) -> list[Row]:
@@ -137,12 +150,16 @@ class _Execution:
             if row.stamp in known and self._can_begin(row):
                 done = known[row.stamp]
                 row.folder.mkdir(parents=True, exist_ok=True)
+                self._ledger.begin(row)
                 for name in self._ledger.entry(done).get("stores", {}):
                     _copy(done.folder / name, row.folder / name)
                 _copy(done.target, row.target)
+                row.target.with_suffix(".part.ipynb").unlink(missing_ok=True)
                 self._note(row, status=Status.DONE, same_as=done.label, finished=now())
 
     def _end(self, row: Row, result: dict) -> None:
+        if row.stamp != row.stamp_now():  # somebody edits code meanwhile: done, but to be done again next time
+            result |= {"stamp": "the code changed while the sweep ran"}
         self._note(row, **result)
         how = f"done in {result['seconds']:.1f} s" if result["status"] == Status.DONE else f"FAILED, {result['reason']}"
         ended, failed = len(self._in(Status.DONE) + self._in(Status.FAILED)), len(self._in(Status.FAILED))

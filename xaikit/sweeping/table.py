@@ -15,7 +15,7 @@ RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 EVERY_SHARD = re.compile(r"\*/(\d+)")
 AT_MOST = 100_000  # rows: beyond that a range is more likely mistyped
 # Between values: a comma that stands in no bracket and no quotes.
-VALUES = re.compile(r"""(?:\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|'[^']*'|"[^"]*"|[^,])+""")
+VALUES = re.compile(r"""(?:\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|\([^()]*\)|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
 
 
 def parse_choice(text: str) -> tuple[str, list[object]]:
@@ -25,7 +25,7 @@ def parse_choice(text: str) -> tuple[str, list[object]]:
     executed. Raises ValueError for anything that isn't NAME=VALUE.
     """
     name, equals, values = text.partition("=")
-    if not equals or not name.isidentifier() or not values:
+    if not equals or not name.isidentifier() or not values or ",," in values or values[0] == "," or values[-1] == ",":
         raise ValueError(f"-p {text}: NAME=VALUE is needed, or NAME=VALUE,VALUE or NAME=FIRST..LAST")
     return name, [value for found in VALUES.findall(values) for value in _expanded(literal(found.strip()), name)]
 
@@ -42,7 +42,10 @@ def rows_of(table: Path | None, choices: Sequence[str]) -> list[dict[str, object
     for name in chosen:
         if any(name in row for row in rows):
             raise ValueError(f"parameter {name} is in the table and in -p: give it in one place")
-    return [row | choice for row in rows for choice in combinations(chosen)]
+    found = [row | choice for row in rows for choice in combinations(chosen)]
+    if len(found) > AT_MOST:
+        raise ValueError(f"the sweep has {len(found)} rows: {AT_MOST} at most")
+    return found
 
 
 def read_table(path: Path) -> list[dict[str, object]]:
@@ -63,10 +66,15 @@ def read_table(path: Path) -> list[dict[str, object]]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} isn't plain YAML ({' '.join(str(error).split())})") from error
+    for row in found if isinstance(found, list) else [found]:
+        if isinstance(row, dict) and not all(isinstance(name, str) for name in row):
+            raise ValueError(
+                f"{path.name}: {next(name for name in row if not isinstance(name, str))!r} is no parameter's name"
+            )
     if isinstance(found, list) and found and all(isinstance(row, dict) for row in found):
         return [dict(row) for row in found]
     if isinstance(found, dict) and found:
-        return combinations({str(name): _choices(str(name), value) for name, value in found.items()})
+        return combinations({name: _choices(name, value) for name, value in found.items()})
     raise ValueError(
         f"{path.name}: a list of rows is needed, each from name to value, or one mapping from name to values"
     )
@@ -104,8 +112,15 @@ def _expanded(value: object, name: str) -> list[object]:
 
 
 def _rows_of_csv(path: Path) -> Iterator[dict[str, object]]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.DictReader(file))
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            lines = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} isn't a CSV file in UTF-8 ({error})") from error
+    names = [name.strip() for name in reader.fieldnames or ()]
+    if len({*names}) < len(names):
+        raise ValueError(f"{path.name}: its head names {next(name for name in names if names.count(name) > 1)} twice")
     if not lines:
         raise ValueError(f"{path.name} has no row below its head")
     for number, line in enumerate(lines, start=2):
