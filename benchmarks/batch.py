@@ -42,7 +42,7 @@ def time_shards(n: int) -> float:
         while waiting:
             two, waiting = waiting[:2], waiting[2:]
             started = [subprocess.Popen([sys.executable, "-c", ONE_SHARD, str(n), shard, folder]) for shard in two]
-            if any(process.wait() for process in started):
+            if any([process.wait() for process in started]):
                 raise RuntimeError(f"a shard of {n} scenes failed")
         return time.perf_counter() - began
 
@@ -59,12 +59,16 @@ def main() -> None:
         base = time_shards(0 + 32 * SHARDS)
         rows = [(n, time_shards(n) - base) for n in options.scenes]
         for n, seconds in rows:
-            print(f"{n:6} scenes: {seconds:7.1f} s, {seconds / n / (rows[0][1] / rows[0][0]):.2f} of the first's time a scene")
+            print(
+                f"{n:6} scenes: {seconds:7.1f} s, {seconds / n / (rows[0][1] / rows[0][0]):.2f} of the first's time a scene"
+            )
         print(f"largest memory of a worker: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MiB")
     if options.part != "shards":
         choices = options.choices or ["model=tiny-clip,tiny-clip-shortcut", "seed=0..2", *SMALL]
         took = {workers: time_sweep(workers, choices, options.only) for workers in (2, 1)}
-        print(f"sweep: {took[2]:.0f} s with two workers, {took[1]:.0f} s with one: {took[1] / took[2]:.2f} times faster")
+        print(
+            f"sweep: {took[2]:.0f} s with two workers, {took[1]:.0f} s with one: {took[1] / took[2]:.2f} times faster"
+        )
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ import xarray as xr
 
 from .clip import Clip
 from .datasets.source import Source
-from .pairs import check_batch_size
-from .parts import compute_parts, open_parts
 from .protocols.chosen import Methods, chosen_methods, maps_of
+from .protocols.running import check_run, run
 
 
 def explain_source(
@@ -40,26 +39,18 @@ def explain_source(
     Raises ValueError, before any work, for an unknown method, option or share.
     """
     chosen = chosen_methods(clip, [methods] if isinstance(methods, str) else methods, of, seed)
-    check_batch_size(batch_size)
-    labels = [one.label for one in chosen]
+    check_run(clip, source, batch_size, seed)
 
     def maps(good: xr.Dataset) -> xr.Dataset:
         heat, finite = maps_of(chosen, clip, clip.pixels(good.image), clip.tokens(good.caption), of, batch_size)
         heat = np.where(finite[(..., *[None] * (heat.ndim - 2))], heat, np.nan).astype(np.float32)
-        coords = {"sample": good.sample.values, "explainer": labels}
+        coords = {"sample": good.sample.values, "explainer": [one.label for one in chosen]}
         if of == "image":
             return xr.Dataset({"heat": (("sample", "explainer", "row", "col"), heat)}, coords)
         room = clip.context_length - heat.shape[2]  # so that parts are alike
         word_heat = np.pad(heat, ((0, 0), (0, 0), (0, room)))
         return xr.Dataset({"word_heat": (("sample", "explainer", "token"), word_heat)}, coords)
 
-    made_with = {
-        "model": clip.name,
-        "weights_digest": clip.weights_digest,
-        "precision": str(clip.dtype).removeprefix("torch."),
-        "methods": {one.label: one.about for one in chosen},
-        "of": of,
-        "batch_size": batch_size,
-    }
-    compute_parts(Path(folder), source, maps, "explanations", made_with, clip, shard, "explaining" if progress else "")
-    return open_parts(Path(folder), source, made_with, partial=shard is not None)
+    return run(
+        "explaining", clip, source, chosen, folder, maps, {"of": of}, batch_size, shard, progress, stage="explanations"
+    )
