@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 160_000_000  # the largest cameras have 151 million; more is a mistake, or meant to fill the memory
-MOST_ASPECT = 100  # times as long as wide: resized by its short side, a narrower picture would fill the memory
+MOST_ASPECT = 3000  # times as long as wide: resized by its short side, a narrower picture would fill the memory
 # Those that a decoder within this process reads; for PostScript Pillow would start another program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
