@@ -18,7 +18,7 @@ from xaikit.workbook import run
 
 
 def test_the_command_line_passes_literals_and_text(tmp_path, executed, capsys):
-    arguments = ["-p", "n", "4", "-p", "methods", "['x']", "-p", "scale", "-1.5"]
+    arguments = ["-p", "n=4", "-p", "methods", "['x']", "-p", "scale", "-1.5"]
     assert main(["run", "--out", str(tmp_path / "toy"), *arguments]) == 0
     assert executed[0] == ("00_store", {"n": 4, "scale": -1.5, "run": "toy"})
     assert executed[1][1]["methods"] == ["x"]

@@ -74,6 +74,7 @@ def test_yaml_makes_no_objects(tmp_path):
         ("t.csv", "n,seed\n1\n", "t.csv, line 2: it has more or fewer fields"),
         ("t.csv", "n\n1,2\n", "t.csv, line 2: it has more or fewer fields"),
         ("t.csv", "n\n", "no row below its head"),
+        ("t.csv", "", "no row below its head"),
         ("t.yaml", "[1, 2]", "a list of rows is needed"),
         ("t.yaml", "", "a list of rows is needed"),
         ("t.yaml", "n: []", "parameter n has no values"),

@@ -1,6 +1,7 @@
 """Sweeps of real notebooks on Dask: what is executed, skipped, copied, given up, retried and reported."""
 
 import json
+import shutil
 
 import nbformat
 import pytest
@@ -64,7 +65,7 @@ def test_each_row_has_a_run_of_its_own_and_nothing_is_computed_twice(notebooks, 
     same = [entry.get("same_as") for row, entry in entries(out) if row.name == "05_alone"]
     assert same == [None, None, f"{folders[0]} 05_alone", f"{folders[1]} 05_alone"]
     assert printed(out / folders[3] / "05_alone.ipynb") == ["seed 1\n"]
-    assert lines[-1] == "sweep: 12 rows: 12 done, 0 failed, 0 running, 0 not run" and len(lines) == 11
+    assert lines[-1] == "sweep: 12 rows: 12 done, 0 failed, 0 running, 0 not run" and len(lines) == 12
 
     before = {path: path.read_bytes() for path in out.rglob("*.nc")}
     lines.clear()
@@ -290,9 +291,9 @@ def test_rows_that_met_bad_samples_are_listed_and_retried(notebooks, out, write_
     write_notebook(notebooks / "08_protocols.ipynb", RUN + "shard = None  # 'i/k', None for all", save)
     command = ["sweep", "--out", str(out), "--workers", "1"]
     assert main([*command, "--only", "08", "-p", "shard=*/2"]) == 1
-    assert "bad sample 7 of coco: no picture" in capsys.readouterr().out
+    assert "bad sample 7 of coco in run: no picture" in capsys.readouterr().out
     assert main(["status", str(out)]) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "bad sample 7 of coco: no picture"
+    assert capsys.readouterr().out.splitlines()[-1] == "bad sample 7 of coco in run: no picture"
     flag.touch()
     assert main([*command, "--retry"]) == 0
     ran = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
@@ -311,3 +312,26 @@ def test_a_store_of_all_runs_opens_as_one(notebooks, out):
     assert (own.values == xk.draw_scenes(3, seed=1).image.values).all()
     with pytest.raises(FileNotFoundError, match="no run of the sweep .* has a store 'claims'"):
         xk.open_sweep(out, "claims")
+
+
+def test_a_run_and_a_sweep_keep_to_folders_of_their_own(notebooks, out, monkeypatch, capsys):
+    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    monkeypatch.setattr(workbook, "execute", lambda notebook, target, *rest: shutil.copyfile(notebook, target))
+    assert main(["run", "--out", str(out)]) == 0
+    assert main(["sweep", "--out", str(out), "-p", "seed=1"]) == 2
+    assert "holds a run of the workbook, not a sweep" in capsys.readouterr().err
+    (out / "run.json").rename(out / "sweep.json")
+    assert main(["run", "--out", str(out)]) == 2
+    assert "holds a sweep, whose runs are the folders in it" in capsys.readouterr().err
+
+
+def test_retrying_says_what_was_never_executed(notebooks, out):
+    choices = {"workers": 1, "notebooks": notebooks, "say": lambda line: None}
+    sweep(out, [{"seed": 0}], ["05"], **choices)
+    with pytest.raises(SweepFailed, match="1 rows were not executed yet and didn't fail: give the sweep's own command"):
+        sweep(out, [{"seed": 0}, {"seed": 1}], ["05"], **choices, failed_only=True)
+
+
+def test_a_sweep_of_nothing_is_an_error(out, capsys):
+    assert main(["sweep", "--out", str(out)]) == 2
+    assert "nothing to sweep: give a table" in capsys.readouterr().err and not out.exists()

@@ -42,7 +42,7 @@ def bad_samples(folder: Path) -> list[str]:
             found.add(str(error))
             continue
         rows = zip(ds.dataset.values, ds.sample_name.values, ds.reason.values, strict=True)
-        found |= {f"bad sample {name} of {dataset}: {reason}" for dataset, name, reason in rows}
+        found |= {f"bad sample {name} of {dataset} in {path.parent.name}: {reason}" for dataset, name, reason in rows}
     lines = sorted(found)
     return lines[:LISTED] + ([f"and {len(lines) - LISTED} more bad samples"] if len(lines) > LISTED else [])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .parameters import literal
 
+EXIT_CODES = "Exit codes: 0 done; 1 a notebook or a row failed, or samples were bad (both are listed); 2 bad arguments."
 NOT_THE_ARGUMENTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -33,10 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from .workbook import run
 
-    parameters = {name: literal(text) for name, text in options.parameters}
+    parameters = dict(map(_given, options.parameters))
     folder = run(options.out, parameters, options.only, options.resume, limit=options.time_limit)
     print(f"done: {folder}")
     return _list_bad_samples(folder)
+
+
+def _given(words: Sequence[str]) -> tuple[str, object]:
+    """Name and value of ``-p NAME VALUE`` or ``-p NAME=VALUE``."""
+    name, value = words if len(words) == 2 else " ".join(words).partition("=")[::2]
+    if not name.isidentifier() or not value:
+        raise ValueError(f"-p {' '.join(words)}: NAME VALUE or NAME=VALUE is needed")
+    return name, literal(value)
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -52,6 +61,8 @@ def _sweep(options: argparse.Namespace) -> int:
         earlier = sweeping.read_sweep(out)
         rows, only = earlier.table, earlier.only
     else:
+        if not (options.table or options.choices or only):
+            raise ValueError("nothing to sweep: give a table, parameters with -p NAME=VALUES, or notebooks with --only")
         rows = sweeping.rows_of(options.table, options.choices)
     try:
         folder = sweeping.sweep(
@@ -173,7 +184,9 @@ def _check_picture(path: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xaikit", description="Explain vision-language models, in notebooks.")
+    parser = argparse.ArgumentParser(
+        prog="xaikit", description="Explain vision-language models, in notebooks.", epilog=EXIT_CODES
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("run", help="execute the notebooks in order into a run's folder")
@@ -183,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", nargs="+", action="extend", metavar="NN", help="only these notebooks, such as 04 or 01-03"
     )
     command.add_argument(
-        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        "-p", dest="parameters", nargs="+", action="append", default=[], metavar="NAME VALUE",
         help="a parameter of the notebooks; its value is a Python literal, anything else is text",
     )  # fmt: skip
     command.add_argument("--resume", action="store_true", help="skip what is done with the same code and parameters")
@@ -195,7 +208,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_sweep)
     command.add_argument("table", nargs="?", type=Path, help="a .csv, .yaml or .yml of rows of parameters")
     command.add_argument("--out", type=Path, metavar="runs/NAME", help="the sweep's folder (runs/sweep)")
-    command.add_argument("--only", nargs="+", action="extend", metavar="NN", help="only these notebooks, such as 01-06")
+    command.add_argument(
+        "--only", nargs="+", action="extend", metavar="NN",
+        help="these notebooks, such as 01-06, and those whose stores they read",
+    )  # fmt: skip
     command.add_argument(
         "-p", dest="choices", action="append", default=[], metavar="NAME=VALUES",
         help="values of a parameter, as in -p model=tiny-clip,tiny-clip-shortcut -p seed=0..4 -p 'shard=*/8'; each is"

@@ -28,10 +28,11 @@ def explain_source(
     ----------
     methods : a name of ``methods()``, several, or a dict from labels to options.
     source : of ``open_source``; images are read a block at a time, so memory doesn't grow with their number.
-    folder : of the parts, ``000000.nc`` and so on; those that are there and were made alike are not computed again.
+    folder : of the parts, ``000000.nc`` and so on, for these methods and options alone. Parts that are there and were made
+        alike are not computed again; those that were made otherwise are replaced.
     of : "image" or "text". batch_size : pairs explained at once. seed : of stochastic methods.
     shard : a share "i/k" of the samples, such as "3/16"; None for all. Shares may be computed anywhere, at the same time,
-        into one folder.
+        into one folder. They go by blocks of 32 samples: a set of one block can't be shared out.
 
     Returns a dataset of the ``explanations`` schema, read where it is looked at: ``heat`` (sample, explainer, row, col), or
     ``word_heat`` (sample, explainer, token) as long as the model's context, of all samples, or of those that are there so

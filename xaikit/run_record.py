@@ -18,7 +18,7 @@ from .parameters import declared_parameters
 from .paths import CHECKOUT, data_folder, notebooks_folder
 from .store import WRITERS, digest_in
 
-FILE = "run.json"
+FILE, SWEEP = "run.json", "sweep.json"
 TABLES = (".safetensors", ".nc", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".parquet")
 PACKAGES = ("torch", "open_clip_torch", "numpy", "xarray")
 

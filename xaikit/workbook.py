@@ -9,7 +9,19 @@ from .executing import check_limit, execute, failure
 from .parameters import FOR_THE_RUNNER, Parameter, check_used, declared_parameters, parameters_for, with_whole_paths
 from .paths import notebooks_folder, run_folder
 from .run_lock import hold
-from .run_record import FILE, Status, is_done, now, read_record, stamp, stored, stores_of, surroundings, write_record
+from .run_record import (
+    FILE,
+    SWEEP,
+    Status,
+    is_done,
+    now,
+    read_record,
+    stamp,
+    stored,
+    stores_of,
+    surroundings,
+    write_record,
+)
 
 
 class RunFailed(RuntimeError):
@@ -46,6 +58,8 @@ def run(
     check_limit(limit)
     folder = Path(out).resolve() if out else run_folder("default")
     with hold(folder):
+        if (folder / SWEEP).exists():
+            raise ValueError(f"{folder} holds a sweep, whose runs are the folders in it: give another --out")
         record = new_record(folder, declared, parameters, keep=bool(only or resume))
         for path in chosen:
             values = given[path.stem] | own_parameters(declared[path.stem], folder)

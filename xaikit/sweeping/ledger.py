@@ -7,11 +7,9 @@ from pathlib import Path
 from ..atomic import write_text
 from ..bad_samples import count_bad_samples
 from ..run_lock import is_held
-from ..run_record import FILE, Status, is_done, read_record, stored, stores_of, write_record
+from ..run_record import FILE, SWEEP, Status, is_done, read_record, stored, stores_of, write_record
 from ..workbook import new_record
 from .plan import SHARD, Plan, Row
-
-SWEEP = "sweep.json"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ def open_sweep(sweep: str | Path, store: str) -> xr.Dataset:
     done = [(row, entry.get("stores", {})) for row, entry in entries(folder) if entry["status"] == Status.DONE]
     found = [folder / row.folder for row, stores in done if f"{store}.nc" in stores]
     if not found:
-        raise FileNotFoundError(f"no run of the sweep {folder} has a store {store!r}")
+        there = ", ".join(sorted({name.removesuffix(".nc") for _, stores in done for name in stores})) or "none yet"
+        raise FileNotFoundError(f"no run of the sweep {folder} has a store {store!r}; the stores are {there}")
     given = pd.DataFrame([read_record(run)["parameters"] for run in found])
     given = given[[name for name in given if given[name].astype(str).nunique() > 1]]
     opened = [xr.open_dataset(run / f"{store}.nc", engine="h5netcdf", chunks={}) for run in found]

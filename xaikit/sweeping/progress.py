@@ -25,7 +25,7 @@ def counts(rows: Entries) -> str:
 def pace(rows: Entries, began: str, at_once: int) -> str:
     """Rows a minute since the sweep was begun, and the time that is left by how long each notebook took so far."""
     ended = [entry for _, entry in rows if entry.get("finished", "") >= began]
-    minutes = (datetime.fromisoformat(now()) - datetime.fromisoformat(began)).total_seconds() / 60
+    minutes = _seconds_since(began) / 60
     if not ended or minutes <= 0:
         return "no row has ended yet"
     left = seconds_left(rows, at_once)
@@ -62,8 +62,12 @@ def report(folder: Path) -> str:
 
 
 def _line(row: Listed, entry: dict) -> str:
-    about = entry.get("reason") or f"since {entry.get('started', '')}"
+    about = entry.get("reason") or f"for {_readable(_seconds_since(entry['started']))}"
     return f"{entry['status']:8}{row.label}: {about}"
+
+
+def _seconds_since(moment: str) -> float:
+    return (datetime.fromisoformat(now()) - datetime.fromisoformat(moment)).total_seconds()
 
 
 def _notebook(row: Listed) -> str:

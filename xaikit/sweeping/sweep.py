@@ -13,9 +13,9 @@ from ..atomic import replacing
 from ..checks import check_whole
 from ..executing import check_limit
 from ..run_lock import hold
-from ..run_record import Status, now
+from ..run_record import FILE, SWEEP, Status, now
 from .cluster import SchedulerLost, connected, outcome, slots, submit
-from .ledger import Ledger, Sweep, listed
+from .ledger import Ledger, Sweep, listed, read_sweep
 from .plan import Plan, Row, make_plan
 from .progress import counts, pace
 
@@ -69,11 +69,16 @@ def sweep(
     plan = make_plan(table, folder, only, notebooks)
     at_once = workers or os.cpu_count() or 1
     with hold(folder):
+        if (folder / FILE).exists():
+            raise ValueError(f"{folder} holds a run of the workbook, not a sweep: give another --out")
+        before = read_sweep(folder).rows if (folder / SWEEP).exists() else []
         rows = [listed(row) for row in plan.rows]
         about = Sweep([dict(row) for row in table], list(only) if only else None, rows, now(), at_once)
         execution = _Execution(plan, folder, about, say)
         if failed_only:
             execution.leave_all_but_failed()
+        if other := {(row.folder, row.name) for row in before} - {(row.folder, row.name) for row in rows}:
+            say(f"{len(other)} rows of an earlier table in this folder are no longer listed; what they gave stays")
         about.write(folder)
         execution.run(lambda: connected(scheduler, at_once), limit, threads)
     return folder
@@ -108,13 +113,21 @@ class _Execution:
         for row in self._in(Status.WAITING):
             self._ledger.note(row, status=Status.WAITING)
         self._copy_what_is_known()
-        if self._in(Status.WAITING):
+        if waiting := self._in(Status.WAITING):
+            self._say(
+                f"{len(waiting)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
+            )
             with connect() as client:
                 self._execute(client, limit, threads)
         self._account_for_the_rest()
         self._say(f"{self._folder.name}: {counts(self._ledger.entries())}")
         if missing := self._in(Status.FAILED) + self._in(Status.WAITING):
             raise SweepFailed("\n".join(f"{row.label}: {self._ledger.entry(row)['reason']}" for row in missing))
+        others = (row for row in self._rows if row not in self._state)
+        if left := sum(self._ledger.entry(row)["status"] != Status.DONE for row in others):
+            raise SweepFailed(
+                f"{left} rows were not executed yet and didn't fail: give the sweep's own command to go on"
+            )
 
     def _execute(self, client: Client, limit: float | None, threads: int) -> None:
         self._about = replace(self._about, at_once=max(1, slots(client)))

@@ -115,10 +115,10 @@ def _rows_of_csv(path: Path) -> Iterator[dict[str, object]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            lines = list(reader)
+            lines, head = list(reader), reader.fieldnames
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} isn't a CSV file in UTF-8 ({error})") from error
-    names = [name.strip() for name in reader.fieldnames or ()]
+    names = [name.strip() for name in head or ()]
     if len({*names}) < len(names):
         raise ValueError(f"{path.name}: its head names {next(name for name in names if names.count(name) > 1)} twice")
     if not lines:
