@@ -1,6 +1,5 @@
 """Whatever kills, fills or forbids: what was stored stays whole, and doing it again gives what would have been without."""
 
-import contextlib
 import os
 import random
 import shutil
@@ -15,7 +14,7 @@ import pytest
 
 import xaikit as xk
 from xaikit import run_lock, store, workbook
-from xaikit.atomic import replacing
+from xaikit.atomic import leftovers, replacing
 from xaikit.command_line import main
 from xaikit.run_record import read_record, write_record
 from xaikit.sweeping import SweepFailed, sweep
@@ -121,10 +120,12 @@ def test_a_store_is_the_old_one_or_the_new_one_whenever_its_writer_is_killed(tmp
 
 
 def test_the_next_run_clears_away_what_was_half_written_and_nothing_else(tmp_path):
-    with contextlib.suppress(RuntimeError), replacing(tmp_path / "sub.nc") as temporary:
+    left = tmp_path / f".sub.nc.{'0a' * 16}.part"  # as a killed process leaves it
+    with replacing(tmp_path / "sub.nc") as temporary:
+        assert len(temporary.name) == len(left.name) and leftovers(tmp_path) == []
         temporary.touch()
-        left = temporary.rename(tmp_path / (temporary.name[:-7] + "0a.part"))  # as after a kill: nobody deletes it
-        raise RuntimeError
+        assert leftovers(tmp_path) == [temporary]
+    left.touch()
     other = tmp_path / ".film.mp4.part"
     other.touch()
     assert left.exists()
