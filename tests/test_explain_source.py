@@ -54,7 +54,7 @@ def test_shares_in_any_order_give_what_one_run_gives_to_the_last_byte(clip, tmp_
     assert counted == [BLOCK, BLOCK, BLOCK, 5]
     for shard in ("3/3", "1/3"):
         part = xk.explain_source("grad_eclip", clip, source, tmp_path / "shared", shard=shard)
-    assert part.sizes["sample"] == 2 * BLOCK + 5
+    assert part.sample.values.tolist() == source.labels[[*range(BLOCK), *range(3 * BLOCK, 3 * BLOCK + 5)]].tolist()
     xk.explain_source("grad_eclip", clip, source, tmp_path / "shared", shard="2/2")  # another division goes on with it
     counted.clear()
     together = xk.explain_source("grad_eclip", clip, source, tmp_path / "shared")

@@ -35,8 +35,8 @@ def explain_source(
         into one folder. They go by blocks of 32 samples: a set of one block can't be shared out.
 
     Returns a dataset of the ``explanations`` schema, read where it is looked at: ``heat`` (sample, explainer, row, col), or
-    ``word_heat`` (sample, explainer, token) as long as the model's context, of all samples, or of those that are there so
-    far where only a share was asked for. A bad sample is NaN, its reason stands in the coordinate ``error``.
+    ``word_heat`` (sample, explainer, token) as long as the model's context, of all samples, or of the share's where one was
+    asked for. A bad sample is NaN, its reason stands in the coordinate ``error``.
     Raises ValueError, before any work, for an unknown method, option or share.
     """
     chosen = chosen_methods(clip, [methods] if isinstance(methods, str) else methods, of, seed)

@@ -65,19 +65,19 @@ def compute_parts(
     return bad
 
 
-def open_parts(folder: Path, source: Source, made_with: Mapping[str, object], partial: bool = False) -> xr.Dataset:
-    """All parts as one dataset along ``sample``, in the source's order, read only where it is looked at.
-
-    Raises FileNotFoundError that says how many parts are missing, or were made with something else; ``partial`` leaves
-    these out, if there is any.
-    """
-    found, missing = [], []
-    for block in source.blocks():
-        path = part_path(folder, block)
-        (missing if _errors_in(path, _made_with(source, block, made_with)) is None else found).append(path)
-    if missing and not (partial and found):
+def open_parts(folder: Path, source: Source, made_with: Mapping[str, object], shard: str | None = None) -> xr.Dataset:
+    """The parts of a share, all for None, as one dataset along ``sample``, in the source's order, read only where it is looked
+    at. Raises FileNotFoundError that says how many parts are missing, or were made with something else."""
+    blocks = source.blocks(shard)
+    found = [part_path(folder, block) for block in blocks]
+    missing = [
+        path
+        for path, block in zip(found, blocks, strict=True)
+        if _errors_in(path, _made_with(source, block, made_with)) is None
+    ]
+    if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(missing) + len(found)} parts in {folder} aren't computed yet, or with other choices"
+            f"{len(missing)} of {len(found)} parts in {folder} aren't computed yet, or with other choices"
             f" (the first is {missing[0].name}): run their shards first"
         )
     return open_together(found)

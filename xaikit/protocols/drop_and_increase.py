@@ -38,7 +38,7 @@ def confidence(
     batch_size : images or texts encoded at once. seed : of methods that take one.
 
     Returns ``image_drop``, ``image_increase``, ``text_drop`` and ``text_increase`` (sample, explainer), read where they
-    are looked at: of all samples, or with a share of those that are there so far. A bad sample is NaN, its reason stands
+    are looked at: of all samples, or of the share's. A bad sample is NaN, its reason stands
     in ``error``. Raises ValueError, before any work, for an unknown method or option. Source: Wang et al., M2IB, 2023.
     """
     check_run(clip, source, batch_size, seed)

@@ -47,7 +47,7 @@ def run(
     progress: bool = False,
     stage: str = "protocol",
 ) -> xr.Dataset:
-    """Compute what is missing of a share, and open all parts; those that are there, where it is only a share.
+    """Compute what is missing of a share, and open its parts; all parts for None.
 
     ``batch_size`` is among what parts were made with: how many inputs are encoded at once changes the last bit of floats.
     """
@@ -63,7 +63,7 @@ def run(
     }
     folder = Path(folder)
     compute_parts(folder, source, measure, stage, made_with, clip, shard, protocol if progress else "")
-    return open_parts(folder, source, made_with, partial=shard is not None)
+    return open_parts(folder, source, made_with, shard)
 
 
 def results(
