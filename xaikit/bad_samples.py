@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from .datasets.shards import in_names
 from .store import SchemaError, annotate, read, write
 
 STAGE = "bad_samples"
@@ -48,4 +49,4 @@ def bad_samples(folder: Path) -> list[str]:
 
 
 def _path(folder: Path, share: str | None) -> Path:
-    return folder / (f"{STAGE}.nc" if share is None else f"{STAGE}.{share.replace('/', '-of-')}.nc")
+    return folder / f"{STAGE}{in_names(share)}.nc"

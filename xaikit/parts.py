@@ -53,7 +53,7 @@ def compute_parts(
     coordinate ``error``. A block in which a bad image can be read by now is computed again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    bad = {}
+    made_with, bad = _with_code(made_with), {}
     for block in tqdm(source.blocks(shard), disable=not progress, desc=progress):
         path, about = part_path(folder, block), _made_with(source, block, made_with)
         errors = _errors_in(path, about)
@@ -68,7 +68,7 @@ def compute_parts(
 def open_parts(folder: Path, source: Source, made_with: Mapping[str, object], shard: str | None = None) -> xr.Dataset:
     """The parts of a share, all for None, as one dataset along ``sample``, in the source's order, read only where it is looked
     at. Raises FileNotFoundError that says how many parts are missing, or were made with something else."""
-    blocks = source.blocks(shard)
+    made_with, blocks = _with_code(made_with), source.blocks(shard)
     found = [part_path(folder, block) for block in blocks]
     missing = [
         path
@@ -104,9 +104,12 @@ def part_path(folder: Path, block: Block) -> Path:
     return folder / f"{block.number:06}.nc"
 
 
+def _with_code(made_with: Mapping[str, object]) -> dict[str, object]:
+    return {**made_with, "code": code_digest(without=NOT_NUMBERS)}
+
+
 def _made_with(source: Source, block: Block, made_with: Mapping[str, object]) -> dict:
-    code = code_digest(without=NOT_NUMBERS)
-    return json.loads(json.dumps({**made_with, "code": code, "samples": source.digest(block.rows)}))
+    return json.loads(json.dumps({**made_with, "samples": source.digest(block.rows)}))
 
 
 def _errors_in(path: Path, made_with: Mapping) -> np.ndarray | None:

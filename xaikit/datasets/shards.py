@@ -28,6 +28,11 @@ def parse_shard(shard: str | None) -> tuple[int, int]:
     return share, of
 
 
+def in_names(shard: str | None) -> str:
+    """What tells the files of a share apart: ".3-of-16" for "3/16", nothing for None."""
+    return "" if shard is None else "." + shard.replace("/", "-of-")
+
+
 def blocks_of(n: int, shard: str | None = None) -> list[Block]:
     """The blocks of n samples that belong to a share: of k shares the i-th takes every k-th block, from the i-th on.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
-from ..datasets.shards import parse_shard
+from ..datasets.shards import in_names, parse_shard
 from ..parameters import Parameter, check_used, declared_parameters, literal, parameters_for, with_whole_paths
 from ..run_record import stamp
 from ..store import WRITERS
@@ -141,7 +141,7 @@ class _Planner:
 
 
 def _called(notebook: str, shard: str | None) -> str:
-    return f"{notebook}.{shard.replace('/', '-of-')}" if shard else notebook
+    return notebook + in_names(shard)
 
 
 def _reads(notebook: Path, known: Sequence[str]) -> list[str]:
