@@ -137,13 +137,11 @@ class ExplorerPage:
     def drag(self, label, share):
         """Drag a slider's handle to a share of its way."""
         handle = self.handle(label)
-        handle.scroll_into_view_if_needed()
+        handle.hover()  # once it is at rest: JupyterLab moves the page by a few pixels after it was scrolled far
         track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()
         box = handle.bounding_box()
-        height = box["y"] + box["height"] / 2
-        self.page.mouse.move(box["x"] + box["width"] / 2, height)
         self.page.mouse.down()
-        self.page.mouse.move(track["x"] + track["width"] * share, height, steps=5)
+        self.page.mouse.move(track["x"] + track["width"] * share, box["y"] + box["height"] / 2, steps=5)
         self.page.mouse.up()
 
     def type(self, label, text):

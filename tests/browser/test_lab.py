@@ -44,6 +44,7 @@ def lab(browser, notebook, small_run, tmp_path_factory):
         assert page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
         page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
         explorer.root.locator("img").first.wait_for()
+        explorer.root.scroll_into_view_if_needed()  # from the last cell, where running all of them leads
         yield explorer
         page.close()
 
