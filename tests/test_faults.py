@@ -106,6 +106,8 @@ def test_a_store_is_the_old_one_or_the_new_one_whenever_its_writer_is_killed(tmp
     for _ in range(4):
         writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
         assert writer.stdout.readline() == b"go\n"
+        while not path.exists() and writer.poll() is None:  # the first time
+            time.sleep(0.01)
         for _ in range(5):  # stopped and looked at in the midst of its work, then killed
             time.sleep(delays.uniform(0.0, 0.2))
             psutil.Process(writer.pid).suspend()

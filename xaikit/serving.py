@@ -1,5 +1,6 @@
 """The explorer as a web page of its own: its notebook's cell, without the tour that follows, served by Voila."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,10 +35,14 @@ def serve(run: str = "default", parameters: Mapping[str, object] | None = None, 
             import voila  # noqa: F401
         except ImportError as error:
             raise FileNotFoundError("Voila serves the explorer and isn't installed: pip install voila") from error
-        try:
-            return subprocess.run([sys.executable, "-m", "voila", *OPTIONS, *options, str(notebook)]).returncode
-        except KeyboardInterrupt:
-            return 0
+        with subprocess.Popen([sys.executable, "-m", "voila", *OPTIONS, *options, str(notebook)]) as server:
+            before = signal.signal(signal.SIGTERM, lambda *about: server.terminate())  # it ends its kernels, then itself
+            try:
+                return server.wait()
+            except KeyboardInterrupt:
+                return 0
+            finally:
+                signal.signal(signal.SIGTERM, before)
 
 
 def write_application(folder: Path, run: str = "default", parameters: Mapping[str, object] | None = None) -> Path:

@@ -4,13 +4,14 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}  # else JupyterLab asks, and looks for updates outside
 
@@ -66,12 +67,15 @@ def _started(module, options, scratch, port, environment, seconds=60):
         _wait_for(port, server, log, seconds)
         yield log
     finally:
+        below = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
         server.terminate()  # it ends its kernels, which have sessions of their own, before itself
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        _, left = psutil.wait_procs(below, 5)
+        for process in (*left, server):
+            process.kill()
+        server.wait()
+    assert not left, f"the server left processes behind: {left}"
 
 
 def _wait_for(port, server, log, seconds):
