@@ -36,7 +36,8 @@ def serve(run: str = "default", parameters: Mapping[str, object] | None = None, 
         except ImportError as error:
             raise FileNotFoundError("Voila serves the explorer and isn't installed: pip install voila") from error
         with subprocess.Popen([sys.executable, "-m", "voila", *OPTIONS, *options, str(notebook)]) as server:
-            before = signal.signal(signal.SIGTERM, lambda *about: server.terminate())  # it ends its kernels, then itself
+            # Terminated, Voila ends its kernels and then itself.
+            before = signal.signal(signal.SIGTERM, lambda *about: server.terminate())
             try:
                 return server.wait()
             except KeyboardInterrupt:
