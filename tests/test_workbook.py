@@ -23,12 +23,8 @@ def outputs(path):
 def test_notebooks_run_in_order_and_share_the_run_folder(tmp_path, notebooks):
     folder = run(tmp_path / "runs" / "toy", {"n": 7, "methods": ("b", "c")}, notebooks=notebooks)
     assert outputs(folder / "01_read.ipynb") == ["read 7 ['b', 'c']\n"]
-    assert sorted(path.name for path in folder.glob("[!.]*")) == [
-        "00_store.ipynb",
-        "01_read.ipynb",
-        "run.json",
-        "store",
-    ]
+    files = sorted(path.name for path in folder.glob("[!.]*"))
+    assert files == ["00_store.ipynb", "01_read.ipynb", "run.json", "store"]
     record = json.loads((folder / "run.json").read_text())
     assert (record["run"], record["seed"], record["parameters"]) == ("toy", 5, {"n": 7, "methods": ["b", "c"]})
     assert set(record["versions"]) == {"xaikit", "torch", "open_clip_torch", "numpy", "xarray"}
@@ -199,10 +195,10 @@ def test_a_stamp_changes_with_all_that_results_depend_on(tmp_path, write_noteboo
     (tmp_path / "data" / "tiny").mkdir(parents=True)
     (tmp_path / "data" / "tiny" / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "other.safetensors").write_bytes(b"weights")
-    (tmp_path / "coco" / "annotations").mkdir(parents=True)
-    (tmp_path / "coco" / "annotations" / "captions.json").write_text("{}")
+    (tmp_path / "co#co" / "annotations").mkdir(parents=True)
+    (tmp_path / "co#co" / "annotations" / "captions.json").write_text("{}")
     notebook = write_notebook(tmp_path / "00_toy.ipynb", "n = 1  # a number", "print(n)")
-    given = {"pretrained": str(tmp_path / "other.safetensors"), "coco": f"coco:{tmp_path / 'coco'}#val2017"}
+    given = {"pretrained": str(tmp_path / "other.safetensors"), "coco": f"coco:{tmp_path / 'co#co'}#val2017"}
 
     def stamped(**more):
         return run_record.stamp(notebook, given | more, {"00": "earlier"})
@@ -213,7 +209,7 @@ def test_a_stamp_changes_with_all_that_results_depend_on(tmp_path, write_noteboo
     for path, text in (
         (tmp_path / "data" / "tiny" / "model.safetensors", "other"),
         (tmp_path / "other.safetensors", "trained"),
-        (tmp_path / "coco" / "annotations" / "captions.json", "[]"),
+        (tmp_path / "co#co" / "annotations" / "captions.json", "[]"),
     ):
         before = stamped()
         path.write_text(text)

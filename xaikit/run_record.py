@@ -14,6 +14,7 @@ import nbformat
 
 from . import __version__
 from .atomic import write_text
+from .datasets import LAYOUTS, parse_data
 from .parameters import declared_parameters
 from .paths import CHECKOUT, data_folder, notebooks_folder
 from .store import WRITERS, digest_in
@@ -57,15 +58,21 @@ def surroundings() -> dict[str, object]:
 def stamp(notebook: Path, parameters: Mapping[str, object], needs: Mapping[str, str] | None = None) -> str:
     """A digest of all that the results of a notebook depend on: its code, its parameters, the package's own code, the bundled
     models and tables, the files that the parameters name, and the stamps of the notebooks whose stores it ``needs``."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    digest = hashlib.sha256()
-    digest.update(json.dumps([cell.source for cell in cells if cell.cell_type == "code"]).encode())
+    code, defaults = _read(notebook, notebook.stat().st_mtime_ns)
+    digest = hashlib.sha256(code.encode())
     digest.update(json.dumps([parameters, needs], sort_keys=True).encode())
     digest.update(code_digest().encode())
-    defaults = {name: known.default for name, known in declared_parameters(notebook).items()}
-    for file in [*_bundled(), *_named(defaults | dict(parameters))]:
+    for file in [*_bundled(), *_named({**defaults, **parameters})]:
         digest.update(_file_digest(file, file.stat().st_mtime_ns).encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _read(notebook: Path, changed: int) -> tuple[str, dict[str, object]]:
+    """The code of a notebook's cells, and the defaults of its parameters."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    defaults = {name: known.default for name, known in declared_parameters(notebook).items()}
+    return json.dumps([cell.source for cell in cells if cell.cell_type == "code"]), defaults
 
 
 def code_digest(without: Sequence[str] = ()) -> str:
@@ -86,13 +93,23 @@ def _bundled() -> list[Path]:
 def _named(parameters: Mapping[str, object]) -> Iterator[Path]:
     """The files that the parameters name: weights, stores, and the tables of datasets, not their images."""
     for value in parameters.values():
-        named = value.rpartition(":")[2].partition("#")[0] if isinstance(value, str) else ""
-        for path in (notebooks_folder() / named, CHECKOUT / named) if named.strip("./") else ():
+        for path in _places(value) if isinstance(value, str) else ():
             if path.is_file():
                 yield path
             elif path.is_dir():
                 found = [*path.glob("*"), *path.glob("annotations/*"), *path.glob("data/*")]
                 yield from sorted(file for file in found if file.is_file() and file.suffix in TABLES)
+
+
+def _places(value: str) -> list[Path]:
+    """Where the file or folder lies that this value of a parameter may name."""
+    if value.partition(":")[0] in LAYOUTS:
+        try:
+            return [parse_data(value)[1]]
+        except ValueError:  # the notebook says what is wrong
+            return []
+    named = value.removeprefix("local-dir:")
+    return [notebooks_folder() / named, CHECKOUT / named] if named.strip("./") else []
 
 
 @cache
