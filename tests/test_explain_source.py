@@ -28,13 +28,8 @@ def counted(monkeypatch):
 
 
 def test_shares_take_every_block_once_whatever_the_division():
-    assert [blocks_of(40, f"{share}/5")[0].number for share in range(1, 6)] == [
-        0,
-        1,
-        0,
-        1,
-        0,
-    ]  # more shares than blocks
+    more_shares_than_blocks = [blocks_of(40, f"{share}/5")[0].number for share in range(1, 6)]
+    assert more_shares_than_blocks == [0, 1, 0, 1, 0]
     for n, k in ((1, 1), (100, 2), (1000, 7)):
         blocks = [block for share in range(1, k + 1) for block in blocks_of(n, f"{share}/{k}")]
         assert sorted(block.number for block in blocks) == list(range(-(-n // BLOCK)))

@@ -70,7 +70,7 @@ def _started(module, options, scratch, port, environment, seconds=60):
         below = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
         server.terminate()  # it ends its kernels, which have sessions of their own, before itself
         with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(20)
+            server.wait(60)
         _, left = psutil.wait_procs(below, 5)
         for process in (*left, server):
             process.kill()
