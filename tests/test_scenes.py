@@ -58,7 +58,7 @@ def test_each_word_names_an_object_that_it_fits(scenes):
         one = scenes.isel(sample=s)
         for word, owner in zip(one.token_text.values, one.token_object.values, strict=True):
             word = plural.get(str(word), str(word))
-            if word in (*captions.FUNCTION_WORDS, "", "left", "right", "above", "below"):
+            if word in (*captions.LITTLE_WORDS, "", "left", "right", "above", "below"):
                 assert owner == -1
             elif word in (*layout.COLOURS, *layout.SHAPES, *layout.SIZES):
                 assert word in str(one.object_name[owner].item()).split() and bool(one.object_named[owner])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..checks import check_whole
 from ..clip import Clip
-from ..scenes import COLOURS, FUNCTION_WORDS, SHAPES
+from ..scenes import COLOURS, LITTLE_WORDS, SHAPES
 from ..scenes.captions import PLURALS, article
 from .registry import check_tower, find, method
 
@@ -79,7 +79,7 @@ class ProjectedClip(Clip):
 
 def content_words(text: str) -> set[str]:
     """Its words but for function words, in the singular."""
-    words = set(re.findall(r"\w+", text.lower())) - set(FUNCTION_WORDS)
+    words = set(re.findall(r"\w+", text.lower())) - set(LITTLE_WORDS)
     return {_SINGULAR.get(word, word) for word in words}
 
 

@@ -16,8 +16,8 @@ Lemmatiser = Callable[[str], str]
 NOUN_TAGS = frozenset("NN NNS NNP NNPS".split())
 FUNCTION_TAGS = frozenset("CC DT EX MD POS PRP PRP$ UH WDT WP WP$ WRB".split())
 # These tags are closed classes, so without a tagger their words can be listed. Prepositions (IN), numbers (CD), "to" and
-# every verb but the modals are not among them, which sets this list apart from ``words.FUNCTION_WORDS``.
-FUNCTION_WORDS = frozenset(
+# every verb but the modals are not among them, which sets this list apart from ``captions.FUNCTION_WORDS``.
+CLOSED_CLASS_WORDS = frozenset(
     # conjunctions and determiners
     "and or but nor yet so plus & either neither both a an the this that these those each every some any no all another"
     # "there", modal verbs with their short forms, the possessive ending
@@ -83,10 +83,10 @@ def _is_cjk(text: str) -> bool:
 def word_kind(word: str, tagger: Tagger | None = None) -> str:
     """Kind of a word by its tag alone: "noun", "function" or "other".
 
-    Without a tagger "function" for the words of ``FUNCTION_WORDS`` and else "other", as nouns are no closed class.
+    Without a tagger "function" for the words of ``CLOSED_CLASS_WORDS`` and else "other", as nouns are no closed class.
     """
     if tagger is None:
-        return "function" if word.lower().replace("’", "'") in FUNCTION_WORDS else "other"
+        return "function" if word.lower().replace("’", "'") in CLOSED_CLASS_WORDS else "other"
     tag = tagger(word)
     return "function" if tag in FUNCTION_TAGS else "noun" if tag in NOUN_TAGS else "other"
 

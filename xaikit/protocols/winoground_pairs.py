@@ -14,7 +14,7 @@ from .hottest import check_share, cosines_left
 from .retrieval_embeddings import WAYS
 from .running import check_run, results, run
 
-NEEDED = {"pair": "the number of the pair that a sample belongs to"}
+NEEDED_OF_PAIRS = {"pair": "the number of the pair that a sample belongs to"}
 
 
 def winoground(
@@ -46,7 +46,7 @@ def winoground(
     (sample, explainer, way), read where they are looked at. Raises ValueError, before any work, for impossible choices.
     Source: Thrush et al., Winoground, 2022; the masking is ours.
     """
-    check_run(clip, source, batch_size, seed, NEEDED)
+    check_run(clip, source, batch_size, seed, NEEDED_OF_PAIRS)
     check_share(share)
     check_fill(fill, "image")
     chosen = chosen_methods(clip, methods, "image", seed)

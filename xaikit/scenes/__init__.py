@@ -10,7 +10,7 @@ import xarray as xr
 
 from .. import store
 from .assembly import LAYOUT, MARK, assemble, stream
-from .captions import FUNCTION_WORDS, KINDS, VOCABULARY, Statement, sentence, state, words
+from .captions import KINDS, LITTLE_WORDS, VOCABULARY, Statement, sentence, state, words
 from .compose import check_choices, compose
 from .descriptions import draw_descriptions
 from .layout import COLOURS, IMAGE_SIZE, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
@@ -19,7 +19,7 @@ from .raster import BACKGROUNDS, MARK_SIZE
 from .suites import SUITES, draw_suite
 
 __all__ = [
-    "BACKGROUNDS", "COLOURS", "FUNCTION_WORDS", "IMAGE_SIZE", "KINDS", "MARK_SIZE", "MAX_OBJECTS", "PAIRS", "RELATIONS",
+    "BACKGROUNDS", "COLOURS", "IMAGE_SIZE", "KINDS", "LITTLE_WORDS", "MARK_SIZE", "MAX_OBJECTS", "PAIRS", "RELATIONS",
     "SHAPES", "SIZES", "SUITES", "VOCABULARY", "draw_descriptions", "draw_mark", "draw_pairs", "draw_scenes", "draw_suite", "name_objects",
 ]  # fmt: skip
 

@@ -9,10 +9,10 @@ from .layout import COLOURS, IMAGE_SIZE, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, 
 KINDS = ("object", "relation", "list", "count")
 SLOTS = 3  # the most objects one caption names
 NUMBERS = ("two", "three", "four", "five", "six")
-FUNCTION_WORDS = ("a", "an", "of", "and", ",")
+LITTLE_WORDS = ("a", "an", "of", "and", ",")
 PLURALS = {**{name: name + "s" for name in SHAPES}, "cross": "crosses"}
 VOCABULARY = (
-    *FUNCTION_WORDS, *SIZES, *COLOURS, *SHAPES, *PLURALS.values(), "left", "right", "above", "below", *NUMBERS,
+    *LITTLE_WORDS, *SIZES, *COLOURS, *SHAPES, *PLURALS.values(), "left", "right", "above", "below", *NUMBERS,
     "photo", "picture", "the", "is", "with", "object", "mark",
 )  # fmt: skip
 
