@@ -26,7 +26,7 @@ install: $(INSTALLED) ## install xaikit and what it needs, once
 	@echo "xaikit is installed for $(PYTHON)"
 
 workbook: $(INSTALLED) ## run all notebooks into runs/default (options: ARGS="-p n 64 --out runs/more")
-	$(PYTHON) -m xaikit.command_line run --out runs/default $(ARGS)
+	$(PYTHON) -m xaikit run --out runs/default $(ARGS)
 
 test: $(INSTALLED) ## unit tests and, beside them, the numbers stored in the notebooks
 	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit numbers
@@ -47,10 +47,10 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first (optio
 	$(PYTHON) -m jupyterlab $(ARGS) notebooks/07_explore.ipynb
 
 app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--run mine -- --no-browser --port=8866")
-	$(PYTHON) -m xaikit.command_line app $(ARGS)
+	$(PYTHON) -m xaikit app $(ARGS)
 
 refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
-	$(PYTHON) -m xaikit.command_line refresh $(ARGS)
+	$(PYTHON) -m xaikit refresh $(ARGS)
 
 benchmark: $(INSTALLED) ## print what explanations cost, as ratios
 	$(PYTHON) benchmarks/cost.py

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 
-from xaikit.notebook_cleaning import ADDRESS
+from xaikit.running.committed import ADDRESS
 
 NOT_COMPARED = ("text/html", "image/svg+xml", "application/vnd.jupyter.widget-view+json", "stderr")
 DECIMAL = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE][-+]?\d))(?:[eE][-+]?\d+)?(?!\w)")

@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from xaikit.sweeping import rows_of, sweep
+from xaikit.running.sweep_table import rows_of
+from xaikit.running.sweeping import sweep
 
 SHARDS = 4
 SMALL = ("n=8", "n_test=64", "measured_n=16", "compared_n=12", "faithful_n=10", "suite_n=4", "perturbations=64")

@@ -15,15 +15,15 @@ from collections.abc import Callable
 import reference
 import torch
 from torch import Tensor
+from xaikit.clip.model import Clip
+from xaikit.clip.perturbation import at_once
+from xaikit.clip.tape import record
+from xaikit.clip.towers import tower
 
 import xaikit as xk
-from xaikit.clip import Clip
+from xaikit.evaluation.faithfulness import deletion_insertion
 from xaikit.explainers.m2ib import starting_after
-from xaikit.metrics.faithfulness import deletion_insertion
-from xaikit.perturbing import at_once
 from xaikit.resonance.recursion import Recursion, read, trajectory
-from xaikit.tape import record
-from xaikit.towers import tower
 
 # A task, what its time is divided by, and what the ratio should be.
 RATIOS = [

@@ -14,10 +14,13 @@ from collections.abc import Callable
 import torch
 from cost import seconds
 
-from xaikit.mllm import Mllm, View, distinct_views, generate, load_mllm
-from xaikit.mllm.explaining import explain_tokens
+from xaikit.mllm.explanation import explain_tokens
+from xaikit.mllm.family import View, distinct_views
+from xaikit.mllm.generation import generate
+from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.model import Mllm
 from xaikit.mllm.steps import PRESETS
-from xaikit.scenes import draw_descriptions
+from xaikit.samples.descriptions import draw_descriptions
 
 SCALES = PRESETS["msea+arc"].scales
 PASSES = [f"pass at scale {scale:g}" for scale in SCALES]

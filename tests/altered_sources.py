@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xaikit.datasets.source import Source
+from xaikit.clip.towers import tower
 from xaikit.explainers import registry
-from xaikit.metrics.words import content_words
-from xaikit.towers import tower
+from xaikit.measures.words import content_words
+from xaikit.samples.source import Source
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,12 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from xaikit import workbook
+from xaikit.running import workbook
 
 FIRST = "run = 'default'  # the run\nn = 2  # scenes\nseed = 5  # of the scenes\nscale = 1.0  # of the heat"
 SECOND = "run = 'default'  # the run\nn = 2  # scenes\nblocks = 1  # how many, None for all\nmethods = ['a']  # which"
-STORE = "from xaikit.paths import run_folder\n(run_folder(run) / 'store').write_text(str(n))"
-READ = "from xaikit.paths import run_folder\nprint('read', (run_folder(run) / 'store').read_text(), methods)"
+STORE = "from xaikit.files.paths import run_folder\n(run_folder(run) / 'store').write_text(str(n))"
+READ = "from xaikit.files.paths import run_folder\nprint('read', (run_folder(run) / 'store').read_text(), methods)"
 
 
 @pytest.fixture

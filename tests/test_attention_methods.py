@@ -10,9 +10,9 @@ from small_models import FAMILIES, small_clip
 from test_methods import GOLDEN, golden_model, golden_model_at_80_by_96, golden_pair
 
 import xaikit as xk
+from xaikit.clip.score import content_of, record_score
+from xaikit.clip.towers import tower
 from xaikit.explainers.attention_flow import UNIT, _graph
-from xaikit.scoring import content_of, record_score
-from xaikit.towers import tower
 
 MINE = ("attention_eclip", "attention_flow", "chefer", "clip_surgery", "gradcam", "legrad", "maskclip")
 MODELS = pytest.mark.parametrize("model", ["a4", "d7"])

@@ -6,10 +6,10 @@ import pytest
 import xarray as xr
 
 import xaikit as xk
-from xaikit import claims, store
-from xaikit.claims import consistency
-from xaikit.metrics.planted_tokens import answer_means
-from xaikit.scenes.suites import SUITES
+from xaikit.evaluation import claims, consistency
+from xaikit.files import store
+from xaikit.measures.planted_tokens import answer_means
+from xaikit.samples.suites import SUITES
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 from small_models import small_clip
 
 import xaikit as xk
-from xaikit.paths import data_folder
+from xaikit.files.paths import data_folder
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import xaikit
-from xaikit.command_line import main
-from xaikit.parameters import literal
-from xaikit.paths import run_folder
-from xaikit.workbook import run
+from xaikit.files.paths import run_folder
+from xaikit.running.command_line import main
+from xaikit.running.parameters import literal
+from xaikit.running.workbook import run
 
 
 def test_the_command_line_passes_literals_and_text(tmp_path, executed, capsys):
@@ -95,5 +95,5 @@ def test_methods_are_listed_with_their_source(toy_package, capsys):
 
 
 def test_an_unknown_command_is_exit_code_2_and_the_module_can_be_run():
-    done = subprocess.run([sys.executable, "-m", "xaikit.command_line", "bake"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "xaikit", "bake"], capture_output=True, text=True)
     assert done.returncode == 2 and "invalid choice: 'bake'" in done.stderr

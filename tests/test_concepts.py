@@ -9,9 +9,8 @@ from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
 
 import xaikit as xk
 from xaikit.plots.concepts import agreement_bars, concept_tree
-from xaikit.resonance.concepts import concept_hierarchy, concept_labels, mutual_information
-from xaikit.resonance.planted import agreement, cluster_patches, planted_hierarchy
-from xaikit.resonance.tree import graph
+from xaikit.resonance.concept_truth import agreement, cluster_patches, planted_hierarchy
+from xaikit.resonance.concepts import concept_hierarchy, concept_labels, graph, mutual_information
 
 WORDS = ["a", "blue", "ring", "below", "pink", "square"]
 TIME = 21

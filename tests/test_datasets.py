@@ -29,9 +29,11 @@ from dataset_fixtures import (
 from PIL import Image
 
 import xaikit as xk
-from xaikit import images, parts, store
-from xaikit.datasets import LayoutError, open_source
-from xaikit.datasets.good import first_good
+from xaikit.files import images, store
+from xaikit.samples import parts
+from xaikit.samples.inputs import first_good
+from xaikit.samples.layouts import open_source
+from xaikit.samples.published import LayoutError
 
 WRITERS = {
     "coco": write_coco,
@@ -109,8 +111,8 @@ def test_every_layout_is_lazy(source, monkeypatch):
 
     assert len(source) == len(source.labels) and source.digest() and source.blocks()
     monkeypatch.setattr(Image, "open", lambda *args, **kwargs: pytest.fail("an image was opened"))
-    monkeypatch.setattr("xaikit.datasets.files.decode", count)
-    monkeypatch.setattr("xaikit.datasets.winoground.decode", count)
+    monkeypatch.setattr("xaikit.samples.published.decode", count)
+    monkeypatch.setattr("xaikit.samples.winoground.decode", count)
     assert replace(source).digest() == source.digest() and source.head(2).blocks() and not decoded
     source.inputs(slice(0, 1), size=8)
     assert len(decoded) == (2 if source.layout == "svo-probes" else 1)
@@ -386,7 +388,7 @@ def test_a_block_without_a_good_sample_is_black(tmp_path):
 
 def test_importing_the_datasets_needs_neither_torch_nor_parquet():
     code = (
-        "import sys, xaikit.datasets as d; d.open_source();"
+        "import sys, xaikit.samples.layouts as d; d.open_source();"
         "assert not {'torch', 'open_clip', 'pyarrow.parquet'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,7 +21,9 @@ from dataset_fixtures import (
     write_winoground,
 )
 
-from xaikit.datasets import LayoutError, open_source, tables
+from xaikit.samples import published as tables
+from xaikit.samples.layouts import open_source
+from xaikit.samples.published import LayoutError
 
 
 def refused(layout, folder, message):

@@ -27,7 +27,8 @@ from dataset_fixtures import (
 from PIL import Image
 
 import xaikit as xk
-from xaikit.datasets import LayoutError, open_source
+from xaikit.samples.layouts import open_source
+from xaikit.samples.published import LayoutError
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,22 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from training.bundled_llava import (
+    REQUESTS,
+    llava_processor,
+    llava_tokenizer,
+    new_llava,
+    start_from_clip,
+    vision_weights,
+)
+from training.captioning import IGNORED, CaptioningRecipe, draw_conversations, logits_of, retrain_llava, train_llava
 
 import xaikit as xk
-from xaikit.mllm import generate, load_mllm
-from xaikit.paths import data_folder
-from xaikit.scenes.descriptions import (
+from xaikit.files.paths import data_folder
+from xaikit.mllm.generation import generate
+from xaikit.mllm.loading import load_mllm
+from xaikit.samples.captions import name_objects
+from xaikit.samples.descriptions import (
     READING_MARGIN,
     _in_reading_order,
     describable,
@@ -22,24 +33,7 @@ from xaikit.scenes.descriptions import (
     draw_descriptions,
     question,
 )
-from xaikit.scenes.layout import COLOURS, SHAPES, SIZES, Layout
-from xaikit.scenes.naming import name_objects
-from xaikit.training.bundled_llava import (
-    REQUESTS,
-    llava_processor,
-    llava_tokenizer,
-    new_llava,
-    start_from_clip,
-    vision_weights,
-)
-from xaikit.training.captioning import (
-    IGNORED,
-    CaptioningRecipe,
-    draw_conversations,
-    logits_of,
-    retrain_llava,
-    train_llava,
-)
+from xaikit.samples.worlds.shapes import COLOURS, SHAPES, SIZES, Layout
 
 SHORT = CaptioningRecipe(steps=3, batch_size=4, report_every=2, threads=1)
 BUNDLED = data_folder() / "tiny-llava"

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import xaikit as xk
-from xaikit import perturbing, tuning
-from xaikit.metrics import faithfulness, intervals, retrieval
-from xaikit.towers import Tower
+from xaikit.clip import perturbation as perturbing
+from xaikit.clip.towers import Tower
+from xaikit.evaluation import faithfulness, retrieval, tuning
+from xaikit.measures import intervals
 
 
 @pytest.fixture

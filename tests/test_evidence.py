@@ -6,9 +6,8 @@ import torch
 import xarray as xr
 
 import xaikit as xk
-from xaikit.resonance import Recursion, dynamic_modes, resonate
-from xaikit.resonance import coupling as couplings
-from xaikit.resonance.evidence import (
+from xaikit.clip.towers import tower
+from xaikit.evaluation.evidence import (
     alpha_sensitivity,
     arrival,
     band_detail,
@@ -26,9 +25,10 @@ from xaikit.resonance.evidence import (
     statistics_of,
     undamped,
 )
-from xaikit.resonance.recursion import read, steps
-from xaikit.resonance.stability import regimes
-from xaikit.towers import tower
+from xaikit.resonance import coupling as couplings
+from xaikit.resonance.end_points import regimes
+from xaikit.resonance.modes import dynamic_modes
+from xaikit.resonance.recursion import Recursion, read, resonate, steps
 
 T = 20
 TIME = np.arange(T + 1)

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 import xaikit as xk
-from xaikit import explaining_sources, store
-from xaikit.datasets.shards import BLOCK, blocks_of, parse_shard
+from xaikit.explainers import sources as explaining_sources
+from xaikit.files import store
+from xaikit.samples.source import BLOCK, blocks_of, parse_shard
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,17 @@ from PIL import Image
 from small_mllms import CLASSES, small_mllm
 from torch.nn import functional
 
-from xaikit.mllm import distinct_views, explaining, load_mllm, teacher_forced
-from xaikit.mllm.attention_maps import attention_rollout, last_attention
-from xaikit.mllm.explaining import TOKEN_METHODS, explain_all_tokens, explain_tokens
-from xaikit.mllm.gradient_maps import grad_cam, gradient_x_input
-from xaikit.mllm.rank_gaussian_filter import rank_gaussian_filter
-from xaikit.mllm.released_tam import released_tam
+from xaikit.files.paths import data_folder
+from xaikit.mllm import explanation as explaining
+from xaikit.mllm.attention import attention_rollout, last_attention
+from xaikit.mllm.explanation import TOKEN_METHODS, explain_all_tokens, explain_tokens
+from xaikit.mllm.family import distinct_views
+from xaikit.mllm.gradients import grad_cam, gradient_x_input
+from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.passes import teacher_forced
 from xaikit.mllm.steps import PRESETS, Steps, steps_of
-from xaikit.paths import data_folder
-from xaikit.scenes import draw_descriptions
+from xaikit.mllm.tam import rank_gaussian_filter, released_tam
+from xaikit.samples.descriptions import draw_descriptions
 
 PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
 REQUESTS = ["describe the picture", "what is this", "list the objects in the photo"]

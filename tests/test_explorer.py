@@ -299,14 +299,16 @@ def stored_run(tmp_path, clip):
     """A function that writes a run of three scenes with maps by mmel, 7 everywhere, and what they are said to be made with;
     returns its folder as text."""
     scenes = xk.draw_scenes(n=3, seed=1)
-    xk.store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    xk.files.store.write(scenes, tmp_path / "inputs.nc", "inputs")
     heat = xk.explain_all(clip, scenes.image, scenes.caption, ["mmel"])
-    digest = xk.store.inputs_digest(scenes)
+    digest = xk.files.store.inputs_digest(scenes)
 
     def write(samples=slice(None), name="maps", **made):
         about = {"model": "tiny-clip", "weights_digest": clip.weights_digest, "inputs_digest": digest} | made
         sevens = heat.assign(heat=heat.heat * 0 + 7).isel(sample=samples)
-        xk.store.write(xk.store.annotate(sevens, "explanations", **about), tmp_path / f"{name}.nc", "explanations")
+        xk.files.store.write(
+            xk.files.store.annotate(sevens, "explanations", **about), tmp_path / f"{name}.nc", "explanations"
+        )
         return str(tmp_path)
 
     return write
@@ -364,7 +366,7 @@ def test_a_run_and_a_file_are_read_again_when_they_change(stored_run, tmp_path):
 def test_broken_stores_and_records_are_left_out_and_told(stored_run, tmp_path):
     run = stored_run(name="good")
     stored_run(name="broken")
-    xk.store.xr.load_dataset(tmp_path / "broken.nc").rename(heat="glow").to_netcdf(
+    xk.files.store.xr.load_dataset(tmp_path / "broken.nc").rename(heat="glow").to_netcdf(
         tmp_path / "broken.nc", engine="h5netcdf"
     )
     for record in ("{", "[]", '{"parameters": 3}'):
@@ -385,7 +387,11 @@ def test_a_line_names_the_model_where_the_run_has_another(stored_run, tmp_path):
 
 @pytest.mark.parametrize(
     "scenes, told",
-    [("runs/x", "scenes is a str"), (xk.store.xr.Dataset(), "schema version None"), ("none", "scenes holds no sample")],
+    [
+        ("runs/x", "scenes is a str"),
+        (xk.files.store.xr.Dataset(), "schema version None"),
+        ("none", "scenes holds no sample"),
+    ],
 )
 def test_bad_scenes_are_one_sentence(scenes, told):
     scenes = xk.draw_scenes(n=2, seed=0).isel(sample=slice(0)) if scenes == "none" else scenes
@@ -407,10 +413,10 @@ def test_stored_maps_are_shown_without_torch(tmp_path, clip):
     made = {
         "model": "tiny-clip",
         "weights_digest": clip.weights_digest,
-        "inputs_digest": xk.store.inputs_digest(scenes),
+        "inputs_digest": xk.files.store.inputs_digest(scenes),
     }
-    xk.store.write(scenes, tmp_path / "inputs.nc", "inputs")
-    xk.store.write(xk.store.annotate(heat, "explanations", **made), tmp_path / "mmel.nc", "explanations")
+    xk.files.store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    xk.files.store.write(xk.files.store.annotate(heat, "explanations", **made), tmp_path / "mmel.nc", "explanations")
     code = (
         "import sys, xaikit as xk; from xaikit.explorer.state import State; from xaikit.explorer.workspace import Workspace; "
         f"app = xk.explore(run={str(tmp_path)!r}, methods=['mmel'], sample=2); "
@@ -423,7 +429,7 @@ def test_stored_maps_are_shown_without_torch(tmp_path, clip):
     # maps of other weights are not taken for this model's
     other = heat.assign(heat=heat.heat * 0 + 7)
     made["weights_digest"] = "0" * 16
-    xk.store.write(xk.store.annotate(other, "explanations", **made), tmp_path / "mmel.nc", "explanations")
+    xk.files.store.write(xk.files.store.annotate(other, "explanations", **made), tmp_path / "mmel.nc", "explanations")
     drawn = shown(Workspace(), run=str(tmp_path), methods=["mmel"], sample=2, prompt="a ring")
     assert drawn.numbers.mmel.max() < 7
     workspace = Workspace()

@@ -23,7 +23,8 @@ from xaikit.explorer.drawing import (
 from xaikit.explorer.jobs import Cancelled, Job, Missing
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs.answer import AnswerTab
-from xaikit.explorer.views.answer import METHODS, draw
+from xaikit.explorer.views.answer import draw
+from xaikit.explorer.views.told import METHODS
 from xaikit.explorer.workspace import Workspace
 
 SCENE = 1

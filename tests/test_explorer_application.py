@@ -325,11 +325,13 @@ def test_a_sample_of_a_run_opens_in_compare(tmp_path):
     about = {
         "model": "tiny-clip",
         "weights_digest": clip.weights_digest,
-        "inputs_digest": xk.store.inputs_digest(scenes),
+        "inputs_digest": xk.files.store.inputs_digest(scenes),
     }
     scores = xk.evaluate(xk.explain_all(clip, scenes.image, scenes.caption, ["chefer"]).heat, clip, scenes, steps=2)
-    xk.store.write(scenes, tmp_path / "inputs.nc", "inputs")
-    xk.store.write(xk.store.annotate(scores, "evaluation", **about), tmp_path / "evaluation.nc", "evaluation")
+    xk.files.store.write(scenes, tmp_path / "inputs.nc", "inputs")
+    xk.files.store.write(
+        xk.files.store.annotate(scores, "evaluation", **about), tmp_path / "evaluation.nc", "evaluation"
+    )
     app = xk.explore(run=str(tmp_path), tab="runs", explainer="chefer", metric="energy")
     worst = int(scores.energy.sel(explainer="chefer").values.argmin())
     assert tab(app).worst[0].spots[0]["label"] == f"open scene {worst} in Compare"

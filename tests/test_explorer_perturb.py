@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 import xaikit as xk
+from xaikit.clip.perturbation import filled, perturbed_images, scores_of_images
+from xaikit.evaluation.faithfulness import deletion_insertion
 from xaikit.explorer import views
 from xaikit.explorer.jobs import Cancelled, Job, Missing
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs import tab_class
 from xaikit.explorer.workspace import Workspace
-from xaikit.metrics.faithfulness import area_under_curve, deletion_insertion
-from xaikit.perturbing import filled, perturbed_images, scores_of_images
+from xaikit.measures.ranks import area_under_curve
 
 STATE = State(tab="perturb")
 ORANGE, BLUE = (213, 94, 0), (0, 114, 178)

@@ -16,7 +16,8 @@ import xarray as xr
 from PIL import Image, ImageColor
 
 import xaikit as xk
-from xaikit import resonance, store
+from xaikit import resonance
+from xaikit.clip.towers import tower
 from xaikit.explorer.drawing import BLUE, ORANGE
 from xaikit.explorer.drawn import Drawn
 from xaikit.explorer.jobs import Cancelled, Job, Missing
@@ -25,8 +26,8 @@ from xaikit.explorer.tabs.resonance import ResonanceTab
 from xaikit.explorer.views.resonance import draw
 from xaikit.explorer.views.waves import wave
 from xaikit.explorer.workspace import Workspace
-from xaikit.metrics.words import content_words
-from xaikit.towers import tower
+from xaikit.files import store
+from xaikit.measures.words import content_words
 
 FREQUENCY, GROWTH, STEPS = 0.1, -0.03, 40  # of the planted course
 PLANTED = State(alpha=0.7, coupling="attention", iterations=STEPS)

@@ -18,7 +18,7 @@ from xaikit.explorer.state import State
 from xaikit.explorer.tabs import tab_class
 from xaikit.explorer.views.panels import map_panel
 from xaikit.explorer.workspace import Workspace
-from xaikit.store import annotate, inputs_digest, write
+from xaikit.files.store import annotate, inputs_digest, write
 
 N = 12
 EXPLAINERS = ["edge", "grad_eclip", "edge, blurred", "random"]

@@ -16,7 +16,9 @@ from xaikit.explorer.tabs.words import WordsTab
 from xaikit.explorer.uploads import MOST_BYTES, read_upload
 from xaikit.explorer.views import view
 from xaikit.explorer.views.panels import map_panel
-from xaikit.explorer.widgets import Picture, Upload, Words
+from xaikit.explorer.widgets.picture import Picture
+from xaikit.explorer.widgets.upload import Upload
+from xaikit.explorer.widgets.words import Words
 from xaikit.explorer.workspace import Workspace
 
 
@@ -130,7 +132,7 @@ def test_what_is_transparent_is_white(mode):
     read = np.asarray(read_upload("clear.png", content))
     assert (read[:, 10:20] == 255).all() and (read[:, 20:] == 30).all()
     assert (read[:, :10] == (204 if mode == "RGBA" else 255)).all()
-    np.testing.assert_array_equal(np.asarray(xk.images.read_image(Image.open(io.BytesIO(content)))), read)
+    np.testing.assert_array_equal(np.asarray(xk.files.images.read_image(Image.open(io.BytesIO(content)))), read)
 
 
 def bomb():

@@ -9,11 +9,13 @@ import open_clip
 import pytest
 import torch
 import xarray as xr
+from oracles import released_curves as released
 
 import xaikit as xk
-from xaikit import perturbing, store
-from xaikit.metrics import confidence, faithfulness, released, retrieval
-from xaikit.towers import Tower
+from xaikit.clip import perturbation as perturbing
+from xaikit.clip.towers import Tower
+from xaikit.evaluation import confidence, faithfulness, retrieval
+from xaikit.files import store
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = ("a4", "d7")

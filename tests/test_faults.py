@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 import xaikit as xk
-from xaikit import run_lock, store, workbook
-from xaikit.atomic import leftovers, replacing
-from xaikit.command_line import main
-from xaikit.run_record import read_record, write_record
-from xaikit.sweeping import SweepFailed, sweep
-from xaikit.sweeping.cluster import ALLOWED_DEATHS
-from xaikit.sweeping.ledger import entries
+from xaikit.files import store
+from xaikit.files.atomic import leftovers, replacing
+from xaikit.running import lock as run_lock, workbook
+from xaikit.running.command_line import main
+from xaikit.running.record import read_record, write_record
+from xaikit.running.sweep_cluster import ALLOWED_DEATHS
+from xaikit.running.sweep_ledger import entries
+from xaikit.running.sweeping import SweepFailed, sweep
 
 RUN = "run = 'default'  # the run\n"
 KILLS = 20  # of runners and workers
@@ -27,7 +28,7 @@ TABLE = [{"seed": 3}]
 SWEEP = """
 import sys
 from pathlib import Path
-from xaikit.sweeping import sweep
+from xaikit.running import sweep
 sweep(sys.argv[1], {}, workers=2, notebooks=Path(sys.argv[2]))
 """
 
@@ -192,7 +193,7 @@ def test_two_runs_into_one_folder_the_second_is_refused(tmp_path, executed, note
 
 def test_a_lock_is_free_again_when_its_process_was_killed(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from xaikit.run_lock import hold\n"
+        "import sys, time; from pathlib import Path; from xaikit.running.lock import hold\n"
         "with hold(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
@@ -236,7 +237,7 @@ def test_a_run_on_a_full_disk_fails_in_one_sentence(full_disk, write_notebook, t
     folder = tmp_path / "notebooks"
     folder.mkdir()
     draw = "import xaikit as xk\nxk.save_store(xk.draw_scenes(n, 0), run, 'inputs').name"
-    fill = "import xaikit as xk\nfrom xaikit.paths import run_folder\nxk.open_inputs(run)\n"
+    fill = "import xaikit as xk\nfrom xaikit.files.paths import run_folder\nxk.open_inputs(run)\n"
     fill += "(run_folder(run) / 'junk').write_bytes(bytes(4_000_000))"
     write_notebook(folder / "00_draw.ipynb", RUN + "n = 4  # scenes", draw)
     write_notebook(folder / "01_fill.ipynb", RUN, fill)
@@ -262,7 +263,7 @@ def test_a_folder_that_cant_be_written_is_said_before_any_work(tmp_path, command
     less = ["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
     as_others = ["setpriv", *less] if os.geteuid() == 0 else []  # nothing is read-only to root
     done = subprocess.run(
-        [*as_others, sys.executable, "-m", "xaikit.command_line", command, "--out", str(folder), "--only", "01"],
+        [*as_others, sys.executable, "-m", "xaikit", command, "--out", str(folder), "--only", "01"],
         capture_output=True, text=True,
     )  # fmt: skip
     folder.chmod(0o755)

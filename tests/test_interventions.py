@@ -6,7 +6,8 @@ import torch
 import xarray as xr
 
 import xaikit as xk
-from xaikit.perturbing import filled, to_patches
+from xaikit.clip.perturbation import filled, to_patches
+from xaikit.clip.towers import tower
 from xaikit.plots.interventions import ablation_points, suppression
 from xaikit.resonance.adversarial import normalised, suppress_resonance, unnormalised
 from xaikit.resonance.interventions import (
@@ -20,7 +21,6 @@ from xaikit.resonance.interventions import (
     removable_energy,
 )
 from xaikit.resonance.recursion import read, recursion_of, trajectory
-from xaikit.towers import tower
 
 EPSILON = 8 / 255
 

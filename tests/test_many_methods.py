@@ -13,7 +13,7 @@ from small_models import small_clip
 import xaikit as xk
 from xaikit import explainers
 from xaikit.explainers import registry
-from xaikit.metrics.agreement import rank_agreement
+from xaikit.measures.ranks import rank_agreement
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_a_method_in_one_new_file_is_found_everywhere(clip, scenes, tmp_path, mo
             """How bright each patch is."""
             import torch.nn.functional as F
             from xaikit.explainers.registry import method
-            from xaikit.towers import tower
+            from xaikit.clip.towers import tower
 
             @method(sides=("image",), source="a test", needs="tokens")
             def brightness(clip, pixels, tokens, *, of, power: float = 1.0):
@@ -122,7 +122,7 @@ def test_a_method_in_one_new_file_is_found_everywhere(clip, scenes, tmp_path, mo
         heat = xk.explain("brightness", clip, scenes.image, scenes.caption, power=2.0)
         assert heat.shape == (5, 8, 8) and heat.attrs["source"] == "a test"
         assert "brightness" in registry.explaining(clip, "image")
-        from xaikit import command_line
+        from xaikit.running import command_line
 
         assert command_line.main(["methods"]) == 0 and "brightness" in capsys.readouterr().out
     finally:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from small_models import small_clip
 
 import xaikit as xk
+from xaikit.clip.score import record_score
 from xaikit.explainers.mmel import _network as mmel_network
-from xaikit.scoring import record_score
 
 GOLDEN = Path(__file__).parent / "golden"
 SIMILARITY = {"nb": "query_key", "emap_ksim": "projected", "emap_woksim": "none"}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
-from xaikit.metrics import faithfulness, intervals, localisation, words
+from xaikit.evaluation import faithfulness
+from xaikit.measures import intervals, localisation, words
 
 
 @pytest.fixture

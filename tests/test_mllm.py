@@ -16,7 +16,10 @@ import transformers
 from PIL import Image
 from small_mllms import CLASSES, small_mllm
 
-from xaikit.mllm import answer_ids, distinct_views, generate, load_mllm, teacher_forced
+from xaikit.mllm.family import distinct_views
+from xaikit.mllm.generation import answer_ids, generate
+from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.passes import teacher_forced
 
 PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
 ANSWERS = [["a", "red", "circle"], ["a", "small", "blue", "square", "left", "of", "a", "triangle"], ["green"]]

@@ -6,8 +6,8 @@ import sys
 import nbformat
 import pytest
 
-from xaikit import offline
-from xaikit.executing import execute
+from xaikit.running import offline
+from xaikit.running.execution import execute
 
 TRY = """
 import socket

@@ -8,10 +8,11 @@ import torch
 import xarray as xr
 
 import xaikit as xk
-from xaikit import store
-from xaikit.resonance import null, resonate
-from xaikit.resonance.null import null_spectra, peaks, shuffled_weights
-from xaikit.resonance.spectral import fourier
+from xaikit.files import store
+from xaikit.resonance import nulls as null
+from xaikit.resonance.nulls import null_spectra, peaks, shuffled_weights
+from xaikit.resonance.recursion import resonate
+from xaikit.resonance.spectra import fourier
 
 
 @pytest.fixture(scope="module")

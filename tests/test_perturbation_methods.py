@@ -13,14 +13,21 @@ from sklearn.linear_model import orthogonal_mp
 from small_models import small_clip
 
 import xaikit as xk
+from xaikit.clip.perturbation import (
+    filled,
+    perturbed_images,
+    perturbed_texts,
+    scores_of_images,
+    scores_of_texts,
+    to_patches,
+)
+from xaikit.clip.towers import tower
 from xaikit.explainers.integrated_gradients import pixel_attributions
 from xaikit.explainers.kernel_shap import coalitions, shapley_values
 from xaikit.explainers.m2ib import starting_after
 from xaikit.explainers.osp import DISTRACTORS, ProjectedClip, content_words, prompts, residual
 from xaikit.explainers.rise import combined, draw_cells, enlarged, mask_ways, patch_means
 from xaikit.explainers.saliency import pixel_gradients
-from xaikit.perturbing import filled, perturbed_images, perturbed_texts, scores_of_images, scores_of_texts, to_patches
-from xaikit.towers import tower
 
 GOLDEN = Path(__file__).parent / "golden"
 CHEAP = {
@@ -312,7 +319,7 @@ def test_nothing_is_left_on_the_model(clip, pair, method, side, monkeypatch):
 
     monkeypatch.setattr(clip.model, f"encode_{side}", failing)
     options = {**CHEAP[method], "steps": 12} if "steps" in CHEAP[method] else CHEAP[method]
-    monkeypatch.setattr("xaikit.perturbing.at_once", lambda device: 4)
+    monkeypatch.setattr("xaikit.clip.perturbation.at_once", lambda device: 4)
     monkeypatch.setattr("xaikit.explainers.integrated_gradients.at_once", lambda device: 4)
     if method == "saliency":
         runs["n"] = 2

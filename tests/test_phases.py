@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xaikit.resonance.change_points import phases, spatial_entropy
+from xaikit.measures.ranks import spatial_entropy
+from xaikit.resonance.change_points import phases
 
 DIMS = ("sample", "time", "token", "row", "col")
 

@@ -8,10 +8,11 @@ import xarray as xr
 from altered_sources import altered, breaking, held, spoiled
 
 import xaikit as xk
-from xaikit import plots, protocols
-from xaikit.datasets import open_source
-from xaikit.protocols import chosen
-from xaikit.store import annotate, provenance, read
+from xaikit import plots
+from xaikit.evaluation import protocols
+from xaikit.explainers import sources as chosen
+from xaikit.files.store import annotate, provenance, read
+from xaikit.samples.layouts import open_source
 
 METHODS = ["grad_eclip", "random"]
 KINDS = {"confidence": "captions", "classification": "classes", "retrieval": "captions", "winoground": "pairs"}

@@ -10,12 +10,11 @@ import xarray as xr
 from altered_sources import altered, held, knowing
 
 import xaikit as xk
-from xaikit import protocols
-from xaikit.datasets import open_source
-from xaikit.metrics import faithfulness
-from xaikit.metrics.recall import found_first
-from xaikit.protocols import class_curves, retrieval_ranks
-from xaikit.store import annotate
+from xaikit.evaluation import faithfulness, protocols
+from xaikit.evaluation.protocols import class_curves, ranking as retrieval_ranks
+from xaikit.files.store import annotate
+from xaikit.measures.recall import found_first
+from xaikit.samples.layouts import open_source
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +134,7 @@ def test_a_few_queries_at_a_time_are_as_good_as_all(monkeypatch):
     )
     assert 0 < np.mean(expected[0]) < 1 and 0 < np.mean(expected[1]) < 1
     for queries in (256, 7):
-        monkeypatch.setattr("xaikit.metrics.recall.QUERIES", queries)
+        monkeypatch.setattr("xaikit.measures.recall.QUERIES", queries)
         for ours, theirs in zip(found_first(texts, images, caption, image), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
@@ -149,7 +148,7 @@ def test_steps_read_one_at_a_time_are_those_read_together(clip, tmp_path, monkey
 
 @pytest.mark.parametrize("side", ["text", "image"])
 def test_retrieval_in_parts_is_that_of_the_metric(clip, tmp_path, side):
-    from xaikit.metrics.retrieval import retrieval_faithfulness
+    from xaikit.evaluation.retrieval import retrieval_faithfulness
 
     scenes = source_of("captions").inputs()
     maps = xk.explain_all(clip, scenes.image, scenes.caption, ["chefer"], of=side)

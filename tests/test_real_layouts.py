@@ -11,7 +11,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from xaikit.mllm import explain_tokens, load_mllm
+from xaikit.mllm.explanation import explain_tokens
+from xaikit.mllm.loading import load_mllm
 
 TEXT = [
     "describe the picture what is left of a small red circle large blue square green triangle",

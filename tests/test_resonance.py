@@ -11,15 +11,13 @@ import torch
 from small_models import small_clip
 
 import xaikit as xk
-from xaikit import store
-from xaikit.clip import Clip
-from xaikit.pairs import Pairs, join
-from xaikit.resonance import Recursion, patch_features, resonate
-from xaikit.resonance import coupling as couplings
-from xaikit.resonance import recursion as recursions
-from xaikit.resonance.recursion import read, trajectory
-from xaikit.resonance.spectral import resonance_energy
-from xaikit.towers import shares_space
+from xaikit.clip.model import Clip
+from xaikit.clip.pairs import Pairs, join
+from xaikit.clip.towers import shares_space
+from xaikit.files import store
+from xaikit.resonance import coupling as couplings, recursion as recursions
+from xaikit.resonance.recursion import Recursion, patch_features, read, resonate, trajectory
+from xaikit.resonance.spectra import resonance_energy
 
 SHORT, LONG = "a red ring", "a large blue ring below a small pink square"
 IDS = torch.tensor([[1, 5, 9, 63, *[0] * 8], [1, 5, 9, 7, 8, 63, *[0] * 6]])

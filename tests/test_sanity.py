@@ -10,8 +10,8 @@ from skimage.metrics import structural_similarity
 from small_models import FAMILIES, small_clip
 
 import xaikit as xk
-from xaikit.metrics import completeness, cost, hallucination, sanity, stability
-from xaikit.store import validate
+from xaikit.evaluation import completeness, cost, hallucination, sanity, sanity as stability
+from xaikit.files.store import validate
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_agreement_with_quantus(clip):
         warnings.simplefilter("ignore")
         import quantus
 
-        from xaikit.metrics import localisation
+        from xaikit.measures import localisation
 
         rng = np.random.default_rng(0)
         mask = np.zeros((5, 8, 8), bool)

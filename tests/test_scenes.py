@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 import xaikit as xk
-from xaikit.scenes import COLOURS, MARK_SIZE, PAIRS, RELATIONS, SHAPES, SUITES, captions, layout, raster
-from xaikit.scenes.compose import compose
+from xaikit.samples import captions
+from xaikit.samples.assembly import compose
+from xaikit.samples.scenes import PAIRS
+from xaikit.samples.suites import SUITES
+from xaikit.samples.worlds import shapes as layout, shapes as raster
+from xaikit.samples.worlds.shapes import COLOURS, MARK_SIZE, RELATIONS, SHAPES
 
 
 @pytest.fixture(scope="module")

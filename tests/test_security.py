@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from xaikit.executing import execute
+from xaikit.running.execution import execute
 
 SOURCES = sorted((Path(__file__).parents[1] / "xaikit").rglob("*.py"))
 PICKLING = {"pickle", "cPickle", "_pickle", "joblib", "cloudpickle", "dill", "shelve", "marshal", "jsonpickle"}

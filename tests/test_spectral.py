@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from xaikit.resonance.modes import dynamic_modes
-from xaikit.resonance.spectral import fourier, resonance_energy, spectrum
+from xaikit.resonance.spectra import fourier, resonance_energy, spectrum
 
 DIMS = ("sample", "time", "token", "row", "col")
 FREQUENCY = np.array([0.08, 0.21, 0.37])

@@ -9,11 +9,10 @@ import xarray as xr
 from small_models import small_clip
 
 import xaikit as xk
-from xaikit import store
-from xaikit.resonance import Recursion, stability
+from xaikit.files import store
+from xaikit.resonance import end_points as stability
 from xaikit.resonance.coupling import COUPLINGS, TEMPERATURES, coupled, uncoupled
-from xaikit.resonance.recursion import read, steps
-from xaikit.resonance.stability import (
+from xaikit.resonance.end_points import (
     SETTLED,
     _settle,
     fixed_points,
@@ -23,6 +22,7 @@ from xaikit.resonance.stability import (
     outcomes,
     regimes,
 )
+from xaikit.resonance.recursion import Recursion, read, steps
 
 TEXTS = ["a red ring", "a large blue ring below a small pink square"]
 ALPHA = 0.7

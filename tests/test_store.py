@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 import xaikit as xk
-from xaikit import store
-from xaikit.digests import content_digest
+from xaikit.files import store
+from xaikit.files.digests import content_digest
 
 
 @pytest.fixture

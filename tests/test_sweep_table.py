@@ -2,8 +2,7 @@
 
 import pytest
 
-from xaikit.sweeping import rows_of
-from xaikit.sweeping.table import parse_choice
+from xaikit.running.sweep_table import parse_choice, rows_of
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import nbformat
 import pytest
 
 import xaikit as xk
-from xaikit import run_record, store, workbook
-from xaikit.command_line import main
-from xaikit.run_lock import hold
-from xaikit.run_record import read_record, write_record
-from xaikit.sweeping import SweepFailed, cluster, sweep
-from xaikit.sweeping.ledger import entries
-from xaikit.sweeping.plan import make_plan
-from xaikit.sweeping.progress import report, seconds_left
+from xaikit.files import store
+from xaikit.running import record as run_record, sweep_cluster as cluster, workbook
+from xaikit.running.command_line import main
+from xaikit.running.lock import hold
+from xaikit.running.record import read_record, write_record
+from xaikit.running.sweep_ledger import entries, report, seconds_left
+from xaikit.running.sweep_plan import make_plan
+from xaikit.running.sweeping import SweepFailed, sweep
 
 RUN = "run = 'default'  # the run\n"
 DRAW = RUN + "n = 4  # scenes\nseed = 0  # of the scenes\nmodel = 'tiny-clip'  # a model"
@@ -284,7 +284,7 @@ def test_rows_that_met_bad_samples_are_listed_and_retried(notebooks, out, write_
     monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
     flag = out.parent / "mended"
     save = (
-        "from pathlib import Path\nfrom xaikit.bad_samples import save_bad_samples\nfrom xaikit.paths import run_folder\n"
+        "from pathlib import Path\nfrom xaikit.samples.bad_samples import save_bad_samples\nfrom xaikit.files.paths import run_folder\n"
         f"bad = {{}} if Path({str(flag)!r}).exists() else {{'7': 'no picture'}}\n"
         "save_bad_samples({'coco': bad}, run_folder(run), shard).name"
     )

@@ -6,7 +6,7 @@ from small_models import FAMILIES, small_clip
 from torch import nn
 
 import xaikit as xk
-from xaikit.towers import tower
+from xaikit.clip.towers import tower
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

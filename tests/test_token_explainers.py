@@ -5,9 +5,9 @@ import pytest
 import torch
 from small_mllms import CLASSES, small_mllm
 
-from xaikit.mllm import gradient_maps
-from xaikit.mllm.attention_maps import attention_rollout, last_attention
-from xaikit.mllm.gradient_maps import grad_cam, gradient_x_input
+from xaikit.mllm import gradients as gradient_maps
+from xaikit.mllm.attention import attention_rollout, last_attention
+from xaikit.mllm.gradients import grad_cam, gradient_x_input
 
 METHODS = (last_attention, attention_rollout, gradient_x_input, grad_cam)
 PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene now please")

@@ -6,9 +6,10 @@ import torch
 from small_mllms import CLASSES, small_mllm
 
 import xaikit as xk
-from xaikit.metrics.region_coverage import region_coverage
-from xaikit.metrics.token_faithfulness import reduce_to_grid, token_curve_areas, token_deletion_insertion
-from xaikit.mllm import answer_ids, load_mllm
+from xaikit.evaluation.token_faithfulness import reduce_to_grid, token_curve_areas, token_deletion_insertion
+from xaikit.measures.localisation import region_coverage
+from xaikit.mllm.generation import answer_ids
+from xaikit.mllm.loading import load_mllm
 
 PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene")
 
@@ -132,7 +133,7 @@ def test_the_planted_object_is_what_its_words_need():
     scenes = xk.draw_descriptions(6, seed=11, objects=(2, 2))
     views = [mllm.family.view(image, "describe the picture") for image in scenes.image.values]
     answers = [answer_ids(mllm, caption) for caption in scenes.caption.values.tolist()]
-    words = np.isin(scenes.token_text.values, xk.scenes.layout.COLOURS) & (scenes.token_object.values >= 0)
+    words = np.isin(scenes.token_text.values, xk.samples.worlds.shapes.COLOURS) & (scenes.token_object.values >= 0)
     covered = region_coverage(scenes.object_mask.values, views[0].grid)
     own = np.take_along_axis(covered, np.maximum(scenes.token_object.values, 0)[..., None, None], 1)
     heat = np.stack([own, -own], 1)

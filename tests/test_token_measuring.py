@@ -5,9 +5,10 @@ import pytest
 import xarray as xr
 
 import xaikit as xk
-from xaikit.metrics.context_overlap import context_auroc
-from xaikit.metrics.token_faithfulness import token_curve_areas, token_deletion_insertion
-from xaikit.mllm import measure_faithfulness, measure_tokens, measured_words, measuring
+from xaikit.evaluation import tokens as measuring
+from xaikit.evaluation.token_faithfulness import token_curve_areas, token_deletion_insertion
+from xaikit.evaluation.tokens import measure_faithfulness, measure_tokens, measured_words
+from xaikit.measures.planted_tokens import context_auroc
 
 METHODS = ["lens", "arc", "random"]
 
@@ -46,7 +47,7 @@ def test_how_scenes_are_cut_changes_nothing(mllm, scenes, monkeypatch):
 def test_agreement_of_contexts_is_that_of_the_answers_own_words(mllm, scenes, answers):
     measured = measure_tokens(mllm, scenes, METHODS).context_auroc
     assert np.isnan(measured.sel(explainer=["lens", "random"])).all()
-    named = xk.scenes.name_objects(answers.answer_text.values, scenes).token_object.values
+    named = xk.samples.name_objects(answers.answer_text.values, scenes).token_object.values
     for sample in range(5):
         told = int((answers.answer_text.values[sample] != "").sum())
         prompt = int((answers.context_text.values[sample] != "").sum()) - told
@@ -57,7 +58,7 @@ def test_agreement_of_contexts_is_that_of_the_answers_own_words(mllm, scenes, an
 
 
 def test_faithfulness_is_that_of_the_maps(mllm, scenes, answers):
-    words = xk.scenes.name_objects(answers.answer_text.values, scenes).token_kind.values == "object"
+    words = xk.samples.name_objects(answers.answer_text.values, scenes).token_kind.values == "object"
     found = measure_faithfulness(mllm, scenes.image, answers, words, steps=2)
     views = [mllm.family.view(image, "describe the picture") for image in scenes.image.values]
     ids = [row[row >= 0].tolist() for row in answers.answer_id.values]

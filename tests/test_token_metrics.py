@@ -2,23 +2,14 @@
 
 import numpy as np
 import pytest
+from oracles.released_token_iou import histogram_otsu, released_label, released_token_iou, resized
 
-from xaikit.metrics import localisation
-from xaikit.metrics.context_overlap import context_auroc
-from xaikit.metrics.fragmentation import fragments, spread
-from xaikit.metrics.planted_tokens import planted_metrics, planted_word_scores, word_classes
-from xaikit.metrics.region_coverage import region_coverage
-from xaikit.metrics.released_token_iou import histogram_otsu, resized
-from xaikit.metrics.token_iou import f1_difference, f1_interval, f1_iou, token_iou, token_iou_summary
-from xaikit.metrics.token_words import (
-    base_forms,
-    category_labels,
-    group_words,
-    name_tokens,
-    released_label,
-    word_kind,
-)
-from xaikit.scenes import draw_descriptions
+from xaikit.measures import localisation
+from xaikit.measures.localisation import fragments, region_coverage, spread
+from xaikit.measures.planted_tokens import context_auroc, planted_metrics, planted_word_scores, word_classes
+from xaikit.measures.token_iou import f1_difference, f1_interval, f1_iou, token_iou, token_iou_summary
+from xaikit.measures.words import base_forms, category_labels, group_words, name_tokens, word_kind
+from xaikit.samples.descriptions import draw_descriptions
 
 TAGS = dict.fromkeys("a the and".split(), "DT") | dict.fromkeys("cat dog mat dogs grass".split(), "NN")
 CATEGORIES = {"cat": 17, "dog": 18, "hot dog": 58}
@@ -115,7 +106,7 @@ def test_known_maps_both_ways(mask):
     maps[4, 1] = 100
     maps[5, 2] = 40  # Otsu's threshold is 0 on a histogram, the middle, 20, on values
     maps[1, 1:] = 100  # 100 and 100
-    released = token_iou(maps, tokens, mask, CATEGORIES, tagger=tagger, compatible=True)
+    released = released_token_iou(maps, tokens, mask, CATEGORIES, tagger=tagger)
     assert released.object_iou == [0.5] and released.precision == [1] and released.recall == [0.5]
     assert released.function_iou == [1, 0.75]  # below the mean of 100 and 0
     corrected = token_iou(maps.astype(float), tokens, mask, CATEGORIES, tagger=tagger)
@@ -125,21 +116,21 @@ def test_known_maps_both_ways(mask):
         1,
         1,
     ]  # the mat enters with a tagger only
-    alone = token_iou(maps, ["the"] + tokens[2:5] + [" a", " x"], mask, CATEGORIES, compatible=True)
+    alone = released_token_iou(maps, ["the"] + tokens[2:5] + [" a", " x"], mask, CATEGORIES)
     assert alone == ([], [], [], [])  # no noun, no threshold
 
 
 def test_a_word_has_its_best_token_and_a_constant_map_is_all_hot_in_the_released_code_only(mask):
     maps = blocks([2], [0], [0, 1])
     tokens = ["a", " cat", "s"]
-    for maps_of_form, compatible in ((maps, True), (maps.astype(float), False)):
-        assert token_iou(maps_of_form, tokens, mask, CATEGORIES, compatible=compatible).object_iou == [1]
+    for measure, given in ((released_token_iou, maps), (token_iou, maps.astype(float))):
+        assert measure(given, tokens, mask, CATEGORIES).object_iou == [1]
     flat = np.full((1, 4, 4), 7, np.uint8)
-    assert token_iou(flat, ["cat"], mask, CATEGORIES, compatible=True).object_iou == [0.5]
+    assert released_token_iou(flat, ["cat"], mask, CATEGORIES).object_iou == [0.5]
     assert token_iou(flat, ["cat"], mask, CATEGORIES) == ([0], [], [0], [0])
     raised = blocks([0, 1], low=100)
     assert token_iou(raised, ["cat"], mask, CATEGORIES).object_iou == [1]  # 100 + 200 is no uint8
-    dark = token_iou(0 * flat, ["cat"], mask, CATEGORIES, compatible=True)
+    dark = released_token_iou(0 * flat, ["cat"], mask, CATEGORIES)
     assert dark.object_iou == [0] and np.isnan(dark.precision)
     assert token_iou(np.zeros((2, 4, 4)), ["the", " cat"], mask, CATEGORIES) == ([0], [1], [0], [0])
 
@@ -151,18 +142,18 @@ def test_the_highest_threshold_of_a_word_is_its_own(mask):
 
 def test_the_dog_is_scored_in_the_corrected_form_only(mask):
     maps, tokens = blocks([], [3]), ["a", " dog"]
-    assert token_iou(maps, tokens, mask, CATEGORIES, compatible=True).object_iou == []
+    assert released_token_iou(maps, tokens, mask, CATEGORIES).object_iou == []
     assert token_iou(maps, tokens, mask, CATEGORIES).object_iou == [1]
 
 
 def test_merging_and_its_fault(mask):
     cats = [["cat", " cat"], blocks([0], [0, 1])]
-    for compatible in (True, False):
-        assert token_iou(cats[1], cats[0], mask, CATEGORIES, compatible=compatible).object_iou == [1]
+    for measure in (released_token_iou, token_iou):
+        assert measure(cats[1], cats[0], mask, CATEGORIES).object_iou == [1]
     # "horse horse" is not in the image, and fuses the entries of cat and dog
     tokens, categories = ["cat", " and", " dog", " and", " horse", " horse"], {"cat": 17, "dog": 18, "horse": 19}
     maps = blocks([0], [], [3], [], [0], [0])
-    assert token_iou(maps, tokens, mask, categories, compatible=True).object_iou == [1]
+    assert released_token_iou(maps, tokens, mask, categories).object_iou == [1]
     assert token_iou(maps, tokens, mask, categories).object_iou == [0.5, 1]
 
 
@@ -176,12 +167,12 @@ def test_the_released_code_enlarges_object_maps_and_drops_samples():
     mask = np.zeros((64, 64), np.uint8)
     mask[:31] = 1
     maps = blocks([0, 1], [2, 3])
-    measured = token_iou(maps, ["cat", " the"], mask, {"cat": 1}, compatible=True)
+    measured = released_token_iou(maps, ["cat", " the"], mask, {"cat": 1})
     assert measured.object_iou == [31 / 32] and measured.function_iou == [
         0.5
     ]  # the threshold cuts the ramp in its middle
-    assert token_iou(maps, ["cat", " the", "."], mask, {"cat": 1}, compatible=True) == ([], [], [], [])
-    nothing = token_iou(maps, ["cat", " the"], None, {"cat": 1}, compatible=True)
+    assert released_token_iou(maps, ["cat", " the", "."], mask, {"cat": 1}) == ([], [], [], [])
+    nothing = released_token_iou(maps, ["cat", " the"], None, {"cat": 1})
     assert nothing == ([], [0], [], [])  # without a mask file nothing is enlarged: the threshold is 0, nothing below
 
 
@@ -215,8 +206,6 @@ def test_scaling_maps_changes_nothing(mask):
         ({"labels": np.zeros(2, int)}, "one of both"),
         ({"categories": None}, "one of both"),
         ({"categories": None, "labels": np.zeros(3, int)}, r"labels of shape \(3,\)"),
-        ({"compatible": True, "region": (0, 0, 0.5, 1)}, "no region"),
-        ({"compatible": True}, "uint8"),
         ({"region": (0.5, 0, 0.5, 1)}, "top < bottom"),
     ],
 )
@@ -387,7 +376,7 @@ def many():
 
 def test_a_batch_equals_singles_whatever_the_chunks(many, monkeypatch):
     together = planted_metrics(**many, explainers=["first", "second"])
-    monkeypatch.setattr("xaikit.metrics.planted_tokens.CELLS_AT_ONCE", 1)
+    monkeypatch.setattr("xaikit.measures.planted_tokens.CELLS_AT_ONCE", 1)
     chunked = planted_metrics(**many)
     for name, values in together.data_vars.items():
         singles = [

@@ -7,19 +7,19 @@ import pytest
 import scipy.optimize
 import torch
 
-from xaikit.mllm import rank_biased_overlap as overlaps
-from xaikit.mllm.interference import (
+from xaikit.mllm import arc as overlaps
+from xaikit.mllm.arc import overlap_matrix, rank_biased_overlap, top_ids
+from xaikit.mllm.msea import aggregate
+from xaikit.mllm.tam import (
     WEIGHTINGS,
     context_mask,
     context_weights,
     interference,
     joint_normalisation,
+    rank_gaussian_filter,
+    released_tam,
     remove_interference,
 )
-from xaikit.mllm.rank_biased_overlap import overlap_matrix, rank_biased_overlap, top_ids
-from xaikit.mllm.rank_gaussian_filter import rank_gaussian_filter
-from xaikit.mllm.released_tam import released_tam
-from xaikit.mllm.scale_aggregation import aggregate
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "tam.npz")
 IMAGE_ID, IMAGE_END = 34, 37

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from xaikit import training
-from xaikit.training.batches import draw_batch
-from xaikit.training.bundled import new_model, save, word_tokenizer
-from xaikit.training.losses import contrastive_loss
+import training
+from training.batches import draw_batch
+from training.bundled import new_model, save, word_tokenizer
+from training.losses import contrastive_loss
 
 SHORT = replace(training.Recipe(), steps=3, warmup_steps=1, batch_size=6, report_every=3, threads=1)
 

@@ -5,13 +5,13 @@ import json
 import nbformat
 import pytest
 
-from xaikit import run_record, workbook
-from xaikit.command_line import main
-from xaikit.parameters import read_parameters, with_whole_paths
-from xaikit.paths import run_folder, runs_folder
-from xaikit.refreshing import refresh
-from xaikit.run_record import read_record, write_record
-from xaikit.workbook import RunFailed, find_notebooks, run
+from xaikit.files.paths import run_folder, runs_folder
+from xaikit.running import record as run_record, workbook
+from xaikit.running.command_line import main
+from xaikit.running.committed import refresh
+from xaikit.running.parameters import read_parameters, with_whole_paths
+from xaikit.running.record import read_record, write_record
+from xaikit.running.workbook import RunFailed, find_notebooks, run
 
 PARAMETERS = "run = 'default'  # the run\nn = 2  # scenes\nscale = 1.0  # of the heat"
 

@@ -12,7 +12,7 @@ import pytest
 from nbformat import v4
 
 import xaikit as xk
-from xaikit import store
+from xaikit.files import store
 
 HERE = Path(__file__).parent
 NOTEBOOK = HERE.parents[1] / "notebooks/07_explore.ipynb"

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from xaikit.explorer import State
+from xaikit.explorer.state import State
 
 BYTES = """async (image) => {
   const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());

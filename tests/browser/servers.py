@@ -43,7 +43,7 @@ def application(scratch, **environment):
     """The explorer alone, served by Voila."""
     port, token = _free_port(), secrets.token_hex(16)
     options = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", f"--token={token}"]
-    with _started("xaikit.command_line", ["app", "--", *options], scratch, port, environment) as log:
+    with _started("xaikit", ["app", "--", *options], scratch, port, environment) as log:
         yield Server(f"http://127.0.0.1:{port}", token, log)
 
 

@@ -5,10 +5,10 @@ import contextlib
 import torch
 from torch import Tensor
 
-from ..checks import check_choices
-from ..clip import Clip
-from ..layers import Layer
-from ..scoring import content_of, record_score, summary_row
+from ..clip.layers import Layer
+from ..clip.model import Clip
+from ..clip.score import content_of, record_score, summary_row
+from ..files.checks import check_choices
 from .grad_eclip import explained_blocks, one_head, scaled_positions, similarity_to
 from .registry import method
 

@@ -7,10 +7,10 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import maximum_flow
 from torch import Tensor
 
-from ..clip import Clip
-from ..scoring import content_of, record_score, summary_row
-from ..tape import last
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.score import content_of, record_score, summary_row
+from ..clip.tape import last
+from ..clip.towers import tower
 from .grad_eclip import scaled_positions
 from .registry import method
 

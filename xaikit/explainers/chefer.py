@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip import Clip
-from ..scoring import content_of, record_score, summary_row
-from ..tape import last
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.score import content_of, record_score, summary_row
+from ..clip.tape import last
+from ..clip.towers import tower
 from .registry import method
 
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip import Clip
-from ..layers import Layer, join_heads
-from ..perturbing import perturbed_texts
-from ..scoring import content_of, other_embedding, project_tokens
-from ..tape import last, record
-from ..towers import tower
+from ..clip.layers import Layer, join_heads
+from ..clip.model import Clip
+from ..clip.perturbation import perturbed_texts
+from ..clip.score import content_of, other_embedding, project_tokens
+from ..clip.tape import last, record
+from ..clip.towers import tower
 from .registry import method
 
 RELEASED_BLOCKS = 6

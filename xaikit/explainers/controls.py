@@ -3,11 +3,13 @@
 import zlib
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_whole
-from ..clip import Clip
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.perturbation import to_patches
+from ..clip.towers import tower
+from ..files.checks import check_whole
 from .registry import method
 
 
@@ -39,3 +41,21 @@ def centre(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, width: float 
     y, x = ((torch.arange(size) + 0.5) / size - 0.5 for size in (rows, cols))
     heat = torch.exp(-(y[:, None] ** 2 + x**2) / (2 * width**2))
     return heat.expand(len(pixels), rows, cols)
+
+
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+
+
+@method(sides=("image",), source="control: edges of the image (Adebayo et al. 2018)", needs="tokens")
+def edge(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str) -> Tensor:
+    """The length of the luminance's gradient (Sobel filter, luminance from 0 to 1), averaged over each patch."""
+    std = torch.tensor(clip.model.visual.image_std).to(pixels.device)
+    weight = std * torch.tensor(LUMINANCE).to(std)  # the mean that normalisation took off has no edges
+    luminance = torch.einsum("nchw,c->nhw", pixels.float(), weight)[:, None]
+    across = torch.tensor(SOBEL).to(luminance)
+    slopes = F.conv2d(F.pad(luminance, (1, 1, 1, 1), mode="replicate"), torch.stack([across, across.T])[:, None])
+    described = tower(clip, of)
+    length = to_patches(slopes.norm(dim=1), described)
+    (rows, cols), (height, width) = described.grid, described.pixels
+    return length * (rows * cols / (height * width))

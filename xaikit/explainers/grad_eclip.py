@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_choices
-from ..clip import Clip
-from ..layers import Layer
-from ..scoring import content_of, record_score, summary_row
-from ..tape import last
-from ..towers import tower
+from ..clip.layers import Layer
+from ..clip.model import Clip
+from ..clip.score import content_of, record_score, summary_row
+from ..clip.tape import last
+from ..clip.towers import tower
+from ..files.checks import check_choices
 from .registry import check_native, method
 
 SIMILARITIES = ("query_key", "query_key_and_patches", "projected", "none")

@@ -5,9 +5,9 @@ import contextlib
 import torch
 from torch import Tensor
 
-from ..checks import check_choices
-from ..clip import Clip
-from ..scoring import content_of, record_score
+from ..clip.model import Clip
+from ..clip.score import content_of, record_score
+from ..files.checks import check_choices
 from .grad_eclip import one_head, scaled_positions
 from .registry import method
 

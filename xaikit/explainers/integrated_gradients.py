@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_choices, check_whole
-from ..clip import Clip
-from ..perturbing import FILLS, at_once, filled, padding, to_patches
-from ..scoring import content_of
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.perturbation import FILLS, at_once, filled, padding, to_patches
+from ..clip.score import content_of
+from ..clip.towers import tower
+from ..files.checks import check_choices, check_whole
 from .registry import method
 from .saliency import embedding_gradients_for, embeddings_replaced, pixel_gradients_for
 

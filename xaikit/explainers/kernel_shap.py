@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_whole
-from ..clip import Clip
-from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.perturbation import check_fill, filled, scores_of_images, scores_of_texts
+from ..clip.towers import tower
+from ..files.checks import check_whole
 from .registry import method
 
 

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_choices
-from ..clip import Clip
-from ..scoring import content_of, other_embedding, project_tokens, summary_row
-from ..tape import last, record
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.score import content_of, other_embedding, project_tokens, summary_row
+from ..clip.tape import last, record
+from ..clip.towers import tower
+from ..files.checks import check_choices
 from .registry import method
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_whole
-from ..clip import Clip
-from ..perturbing import at_once
-from ..scoring import content_of
-from ..tape import record
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.perturbation import at_once
+from ..clip.score import content_of
+from ..clip.tape import record
+from ..clip.towers import tower
+from ..files.checks import check_whole
 from .registry import method
 
 

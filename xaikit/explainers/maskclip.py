@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip import Clip
-from ..layers import Layer
-from ..scoring import content_of, other_embedding, project_tokens
-from ..tape import record
-from ..towers import tower
+from ..clip.layers import Layer
+from ..clip.model import Clip
+from ..clip.score import content_of, other_embedding, project_tokens
+from ..clip.tape import record
+from ..clip.towers import tower
 from .registry import check_native, method
 
 

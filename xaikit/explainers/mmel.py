@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from ..checks import check_choices, check_whole
-from ..clip import Clip
-from ..layers import Layer
-from ..scoring import content_of, record_score, summary_row
-from ..tape import last
-from ..towers import tower
+from ..clip.layers import Layer
+from ..clip.model import Clip
+from ..clip.score import content_of, record_score, summary_row
+from ..clip.tape import last
+from ..clip.towers import tower
+from ..files.checks import check_choices, check_whole
 from .grad_eclip import SIMILARITIES, contributions, explained_blocks, scaled_positions
 from .registry import method
 

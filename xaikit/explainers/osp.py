@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_whole
-from ..clip import Clip
-from ..scenes import COLOURS, LITTLE_WORDS, SHAPES
-from ..scenes.captions import PLURALS, article
+from ..clip.model import Clip
+from ..files.checks import check_whole
+from ..samples.captions import LITTLE_WORDS, PLURALS, article
+from ..samples.worlds.shapes import COLOURS, SHAPES
 from .registry import check_tower, find, method
 
 DISTRACTORS = tuple(f"{article(colour)} {colour} {shape}" for colour in COLOURS for shape in SHAPES)

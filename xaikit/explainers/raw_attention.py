@@ -4,8 +4,8 @@ import contextlib
 
 from torch import Tensor
 
-from ..clip import Clip
-from ..scoring import content_of, record_score, summary_row
+from ..clip.model import Clip
+from ..clip.score import content_of, record_score, summary_row
 from .grad_eclip import explained_blocks, one_head
 from .registry import method
 

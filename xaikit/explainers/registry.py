@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from ..clip import Clip
-from ..towers import Tower, shares_space, tower
+from ..clip.model import Clip
+from ..clip.towers import Tower, shares_space, tower
 
 SIDES = ("image", "text")
 # What a method may ask of a model and its tower: whether they have it, and how to say so.

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ..checks import check_whole
-from ..clip import Clip
-from ..perturbing import check_fill, filled, scores_of_images, scores_of_texts
-from ..towers import Tower, tower
+from ..clip.model import Clip
+from ..clip.perturbation import check_fill, filled, scores_of_images, scores_of_texts
+from ..clip.towers import Tower, tower
+from ..files.checks import check_whole
 from .registry import method
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..clip import Clip
-from ..perturbing import to_patches
-from ..scoring import content_of
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.perturbation import to_patches
+from ..clip.score import content_of
+from ..clip.towers import tower
 from .registry import method
 
 

@@ -1,7 +1,5 @@
 """The explorer: widgets over every method. ``state`` says what is shown, ``views`` draw it, ``tabs`` show it."""
 
-from .application import Explorer, explore
-from .run_stores import known_runs
-from .state import State
+import lazy_loader
 
-__all__ = ["Explorer", "State", "explore", "known_runs"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 from IPython.display import Image
-from ipywidgets import HTML, Button, Dropdown, HBox, IntProgress, IntSlider, Layout, Text, VBox
-from ipywidgets import Tab as Tabs
+from ipywidgets import HTML, Button, Dropdown, HBox, IntProgress, IntSlider, Layout, Tab as Tabs, Text, VBox
 
 from . import exporting
 from .drawn import Drawn
@@ -22,7 +21,8 @@ from .run_stores import known_runs
 from .state import TABS, State
 from .tabs import TITLES, tab_class
 from .tabs.tab import Tab
-from .widgets import Picture, Upload
+from .widgets.picture import Picture
+from .widgets.upload import Upload
 from .workspace import Workspace, bundled_models
 
 log = logging.getLogger(__name__)

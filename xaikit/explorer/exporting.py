@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..store import write
+from ..files.store import write
 from .drawn import Drawn, Panel, Table, Word
 from .state import State
 from .workspace import Workspace

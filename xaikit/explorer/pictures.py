@@ -39,7 +39,7 @@ class Pictures:
     def __getitem__(self, name: str) -> Image.Image:
         """An uploaded picture, or a file as it is now. Raises ValueError for no picture, or an upload that is no longer kept,
         FileNotFoundError for a missing file."""
-        from ..images import read_image
+        from ..files.images import read_image
 
         try:
             return self._uploads[name]

@@ -8,7 +8,7 @@ def ids(clip, prompt: str, words: tuple[int, ...] = ()):
     """
     import torch
 
-    from ..perturbing import perturbed_texts
+    from ..clip.perturbation import perturbed_texts
 
     tokens = _readable(clip, prompt)
     if not words:

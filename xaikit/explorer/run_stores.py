@@ -5,9 +5,9 @@ from pathlib import Path
 
 import xarray as xr
 
-from ..paths import runs_folder
-from ..run_record import read_record
-from ..store import inputs_digest, provenance, read
+from ..files.paths import runs_folder
+from ..files.store import inputs_digest, provenance, read
+from ..running.record import read_record
 
 
 class RunStores:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_choices, check_whole
+from ..files.checks import check_choices, check_whole
 
 TABS = ("compare", "words", "resonance", "answer", "perturb", "runs")
 COLOURS = (

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..scenes import name_objects
-from ..scenes.captions import PLURALS
+from ..samples.captions import PLURALS, name_objects
 
 SINGULAR = {plural: name for name, plural in PLURALS.items()}
 

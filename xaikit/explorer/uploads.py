@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from ..images import as_rgb
+from ..files.images import as_rgb
 
 MOST_PIXELS = 40_000_000
 MOST_BYTES = 30_000_000

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..paths import data_folder
-from ..scenes import draw_scenes
-from ..store import provenance, validate
+from ..files.paths import data_folder
+from ..files.store import provenance, validate
+from ..samples.scenes import draw_scenes
 from .cache import Cache
 from .jobs import Job, Missing
 from .pictures import PICTURES, Pictures
@@ -143,7 +143,7 @@ class Workspace:
 
         def load(job: Job):
             job.at(f"loading {state.model}")
-            from .. import load_clip
+            from ..clip.loading import load_clip
 
             return load_clip(state.model, pretrained=state.pretrained, device=state.device)
 
@@ -154,7 +154,7 @@ class Workspace:
 
         def load(job: Job):
             job.at(f"loading {state.multimodal_model}")
-            from .. import load_mllm
+            from ..mllm.loading import load_mllm
 
             return load_mllm(state.multimodal_model, device=state.device)
 
@@ -242,8 +242,8 @@ class Workspace:
         )
 
     def _explained(self, clip, subject: Subject, method: str, of: str, words: tuple[int, ...], job: Job) -> np.ndarray:
+        from ..explainers.explanation import explain
         from ..explainers.registry import check_tower, find
-        from ..explaining import explain
 
         check_tower(find(method, of, {}), clip, of)
         prompt = ids(clip, subject.prompt, words)
@@ -309,7 +309,7 @@ class Workspace:
 
 def watched(clip, job: Job):
     """A context in which the job can be cancelled at every block of either tower, since some methods run only the last ones."""
-    from ..towers import tower
+    from ..clip.towers import tower
 
     return job.watching(*(block for side in ("image", "text") for block in tower(clip, side).blocks))
 

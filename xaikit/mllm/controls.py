@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .family import View
 from .model import Mllm
-from .view import View
 
 
 def random_map(mllm: Mllm, views: Sequence[View], answers: Sequence[Sequence[int]], seed: int = 0) -> Tensor:

@@ -6,13 +6,13 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from ..checks import check_choices
-from ..images import read_image
-from ..pairs import as_sequence, one_each
-from .generating import answer_ids, check_fits, generate
+from ..clip.pairs import as_sequence, one_each
+from ..files.checks import check_choices
+from ..files.images import read_image
+from .family import View, distinct_views
+from .generation import answer_ids, check_fits, generate
+from .lens import Key
 from .model import Mllm
-from .reading import Key
-from .view import View, distinct_views
 
 
 class Conversations:

@@ -7,9 +7,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .family import Family
+from .family import Family, View
 from .llava import cut
-from .view import View
 
 
 class InternVL(Family):

@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .family import Family
-from .view import View
+from .family import Family, View
 
 
 class Llava(Family):

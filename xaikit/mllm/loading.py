@@ -11,10 +11,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, GenerationConfig, PreTrainedConfig
 from transformers.utils import logging
 
-from ..checks import check_choices
-from ..loading import BUNDLED as CLIPS
-from ..loading import checked_device
-from ..paths import data_folder
+from ..clip.loading import BUNDLED as CLIPS, checked_device
+from ..files.checks import check_choices
+from ..files.paths import data_folder
 from .family import Family
 from .internvl import InternVL
 from .llava import Llava

@@ -10,7 +10,7 @@ import torch
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
-from ..clip import digest_of
+from ..clip.model import digest_of
 from .family import Family
 
 

@@ -8,8 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-from .family import Family
-from .view import View
+from .family import Family, View
 
 
 class Qwen2VL(Family):

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
-from ..checks import check_choices, check_whole
+from ..files.checks import check_choices, check_whole
 from .family import ENLARGEMENTS
-from .interference import WEIGHTINGS
-from .scale_aggregation import GRIDS, NORMALISE
+from .msea import GRIDS, NORMALISE
+from .tam import WEIGHTINGS
 
 POSITIONS = ("emitting", "previous")
 SCALE_WEIGHTS = ("equal", "likelihood")

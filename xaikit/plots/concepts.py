@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..resonance.tree import graph
+from ..resonance.concepts import graph
 from .panels import TEXT, bare, finished, outline, panels, wrapped
 
 WIDTH, LEFT, TOP, BOTTOM = 10, 1.15, 0.45, 0.5  # inches

@@ -6,7 +6,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..metrics.intervals import mean_interval
+from ..measures.intervals import mean_interval
 from .panels import HEAT, TEXT, bare, finished, panels, wrapped
 
 NAMES = {"mode": "dominant mode", "resonance": "all that oscillates", "end": "last map", "grad_eclip": "Grad-ECLIP"}

@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from ..metrics.intervals import oriented
+from ..measures.intervals import oriented
 from .panels import CELL, HEAT, TEXT, bare, finished, fitted, outline, panels, wrapped
 
 

@@ -7,7 +7,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..metrics.intervals import oriented
+from ..measures.intervals import oriented
 from .panels import TEXT, finished, panels, wrapped
 
 
@@ -149,4 +149,91 @@ def intervals_of(claims: xr.Dataset, bounds: list[float], title: str) -> Figure:
         axis.plot([bound, bound], [row - 0.35, row + 0.35], color="black", linestyle="--")
     axis.set(xlabel="measured", ylabel="", ylim=(len(names) - 0.5, -0.5))
     axis.set_yticks(range(len(names)), names, fontsize=TEXT)
+    return finished(figure, title)
+
+
+MARKERS = "osD^vPX*"
+
+
+def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, cols: int = 4) -> Figure:
+    """Each mean curve of ``protocols.measured`` in a panel, an explainer a line.
+
+    Raises ValueError for results without curves.
+    """
+    suffix = " curve"
+    names = [name for name in measured.data_vars if str(name).endswith(suffix)]
+    if not names:
+        raise ValueError("the results have no curves: those of classification and retrieval have")
+    cols = min(cols, len(names))
+    rows = -(-len(names) // cols)
+    figure, axes = panels(rows, cols, width=2.5, height=2.4)
+    explainers = measured.explainer.values.astype(str)
+    colours = dict(zip(explainers, sns.color_palette("colorblind", len(explainers)), strict=True))
+    shares = measured.fraction.values
+    for axis, name in zip(axes.flat, names, strict=False):
+        for index, explainer in enumerate(explainers):
+            axis.plot(
+                shares, measured[name].sel(explainer=explainer), color=colours[explainer], linewidth=1.2,
+                marker=MARKERS[index % len(MARKERS)], markersize=3, label=explainer.replace("_", " "),
+            )  # fmt: skip
+        arrow = {"lower is better": "\u2193", "higher is better": "\u2191"}[measured[name].attrs["score_direction"]]
+        axis.set_title(f"{str(name).removesuffix(suffix)} {arrow}", fontsize=TEXT + 1)
+        axis.set(xlim=(0, 1), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 3))
+        axis.tick_params(labelsize=TEXT)
+        axis.grid(alpha=0.3)
+        axis.label_outer()
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    figure.supxlabel(xlabel, fontsize=TEXT + 1)
+    figure.supylabel(ylabel, fontsize=TEXT + 1)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=TEXT, frameon=False)
+    return finished(figure, title)
+
+
+def settings_points(table: pd.DataFrame, title: str, default: str | None = None) -> Figure:
+    """Means with their intervals, a setting a line: what is varied down, measures across.
+
+    table : columns ``setting``, ``group`` (what is varied), ``mean``, ``low`` and ``high``, and ``measure`` where there are several.
+    default : the setting whose mean is drawn as a dashed line. Raises ValueError for missing columns, an empty table, and
+    a default that isn't one setting of each measure.
+    """
+    missing = [name for name in ("setting", "group", "mean", "low", "high") if name not in table]
+    if missing or table.empty:
+        raise ValueError(
+            f"the table lacks {', '.join(missing) or 'rows'}: setting, group, mean, low and high are needed"
+        )
+    table = table if "measure" in table else table.assign(measure="mean")
+    groups, measures = list(dict.fromkeys(table.group)), list(dict.fromkeys(table.measure))
+    settings = [list(dict.fromkeys(table.setting[table.group == group])) for group in groups]
+    counts = [len(names) for names in settings]
+    lines = {}
+    for measure in measures if default is not None else ():
+        means = table["mean"][(table.measure == measure) & (table.setting == default)].unique()
+        if len(means) != 1:
+            raise ValueError(f"default={default!r}: it has {len(means)} means of {measure} in the table, one is needed")
+        lines[measure] = means[0]
+    figure, axes = plt.subplots(
+        len(groups), len(measures), figsize=(1.6 + 2.7 * len(measures), 1.1 + 0.24 * sum(counts) + 0.2 * len(groups)),
+        squeeze=False, layout="constrained", sharex="col", sharey="row", gridspec_kw={"height_ratios": counts},
+    )  # fmt: skip
+    palette = sns.color_palette("colorblind", len(groups))
+    for row, group, names, colour in zip(axes, groups, settings, palette, strict=True):
+        for axis, measure in zip(row, measures, strict=True):
+            part = table[(table.group == group) & (table.measure == measure)]
+            place = [names.index(name) for name in part.setting]
+            axis.hlines(place, part.low, part.high, color=colour, linewidth=2)
+            axis.plot(part["mean"], place, "o", color=colour, markersize=5)
+            if measure in lines:
+                axis.axvline(lines[measure], color="black", linestyle="--", linewidth=1)
+            axis.grid(axis="x", alpha=0.3)
+            axis.tick_params(labelsize=TEXT)
+        row[0].set(ylim=(len(names) - 0.5, -0.5))
+        row[0].set_yticks(range(len(names)), [str(name) for name in names], fontsize=TEXT)
+        row[0].set_ylabel(
+            wrapped(str(group).replace("_", " "), 12), fontsize=TEXT + 1, rotation=0, ha="right", va="center"
+        )
+    figure.align_ylabels(axes[:, 0])
+    for axis, measure in zip(axes[-1], measures, strict=True):
+        axis.set_xlabel(str(measure).replace("_", " "))
     return finished(figure, title)

@@ -215,7 +215,7 @@ def _spectra(axis, maps: np.ndarray, starts: list[int], ends: list[int], palette
     """Mean amplitude over tokens and patches of maps (time, ...), of the whole course and of each phase."""
     import torch  # only here: figures of stored results don't wait for it
 
-    from ..resonance.spectral import fourier
+    from ..resonance.spectra import fourier
 
     parts = [(0, len(maps), "whole course", "black")]
     parts += [

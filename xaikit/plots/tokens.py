@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from ..images import read_image
-from ..metrics.token_words import name_tokens
+from ..files.images import read_image
+from ..measures.words import name_tokens
 from .panels import HEAT, TEXT, bare, finished, outline, wrapped
 
 PER_ROW = 7  # panels of a strip

@@ -13,15 +13,15 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ..checks import check_whole
-from ..clip import Clip
-from ..metrics.sanity import rank_correlation
-from ..schema import SCHEMA
-from ..store import annotate
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.towers import tower
+from ..files.checks import check_whole
+from ..files.schema import SCHEMA
+from ..files.store import annotate
+from ..measures.ranks import rank_correlation
 from .interventions import dominant_frequency, mode_energy
 from .recursion import Recursion, read, ready, recursion_of, trajectory
-from .spectral import ITERATIONS, resonance_energy
+from .spectra import ITERATIONS, resonance_energy
 
 STATES = ("clean", "suppressed", "random")
 OUTSIDE = 1e-4  # of the range 0 to 1: what rounding of normalised pixels may leave outside

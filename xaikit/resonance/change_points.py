@@ -9,9 +9,10 @@ import xarray as xr
 from ruptures import KernelCPD
 from ruptures.costs import CostL2
 
-from ..checks import check_whole
-from ..store import annotate_from
-from .spectral import FLAT, check_trajectory
+from ..files.checks import check_whole
+from ..files.store import annotate_from
+from ..measures.ranks import spatial_entropy
+from .spectra import FLAT, check_trajectory
 
 SHORTEST = 2  # iterations of a phase
 
@@ -61,18 +62,6 @@ def phases(trajectory: xr.DataArray, largest: int = 4, penalty: float | None = N
     out["boundary"] = ("sample", "phase"), boundary, {**about, "penalty": float(price)}
     out["phases"] = "sample", (boundary >= 0).sum(1), {"long_name": "number of phases", "units": "1"}
     return annotate_from(trajectory, out, "phases", largest=largest, penalty=float(price))
-
-
-def spatial_entropy(maps: np.ndarray) -> np.ndarray:
-    """Entropy in nat (sample, time) of maps (sample, time, token, row, col), clipped at 0 and divided by their sum, mean
-    over the tokens that have a map other than 0 at any time; see ``phases``."""
-    there = (maps != 0).any((1, 3, 4))
-    heat = np.maximum(maps, 0).reshape(*maps.shape[:3], -1)
-    total = heat.sum(-1, keepdims=True)
-    share = np.where(total > 0, heat / np.where(total > 0, total, 1), 1 / heat.shape[-1])
-    each = -(share * np.log(np.where(share > 0, share, 1))).sum(-1)
-    tokens = there.sum(1)[:, None]
-    return np.where(tokens > 0, (each * there[:, None]).sum(-1) / np.maximum(tokens, 1), np.nan)
 
 
 def _standard(curve: np.ndarray, rounding: np.ndarray | float) -> np.ndarray:

@@ -4,6 +4,7 @@ Source: Semantic Resonance Maps, algorithm 1. What the paper leaves open (how pa
 which words name one, which of two concepts a link prefers) is chosen here and stated where it is done.
 """
 
+import networkx as nx
 import numpy as np
 import torch
 import xarray as xr
@@ -11,10 +12,10 @@ from scipy.special import rel_entr
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from ..checks import check_choices, check_whole
-from ..metrics.words import content_words
-from ..store import annotate_from
-from .spectral import FLAT, check_trajectory, fourier
+from ..files.checks import check_choices, check_whole
+from ..files.store import annotate_from
+from ..measures.words import content_words
+from .spectra import FLAT, check_trajectory, fourier
 
 STRUCTURE = 0.25  # silhouette below which clusters are "no substantial structure" (Kaufman and Rousseeuw 1990)
 QUIET = 1 / 3  # a token's amplitude, as a share of the loudest token's, below which it is not scaled up further
@@ -226,3 +227,24 @@ def _links(labels: np.ndarray, least: float) -> tuple[np.ndarray, ...]:
     kept = upper.any(-1)[:, :, 0] & (normalised >= least)
     sample, band, concept = np.nonzero(kept)
     return first[sample, band] + parent[kept], first[sample, band + 1] + concept, information[kept], normalised[kept]
+
+
+def graph(concepts: xr.Dataset, sample) -> nx.DiGraph:
+    """The concepts of one sample as nodes, with the dataset's variables as attributes, and its links as edges from the
+    lower band to the upper one, with ``mutual_information`` and ``normalised_information``.
+
+    Nodes have the numbers that ``link_source`` and ``link_target`` use. Raises ValueError for an unknown sample.
+    """
+    there = concepts.sample.values == sample
+    if not there.any():
+        raise ValueError(f"sample={sample!r}: the concepts are of samples {np.unique(concepts.sample.values).tolist()}")
+    drawn = nx.DiGraph()
+    for node in np.flatnonzero(there):
+        one = concepts.isel(concept=node)
+        scalars = {name: one[name].item() for name in ("sample", "band", "label", "energy", "silhouette")}
+        drawn.add_node(int(node), mask=one["mask"].values, **scalars)
+    for edge in np.flatnonzero(there[concepts.link_source.values]):
+        one = concepts.isel(link=edge)
+        shared = {name: one[name].item() for name in ("mutual_information", "normalised_information")}
+        drawn.add_edge(one.link_source.item(), one.link_target.item(), **shared)
+    return drawn

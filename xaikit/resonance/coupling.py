@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from numpy.polynomial import chebyshev
 from torch import Tensor, nn
 
-from ..clip import Clip
-from ..perturbing import at_once
-from ..scoring import content_order, project_tokens
-from ..towers import tower
+from ..clip.model import Clip
+from ..clip.perturbation import at_once
+from ..clip.score import content_order, project_tokens
+from ..clip.towers import tower
 
 # The temperature of each coupling's softmax over cosines: of 0.02 to 2, on 32 scenes (seed 5, two objects), the coldest at
 # which hardly any map ends on a single patch (attention) or in a cycle (encoder).

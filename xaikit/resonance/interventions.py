@@ -13,16 +13,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ..checks import check_choices, check_whole
-from ..clip import Clip
+from ..clip.model import Clip
+from ..clip.perturbation import FILLS, filled, scores_of_images, to_patches
+from ..clip.towers import tower
 from ..explainers.registry import check_tower, find
-from ..metrics.faithfulness import ranks
-from ..perturbing import FILLS, filled, scores_of_images, to_patches
-from ..schema import SCHEMA
-from ..store import annotate
-from ..towers import tower
+from ..files.checks import check_choices, check_whole
+from ..files.schema import SCHEMA
+from ..files.store import annotate
+from ..measures.ranks import ranks
 from .recursion import read, ready, recursion_of, trajectory
-from .spectral import ITERATIONS, fourier, resonance_energy
+from .spectra import ITERATIONS, fourier, resonance_energy
 
 ABLATIONS = ("mode", "resonance", "end", "grad_eclip")
 TOLERANCE = 0.05  # how far a matched set's energy may be from its target, relative

@@ -11,9 +11,9 @@ from functools import cache
 import numpy as np
 import xarray as xr
 
-from ..checks import check_whole
-from ..store import annotate_from
-from .spectral import FLAT, check_trajectory, other_coordinates
+from ..files.checks import check_whole
+from ..files.store import annotate_from
+from .spectra import FLAT, check_trajectory, other_coordinates
 
 
 def dynamic_modes(

@@ -10,11 +10,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ..checks import check_choices, check_whole
-from ..clip import Clip
-from ..pairs import Pairs, check_batch_size, join
-from ..store import annotate
-from ..towers import shares_space, tower
+from ..clip.model import Clip
+from ..clip.pairs import Pairs, check_batch_size, join
+from ..clip.towers import shares_space, tower
+from ..files.checks import check_choices, check_whole
+from ..files.store import annotate
 from .coupling import COUPLINGS, TEMPERATURES, Features, check_rerun, competition, coupled, features
 
 STARTS = ("uniform", "cosine", "random")

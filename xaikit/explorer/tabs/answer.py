@@ -4,7 +4,8 @@ from ipywidgets import Checkbox, Layout, Text
 
 from ..drawn import Drawn
 from ..state import COLOURS, State
-from ..widgets import Picture, Words
+from ..widgets.picture import Picture
+from ..widgets.words import Words
 from .tab import Legend, Sentences, Tab, dropdown, opacity_slider, row, threshold_slider
 
 

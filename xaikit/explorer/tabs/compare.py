@@ -4,7 +4,7 @@ from ipywidgets import Checkbox, Dropdown, Layout
 
 from ..drawn import Drawn
 from ..state import COLOURS, MOST_METHODS, UPSAMPLING, State
-from ..widgets import Picture
+from ..widgets.picture import Picture
 from .tab import Legend, Tab, dropdown, opacity_slider, row, threshold_slider
 
 NONE = "(none)"

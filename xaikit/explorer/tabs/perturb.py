@@ -4,7 +4,7 @@ from ipywidgets import Button, FloatSlider, Layout
 
 from ..drawn import Drawn
 from ..state import FILLS, PERTURBATIONS, State
-from ..widgets import Picture
+from ..widgets.picture import Picture
 from .tab import SLIDER, Legend, Sentences, Tab, dropdown, row
 
 

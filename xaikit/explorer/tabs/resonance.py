@@ -4,7 +4,8 @@ from ipywidgets import FloatSlider, IntSlider, Layout, Play, VBox
 
 from ..drawn import Drawn
 from ..state import COLOURS, COUPLINGS, State
-from ..widgets import Picture, Words
+from ..widgets.picture import Picture
+from ..widgets.words import Words
 from .tab import SLIDER, Legend, Tab, dropdown, opacity_slider, row
 
 INTERVAL = 300  # milliseconds from one map to the next

@@ -7,7 +7,8 @@ from ipywidgets import VBox
 from ..drawn import Drawn
 from ..state import State
 from ..views.runs import MOST
-from ..widgets import Picture, TableView
+from ..widgets.picture import Picture
+from ..widgets.table import TableView
 from .tab import Legend, Sentences, Tab, dropdown, row
 
 SENTENCES = ("record", "unreadable", "table")  # above the table, in this order

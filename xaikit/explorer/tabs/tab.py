@@ -9,7 +9,7 @@ from ipywidgets import HTML, Dropdown, FloatSlider, HBox, Layout, VBox, Widget
 
 from ..drawn import Drawn, Panel
 from ..state import State
-from ..widgets import Picture
+from ..widgets.picture import Picture
 
 SLIDER = {"layout": Layout(width="250px"), "style": {"description_width": "84px"}}
 DROPDOWN = {"layout": Layout(width="196px"), "style": {"description_width": "84px"}}

@@ -4,7 +4,8 @@ from ipywidgets import Button, Layout
 
 from ..drawn import Drawn
 from ..state import State
-from ..widgets import Picture, Words
+from ..widgets.picture import Picture
+from ..widgets.words import Words
 from .tab import Legend, Sentences, Tab, dropdown, opacity_slider, row, threshold_slider
 
 

@@ -4,18 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..drawing import (
-    TRUE_EDGE,
-    colour_bar,
-    coloured,
-    css,
-    enlarged,
-    ink_on,
-    png,
-    relative,
-    upsampled,
-    with_edge,
-)
+from ..drawing import TRUE_EDGE, colour_bar, coloured, css, enlarged, ink_on, png, relative, upsampled, with_edge
 from ..drawn import Drawn, Panel, Word
 from ..jobs import Job
 from ..state import State
@@ -135,7 +124,7 @@ def _objects(told: Told, scene: xr.Dataset | None) -> np.ndarray:
     """The object (T,) that each token names, -1 for none."""
     if scene is None or scene.object_mask.shape[1:] != scene.image.shape[:2]:
         return np.full(len(told.texts), -1)
-    from ...metrics.token_words import name_tokens
+    from ...measures.words import name_tokens
 
     return name_tokens(np.array([told.spelled]), scene.expand_dims("sample")).token_object.values[0]
 

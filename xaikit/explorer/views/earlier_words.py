@@ -23,7 +23,7 @@ FINE = 2  # pixels of the picture for one of these, so that lines and letters ar
 
 def earlier_words(told: Told, token: int, method: str) -> Panel:
     """Bars of the earlier words with the largest weights for an answer's token under a method, in the order of the text."""
-    from ...mllm import PRESETS
+    from ...mllm.steps import PRESETS
 
     weights = told.weights[method][token]
     earlier = np.flatnonzero(weights > 0)

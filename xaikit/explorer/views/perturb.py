@@ -45,7 +45,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     Raises ValueError for a masked patch that the picture doesn't have.
     """
     subject, clip = workspace.subject(state, job), workspace.clip(state, job)
-    from ...metrics.faithfulness import area_under_curve, ranks
+    from ...measures.ranks import area_under_curve, ranks
 
     if job:
         job.at(f"explaining by {state.method}", 0, 3)
@@ -115,7 +115,7 @@ def similarities(
     def compute(job: Job) -> np.ndarray:
         import torch
 
-        from ...perturbing import filled, scores_of_images
+        from ...clip.perturbation import filled, scores_of_images
 
         pixels, kept = clip.pixels([subject.source]), torch.from_numpy(keep)[None].to(clip.device)
         fill = filled(clip, pixels, state.fill)
@@ -143,8 +143,8 @@ def _picture(workspace, clip, state, subject, heat, keep, masked, count) -> Pane
     """The picture as the model gets it, each patch a spot. keep, masked : (row, col) of bool."""
     import torch
 
-    from ...perturbing import filled, to_pixels
-    from ...towers import tower
+    from ...clip.perturbation import filled, to_pixels
+    from ...clip.towers import tower
 
     def colours() -> np.ndarray:
         pixels = clip.pixels([subject.source])

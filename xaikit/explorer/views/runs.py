@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ...checks import check_choices
-from ...metrics.intervals import oriented
-from ...run_record import Status, read_record
-from ...run_record import table as record_table
-from ...store import SchemaError, provenance
+from ...files.checks import check_choices
+from ...files.store import SchemaError, provenance
+from ...measures.intervals import oriented
+from ...running.record import Status, read_record, table as record_table
 from ..drawing import colour_bar, coloured, css, enlarged, ink_on, png
 from ..drawn import Cell, Drawn, Panel, Spot, Table
 from ..jobs import Job

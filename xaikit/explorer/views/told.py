@@ -56,7 +56,7 @@ def answered(workspace: Workspace, state: State, job: Job | None = None) -> Told
 
 def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -> Told:
     mllm = workspace.mllm(state, job)
-    from ...mllm import explain_all_tokens
+    from ...mllm.explanation import explain_all_tokens
 
     job.at("answering, and explaining each word of the answer")
     with job.watching(*mllm.model.model.language_model.layers):
@@ -84,8 +84,8 @@ def _weights(one: xr.Dataset, method: str, count: int, contexts: int) -> np.ndar
     """``Told.weights`` of a method; those of relevance for the logit lens, which subtracts nothing."""
     import torch
 
-    from ...mllm import PRESETS
-    from ...mllm.interference import context_weights
+    from ...mllm.steps import PRESETS
+    from ...mllm.tam import context_weights
 
     text = one.context_text.values[:contexts]
     own = np.arange(contexts - count, contexts)  # the answer's tokens are the last

@@ -11,8 +11,8 @@ import networkx as nx
 import numpy as np
 import xarray as xr
 
-from ...resonance.tree import graph
-from ...store import provenance
+from ...files.store import provenance
+from ...resonance.concepts import graph
 from ..drawing import enlarged
 from ..jobs import Job
 from ..prompts import ids
@@ -69,7 +69,7 @@ def _made(workspace: Workspace, state: State, subject: Subject, job: Job) -> Wav
     trajectory = _stored(workspace, state, subject, "resonance")
     if trajectory is None:
         clip = workspace.clip(state, job)
-        from ...resonance import resonate
+        from ...resonance.recursion import resonate
 
         options = {"alpha": state.alpha, "coupling": state.coupling, "iterations": state.iterations}
         with watched(clip, job):

@@ -1,0 +1,242 @@
+"""A loaded open_clip model, given images and texts that are checked first.
+
+The model is the plain open_clip model, frozen and in evaluation mode; nothing on it is patched.
+"""
+
+import copy
+import difflib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..files.images import read_image
+
+
+@dataclass
+class Clip:
+    """A loaded model with what is needed to feed it.
+
+    ``model`` is the open_clip module (frozen), ``preprocess`` maps one PIL image to pixels (3, H, W),
+    ``tokenizer`` texts to ids (n, context); it is loaded on first use, since some models' must be fetched.
+    """
+
+    name: str
+    model: torch.nn.Module
+    preprocess: Callable[[Image.Image], Tensor]
+    source: str
+    device: torch.device
+    dtype: torch.dtype
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """open_clip's tokenizer of this model."""
+        try:
+            return open_clip.get_tokenizer(self.source)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"the tokenizer of {self.name} is neither on this machine nor reachable: {error}"
+            ) from error
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Unit image embeddings (n, width) of preprocessed pixels (n, 3, H, W)."""
+        return self.model.encode_image(pixels, normalize=True)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Unit text embeddings (n, width) of token ids (n, context)."""
+        return self.model.encode_text(tokens, normalize=True)
+
+    @torch.no_grad()
+    def similarity(self, images, texts) -> Tensor:
+        """Cosine similarity (images, texts) of every image with every text, on the CPU, in one batch.
+
+        Images and texts in any form that ``pixels`` and ``tokens`` accept.
+        """
+        spoken = self.encode_text(self.tokens(texts).to(self.device))
+        return (self.encode_image(self.pixels(images)) @ spoken.T).float().cpu()
+
+    def pixels(self, images) -> Tensor:
+        """Preprocessed pixels (n, 3, H, W) on the model's device.
+
+        images: float tensor (n, 3, H, W) already preprocessed, or a sequence of uint8 RGB arrays (H, W, 3),
+        PIL images or paths, or one uint8 array or DataArray (n, H, W, 3). Raises ValueError that names the
+        image and what is wrong with it.
+        """
+        if isinstance(images, Tensor):
+            return self._checked_pixels(images).to(self.device, self.dtype)
+        if hasattr(images, "values"):  # an xarray or pandas object
+            images = images.values
+        if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            images = [images]
+        if len(images) == 0:
+            raise ValueError("no image was given: at least one is needed")
+        pixels = torch.stack([self.preprocess(read_image(image, index)) for index, image in enumerate(images)])
+        return pixels.to(self.device, self.dtype)
+
+    def _checked_pixels(self, pixels: Tensor) -> Tensor:
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+            raise ValueError(
+                f"pixels of shape {tuple(pixels.shape)} and type {pixels.dtype}: preprocessed images are a float "
+                "tensor (n, 3, height, width)"
+            )
+        if tuple(pixels.shape[2:]) != self.image_size:
+            raise ValueError(f"pixels are {tuple(pixels.shape[2:])} but {self.name} takes {self.image_size}")
+        bad = ~torch.isfinite(pixels).flatten(1).all(1)
+        if bad.any():
+            raise ValueError(f"image {int(bad.nonzero()[0])} holds NaN or infinite pixels: all must be finite")
+        return pixels
+
+    def seen(self, image) -> np.ndarray:
+        """One image as the model gets it, resized and cropped: uint8 (H, W, 3), on which its map lies."""
+        return self.colours(self.pixels([image]))[0]
+
+    def colours(self, pixels: Tensor) -> np.ndarray:
+        """Preprocessed pixels (n, 3, H, W) as they look: uint8 (n, H, W, 3)."""
+        values = pixels.float().cpu().numpy()
+        mean, std = (np.reshape(getattr(self.model.visual, name), (3, 1, 1)) for name in ("image_mean", "image_std"))
+        return (255 * (values * std + mean)).round().clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+    def tokens(self, texts) -> Tensor:
+        """Token ids (n, context) on the CPU. texts: one string, a sequence of them, or ids already.
+
+        Raises ValueError for an empty text, one longer than the context (never cut silently) and, for a
+        vocabulary of whole words, a word outside it, with the nearest known words.
+        """
+        if isinstance(texts, Tensor):
+            if texts.ndim != 2 or texts.is_floating_point():
+                raise ValueError(
+                    f"token ids of shape {tuple(texts.shape)} and type {texts.dtype}: integers (n, context) are needed"
+                )
+            self._check_ids(texts)
+            return texts.cpu()
+        texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
+        if not texts:
+            raise ValueError("no text was given: at least one is needed")
+        for index, text in enumerate(texts):
+            self._check_text(text, f"text {index} ({shortened(text)})")
+        return self.tokenizer(texts)
+
+    def _check_ids(self, ids: Tensor) -> None:
+        vocabulary = getattr(self.model, "text", self.model).vocab_size
+        if ids.shape[1] != self.context_length or ids.min() < 0 or ids.max() >= vocabulary:
+            raise ValueError(
+                f"token ids of shape {tuple(ids.shape)} from {int(ids.min())} to {int(ids.max())}: {self.name} takes"
+                f" {self.context_length} a text, from 0 to {vocabulary - 1}"
+            )
+        # Without an end token only the tokenizer, which may have to be fetched, knows what padding is.
+        if self.text_end(ids) is not None:
+            empty = ~self.content(ids).any(1)
+            if empty.any():
+                raise ValueError(
+                    f"text {int(empty.nonzero()[0])} has no token besides start, end and padding: a prompt of at least"
+                    " one word is needed"
+                )
+
+    def _check_text(self, text: object, label: str) -> None:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{label} is empty or no text: a prompt of at least one word is needed")
+        if hasattr(self.tokenizer, "tokenizer"):  # a Hugging Face tokenizer inside
+            inner = self.tokenizer.tokenizer
+            clean = self.tokenizer.clean_fn(text)
+            words = inner(clean, add_special_tokens=False, verbose=False).input_ids
+            if inner.unk_token_id is not None and inner.unk_token_id in words:
+                raise ValueError(f"{label}: {unknown_word(inner, clean)}")
+            if set(words) & set(inner.all_special_ids):
+                raise ValueError(
+                    f"{label} holds one of the tokenizer's own tokens ({', '.join(inner.all_special_tokens)})"
+                )
+            length = len(inner(clean, verbose=False).input_ids)
+        else:
+            words = self.tokenizer.encode(text)
+            length = len(words) + 2
+        if not words:
+            raise ValueError(f"{label} is empty for the tokenizer: a prompt of at least one word is needed")
+        if length > self.context_length:
+            raise ValueError(
+                f"{label} has {length} tokens with its start and end, but {self.name} takes at most {self.context_length}"
+            )
+
+    def token_strings(self, texts) -> list[list[str]]:
+        """The content tokens of each text as readable strings, without start, end and padding."""
+        tokens = self.tokens(texts)
+        content = self.content(tokens)
+        return [[self._decode(int(i)) for i in row[keep]] for row, keep in zip(tokens, content, strict=True)]
+
+    def _decode(self, index: int) -> str:
+        if hasattr(self.tokenizer, "tokenizer"):
+            return self.tokenizer.tokenizer.convert_ids_to_tokens(index).replace("▁", "").replace("Ġ", "")
+        return self.tokenizer.decoder[index].replace("</w>", "")
+
+    def content(self, tokens: Tensor) -> Tensor:
+        """Which positions (n, context) hold the prompt's own tokens: not start, end or padding."""
+        position = torch.arange(tokens.shape[1], device=tokens.device)
+        end = self.text_end(tokens)
+        if end is not None:
+            return (position > 0) & (position < end[:, None])
+        if not hasattr(self.tokenizer, "tokenizer"):
+            return tokens != 0  # open_clip's own tokenizers pad with 0
+        special = torch.tensor(self.tokenizer.tokenizer.all_special_ids, device=tokens.device)
+        return ~torch.isin(tokens, special)
+
+    def text_end(self, tokens: Tensor) -> Tensor | None:
+        """Position (n,) of the end-of-text token, or None for towers without one (SigLIP)."""
+        text = getattr(self.model, "text", self.model)
+        pool = getattr(text, "pool_type", getattr(self.model, "text_pool_type", None))
+        if pool == "eos":
+            eos = getattr(text, "eos_id", getattr(self.model, "text_eos_id", None))
+            return (tokens == eos).int().argmax(-1)
+        if pool == "argmax" or getattr(text, "cls_emb", None) is not None:
+            return tokens.argmax(-1)
+        return None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pixels the model takes."""
+        size = self.model.visual.image_size
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+    @property
+    def context_length(self) -> int:
+        return getattr(self.model, "text", self.model).context_length
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 over all weights, to tell models apart in stores."""
+        return digest_of(self.model)
+
+
+def digest_of(model: torch.nn.Module) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over all weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def shortened(text: str) -> str:
+    """The text in quotes, cut where it is long, for a message."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def unknown_word(tokenizer, text: str) -> str:
+    """Which word of the text a vocabulary of whole words lacks, and which it has that are near."""
+    known = [word for word in tokenizer.get_vocab() if word not in tokenizer.all_special_tokens]
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    start, end = found.offset_mapping[found.input_ids.index(tokenizer.unk_token_id)]
+    near = difflib.get_close_matches(text[start:end].lower(), known, n=3, cutoff=0.0)
+    return (
+        f"the word {text[start:end]!r} is outside the model's vocabulary; the nearest known words are {', '.join(near)}"
+    )
+
+
+def copied(clip: Clip) -> Clip:
+    """The same with its own copy of the model."""
+    return replace(clip, model=copy.deepcopy(clip.model))

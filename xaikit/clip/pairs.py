@@ -1,0 +1,137 @@
+"""n images with a text each: checked before any work, then handed out in batches."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm import tqdm
+
+from ..files.images import read_image
+from .model import Clip
+
+
+class Pairs:
+    """Images and their texts, in any form that ``explain`` takes.
+
+    errors : "raise" stops at the first bad sample; "record" keeps each one's reason in ``reasons`` ("" for a good one)
+        and goes on with the ``good`` ones (their indices).
+
+    ``labels`` are the samples' names, ``tokens`` the good ones' token ids. Raises ValueError for bad images or texts, or if
+    none is good, FileNotFoundError for a missing image file.
+    """
+
+    def __init__(self, clip: Clip, images, texts, errors: str = "raise"):
+        if errors not in ("raise", "record"):
+            raise ValueError(f"errors={errors!r}: choose 'raise' or 'record'")
+        self.clip, self.errors = clip, errors
+        named = isinstance(images, xr.DataArray) and "sample" in images.coords
+        labels = images.sample.values if named else None
+        self._images = as_sequence(images)
+        self._texts = one_each(texts, len(self._images))
+        self.labels = np.arange(len(self)) if labels is None else labels
+        self.reasons = self._check() if errors == "record" else [""] * len(self)
+        self.good = [index for index, reason in enumerate(self.reasons) if not reason]
+        if not self.good:
+            raise ValueError(f"no sample can be explained; the first one: {self.reasons[0]}")
+        self.tokens = clip.tokens(_take(self._texts, self.good))
+        if errors == "raise":
+            for index in self.good:
+                self._check_image(index)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batches(self, size: int, progress: str = "") -> Iterator[tuple[Tensor, Tensor]]:
+        """Pixels and token ids of the good pairs, so many at once, behind a progress bar if it has a name."""
+        for start in tqdm(range(0, len(self.good), size), disable=not progress, desc=progress):
+            pixels = self.clip.pixels(_take(self._images, self.good[start : start + size]))
+            yield pixels, self.tokens[start : start + size]
+
+    def spread(self, values: Tensor) -> np.ndarray:
+        """Values of the good pairs (good, ...) among all (n, ...), zero for the bad ones."""
+        result = torch.zeros(len(self), *values.shape[1:], dtype=values.dtype)
+        result[self.good] = values
+        return result.numpy()
+
+    def words(self, longest: int) -> np.ndarray:
+        """The texts' own tokens as strings (n, longest), empty after a text's end and for a bad pair."""
+        strings = np.full((len(self), longest), "", dtype=object)
+        for index, words in zip(self.good, self.clip.token_strings(_take(self._texts, self.good)), strict=True):
+            strings[index, : len(words)] = words
+        return strings.astype(str)
+
+    def _check_image(self, index: int) -> None:
+        """Raise for a bad image, with its place in the batch, without keeping its pixels."""
+        images = self._images
+        if isinstance(images, Tensor):
+            if index == 0:
+                self.clip.pixels(images[:1])
+            if not torch.isfinite(images[index]).all():
+                raise ValueError(f"image {index} holds NaN or infinite pixels: all must be finite")
+        elif not (
+            isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
+        ):
+            read_image(images[index], index)
+
+    def _check(self) -> list[str]:
+        reasons = []
+        for index in range(len(self)):
+            try:
+                self._check_image(index)
+                self.clip.tokens(self._texts[index : index + 1])
+                reasons.append("")
+            except (ValueError, FileNotFoundError) as error:
+                reasons.append(str(error).replace("text 0", f"text {index}", 1))
+        return reasons
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise ValueError for a batch size that is no whole number of at least 1."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
+
+
+def join(parts: list[Tensor], dim: int, fill: float = 0) -> Tensor:
+    """Join batches along their first dimension after padding ``dim``, their longest prompt, with ``fill``."""
+    longest = max(part.shape[dim] for part in parts)
+    padded = []
+    for part in parts:
+        missing = list(part.shape)
+        missing[dim] = longest - part.shape[dim]
+        padded.append(torch.cat([part, part.new_full(missing, fill)], dim))
+    return torch.cat(padded)
+
+
+def as_sequence(images) -> Sequence | Tensor:
+    """Images, or a single one, in any form that ``explain`` takes, as something with a length."""
+    if isinstance(images, Tensor):
+        return images
+    images = getattr(images, "values", images)
+    single = not isinstance(images, np.ndarray | list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 3)
+    images = [images] if single else images
+    if len(images) == 0:
+        raise ValueError("no image was given: at least one is needed")
+    return images
+
+
+def one_each(texts, n: int, what: str = "text"):
+    """Texts, or ids as a tensor, one for each of n images; one alone is for all. Raises ValueError for another number."""
+    if isinstance(texts, Tensor):
+        texts = texts.expand(n, -1) if len(texts) == 1 else texts
+    else:
+        if texts is None:
+            raise ValueError(f"{what}s=None: give a prompt for each image, or one for all")
+        try:
+            texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
+        except TypeError:
+            raise ValueError(f"{what}s={texts!r}: give strings, one for each image or one for all") from None
+        texts = texts * n if len(texts) == 1 else texts
+    if len(texts) != n:
+        raise ValueError(f"{n} images but {len(texts)} {what}s: give one {what} an image, or one for all")
+    return texts
+
+
+def _take(items, index: list[int]):
+    return items[index] if isinstance(items, Tensor | np.ndarray) else [items[i] for i in index]

@@ -1,0 +1,90 @@
+"""The one score that all methods explain: the cosine of an image and its text, by the true model."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .model import Clip
+from .tape import Tape, record
+from .towers import tower
+
+
+def record_score(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    side: str,
+    blocks: Sequence[int] | None,
+    gradients: bool = True,
+    graph_from: int | None = None,
+    inputs: str | None = None,
+) -> tuple[Tape, Tensor]:
+    """Run both towers on n pairs and record one of them; with gradients, those of each pair's cosine.
+
+    graph_from: the lowest recorded block that needs gradients; None for all recorded ones. inputs: as in ``record``.
+    Returns the tape and the cosines (n,). The other tower runs without a graph.
+    """
+    tokens = tokens.to(pixels.device)
+    other = other_embedding(clip, pixels, tokens, side)
+    with record(clip, side, blocks, gradients=gradients, graph_from=graph_from, inputs=inputs) as tape:
+        own = clip.encode_image(pixels) if side == "image" else clip.encode_text(tokens)
+        cosine = (own * other).sum(-1)
+        if gradients:
+            tape.backward(cosine.sum())  # a sample's cosine depends on its own tokens only
+    return tape, cosine.detach()
+
+
+@torch.no_grad()
+def other_embedding(clip: Clip, pixels: Tensor, tokens: Tensor, side: str) -> Tensor:
+    """Unit embeddings (n, width) of what the side is compared with: of the texts for "image", and vice versa."""
+    return clip.encode_text(tokens.to(pixels.device)) if side == "image" else clip.encode_image(pixels)
+
+
+def project_tokens(clip: Clip, hidden: Tensor, side: str) -> Tensor:
+    """Each token of a block's output (n, tokens, width) as if it were the summary: through the final norm and
+    the projection, (n, tokens, shared width), not normalised. For towers without a pooling layer."""
+    if side == "text":
+        text = getattr(clip.model, "text", clip.model)
+        hidden, projection = text.ln_final(hidden), text.text_projection
+        if projection is None:
+            return hidden
+        return projection(hidden) if isinstance(projection, torch.nn.Module) else hidden @ projection
+    visual = clip.model.visual
+    if hasattr(visual, "trunk"):
+        trunk = visual.trunk
+        return visual.head(trunk.head(trunk.fc_norm(trunk.norm(hidden))))
+    hidden = visual.ln_post(hidden)
+    return hidden if visual.proj is None else hidden @ visual.proj
+
+
+def summary_row(clip: Clip, pixels: Tensor, tokens: Tensor, side: str) -> Tensor:
+    """The row (n,) of the token that becomes the embedding. Raises ValueError where there is none."""
+    described = tower(clip, side)
+    if described.summary is None:
+        raise ValueError(f"the {side} tower of {clip.name} averages its tokens: no single query leads to its embedding")
+    return described.summary(pixels if side == "image" else tokens.to(pixels.device))
+
+
+def attention_from(attention: Tensor, row: Tensor) -> Tensor:
+    """The row (n,) of each attention matrix (n, queries, keys)."""
+    return attention.take_along_dim(row[:, None, None], dim=1).squeeze(1)
+
+
+def content_of(clip: Clip, values: Tensor, tokens: Tensor, side: str, fill: float = 0.0) -> Tensor:
+    """From values for every token (n, tokens) those of the patches (n, rows, cols) or of the prompt's own
+    tokens (n, longest prompt), in order, with ``fill`` after a shorter prompt's end."""
+    if side == "image":
+        described = tower(clip, side)
+        rows, cols = described.grid
+        return values[:, values.shape[1] - rows * cols :].unflatten(1, (rows, cols))
+    order, there = content_order(clip, tokens.to(values.device))
+    return values.gather(1, order).masked_fill(~there, fill)
+
+
+def content_order(clip: Clip, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (n, longest prompt) of each prompt's own tokens, in order, and which of these are there: those of a shorter
+    prompt go on with others after its end."""
+    content = clip.content(tokens)
+    order = (~content).int().argsort(dim=1, stable=True)[:, : int(content.sum(1).max())]
+    return order, content.gather(1, order)

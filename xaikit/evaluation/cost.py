@@ -1,0 +1,93 @@
+"""What an explanation costs: time, memory, and how many forward passes take as long."""
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import xarray as xr
+
+from ..clip.model import Clip
+from ..explainers.explanation import explain
+from ..explainers.registry import check_tower, find
+from ..files.store import annotate
+
+
+def cost(
+    method: str,
+    clip: Clip,
+    scenes: xr.Dataset,
+    of: str = "image",
+    batch_size: int = 64,
+    repeats: int = 3,
+    **options,
+) -> xr.Dataset:
+    """Measure one method on scenes, preprocessing left out.
+
+    method, options : as in ``explain``. scenes : with ``image`` and ``caption``. repeats : runs after a first one that
+    doesn't count; the fastest counts.
+
+    Returns a dataset of the ``evaluation`` schema (explainer): ``seconds`` a sample; ``forward_passes``, these seconds
+    over those that the explained tower takes to encode a sample, in batches of the same size, measured in turn with
+    them; and ``peak_memory`` in bytes a sample of a batch, the most that is allocated at once beyond what was there
+    before: on CUDA by the allocator's own count, on a CPU by the profiler's record of every allocation and release of a
+    tensor. Raises as ``explain``, and ValueError for repeats below 1.
+    """
+    check_tower(find(method, of, options), clip, of)
+    if not isinstance(repeats, int) or repeats < 1:
+        raise ValueError(f"repeats={repeats!r}: a whole number of at least 1 is needed")
+    images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)
+    encode, inputs = (clip.encode_image, images) if of == "image" else (clip.encode_text, texts.to(clip.device))
+
+    def explained() -> None:
+        explain(method, clip, images, texts, of, batch_size, **options)
+
+    @torch.no_grad()
+    def forward() -> None:
+        for part in inputs.split(batch_size):
+            encode(part)
+
+    explained(), forward()
+    taken = np.array([[_seconds(run, clip.device) for run in (explained, forward)] for _ in range(repeats)]).min(0)
+    memory = peak_memory(explained, clip.device) / min(batch_size, len(images))
+    out = xr.Dataset(coords={"explainer": [method]})
+    for name, value, meaning, units in (
+        ("seconds", taken[0] / len(images), "time to explain one sample", "second"),
+        ("forward_passes", taken[0] / taken[1], "forward passes of the tower that take as long", "1"),
+        ("peak_memory", memory, "most memory allocated at once, a sample", "byte"),
+    ):
+        about = {"long_name": meaning, "units": units, "score_direction": "lower is better"}
+        out[name] = ("explainer", [float(value)], about)
+    parameters = {"method": method, "of": of, "batch_size": batch_size, "device": str(clip.device)}
+    return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)
+
+
+def _seconds(run: Callable[[], None], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    run()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(run: Callable[[], None], device: torch.device) -> int:
+    """The most bytes of tensors allocated at once while ``run()`` runs, beyond what was there before."""
+    if device.type == "cuda":
+        _wait(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        _wait(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would write its own doings to the screen
+    with torch.autograd.profiler.profile(profile_memory=True) as profiled:
+        run()
+    events = [e for e in profiled.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(0, int(np.cumsum([event.nbytes() for event in events]).max(initial=0)))

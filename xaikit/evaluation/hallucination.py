@@ -1,0 +1,97 @@
+"""Whether a map tells an object that is there from one that is not, and where the heat of the absent one goes."""
+
+import numpy as np
+import xarray as xr
+
+from ..files.store import annotate
+from ..measures.localisation import coverage, energy
+from ..measures.maps import checked
+from ..measures.ranks import auroc
+from ..samples.worlds.shapes import COLOURS, SHAPES
+
+BOX_AREA = 0.1  # share of the map that the box takes up: about an object of the scenes
+
+
+def best_box(heat: np.ndarray, area: float = BOX_AREA) -> np.ndarray:
+    """The most positive heat (...) that an axis-aligned box holds, over all its places in the map (..., rows, cols).
+
+    The box has the map's own proportions and, to whole patches, the share ``area`` of it.
+    """
+    if not 0 < area <= 1:
+        raise ValueError(f"area={area}: a share of the map above 0, up to 1, is needed")
+    sizes = [max(1, round(size * area**0.5)) for size in heat.shape[-2:]]
+    integral = np.zeros((*heat.shape[:-2], heat.shape[-2] + 1, heat.shape[-1] + 1))
+    integral[..., 1:, 1:] = np.maximum(heat, 0).cumsum(-2, dtype=float).cumsum(-1)
+    down = integral[..., sizes[0] :, :] - integral[..., : -sizes[0], :]
+    box = down[..., sizes[1] :] - down[..., : -sizes[1]]
+    return box.max((-2, -1))
+
+
+def hallucination(
+    present: xr.DataArray, absent: xr.DataArray, pairs: xr.Dataset, area: float = BOX_AREA, covered=(1.0, 1.0)
+) -> xr.Dataset:
+    """Compare the maps of objects that are there with those of objects that are not, on the same images.
+
+    Parameters
+    ----------
+    present, absent : maps (sample, [explainer,] row, col) of ``pairs.caption`` and of ``pairs.foil``, as ``explain`` gives.
+    pairs : of ``draw_pairs("absent")`` or of the suite "absent"; each foil names one object by colour and shape.
+    area : of the box, as a share of the map.
+    covered : the part of the image's height and width that the patches cover, as in ``coverage``.
+
+    Returns
+    -------
+    Dataset of the ``evaluation`` schema. By explainer: ``auroc_box``, how often a present object's map has a larger share
+    of its heat in its best box than an absent one's, over all pairs of images (0.5 is chance), and ``auroc_heat``, the
+    same for the heat itself. By sample and explainer, shares of the absent object's heat: ``absent_on_objects``, on any
+    object, of which ``absent_on_alike`` on those that share its colour or its shape, and ``absent_on_background``.
+
+    Raises ValueError for maps of other samples, and for scenes without foils that name a colour and a shape.
+    Source: Zhang et al., Excitation Backprop, for the heat in boxes; the comparison is that of hallucination benchmarks.
+    """
+    if "foil" not in pairs:
+        raise ValueError("the scenes have no foils: draw them with draw_pairs('absent')")
+    maps = []
+    for name, heat in (("present", present), ("absent", absent)):
+        maps.append(checked(heat, pairs, f"{name} maps"))
+        if "row" not in heat.dims:
+            raise ValueError(f"the {name} maps {dict(heat.sizes)} aren't (sample, row, col): give maps of the image")
+    if maps[0].shape != maps[1].shape or not np.array_equal(maps[0].explainer, maps[1].explainer):
+        raise ValueError(
+            f"the present maps {maps[0].shape} are by {', '.join(map(str, maps[0].explainer.values))}, the absent ones"
+            f" {maps[1].shape} by {', '.join(map(str, maps[1].explainer.values))}: both must be alike"
+        )
+    here, gone = (heat.values for heat in maps)
+    boxes = [best_box(heat, area) for heat in (here, gone)]
+    totals = [np.maximum(heat, 0).sum((-2, -1)) for heat in (here, gone)]
+    shares = [box / np.where(total == 0, 1, total) for box, total in zip(boxes, totals, strict=True)]
+    mask = pairs.object_mask.transpose("sample", "object", "y", "x").values
+    alike = (mask & _alike(pairs)[..., None, None]).any(1)
+    on_any, on_alike = (coverage(m, here.shape[2:], covered)[:, None] for m in (mask.any(1), alike))
+    out = xr.Dataset(coords={"sample": maps[0].sample.values, "explainer": maps[0].explainer.values})
+    higher, neither = "higher is better", "neither"
+    for name, values, meaning in (
+        ("auroc_box", auroc(*shares), "AUROC of present against absent by the share of heat in the best box"),
+        ("auroc_heat", auroc(*boxes), "AUROC of present against absent by the heat in the best box"),
+    ):
+        out[name] = ("explainer", values, {"long_name": meaning, "units": "1", "score_direction": higher})
+    for name, where in (("objects", on_any), ("alike", on_alike), ("background", 1 - on_any)):
+        meaning = f"share of the absent object's heat: {name}"
+        about = {"long_name": meaning, "units": "1", "score_direction": neither}
+        out[f"absent_on_{name}"] = (("sample", "explainer"), energy(gone, where), about)
+    return annotate(out, "evaluation", parameters={"area": area})
+
+
+def _alike(pairs: xr.Dataset) -> np.ndarray:
+    """Which objects (n, objects) share the colour or the shape of the one that the foil names."""
+    foils = np.array([f" {text} " for text in pairs.foil.values.astype(str)])
+    objects = np.char.add(np.char.add(" ", pairs.object_name.values.astype(str)), " ")
+    shared = np.zeros(objects.shape, bool)
+    for words in (COLOURS, SHAPES):
+        said = np.stack([np.char.find(foils, f" {word} ") >= 0 for word in words], -1)
+        if not (said.sum(-1) == 1).all():
+            bad = pairs.foil.values[said.sum(-1) != 1][0]
+            raise ValueError(f"the foil {str(bad)!r} doesn't name one object by its colour and shape")
+        has = np.stack([np.char.find(objects, f" {word} ") >= 0 for word in words], -1)
+        shared |= (has & said[:, None]).any(-1)
+    return shared

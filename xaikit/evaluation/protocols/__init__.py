@@ -1,0 +1,19 @@
+"""The papers' protocols on any source of samples: computed in parts that can be shared out, and put into their tables."""
+
+from .class_curves import classification
+from .drop_and_increase import confidence
+from .pairs import foil_images, winoground
+from .ranking import retrieval
+from .tables import bad_samples, beside_paper, measured, table
+
+__all__ = [
+    "bad_samples",
+    "beside_paper",
+    "classification",
+    "confidence",
+    "foil_images",
+    "measured",
+    "retrieval",
+    "table",
+    "winoground",
+]

@@ -1,0 +1,145 @@
+"""Whether a map depends on what the model has learnt: weights randomised block by block, from the top down.
+
+Source: Adebayo et al., Sanity Checks for Saliency Maps, 2018 (cascading randomisation).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+from tqdm import tqdm
+
+from ..clip.model import Clip, copied
+from ..clip.towers import tower
+from ..explainers.explanation import explain
+from ..explainers.registry import check_tower, find
+from ..files.store import annotate
+from ..measures.ranks import listed, map_ssim, rank_correlation, unit_ranks
+
+# What comes before the first block, in open_clip's and timm's towers, and what belongs to no tower.
+_BEFORE = ("conv1", "class_embedding", "positional_embedding", "ln_pre", "token_embedding", "cls_emb", "trunk.patch_embed",
+           "trunk.cls_token", "trunk.reg_token", "trunk.pos_embed", "trunk.norm_pre", "trunk.rope")  # fmt: skip
+_OUTSIDE = ("visual.", "logit_scale", "logit_bias", "text_decoder.")
+
+
+def sanity_cascade(
+    method: str,
+    clip: Clip,
+    scenes: xr.Dataset,
+    of: str = "image",
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = False,
+    **options,
+) -> xr.Dataset:
+    """How like the original each map stays while the weights of its tower are randomised, cumulatively from the top.
+
+    method, options : as in ``explain``. scenes : with ``image`` and ``caption``. seed : of the random weights, drawn from
+    a normal distribution with the mean and standard deviation of each tensor that they replace, so that activations
+    keep their scale. The model itself stays as it is; a copy is changed.
+
+    Returns a dataset of the ``evaluation`` schema (sample, explainer, depth): ``rank_correlation``, Spearman's, and for
+    maps of the image ``ssim``, the structural similarity of both maps stretched to reach from 0 to 1. depth: "output"
+    (all that follows the blocks), then the blocks from the last to the first. A map that explains the model loses its
+    likeness; one that stays near 1 doesn't depend on what was learnt. Raises as ``explain``, before any work.
+    """
+    check_tower(find(method, of, options), clip, of)
+    images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)
+    choices = {"of": of, "batch_size": batch_size, **options}
+    original = explain(method, clip, images, texts, **choices)
+    there = clip.content(texts).sum(1).numpy() if of == "text" else None
+    broken = copied(clip)
+    depths, ranked, alike = [], [], []
+    for depth in tqdm(randomised(broken, of, seed), disable=not progress, desc=f"sanity of {method}"):
+        heat = explain(method, broken, images, texts, **choices).values
+        depths.append(depth)
+        ranked.append(rank_correlation(*(listed(values, there) for values in (original.values, heat))))
+        if of == "image":
+            alike.append(map_ssim(original.values, heat))
+    out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method], "depth": depths})
+    at, about = ("sample", "explainer", "depth"), {"units": "1", "score_direction": "lower is better"}
+    out["rank_correlation"] = (
+        at,
+        np.stack(ranked, -1)[:, None],
+        {"long_name": "Spearman correlation with the original map", **about},
+    )
+    if of == "image":
+        out["ssim"] = (
+            at,
+            np.stack(alike, -1)[:, None],
+            {"long_name": "structural similarity to the original map", **about},
+        )
+    parameters = {"method": method, "of": of, "seed": seed, "options": {k: repr(v) for k, v in options.items()}}
+    return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)
+
+
+@torch.no_grad()
+def randomised(clip: Clip, of: str, seed: int) -> Iterator[str]:
+    """Randomise the tower in place, one part after another from the top, and name each part when it is done."""
+    root = clip.model.visual if of == "image" else getattr(clip.model, "text", clip.model)
+    blocks = tower(clip, of).blocks
+    inside = {id(weight) for block in blocks for weight in block.parameters()}
+    outside = () if of == "image" else _OUTSIDE
+    output = [
+        weight
+        for name, weight in root.named_parameters()
+        if id(weight) not in inside and not name.startswith((*_BEFORE, *outside))
+    ]
+    draw = torch.Generator().manual_seed(seed)
+    parts = [(f"block {index}", list(blocks[index].parameters())) for index in reversed(range(len(blocks)))]
+    for name, weights in [("output", output), *parts]:
+        for weight in weights:
+            _redraw(weight, draw)
+        yield name
+
+
+def _redraw(weight: nn.Parameter, draw: torch.Generator) -> None:
+    if weight.numel() > 1:
+        spread, mean = torch.std_mean(weight.float())
+        weight.copy_(mean + spread * torch.randn(weight.shape, generator=draw).to(weight.device))
+
+
+def seed_stability(
+    method: str,
+    clip: Clip,
+    scenes: xr.Dataset,
+    of: str = "image",
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    batch_size: int = 64,
+    progress: bool = False,
+    **options,
+) -> xr.Dataset:
+    """Mean Spearman correlation over all pairs of seeds of the maps of one sample.
+
+    method, options : as in ``explain``. scenes : with ``image`` and ``caption``. Returns a dataset of the ``evaluation``
+    schema with ``seed_stability`` (sample, explainer), at most 1; a method that doesn't depend on its seed has 1; NaN
+    where a map is flat. Raises as ``explain``, and ValueError for a method without the option ``seed``, or fewer than two
+    different seeds.
+    """
+    found = find(method, of, options)
+    check_tower(found, clip, of)
+    if "seed" not in found.options or "seed" in options:
+        raise ValueError(f"{method} has no seed to vary" if "seed" not in found.options else "give seeds, not seed")
+    seeds = [int(seed) for seed in seeds] if isinstance(seeds, Iterable) else [seeds]
+    if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={tuple(seeds)}: at least two different ones are needed")
+    images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)
+    lengths = clip.content(texts).sum(1).numpy() if of == "text" else None
+    ranks = []
+    for seed in tqdm(seeds, disable=not progress, desc=f"seeds of {method}"):
+        heat = explain(method, clip, images, texts, of, batch_size, seed=seed, **options)
+        ranks.append(unit_ranks(listed(heat.values, lengths)))
+    ranks = np.stack(ranks)
+    # The squared length of a sum of vectors is the sum of all products: each with itself, and each pair twice.
+    pairs = ((ranks.sum(0) ** 2).sum(-1) - (ranks**2).sum((0, 2))) / (len(seeds) * (len(seeds) - 1))
+    out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method]})
+    about = {
+        "long_name": "mean Spearman correlation of maps of two seeds",
+        "units": "1",
+        "score_direction": "higher is better",
+    }
+    out["seed_stability"] = (("sample", "explainer"), pairs[:, None], about)
+    parameters = {"method": method, "of": of, "seeds": list(seeds), "options": {k: repr(v) for k, v in options.items()}}
+    return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)

@@ -1,0 +1,217 @@
+"""Save and open the datasets that notebooks hand to one another.
+
+One netCDF file a store, checked against ``schema`` when saved and when opened, written under a temporary
+name and renamed, so that a file with the right name is always whole.
+"""
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import xarray as xr
+
+from .atomic import replacing
+from .digests import ATTRIBUTE, content_digest
+from .paths import run_folder
+from .schema import DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
+
+WRITERS = {  # which notebook writes which store
+    "inputs": "00_planted_scenes",
+    "tape": "01_hooking_clip",
+    "grad_eclip": "02_grad_eclip",
+    "mmel": "03_mmel",
+    "mmel_grid": "03_mmel",
+    **dict.fromkeys(
+        (
+            "resonance",
+            "resonance_spectrum",
+            "resonance_modes",
+            "resonance_phases",
+            "resonance_stability",
+            "resonance_nulls",
+            "resonance_concepts",
+            "resonance_ablation",
+            "resonance_suppression",
+            "resonance_claims",
+        ),
+        "04_srm_spectral",
+    ),
+    **dict.fromkeys(("mllm", "mllm_evaluation", "mllm_misleading", "mllm_claims"), "05_mllm_msea_arc"),
+    "evaluation": "06_evaluation",
+    "evaluation_words": "06_evaluation",
+    "evaluation_suites": "06_evaluation",
+    "sanity": "06_evaluation",
+    "claims": "06_evaluation",
+    "claims_timed": "06_evaluation",
+    **dict.fromkeys(
+        ("bad_samples", *(f"protocol_{name}" for name in ("confidence", "classification", "retrieval", "winoground"))),
+        "08_protocols",
+    ),
+}
+
+
+class SchemaError(ValueError):
+    """A dataset is not what its stage of the schema says; the message names the first difference."""
+
+
+def annotate(ds: xr.Dataset, stage: str = "inputs", **made_with) -> xr.Dataset:
+    """A copy with the schema's ``long_name`` and ``units`` and a ``provenance`` attribute.
+
+    made_with: what made the dataset (seed, parameters, model, weights_digest, ...), as JSON-able values;
+    added to what is there already.
+    """
+    known = SCHEMA[_known_stage(stage)]
+    ds = ds.copy()
+    for name, variable in ds.data_vars.items():
+        if name in known:
+            variable.attrs = {**variable.attrs, "long_name": known[name].long_name, "units": known[name].units}
+    about = {
+        **provenance(ds),
+        "schema_version": VERSION,
+        "stage": stage,
+        "xaikit_version": version("xaikit"),
+        **made_with,
+    }
+    ds.attrs["provenance"] = json.dumps(about, sort_keys=True)
+    return validate(ds, stage)
+
+
+def provenance(ds: xr.Dataset) -> dict:
+    """What made the dataset. Raises SchemaError for an attribute that isn't JSON."""
+    try:
+        return json.loads(ds.attrs.get("provenance", "{}"))
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f"the provenance attribute isn't JSON ({error})") from error
+
+
+def annotate_from(source: xr.DataArray, ds: xr.Dataset, stage: str, **analysis) -> xr.Dataset:
+    """``annotate`` what was computed from an array, with the array's provenance and how (``analysis``)."""
+    ds = ds.assign_attrs(provenance=source.attrs.get("provenance", "{}"))
+    return annotate(ds, stage, analysis=analysis)
+
+
+def inputs_digest(scenes: xr.Dataset) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over images and captions, to tell inputs apart in stores."""
+    captions = "\n".join(str(caption) for caption in scenes.caption.values)
+    return hashlib.sha256(scenes.image.values.tobytes() + captions.encode()).hexdigest()[:16]
+
+
+def _known_stage(stage: str) -> str:
+    if stage not in SCHEMA:
+        raise SchemaError(f"unknown stage {stage!r}: the schema has {', '.join(SCHEMA)}")
+    return stage
+
+
+def validate(ds: xr.Dataset, stage: str) -> xr.Dataset:
+    """The dataset itself, or SchemaError that names its first difference from the schema."""
+    known = SCHEMA[_known_stage(stage)]
+    about = provenance(ds)
+    if about.get("schema_version") != VERSION:
+        raise SchemaError(
+            f"the dataset has schema version {about.get('schema_version')}, but this xaikit reads version {VERSION}"
+        )
+    if about.get("stage") != stage:
+        raise SchemaError(f"the dataset is of stage {about.get('stage')!r}, not {stage!r}")
+    for name, wanted in known.items():
+        if name not in ds:
+            if wanted.required:
+                raise SchemaError(f"{stage}: the variable {name!r} is missing")
+            continue
+        if ds[name].dims != wanted.dims:
+            raise SchemaError(f"{stage}: {name!r} has dimensions {ds[name].dims}, not {wanted.dims}")
+        if ds[name].dtype.kind not in wanted.kinds:
+            raise SchemaError(f"{stage}: {name!r} has type {ds[name].dtype}, not one of kind {wanted.kinds!r}")
+    for name, variable in ds.data_vars.items():
+        if name not in known and variable.dims not in OPEN_STAGES.get(stage, ()):
+            raise SchemaError(f"{stage}: the variable {name!r} {variable.dims} isn't in the schema")
+        for attribute in ("long_name", "units"):
+            if attribute not in variable.attrs:
+                raise SchemaError(f"{stage}: {name!r} lacks the attribute {attribute!r}")
+        if stage == "evaluation" and name not in known and variable.attrs.get("score_direction") not in DIRECTIONS:
+            raise SchemaError(f"{stage}: the metric {name!r} lacks a score_direction ({', '.join(DIRECTIONS)})")
+    return ds
+
+
+def write(ds: xr.Dataset, path: str | Path, stage: str) -> Path:
+    """Validate and save to one file with its digest, whole or not at all."""
+    validate(ds, stage)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    encoding = {name: packed for name, v in ds.variables.items() if v.dtype.kind in "iufb" and v.size > 256}
+    # In memory first: HDF5 crashes its process when the disk fills up under it.
+    whole = ds.assign_attrs({ATTRIBUTE: content_digest(ds)}).to_netcdf(engine="h5netcdf", encoding=encoding)
+    with replacing(path) as temporary:
+        temporary.write_bytes(whole)
+    return path
+
+
+def read(path: str | Path, stage: str) -> xr.Dataset:
+    """Open a file whole, and check it against the schema and its digest. Raises FileNotFoundError, or SchemaError for
+    another schema, a file that is no store at all, or one that was changed after it was saved."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no store {path}")
+    try:
+        ds = xr.load_dataset(path, engine="h5netcdf")
+    except (OSError, ValueError, RuntimeError, KeyError) as error:  # whatever HDF5 says of a damaged file
+        raise SchemaError(f"{path} can't be read as a store ({error})") from error
+    wanted = ds.attrs.pop(ATTRIBUTE, None)
+    try:
+        validate(ds, stage)
+    except SchemaError as error:
+        raise SchemaError(f"{path}: {error}") from None
+    if wanted != content_digest(ds):
+        told = "carries no digest" if wanted is None else "isn't what was saved: its digest differs"
+        raise SchemaError(f"{path} {told}; delete it, and compute it again")
+    return ds
+
+
+def digest_in(path: Path) -> str:
+    """The digest that a store carries, without reading it; "" for none, or no store."""
+    return str(_attributes_in(path).get(ATTRIBUTE, ""))
+
+
+def stage_in(path: Path) -> str:
+    """The stage of the schema that a store is of, without reading it. Raises SchemaError for a file that is no store."""
+    found = _attributes_in(path)
+    stage = provenance(xr.Dataset(attrs=found)).get("stage") if found else None
+    if stage is None:
+        raise SchemaError(
+            f"{path} can't be read as a store: it is damaged, or says of no stage of the schema that it is one"
+        )
+    return _known_stage(str(stage))
+
+
+def _attributes_in(path: Path) -> dict:
+    try:
+        with xr.open_dataset(path, engine="h5netcdf", decode_cf=False) as ds:
+            return dict(ds.attrs)
+    except (OSError, ValueError, RuntimeError, KeyError):
+        return {}
+
+
+def save_store(ds: xr.Dataset, run: str, name: str, stage: str | None = None) -> Path:
+    """Save as ``runs/RUN/NAME.nc``; the stage is the name unless given."""
+    return write(ds, run_folder(run) / f"{name}.nc", stage or name)
+
+
+def open_store(run: str, name: str, stage: str | None = None, made_with: dict | None = None) -> xr.Dataset:
+    """Open ``runs/RUN/NAME.nc``.
+
+    made_with: what its provenance must say, such as the ``weights_digest`` of the model now in use. Raises
+    FileNotFoundError that says which notebook writes a missing store, ValueError for one made with something else.
+    """
+    path = run_folder(run) / f"{name}.nc"
+    writer = f"notebook {WRITERS[name]}" if name in WRITERS else "what writes it"
+    if not path.is_file():
+        raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run {writer} first")
+    found = read(path, stage or name)
+    about = provenance(found)
+    for key, wanted in (made_with or {}).items():
+        if about.get(key) != wanted:
+            raise ValueError(
+                f"the store {name!r} of run {run!r} has {key} {about.get(key)}, not {wanted}: run {writer} again"
+            )
+    return found

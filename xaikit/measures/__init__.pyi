@@ -1,0 +1,10 @@
+from . import (
+    intervals as intervals,
+    localisation as localisation,
+    maps as maps,
+    planted_tokens as planted_tokens,
+    ranks as ranks,
+    recall as recall,
+    token_iou as token_iou,
+    words as words,
+)

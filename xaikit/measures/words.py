@@ -1,0 +1,161 @@
+"""Where the heat of a text explanation lies among the words."""
+
+import string
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from ..samples.captions import FUNCTION_WORDS, PADDING, name_objects
+
+
+def content_share(word_heat: np.ndarray, token_text: np.ndarray) -> np.ndarray:
+    """Share of the positive word heat on content words, against function words; higher is better.
+
+    word_heat (n, explainers, tokens), token_text (n, tokens) with "" after a prompt's end. A map without
+    positive heat gets 0. Its chance level is the share of content words, see ``content_words``.
+    """
+    heat = np.maximum(word_heat, 0) * (token_text != "")[:, None]
+    total = heat.sum(-1)
+    return (heat * content_words(token_text)[:, None]).sum(-1) / np.where(total == 0, 1, total)
+
+
+def content_words(token_text: np.ndarray) -> np.ndarray:
+    """Which tokens are content words, in the shape of ``token_text``."""
+    lower = np.char.lower(token_text.astype(str))
+    return ~np.isin(lower, list(FUNCTION_WORDS)) & (lower != "")
+
+
+Tagger = Callable[[str], str]  # a word to its tag of the Penn Treebank
+Lemmatiser = Callable[[str], str]
+
+NOUN_TAGS = frozenset("NN NNS NNP NNPS".split())
+FUNCTION_TAGS = frozenset("CC DT EX MD POS PRP PRP$ UH WDT WP WP$ WRB".split())
+# These tags are closed classes, so without a tagger their words can be listed. Prepositions (IN), numbers (CD), "to" and
+# every verb but the modals are not among them, which sets this list apart from ``captions.FUNCTION_WORDS``.
+CLOSED_CLASS_WORDS = frozenset(
+    # conjunctions and determiners
+    "and or but nor yet so plus & either neither both a an the this that these those each every some any no all another"
+    # "there", modal verbs with their short forms, the possessive ending
+    " there can cannot could may might must shall should will would ought 'll 'd 's"
+    # pronouns, possessives
+    " i you he she it we they me him her us them myself yourself himself herself itself ourselves yourselves themselves"
+    " mine yours hers ours theirs my your his its our their"
+    # interjections
+    " oh yes please hello hi hey wow ah uh um ouch alas bye goodbye"
+    # words that ask or relate
+    " which what whatever whichever who whom whoever whomever whose how when where why whenever wherever".split()
+)
+_ENDINGS = {
+    "s": "",
+    "ses": "s",
+    "ves": "f",
+    "xes": "x",
+    "zes": "z",
+    "ches": "ch",
+    "shes": "sh",
+    "men": "man",
+    "ies": "y",
+}
+_IRREGULAR = {
+    "knives": "knife", "wolves": "wolf", "wives": "wife", "lives": "life", "mice": "mouse", "children": "child",
+    "teeth": "tooth", "feet": "foot", "geese": "goose", "oxen": "ox", "dice": "die", "loaves": "loaf",
+}  # fmt: skip
+
+
+class Word(NamedTuple):
+    """A word and the first and the last of its tokens."""
+
+    text: str
+    first: int
+    last: int
+
+    @property
+    def tokens(self) -> slice:
+        return slice(self.first, self.last + 1)
+
+
+def group_words(tokens: Sequence[str]) -> list[Word]:
+    """The words that decoded tokens make up, in order; every token belongs to one.
+
+    A word begins at the first token, at English punctuation (a run of it only where ASCII lists it so, as the released
+    code does), at a character of Chinese, Japanese or Korean, and at a token that begins with a space or with "▁".
+    Source: Li et al., Token Activation Map, 2025, released evaluation; there tokens come from text tokenised anew.
+    """
+    words: list[Word] = []
+    for place, token in enumerate(tokens):
+        bare = token.replace("▁", "").replace(" ", "")
+        if place == 0 or token[:1] in ("", " ", "▁") or bare in string.punctuation or _is_cjk(bare):
+            words.append(Word(bare, place, place))
+        else:
+            words[-1] = Word(words[-1].text + bare, words[-1].first, place)
+    return words
+
+
+def _is_cjk(text: str) -> bool:
+    return any("CJK" in unicodedata.name(letter, "") for letter in text)
+
+
+def word_kind(word: str, tagger: Tagger | None = None) -> str:
+    """Kind of a word by its tag alone: "noun", "function" or "other".
+
+    Without a tagger "function" for the words of ``CLOSED_CLASS_WORDS`` and else "other", as nouns are no closed class.
+    """
+    if tagger is None:
+        return "function" if word.lower().replace("’", "'") in CLOSED_CLASS_WORDS else "other"
+    tag = tagger(word)
+    return "function" if tag in FUNCTION_TAGS else "noun" if tag in NOUN_TAGS else "other"
+
+
+def base_forms(word: str, lemmatiser: Lemmatiser | None = None) -> frozenset[str]:
+    """The forms under which a noun is compared: in lower case, without hyphens, and with a lemmatiser its one lemma.
+
+    Without one also every singular that its ending may stand for (the rules of WordNet's morphy, which asks its
+    dictionary which of them exist; the list of categories takes that part here).
+    """
+    plain = word.lower().replace("-", "")
+    if lemmatiser is not None:
+        return frozenset([lemmatiser(plain)])
+    singulars = {plain[: -len(end)] + new for end, new in _ENDINGS.items() if plain.endswith(end) and plain != end}
+    return frozenset({plain, _IRREGULAR.get(plain, plain)} | singulars)
+
+
+def category_labels(
+    words: Sequence[str], categories: Mapping[str, int], lemmatiser: Lemmatiser | None = None
+) -> list[int]:
+    """The label of the category that each word names or helps to name, 0 for none: whole names only, the longest first.
+
+    In "a hot dog and a dog" the second dog is a dog. Categories of one spelling: the first counts.
+    """
+    forms = [base_forms(word, lemmatiser) for word in words]
+    labels = [0] * len(words)
+    for name, label in sorted(categories.items(), key=lambda item: -len(item[0].split())):
+        parts = [base_forms(part, lemmatiser) for part in name.split()]
+        for start in range(len(words) - len(parts) + 1):
+            span = range(start, start + len(parts))
+            if parts and all(labels[i] == 0 and forms[i] & part for i, part in zip(span, parts, strict=True)):
+                for i in span:
+                    labels[i] = label
+    return labels
+
+
+def name_tokens(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
+    """``name_objects`` for tokens of any kind: all tokens of a word get what the word names.
+
+    token_text : (n, tokens) decoded tokens, with a blank before those that start a word, "" after a text's end.
+    """
+    token_text = np.asarray(token_text).astype(str)
+    grouped = [group_words([text for text in row if text != ""]) for row in token_text]
+    words = np.full((len(grouped), max(map(len, grouped), default=0)), "", dtype=object)
+    place = np.full(token_text.shape, -1)
+    for row, found in enumerate(grouped):
+        for index, word in enumerate(found):
+            words[row, index], place[row, word.tokens] = word.text, index
+    named = name_objects(words, scenes)
+    spread = {
+        name: (values.dims, np.where(place < 0, padding, np.take_along_axis(values.values, np.maximum(place, 0), 1)))
+        for (name, values), padding in zip(named.data_vars.items(), (PADDING, ""), strict=True)
+    }
+    return xr.Dataset(spread, {"sample": scenes.sample})

@@ -1,0 +1,204 @@
+"""The rank-Gaussian filter of TAM: each cell becomes a mean of its sorted neighbourhood, centred on the median."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..files.checks import check_choices, check_whole
+
+
+def rank_gaussian_filter(maps: Tensor, size: int = 3) -> Tensor:
+    """Maps (..., rows, cols) of real numbers, filtered by windows of ``size`` x ``size`` cells; same shape and unit.
+
+    A window's values, sorted, are weighted by exp(-(rank - middle)^2 / (2 sigma^2)), sigma = standard deviation / mean:
+    the median where the window is even, almost the mean where it varies much. Windows of mean <= 0 give 0, constant
+    ones their value (the released code gives NaN). The border is mirrored, its cells not repeated; an axis with too few
+    cells to mirror repeats its last one. Raises ValueError for a ``size`` that is no odd number from 1.
+    Source: Li et al., Token Activation Map, ICCV 2025; its released code.
+    """
+    check_whole(1, size=size)
+    if size % 2 == 0:
+        raise ValueError(f"size={size}: an odd number of cells is needed, so that a window has a middle")
+    reach = size // 2
+    padded = maps.flatten(0, -3)[None] if maps.ndim > 2 else maps[None, None]
+    for pad in ((reach, reach, 0, 0), (0, 0, reach, reach)):
+        cells = padded.shape[-1 if pad[0] else -2]
+        padded = F.pad(padded, pad, mode="reflect" if cells > reach else "replicate")
+    windows = padded.unfold(-2, size, 1).unfold(-2, size, 1).flatten(-2).movedim(-1, 0).contiguous()
+    _sort_planes(windows)
+    tiny = torch.finfo(maps.dtype).tiny
+    mean = windows.mean(0)
+    variance = ((windows - mean) / mean.clamp(min=tiny)).square().mean(0)
+    rank = torch.arange(size**2, dtype=maps.dtype, device=maps.device) - size**2 // 2
+    # A variance of 0 becomes tiny: the median's weight is exp(0), the others' exp(-inf).
+    weights = (-(rank**2)[:, None, None, None, None] / (2 * variance.clamp(min=tiny))).softmax(0)
+    return torch.where(mean > 0, (weights * windows).sum(0), 0).view(maps.shape)
+
+
+def _sort_planes(planes: Tensor) -> None:
+    """Sort along the first dimension, in place, by odd-even transposition: for few long planes faster than ``sort``."""
+    for step in range(len(planes)):
+        lower, upper = planes[step % 2 : -1 : 2], planes[step % 2 + 1 :: 2]
+        smaller = torch.minimum(lower, upper)
+        torch.maximum(lower, upper, out=upper)
+        lower.copy_(smaller)
+
+
+# How much of a context's map counts, given its relevance r >= 0 for the target and the rank overlap rho of the two.
+WEIGHTINGS = {
+    "relevance": "r: TAM, what the context's state says for the target's word",
+    "irrelevance": "1 - rho: ARC read as removing what irrelevant contexts light up",
+    "damped": "r (1 - rho): TAM's relevance, damped where the rankings agree",
+    "agreement": "rho: TAM with the relevance replaced by the rank overlap",
+    "damped_fixed": "r (1 - rho), scaled as TAM scales r: agreement also lessens how much is removed",
+    "incoherent": "r where rho is below the threshold, else 0: agreeing contexts are left out",
+}
+EPSILON = 1e-8  # TAM's own, in eq. 2
+
+
+def context_mask(
+    ids: Tensor, is_answer: Tensor, real: Tensor, prompt_context: bool = True, repeated: bool = False
+) -> Tensor:
+    """Which tokens k are context of which targets t, (n, T, T) bool: real ones before t, of another id.
+
+    ids, is_answer, real : (n, T), tokens in order. prompt_context=False leaves out the prompt's tokens.
+    repeated=True lets in tokens of the target's id, as ``joint_normalisation`` has them.
+    """
+    before = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril(-1)
+    mask = before & real[:, :, None] & real[:, None, :]
+    if not repeated:
+        mask &= ids[:, :, None] != ids[:, None, :]
+    return mask if prompt_context else mask & is_answer[:, None, :]
+
+
+def context_weights(
+    weighting: str, relevance: Tensor, overlap: Tensor | None, allowed: Tensor, threshold: float = 0.5
+) -> Tensor:
+    """Weights >= 0 of the contexts' maps, not normalised, 0 where not allowed; of relevance's shape and type.
+
+    weighting : a name of ``WEIGHTINGS``. relevance : (n, targets, T), r[t, k] = ReLU(logit of t's class at the state of
+    k). overlap : rho, same shape, from 0 to 1; only "relevance" does without (None). allowed : same shape, bool.
+    threshold : of "incoherent". Raises ValueError for an unknown weighting, and where the overlap is needed and missing.
+    Source: TAM eq. 2 for "relevance"; the others read MSEA and ARC (arXiv 2509.22415), section 3.3, whose form is not known.
+    """
+    check_choices(weighting=(weighting, tuple(WEIGHTINGS)))
+    if weighting == "relevance":
+        return relevance * allowed
+    if overlap is None:
+        raise ValueError(f"weighting={weighting!r} needs the overlap of the rankings: only 'relevance' does without")
+    overlap = overlap.to(relevance.dtype)
+    weights = {
+        "irrelevance": lambda: 1 - overlap,
+        "damped": lambda: relevance * (1 - overlap),
+        "agreement": lambda: overlap,
+        "damped_fixed": lambda: relevance * (1 - overlap),
+        "incoherent": lambda: relevance * (overlap < threshold),
+    }[weighting]()
+    return weights * allowed
+
+
+def interference(
+    maps: Tensor,
+    weights: Tensor,
+    allowed: Tensor,
+    least_squares: bool = True,
+    scale_weights: Tensor | None = None,
+    targets: slice = slice(None),
+) -> Tensor:
+    """Maps (n, targets, rows, cols) of the targets without what their contexts light up: ReLU(A - s E).
+
+    E is the mean of the contexts' maps with ``weights``, s >= 0 the scale that minimises ||A - s E||^2, or 1 for
+    least_squares=False. Where E is 0, A stays.
+
+    maps : (n, T, rows, cols), raw, >= 0. weights, allowed : (n, targets, T); weights >= 0, counted where allowed.
+    scale_weights : like the weights; where given, s is fitted with these and the weights are divided by their sum, so
+    that smaller weights remove less (with the weights alone, only their direction counts).
+    targets : the tokens that the rows belong to. Source: TAM eqs. 2 to 5.
+    """
+    allowed = allowed.to(maps.dtype)
+    fitted = (weights if scale_weights is None else scale_weights).to(maps.dtype) * allowed
+    total = fitted.sum(-1, keepdim=True) + EPSILON
+    flat = maps.flatten(2)
+    own, estimate = flat[:, targets], (fitted / total) @ flat
+    scale = 1.0
+    if least_squares:
+        square = (estimate**2).sum(-1, keepdim=True)
+        product = (own * estimate).sum(-1, keepdim=True)
+        scale = torch.where(square > 0, product / square, 0).clamp(min=0)
+    if scale_weights is not None:
+        estimate = (weights.to(maps.dtype) * allowed / total) @ flat
+    return (own - scale * estimate).relu().unflatten(-1, maps.shape[-2:])
+
+
+def remove_interference(
+    maps: Tensor,
+    weighting: str,
+    relevance: Tensor,
+    overlap: Tensor | None,
+    allowed: Tensor,
+    threshold: float = 0.5,
+    least_squares: bool = True,
+    targets: slice = slice(None),
+) -> Tensor:
+    """``interference`` with the ``context_weights`` of that weighting, "damped_fixed" with the scale of "relevance"."""
+    weights = context_weights(weighting, relevance, overlap, allowed, threshold)
+    scale_weights = relevance if weighting == "damped_fixed" else None
+    return interference(maps, weights, allowed, least_squares, scale_weights, targets)
+
+
+def joint_normalisation(maps: Tensor, relevance: Tensor, context_all: Tensor) -> Tensor:
+    """Maps (n, targets, rows, cols) from 0 to 1: (A - min) / (max - min), extremes over the map and the relevance of its
+    contexts, so that a word which the text explains gets a dim map; 0 where all these are equal.
+
+    relevance : (n, targets, T). context_all : same shape, bool, all tokens before the target, repeated ones too.
+    Source: TAM, released code.
+    """
+    relevance = relevance.to(maps.dtype)
+    low = torch.minimum(maps.amin((-2, -1)), relevance.masked_fill(~context_all, torch.inf).amin(-1))
+    high = torch.maximum(maps.amax((-2, -1)), relevance.masked_fill(~context_all, -torch.inf).amax(-1))
+    low, high = low[..., None, None], high[..., None, None]
+    return torch.where(high > low, (maps - low) / (high - low), 0)
+
+
+def released_tam(
+    tokens: Tensor, logits: Tensor, grid: tuple[int, int], input_length: int, image: Tensor, prompt: Tensor
+) -> Tensor:
+    """Maps (answer tokens, rows, cols), uint8, of one sample, as the released function returns them round by round.
+
+    tokens : (L,) ids of prompt and answer. logits : (L or L - 1, V), row p the model's output at position p.
+    input_length : the position of the first answer token. image, prompt : positions of the image's tokens, row by row,
+    and of the user's own prompt words, in order.
+
+    The quirks: the first answer token is explained, as a context, for the id of the last input token; the first prompt
+    token for the id likeliest at its position; the first map returned is that of the first prompt token, uncorrected.
+    Not kept: where every context repeats the target's word the released function crashes, and a constant window makes
+    it NaN; and words are compared by id, not by string.
+    Raises ValueError for positions that don't fit grid and tokens.
+    Source: Li et al., Token Activation Map, ICCV 2025, released code at 7c7df1d.
+    """
+    rows, cols = grid
+    answers = len(tokens) - input_length
+    if answers < 1 or len(logits) < len(tokens) - 1:
+        raise ValueError(
+            f"{len(tokens)} tokens, {input_length} of them input, and {len(logits)} rows of logits: "
+            "at least one answer token and a row for all tokens but the last are needed"
+        )
+    if len(image) != rows * cols or len(prompt) < 1:
+        raise ValueError(
+            f"{len(image)} image and {len(prompt)} prompt positions: a grid of {rows} x {cols} needs {rows * cols}, and one prompt word"
+        )
+    emitting = torch.arange(input_length - 1, len(tokens) - 1, device=tokens.device)
+    positions = torch.cat([prompt, emitting])
+    words = torch.cat([tokens[prompt], tokens[input_length:]])[None]
+    classes = words[0].clone()
+    classes[0] = logits[prompt[0]].argmax()
+    classes[len(prompt)] = tokens[input_length - 1]
+    maps = logits[image][:, classes].relu().T.reshape(1, -1, rows, cols)
+    relevance = logits[positions][:, classes].relu().T[None]
+    real = torch.ones_like(words, dtype=torch.bool)
+    allowed, before = (context_mask(words, real, real, repeated=repeated) for repeated in (False, True))
+    corrected = remove_interference(maps, "relevance", relevance, None, allowed)
+    corrected[:, len(prompt)] = maps[:, 0]
+    before[:, len(prompt)] = False
+    dimmed = joint_normalisation(corrected, relevance, before)[0, len(prompt) :]
+    return (255 * rank_gaussian_filter(dimmed)).to(torch.uint8)

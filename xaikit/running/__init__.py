@@ -1,0 +1,5 @@
+"""Notebooks executed: one run, a sweep, their records, checks, the committed notebooks, the command line."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,282 @@
+"""The command ``xaikit``: run the workbook, sweep it over parameters, look at a run and check it, serve the explorer, list
+the methods, explain one image.
+
+Exit codes: 0 done, 1 a notebook, a row or a sample failed, 2 bad arguments. What goes wrong is said in one sentence.
+"""
+
+import argparse
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .parameters import literal
+
+EXIT_CODES = "Exit codes: 0 done; 1 a notebook or a row failed, or samples were bad (both are listed); 2 bad arguments."
+NOT_THE_ARGUMENTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    from .workbook import RunFailed
+
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except RunFailed as error:
+        return _say(error, 1)
+    except (ValueError, OSError) as error:
+        return _say(error, 1 if getattr(error, "errno", None) in NOT_THE_ARGUMENTS else 2)
+    except KeyboardInterrupt:
+        return _say("interrupted", 1)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .workbook import run
+
+    parameters = dict(map(_given, options.parameters))
+    folder = run(options.out, parameters, options.only, options.resume, limit=options.time_limit)
+    print(f"done: {folder}")
+    return _list_bad_samples(folder)
+
+
+def _given(words: Sequence[str]) -> tuple[str, object]:
+    """Name and value of ``-p NAME VALUE`` or ``-p NAME=VALUE``."""
+    name, value = words if len(words) == 2 else " ".join(words).partition("=")[::2]
+    if not name.isidentifier() or not value:
+        raise ValueError(f"-p {' '.join(words)}: NAME VALUE or NAME=VALUE is needed")
+    return name, literal(value)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from .. import running as sweeping
+    from ..files.paths import runs_folder
+
+    only, out = options.only, options.out or runs_folder() / "sweep"
+    if options.retry:
+        if options.table or options.choices or only:
+            raise ValueError(
+                "--retry takes rows and notebooks from the sweep in --out: give neither a table, -p nor --only"
+            )
+        earlier = sweeping.read_sweep(out)
+        rows, only = earlier.table, earlier.only
+    else:
+        if not (options.table or options.choices or only):
+            raise ValueError("nothing to sweep: give a table, parameters with -p NAME=VALUES, or notebooks with --only")
+        rows = sweeping.rows_of(options.table, options.choices)
+    try:
+        folder = sweeping.sweep(
+            out, rows, only, options.workers, options.scheduler, options.time_limit, options.threads, options.retry
+        )
+    except sweeping.SweepFailed as error:
+        print(error, file=sys.stderr)
+        return _say(
+            f"some rows failed; look at their notebooks, then retry them alone: xaikit sweep --retry --out {out}", 1
+        )
+    print(f"done: {folder}")
+    return _list_bad_samples(folder)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from . import sweep_ledger as ledger, sweep_ledger as progress
+    from .record import Status, read_record, table
+
+    folder = _folder_of(options.run)
+    if (folder / ledger.SWEEP).exists():
+        print(progress.report(folder))
+        entries = [entry for _, entry in ledger.entries(folder)]
+    else:
+        record = read_record(folder)
+        print(table(record))
+        entries = list(record["notebooks"].values())
+    return max(_list_bad_samples(folder), int(any(entry["status"] == Status.FAILED for entry in entries)))
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .check import check_run
+
+    found = check_run(_folder_of(options.run))
+    for problem in found.problems:
+        print(problem)
+    print(
+        f"{found.stores} stores checked: {len(found.problems) or 'no'} problem{'' if len(found.problems) == 1 else 's'}"
+    )
+    return int(bool(found.problems))
+
+
+def _folder_of(run: str) -> Path:
+    from ..files.paths import run_folder
+
+    return Path(run) if Path(run).is_dir() else run_folder(run, create=False)
+
+
+def _list_bad_samples(folder: Path) -> int:
+    """Print the samples that could not be used, and return the exit code that they mean."""
+    from ..samples.bad_samples import bad_samples
+
+    found = bad_samples(folder)
+    for line in found:
+        print(line)
+    return int(bool(found))
+
+
+def _refresh(options: argparse.Namespace) -> int:
+    from .committed import refresh
+
+    for path in refresh(options.only):
+        print(f"{path.stem}: refreshed")
+    return 0
+
+
+def _app(options: argparse.Namespace) -> int:
+    from .serving import serve
+
+    parameters = {name: literal(text) for name, text in options.parameters}
+    return serve(options.run, parameters, options.voila)
+
+
+def _methods(options: argparse.Namespace) -> int:
+    import xaikit
+
+    listed = xaikit.methods()
+    width = max(map(len, listed))
+    for name, about in listed.items():
+        print(f"{name:{width}}  {' and '.join(about['explains']):14}  {about['source']}")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    import matplotlib
+
+    import xaikit
+
+    from ..explainers.registry import find
+    from ..files.images import read_image
+
+    matplotlib.use("agg")
+    find(options.method, "image", {})
+    _check_picture(options.out)
+    image = read_image(options.image)
+    clip = xaikit.load_clip(options.model, pretrained=options.pretrained, device=options.device)
+    heat = xaikit.explain(options.method, clip, [image], [options.prompt])
+
+    from ..plots.maps import overlay
+
+    overlay(clip.seen(image), heat.isel(sample=0), title=_title(options)).savefig(options.out)
+    print(options.out)
+    return 0
+
+
+def _title(options: argparse.Namespace) -> str:
+    from ..clip.loading import BUNDLED
+
+    own = options.model in BUNDLED or ":" in options.model or options.pretrained is not None
+    return f"{options.prompt!r}: {options.method} of {options.model}{'' if own else ' with random weights'}"
+
+
+def _check_picture(path: Path) -> None:
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}")
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(f"--out {path}: a picture's name ends with one of {', '.join(known)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xaikit", description="Explain vision-language models, in notebooks.", epilog=EXIT_CODES
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("run", help="execute the notebooks in order into a run's folder")
+    command.set_defaults(command=_run)
+    command.add_argument("--out", metavar="runs/NAME", help="the run's folder (runs/default)")
+    command.add_argument(
+        "--only", nargs="+", action="extend", metavar="NN", help="only these notebooks, such as 04 or 01-03"
+    )
+    command.add_argument(
+        "-p", dest="parameters", nargs="+", action="append", default=[], metavar="NAME VALUE",
+        help="a parameter of the notebooks; its value is a Python literal, anything else is text",
+    )  # fmt: skip
+    command.add_argument("--resume", action="store_true", help="skip what is done with the same code and parameters")
+    _add_time_limit(command)
+
+    command = commands.add_parser(
+        "sweep", help="execute the notebooks with many parameters, on Dask; again, it goes on where it was"
+    )
+    command.set_defaults(command=_sweep)
+    command.add_argument("table", nargs="?", type=Path, help="a .csv, .yaml or .yml of rows of parameters")
+    command.add_argument("--out", type=Path, metavar="runs/NAME", help="the sweep's folder (runs/sweep)")
+    command.add_argument(
+        "--only", nargs="+", action="extend", metavar="NN",
+        help="these notebooks, such as 01-06, and those whose stores they read",
+    )  # fmt: skip
+    command.add_argument(
+        "-p", dest="choices", action="append", default=[], metavar="NAME=VALUES",
+        help="values of a parameter, as in -p model=tiny-clip,tiny-clip-shortcut -p seed=0..4 -p 'shard=*/8'; each is"
+        " combined with each, and with each row of the table",
+    )  # fmt: skip
+    command.add_argument("--workers", type=int, help="processes, each for one notebook at a time (one a core)")
+    command.add_argument("--threads", type=int, default=1, help="of each notebook's computations (%(default)s)")
+    command.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, instead of this machine's cores"
+    )
+    command.add_argument(
+        "--retry", action="store_true", help="only rows of the sweep in --out that failed or met bad samples"
+    )
+    _add_time_limit(command)
+
+    command = commands.add_parser("check", help="hold every store of a run against the schema and its digest")
+    command.set_defaults(command=_check)
+    command.add_argument("run", metavar="RUN", help="a run's or sweep's name or folder")
+
+    command = commands.add_parser("status", help="show how a run or sweep went, or how far it has come")
+    command.set_defaults(command=_status)
+    command.add_argument("run", metavar="RUN", help="a run's name or folder")
+
+    command = commands.add_parser("refresh", help="execute the committed notebooks in place, with their defaults")
+    command.set_defaults(command=_refresh)
+    command.add_argument("--only", nargs="+", action="extend", metavar="NN", help="store only these, such as 04")
+
+    command = commands.add_parser("app", help="serve the explorer as a web page")
+    command.set_defaults(command=_app)
+    command.add_argument(
+        "--run", default="default", metavar="NAME", help="whose scenes and stores are shown (%(default)s)"
+    )
+    command.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter of notebook 07",
+    )  # fmt: skip
+    command.add_argument(
+        "voila", nargs="*", metavar="-- VOILA'S OWN", help="options of Voila, such as -- --port=8866 --no-browser"
+    )
+
+    command = commands.add_parser("methods", help="list the explanation methods")
+    command.set_defaults(command=_methods)
+
+    command = commands.add_parser("explain", help="draw what a model sees of a prompt in an image")
+    command.set_defaults(command=_explain)
+    command.add_argument("image", metavar="IMAGE")
+    command.add_argument("prompt", metavar="PROMPT")
+    command.add_argument("--method", default="mmel", help="one of 'xaikit methods' (%(default)s)")
+    command.add_argument("--model", default="tiny-clip", help="bundled, or any that open_clip knows (%(default)s)")
+    command.add_argument("--pretrained", help="open_clip's tag of the weights, or a file")
+    command.add_argument("--device", default="cpu", help="such as cuda (%(default)s)")
+    command.add_argument("--out", type=Path, default=Path("map.png"), help="the picture to write (%(default)s)")
+    return parser
+
+
+def _add_time_limit(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="that a notebook may take; then it is stopped, and has failed",
+    )
+
+
+def _say(problem: object, code: int) -> int:
+    print(f"xaikit: {' '.join(str(problem).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,195 @@
+"""What a caption says, as arrays; its words; and whether it is true of a scene."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+
+from .worlds.shapes import COLOURS, IMAGE_SIZE, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
+
+KINDS = ("object", "relation", "list", "count")
+SLOTS = 3  # the most objects one caption names
+NUMBERS = ("two", "three", "four", "five", "six")
+# Words that name nothing: articles, conjunctions, prepositions, pronouns, forms of "to be", punctuation.
+# The relation words of the scenes (left, right, above, below) say something that can be true or false.
+FUNCTION_WORDS = frozenset(
+    "a an the this that these those and or but nor so yet of to in on at by for with from as into onto it its he she they"
+    " his her their there here is are was were be been being am has have had do does did will would can could , . ; : ! ? '"
+    ' " - ( )'.split()
+)
+LITTLE_WORDS = ("a", "an", "of", "and", ",")
+PLURALS = {**{name: name + "s" for name in SHAPES}, "cross": "crosses"}
+VOCABULARY = (
+    *LITTLE_WORDS, *SIZES, *COLOURS, *SHAPES, *PLURALS.values(), "left", "right", "above", "below", *NUMBERS,
+    "photo", "picture", "the", "is", "with", "object", "mark",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What n captions say. -1 stands for "not said" (attributes, relation) and "no such slot" (colour)."""
+
+    colour: np.ndarray  # (n, SLOTS)
+    shape: np.ndarray  # (n, SLOTS)
+    size: np.ndarray  # (n, SLOTS)
+    object: np.ndarray  # (n, SLOTS): which object of the scene the slot names
+    relation: np.ndarray  # (n,): of slot 0 to slot 1, index into RELATIONS
+    number: np.ndarray  # (n,): how many objects slot 0 names; 1 for singular captions
+
+    def with_(self, **changes) -> "Statement":
+        return replace(self, **changes)
+
+
+def state(layout: Layout, named: np.ndarray, relation: np.ndarray, number: np.ndarray, sized: np.ndarray) -> Statement:
+    """Captions that name the first ``named`` (n,) objects of each scene, with sizes where ``sized`` (n,)."""
+    n, slots = layout.colour.shape
+    used = np.arange(SLOTS) < named[:, None]
+    index = np.minimum(np.arange(SLOTS), slots - 1)
+    pick = [np.where(used, getattr(layout, name)[:, index], -1) for name in ("colour", "shape", "size")]
+    colour, shape, size = pick
+    size = np.where(sized[:, None], size, -1)
+    return Statement(colour, shape, size, np.where(used, np.arange(SLOTS), -1), relation, number)
+
+
+def swap_slots(said: Statement) -> Statement:
+    """The first two objects change places: "A left of B" becomes "B left of A"."""
+    order = np.array([1, 0, 2])
+    return said.with_(**{k: getattr(said, k)[:, order] for k in ("colour", "shape", "size", "object")})
+
+
+def swap_colours(said: Statement) -> Statement:
+    """The first two objects exchange their colour words."""
+    return said.with_(colour=said.colour[:, [1, 0, 2]])
+
+
+def words(said: Statement) -> tuple[list[list[str]], list[list[int]]]:
+    """The words of each caption, and for each word the scene's object that it names (-1 for none)."""
+    texts, owners = [], []
+    for colour, shape, size, owner, relation, number in zip(
+        said.colour, said.shape, said.size, said.object, said.relation, said.number, strict=True
+    ):
+        text, names = [], []
+        for slot in np.flatnonzero(colour >= 0):
+            if slot:
+                last = slot == np.flatnonzero(colour >= 0)[-1]
+                join = RELATIONS[relation].split() if relation >= 0 else ["and" if last else ","]
+                text += join
+                names += [-1] * len(join)
+            plural = number > 1
+            noun = SHAPES[shape[slot]]
+            phrase = [SIZES[size[slot]]] if size[slot] >= 0 else []
+            phrase += [COLOURS[colour[slot]], PLURALS[noun] if plural else noun]
+            text += [NUMBERS[number - 2] if plural else article(phrase[0]), *phrase]
+            names += [owner[slot] if plural else -1] + [owner[slot]] * len(phrase)
+        texts.append(text)
+        owners.append(names)
+    return texts, owners
+
+
+def article(word: str) -> str:
+    """The indefinite article before this word."""
+    return "an" if word[0] in "aeio" else "a"
+
+
+def sentence(text: list[str]) -> str:
+    """The caption as one string."""
+    return " ".join(text).replace(" ,", ",")
+
+
+def truth(said: Statement, layout: Layout) -> np.ndarray:
+    """Whether each caption holds of each scene: (captions, scenes) int8, 1 true, 0 false, -1 undecided.
+
+    A relation is decided true when the two objects lie in opposite halves of the image on the named
+    sides, false when their centres are ordered the other way, and undecided between; a size word is
+    absolute (captions about scenes of more than four objects should not use one).
+    """
+
+    def agrees(word, attribute):  # (captions, slots, scenes, objects)
+        word = word[:, :, None, None]
+        return (word < 0) | (word == attribute)
+
+    match = agrees(said.colour, layout.colour) & agrees(said.shape, layout.shape)
+    match &= agrees(said.size, layout.size) & layout.exists
+    used = said.colour >= 0
+    found = match.sum(3)
+    enough = np.where(said.number[:, None] > 1, found[:, 0] == said.number[:, None], found[:, 0] > 0)
+    holds = enough & ((found > 0) | ~used[:, :, None]).all(1)
+    half = IMAGE_SIZE / 2
+    result = holds.astype(np.int8)
+    for index in range(len(RELATIONS)):
+        rows = np.flatnonzero(said.relation == index)
+        position = layout.x if index < 2 else layout.y
+        position = position if index % 2 == 0 else -position  # so that the subject has the smaller one
+        middle = half if index % 2 == 0 else -half
+        first, second = position[:, :, None], position[:, None, :]
+        apart, reverse = (first < middle) & (second > middle), first >= second
+        pair = match[rows, 0][..., :, None] & match[rows, 1][..., None, :]
+        yes, maybe = (pair & apart).any((2, 3)), (pair & ~reverse).any((2, 3))
+        result[rows] = np.where(yes, 1, np.where(maybe, -1, 0))
+    return result
+
+
+def captions_need(kind: str) -> int:
+    """The fewest objects that a caption of this kind needs."""
+    return 1 if kind == "object" else 2
+
+
+assert MAX_OBJECTS >= len(NUMBERS) + 1
+
+
+ATTRIBUTES = {word: kind for kind, known in enumerate((SIZES, COLOURS, SHAPES)) for word in known}
+RELATION_WORDS = {word for relation in RELATIONS for word in relation.split()} - set(FUNCTION_WORDS)
+NONE, PADDING = -1, -2
+
+
+def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
+    """Match the words of each text with the objects of its scene.
+
+    token_text : (n, tokens) words, "" after a text's end; blanks around them don't count. scenes : of the ``inputs``
+    schema, the same n samples.
+
+    A noun phrase is a run of sizes and colours up to the shape that ends it. It names the object that agrees with most of
+    its words, which must have its shape; of equals the first that the text hasn't named yet. A phrase that no object
+    agrees with in shape and colour names none: the text is wrong about it.
+
+    Returns ``token_object`` (sample, token), the object's index, -1 for none, -2 for padding, and ``token_kind``: "object"
+    for the words of a phrase that names an object, "relation", "function", and "" for padding and any other word, those of
+    a phrase that names none among them. Raises ValueError for another number of texts than of scenes.
+    """
+    texts = np.char.lower(np.char.strip(np.asarray(token_text).astype(str)))
+    if texts.ndim != 2 or len(texts) != scenes.sizes["sample"]:
+        raise ValueError(
+            f"words of shape {texts.shape}: (samples, tokens) of the {scenes.sizes['sample']} scenes is needed"
+        )
+    objects = np.full(texts.shape, NONE)
+    objects[texts == ""] = PADDING
+    kinds = np.full(texts.shape, "", dtype="U8")
+    kinds[np.isin(texts, list(FUNCTION_WORDS))] = "function"
+    kinds[np.isin(texts, list(RELATION_WORDS))] = "relation"
+    for row, (words, names) in enumerate(zip(texts, scenes.object_name.values, strict=True)):
+        known = [set(str(name).split()) for name in names]
+        named: list[int] = []
+        start = None
+        for place, word in enumerate(words):
+            if word not in ATTRIBUTES:
+                start = None
+                continue
+            start = place if start is None else start
+            if word in SHAPES:
+                phrase = words[start : place + 1]
+                found = _object(phrase, known, named)
+                named.append(found)
+                objects[row, start : place + 1] = found
+                kinds[row, start : place + 1] = "" if found == NONE else "object"
+                start = None
+    dims = ("sample", "token")
+    return xr.Dataset({"token_object": (dims, objects), "token_kind": (dims, kinds)}, {"sample": scenes.sample})
+
+
+def _object(phrase: np.ndarray, known: list[set[str]], named: list[int]) -> int:
+    """The object that a phrase names, or NONE."""
+    needed = {word for word in phrase if word not in SIZES}
+    agreeing = [index for index, words in enumerate(known) if needed <= words]
+    if not agreeing:
+        return NONE
+    return max(agreeing, key=lambda index: (len(known[index] & set(phrase)), index not in named, -index))

@@ -1,0 +1,146 @@
+"""Conceptual Captions: tables of captions and addresses, and the images that a download tool has saved.
+
+Sharma et al., Conceptual Captions: A Cleaned, Hypernymed, Image Alt-text Dataset, 2018.
+"""
+
+import csv
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from .pictures import Pictures
+from .published import MOST_BYTES, SUFFIXES, LayoutError, choose_split, picture_in
+
+HOW = (
+    "get the table at ai.google.com/research/ConceptualCaptions, 'Download', and the images with img2dataset or a script that"
+    " names them by row or by CRC-32"
+)
+TABLES = {"train": "Train_GCC-training.tsv", "validation": "Validation_GCC-1.1.0-Validation.tsv"}
+NAME = re.compile(r"([0-9]{1,18})(_[0-9]{1,10})?(\.[A-Za-z]{3,4})?")  # of a row or a CRC, before a CRC and a suffix
+FOLDERS = {"train": ("training", "train"), "validation": ("validation", "val")}
+
+
+def open_conceptual_captions(folder: Path, split: str | None = None) -> Pictures:
+    """A sample a row of the table, labelled by the row's number from 0, whether its image was downloaded or not.
+
+    folder : holds ``Train_GCC-training.tsv`` or ``Validation_GCC-1.1.0-Validation.tsv`` (caption, tab, address; a header
+        "caption, tab, url" may come first) and a folder of images: "training" or "train", "validation" or "val"; where
+        there is only one table also "images", or the folder itself.
+    split : "train" or "validation"; by default the only one that is there, or validation.
+
+    An image has the name that img2dataset gives it, ``00012/000123456.jpg`` with the row's number, written with 10000 (or
+    another power of ten) samples a shard; or ``ROW.jpg``; or, without a suffix, ``ROW_CRC`` or ``CRC`` with the CRC-32 of
+    the address. The caption that img2dataset leaves beside an image, and a name's CRC, must be those of the row.
+    """
+    found = [name for name, table in TABLES.items() if (folder / table).is_file()]
+    if not found:
+        raise LayoutError(f"there is neither {' nor '.join(TABLES.values())} in {folder}: {HOW}")
+    split = choose_split("conceptual-captions", folder, found, split, ("validation",))
+    table = _read(folder / TABLES[split])
+    table["image"] = np.arange(len(table))
+    read = _Downloaded(folder, FOLDERS[split] + (("images", "") if len(found) == 1 else ()), table)
+    labels = np.arange(len(table)).astype(str).astype(object)
+    return Pictures("conceptual-captions", labels, about={"split": split}, table=table, read=read)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.stat().st_size > MOST_BYTES:
+        raise LayoutError(
+            f"{path} has {path.stat().st_size / 1e9:.1f} GB, more than the published table: it is not read"
+        )
+    try:
+        table = pd.read_csv(
+            path, sep="\t", header=None, names=["caption", "url"], dtype=str, quoting=csv.QUOTE_NONE, index_col=False,
+            keep_default_na=False, skip_blank_lines=False, on_bad_lines="error", usecols=[0, 1],
+        )  # fmt: skip
+    except ValueError as error:  # no table at all, or not UTF-8
+        raise LayoutError(f"{path} can't be read as captions and addresses with a tab between ({error})") from error
+    if len(table) and tuple(table.iloc[0]) == ("caption", "url"):
+        table = table.iloc[1:].reset_index(drop=True)
+    without = ((table.url == "") | table.url.isna()).to_numpy()
+    if without.any():
+        raise LayoutError(f"{path}: row {int(without.argmax())} (the first is 0) has no address after a tab")
+    return table
+
+
+class _Downloaded:
+    """From a row's number to its image; the folders are listed once, when the first image is asked for."""
+
+    def __init__(self, folder: Path, candidates: tuple[str, ...], table: pd.DataFrame):
+        self.folder, self.table = folder, table
+        self.at = next((name for name in candidates if (folder / name).is_dir()), None)
+        if self.at is None or not next(_names(folder / self.at), None):
+            told = ", ".join(name or "the folder itself" for name in candidates)
+            raise LayoutError(f"there are no images in {folder} (looked for in {told}): {HOW}")
+        self.rows = None
+
+    def __call__(self, entry: object) -> Image.Image:
+        row = int(entry)
+        if self.rows is None:
+            self._list()
+        address = zlib.crc32(self.table.url.iloc[row].encode())
+        name = _find(self.rows, row) or _find(self.checks, address)
+        if name is None:
+            raise FileNotFoundError(
+                f"the image of row {row} isn't in {self.at or self.folder.name}: it wasn't downloaded"
+            )
+        stem = name.rpartition("/")[2].partition(".")[0]
+        if "_" in stem and stem != f"{row}_{address}":
+            raise ValueError(f"the image {name} is of another address than that of row {row}")
+        picture = self.read(name)
+        self._check_caption(name, row)
+        return picture
+
+    def _list(self) -> None:
+        names = pd.Series([*_names(self.folder / self.at)], dtype="str")
+        keys = names.str.extract("(?:^|/)([0-9]+)[^/]*$")[0].astype("int64").to_numpy()
+        bare = ~names.str.contains("[._]").to_numpy()  # neither a suffix nor a row before it: a CRC alone
+        self.rows, self.checks = (_sorted(names[kind], keys[kind]) for kind in (~bare, bare))
+        self.read = picture_in(self.folder / self.at, names.str.rpartition("/")[0].unique())
+
+    def _check_caption(self, name: str, row: int) -> None:
+        """A table that was downloaded in another order, or in shards of another size, would give wrong captions silently."""
+        beside = (self.folder / self.at / name).with_suffix(".txt")
+        if not beside.is_file() or beside.stat().st_size > 100_000:
+            return
+        said = beside.read_text(encoding="utf-8", errors="replace")
+        if _letters(said) != _letters(self.table.caption.iloc[row]):
+            raise ValueError(f"the image {name} was downloaded with another caption than that of row {row}")
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """The image files of a folder and of the folders in it, without looking at any."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = NAME.fullmatch(entry.name)
+            if found and not found[3] and entry.is_dir():
+                with os.scandir(entry) as inner:
+                    yield from (f"{entry.name}/{each.name}" for each in inner if _is_image(NAME.fullmatch(each.name)))
+            elif found and (not found[3] or _is_image(found)):
+                yield entry.name
+
+
+def _is_image(found: re.Match | None) -> bool:
+    return found is not None and (found[3] or "").lower() in SUFFIXES
+
+
+def _sorted(names: pd.Series, keys: np.ndarray) -> tuple[np.ndarray, pd.Series]:
+    order = np.argsort(keys, kind="stable")
+    return keys[order], names.iloc[order]
+
+
+def _find(listed: tuple[np.ndarray, pd.Series], key: int) -> str | None:
+    """The name with a key; of several (.jpg and .png) the first in the alphabet, however the folder lists them."""
+    keys, names = listed
+    first, end = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
+    return min(map(str, names.iloc[first:end]), default=None)
+
+
+def _letters(caption: str) -> str:
+    return "".join(letter for letter in caption if letter.isalnum())

@@ -1,0 +1,153 @@
+"""ImageNet's thousand classes: images in a folder a class, or Kaggle's flat folder of validation images.
+
+Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2015.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from .pictures import Pictures
+from .published import (
+    LayoutError,
+    check_unique,
+    choose_split,
+    column,
+    image_names,
+    picture_in,
+    read_json,
+    read_rows,
+    read_text,
+)
+
+HOW = (
+    "get the validation images at image-net.org, 'Download', sorted into a folder a class by its number, or the archive of"
+    " kaggle.com, 'ImageNet Object Localization Challenge'"
+)
+CLASS = re.compile(r"n[0-9]{8}")
+KAGGLE = "ILSVRC/Data/CLS-LOC"
+SOLUTION = "LOC_val_solution.csv"
+NAMES = ("LOC_synset_mapping.txt", "classnames.txt", "imagenet_class_index.json")
+PROMPT = "a photo of a {}."
+
+
+def open_imagenet(folder: Path, split: str | None = None) -> Pictures:
+    """Images as samples, each with its class's prompt, "a photo of a NAME.", as caption, labelled and sorted by file.
+
+    folder : holds ``val/n01440764/*.JPEG`` (or train, or the class folders themselves), or Kaggle's
+        ``ILSVRC/Data/CLS-LOC/val/*.JPEG`` with ``LOC_val_solution.csv``.
+    split : "val" or "train"; val by default.
+
+    The names of the classes are those of ``LOC_synset_mapping.txt`` or ``classnames.txt`` (a line a class: number, name,
+    maybe others behind commas) or ``imagenet_class_index.json``, in the folder or the one above; all that are named there are
+    classes, in the order of their numbers, which is the published one. Where there is none, but a folder for each of the
+    thousand, they are open_clip's.
+    """
+    found = {name: at for name in ("val", "train") for at in (name, f"{KAGGLE}/{name}") if (folder / at).is_dir()}
+    if not found and _class_folders(folder):
+        found = {"val": ""}
+    if not found:
+        raise LayoutError(
+            f"there is no folder val, train or {KAGGLE}/val, nor one named as n01440764, in {folder}: {HOW}"
+        )
+    split = choose_split("imagenet", folder, [*found], split, ("val",))
+    at = found[split]
+    numbers = _class_folders(folder / at)
+    table, links = _by_folder(folder, at, numbers) if numbers else _flat(folder, at)
+    names = _class_names(folder, numbers)
+    place = {number: index for index, number in enumerate(names)}
+    unknown = [number for number in table["class"].unique() if number not in place]
+    if unknown:
+        raise LayoutError(
+            f"the class {unknown[0]} of {folder / at} isn't in the file of class names: the names of all are needed"
+        )
+    classes = tuple(names.values())
+    prompts = tuple(PROMPT.format(name) for name in classes)
+    table["class_index"] = table.pop("class").map(place)
+    table["caption"] = [prompts[index] for index in table.class_index]
+    labels = table.pop("label").to_numpy(object)
+    read = picture_in(folder, links)
+    return Pictures("imagenet", labels, classes, prompts, {"split": split}, table=table, read=read)
+
+
+def _class_folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if CLASS.fullmatch(entry.name) and entry.is_dir())
+
+
+def _by_folder(folder: Path, at: str, numbers: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    links = [f"{at}/{number}".lstrip("/") for number in numbers]
+    listed = [image_names(folder / link) for link in links]
+    times = [len(files) for files in listed]
+    if not sum(times):
+        raise LayoutError(f"there are no images in the class folders of {folder / at}: {HOW}")
+    files = pd.Series([file for each in listed for file in each], dtype="str")
+    images = pd.Series(links, dtype="str").repeat(times).to_numpy() + "/" + files
+    stems = files.str.rpartition(".")[0]
+    table = pd.DataFrame({"label": stems, "image": images, "class": pd.Series(numbers).repeat(times).to_numpy()})
+    return table.sort_values("label", kind="stable", ignore_index=True), links
+
+
+def _flat(folder: Path, at: str) -> tuple[pd.DataFrame, list[str]]:
+    path = folder / SOLUTION
+    if not path.is_file() or not at.endswith("val"):
+        raise LayoutError(
+            f"{folder / at} has no folders named as n01440764, nor has {folder} a {SOLUTION} for it: {HOW}"
+        )
+    rows = read_rows(path)
+    label, answer = column(path, rows, "ImageId"), column(path, rows, "PredictionString")
+    check_unique(path, label, "lines", "ImageId", rows.index)
+    number = answer.str.partition(" ")[0]
+    wrong = ~number.str.fullmatch(CLASS.pattern).to_numpy(bool)
+    if wrong.any():
+        line = rows.index[wrong][0]
+        raise LayoutError(
+            f"{path}: line {line} has PredictionString={answer[line]!r}: a class such as n01440764 comes first"
+        )
+    table = pd.DataFrame({"label": label, "image": f"{at}/" + label + ".JPEG", "class": number})
+    return table.sort_values("label", kind="stable", ignore_index=True), [at]
+
+
+def _class_names(folder: Path, numbers: list[str]) -> dict[str, str]:
+    """The classes' numbers and names, in the numbers' order."""
+    for path in (above / name for above in (folder, folder.parent) for name in NAMES):
+        if path.is_file():
+            return dict(sorted(_indexed(path) if path.suffix == ".json" else _lines(path)))
+    if len(numbers) == 1000:
+        from open_clip import IMAGENET_CLASSNAMES  # only here, since it takes seconds
+
+        return dict(zip(numbers, IMAGENET_CLASSNAMES, strict=True))
+    raise LayoutError(
+        f"there are {len(numbers) or 'no'} class folders in {folder}, not all 1000, so the classes' names are needed: put"
+        f" {', '.join(NAMES[:-1])} or {NAMES[-1]} there"
+    )
+
+
+def _indexed(path: Path) -> list[tuple[str, str]]:
+    value = read_json(path)
+    pairs = [*value.values()] if isinstance(value, dict) else []
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise LayoutError(f'{path}: an entry such as ["n01440764", "tench"] is needed, not {str(pair)[:60]}')
+    return _checked(path, [(number, name.replace("_", " ")) for number, name in pairs])
+
+
+def _lines(path: Path) -> list[tuple[str, str]]:
+    lines = [line.strip() for line in read_text(path).split("\n")]
+    split = (line.partition(" ") for line in lines if line)
+    return _checked(path, [(number, names.partition(",")[0].strip()) for number, _, names in split])
+
+
+def _checked(path: Path, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    for place, (number, name) in enumerate(pairs, 1):
+        if not CLASS.fullmatch(number) or not name:
+            raise LayoutError(
+                f"{path}: entry {place}, {number} {name}, is no class's number and name such as n01440764 tench"
+            )
+    if len(dict(pairs)) < len(pairs) or not pairs:
+        raise LayoutError(
+            f"{path} names {'a class twice' if pairs else 'no class'}: each number and its name once is needed"
+        )
+    return pairs

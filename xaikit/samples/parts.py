@@ -1,0 +1,134 @@
+"""Results of a long computation in part files, a block of samples each: resumed, shared out, and opened as one.
+
+A part is written whole or not at all, and says what it was made with; one that was made with the same is never computed
+again. Parts of different blocks never meet, so any number of processes may write into one folder, each its share.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from ..files.digests import ATTRIBUTE, code_digest
+from ..files.store import SchemaError, annotate, provenance, write
+from .source import Block, Reader, Source
+
+NOT_NUMBERS = ("explorer", "running", "plots")  # code that parts don't depend on
+# From the good samples of a block, as a dataset of the inputs schema, to their results: floats or texts over ``sample``.
+Compute = Callable[[xr.Dataset], xr.Dataset]
+
+
+def compute_parts(
+    folder: Path,
+    source: Source,
+    compute: Compute,
+    stage: str,
+    made_with: Mapping[str, object],
+    clip: Reader | None = None,
+    shard: str | None = None,
+    progress: str = "",
+) -> dict[str, str]:
+    """Compute what is missing of a share, a file a block, ``folder/000012.nc``.
+
+    Parameters
+    ----------
+    folder : of these parts alone; made if it isn't there.
+    source, clip : of the samples; see ``Source.inputs``.
+    compute : called with the good samples of one block at a time.
+    stage : of the schema, that the results are of.
+    made_with : what the results depend on beside the samples, as plain values: model, methods, options.
+    shard : a share "i/k"; None for all.
+    progress : name of the progress bar, empty for none.
+
+    Returns the reason of each bad sample of the share, by its label: its results are NaN, and its reason stands in the
+    coordinate ``error``. A block in which a bad image can be read by now is computed again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made_with, bad = _with_code(made_with), {}
+    for block in tqdm(source.blocks(shard), disable=not progress, desc=progress):
+        path, about = part_path(folder, block), _made_with(source, block, made_with)
+        errors = _errors_in(path, about)
+        if errors is None or _mended(source, block, errors, clip):
+            errors = _compute(path, source, block, compute, stage, about, clip)
+        bad |= {
+            str(label): str(reason) for label, reason in zip(source.labels[block.rows], errors, strict=True) if reason
+        }
+    return bad
+
+
+def open_parts(folder: Path, source: Source, made_with: Mapping[str, object], shard: str | None = None) -> xr.Dataset:
+    """The parts of a share, all for None, as one dataset along ``sample``, in the source's order, read only where it is looked
+    at. Raises FileNotFoundError that says how many parts are missing, or were made with something else."""
+    made_with, blocks = _with_code(made_with), source.blocks(shard)
+    found = [part_path(folder, block) for block in blocks]
+    missing = [
+        path
+        for path, block in zip(found, blocks, strict=True)
+        if _errors_in(path, _made_with(source, block, made_with)) is None
+    ]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(found)} parts in {folder} aren't computed yet, or with other choices"
+            f" (the first is {missing[0].name}): run their shards first"
+        )
+    return open_together(found)
+
+
+def open_together(paths: list[Path]) -> xr.Dataset:
+    """Stores of one stage, of different samples, as one dataset along ``sample``, read only where it is looked at."""
+    opened = [xr.open_dataset(path, engine="h5netcdf", chunks={}) for path in paths]
+    together = xr.concat(
+        opened,
+        "sample",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="outer",
+        combine_attrs="override",
+    )
+    together.attrs.pop(ATTRIBUTE, None)  # that of the first alone
+    return together
+
+
+def part_path(folder: Path, block: Block) -> Path:
+    """The file of a block's results."""
+    return folder / f"{block.number:06}.nc"
+
+
+def _with_code(made_with: Mapping[str, object]) -> dict[str, object]:
+    return {**made_with, "code": code_digest(without=NOT_NUMBERS)}
+
+
+def _made_with(source: Source, block: Block, made_with: Mapping[str, object]) -> dict:
+    return json.loads(json.dumps({**made_with, "samples": source.digest(block.rows)}))
+
+
+def _errors_in(path: Path, made_with: Mapping) -> np.ndarray | None:
+    """The reasons (block,) in a part that was made with just this; None where there is none such."""
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as ds:
+            return ds.error.values.astype(str) if provenance(ds).get("made_with") == made_with else None
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, SchemaError):
+        return None
+
+
+def _mended(source: Source, block: Block, errors: np.ndarray, clip: Reader | None) -> bool:
+    """Whether a sample that was bad is good by now."""
+    return any(source.is_good(block.rows.start + int(place), clip) for place in np.flatnonzero(errors != ""))
+
+
+def _compute(
+    path: Path, source: Source, block: Block, compute: Compute, stage: str, made_with: dict, clip: Reader | None
+) -> np.ndarray:
+    inputs = source.inputs(block.rows, clip)
+    errors = inputs.error.values.astype(str)
+    good = inputs.isel(sample=np.flatnonzero(errors == "")).drop_vars("error")
+    results = compute(good) if len(good.sample) else inputs[["sample"]].drop_attrs()
+    texts = {name: "" for name, variable in results.data_vars.items() if variable.dtype.kind in "UTO"}
+    results = results.reindex(sample=inputs.sample.values, fill_value=texts)
+    results = results.assign_coords(error=("sample", errors))
+    write(annotate(results, stage, made_with=made_with), path, stage)
+    return errors

@@ -1,0 +1,1 @@
+"""Worlds that scenes are drawn in, one a file."""
