@@ -1,9 +1,11 @@
-"""Is an option one of its known values, or a whole number in its range? If not, one sentence says what would be right."""
+"""Is an option what it must be? If not, one sentence names its value and says what would be right."""
 
-from numbers import Integral
+import math
+from collections.abc import Collection, Sequence
+from numbers import Integral, Real
 
 
-def check_choices(**choices: tuple[object, tuple[str, ...]]) -> None:
+def check_choices(**choices: tuple[object, Collection[str]]) -> None:
     """Raise ValueError for the first option, given as name=(value, known values), whose value is not known."""
     for name, (value, known) in choices.items():
         if value not in known:
@@ -17,3 +19,41 @@ def check_whole(low: int, high: int | None = None, **values: object) -> None:
         whole = isinstance(value, Integral) and not isinstance(value, bool)
         if not whole or value < low or (high is not None and value > high):
             raise ValueError(f"{name}={value!r}: a whole number {wanted} is needed")
+
+
+def check_number(
+    low: float = -math.inf,
+    high: float = math.inf,
+    what: str = "number",
+    open_low: bool = False,
+    open_high: bool = False,
+    **values,
+) -> None:
+    """Raise ValueError for the first option, given as name=value, that is no finite number from low to high.
+
+    what : names the number in the sentence. open_low, open_high : low, or high, itself is refused.
+    """
+    bounds = [f"{'above' if open_low else 'from'} {low:g}"] if low > -math.inf else []
+    bounds += [f"{'below' if open_high else 'up to'} {high:g}"] if high < math.inf else []
+    for name, value in values.items():
+        real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        fits = real and (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
+        if not fits:
+            raise ValueError(f"{name}={value!r}: a {' '.join([what, ', '.join(bounds)]).strip()} is needed")
+
+
+def check_flags(**values: object) -> None:
+    """Raise ValueError for the first option, given as name=value, that is neither True nor False."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: True or False is needed")
+
+
+def check_names(known: Collection[str] | None = None, **values: object) -> None:
+    """Raise ValueError for the first option, given as name=value, that is no list of different names, at least one, all of
+    them among the known ones."""
+    for name, value in values.items():
+        if isinstance(value, str) or not isinstance(value, Sequence) or not value or len({*value}) < len(value):
+            raise ValueError(f"{name}={value!r}: give a list of different names, at least one")
+        for each in value if known is not None else ():
+            check_choices(**{name: (each, known)})

@@ -8,6 +8,7 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 import xarray as xr
 
@@ -55,12 +56,21 @@ class SchemaError(ValueError):
     """A dataset is not what its stage of the schema says; the message names the first difference."""
 
 
-def annotate(ds: xr.Dataset, stage: str = "inputs", **made_with) -> xr.Dataset:
+class Weighted(Protocol):
+    """A model, as far as a store tells of it."""
+
+    name: str
+    weights_digest: str
+
+
+def annotate(ds: xr.Dataset, stage: str = "inputs", made_by: "Weighted | None" = None, **made_with) -> xr.Dataset:
     """A copy with the schema's ``long_name`` and ``units`` and a ``provenance`` attribute.
 
-    made_with: what made the dataset (seed, parameters, model, weights_digest, ...), as JSON-able values;
-    added to what is there already.
+    made_by : the model that made the dataset, for its name and the digest of its weights. made_with : what else did (seed,
+    parameters, ...), as JSON-able values; added to what is there already.
     """
+    if made_by is not None:
+        made_with = {"model": made_by.name, "weights_digest": made_by.weights_digest, **made_with}
     known = SCHEMA[_known_stage(stage)]
     ds = ds.copy()
     for name, variable in ds.data_vars.items():
