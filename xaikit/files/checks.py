@@ -33,13 +33,19 @@ def check_number(
 
     what : names the number in the sentence. open_low, open_high : low, or high, itself is refused.
     """
-    bounds = [f"{'above' if open_low else 'from'} {low:g}"] if low > -math.inf else []
-    bounds += [f"{'below' if open_high else 'up to'} {high:g}"] if high < math.inf else []
+    least = f"{'above' if open_low else 'from'} {low:g}" if low > -math.inf else ""
+    most = f"{'below' if open_high else 'up to'} {high:g}" if high < math.inf else ""
+    joint = " and " if open_low and open_high else ", "
+    wanted = (
+        f"from {low:g} to {high:g}"
+        if least and most and not (open_low or open_high)
+        else joint.join(filter(None, (least, most)))
+    )
     for name, value in values.items():
         real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
         fits = real and (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
         if not fits:
-            raise ValueError(f"{name}={value!r}: a {' '.join([what, ', '.join(bounds)]).strip()} is needed")
+            raise ValueError(f"{name}={value!r}: a {f'{what} {wanted}'.strip()} is needed")
 
 
 def check_flags(**values: object) -> None:
