@@ -10,6 +10,10 @@ import re
 import shutil
 import tempfile
 
+import numpy as np
+import pytest
+
+import xaikit as xk
 from xaikit.running.committed import ADDRESS
 
 NOT_COMPARED = ("text/html", "image/svg+xml", "application/vnd.jupyter.widget-view+json", "stderr")
@@ -25,6 +29,21 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     shutil.rmtree(config.runs_folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def clip():
+    """The bundled model, loaded once for all tests: what changes it takes a copy."""
+    return xk.load_clip("tiny-clip")
+
+
+@pytest.fixture(autouse=True)
+def _names_of_examples(request):
+    """What the examples in docstrings may use without saying where it is from."""
+    if isinstance(request.node, pytest.DoctestItem):
+        scenes = xk.draw_scenes(4, objects=(2, 3))
+        names = {"np": np, "xk": xk, "clip": request.getfixturevalue("clip"), "scenes": scenes}
+        request.getfixturevalue("doctest_namespace").update(names)
 
 
 def pytest_collectstart(collector):

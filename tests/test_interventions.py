@@ -41,8 +41,13 @@ def inputs(clip, scenes):
 
 
 @pytest.fixture(scope="module")
-def ablated(clip, scenes):
-    return ablate_modes(clip, scenes.image, scenes.caption, draws=8)
+def maps(clip, scenes):
+    return {"grad_eclip": xk.explain("grad_eclip", clip, scenes.image, scenes.caption)}
+
+
+@pytest.fixture(scope="module")
+def ablated(clip, scenes, maps):
+    return ablate_modes(clip, scenes.image, scenes.caption, draws=8, maps=maps)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +131,7 @@ def test_the_named_objects_patches_matter_more_than_others_of_their_energy(clip,
 
 
 def test_what_is_removed_is_reported(clip, scenes, inputs, ablated):
-    assert list(ablated.ablation.values) == list(ABLATIONS)
+    assert list(ablated.ablation.values) == [*ABLATIONS, "grad_eclip"]
     assert (ablated.removed.sum(("row", "col")) == 10).all()
     assert float(ablated.matched.mean()) > 0.9
     whole, cosine = ablate(clip, *inputs, ablated.removed.values, "mean")
@@ -137,14 +142,14 @@ def test_what_is_removed_is_reported(clip, scenes, inputs, ablated):
     assert ((ablated.overlap >= 0) & (ablated.overlap <= 1)).all()
 
 
-def test_the_maps_choose_the_patches(clip, scenes, inputs, ablated):
+def test_the_maps_choose_the_patches(clip, inputs, maps, ablated):
     recursion = recursion_of({})
     with torch.no_grad():
         course = trajectory(clip, read(clip, *inputs, recursion), recursion)
     maps = {
         "end": course[:, -1].sum(1).numpy(),
         "mode": mode_energy(course, dominant_frequency(course)).numpy(),
-        "grad_eclip": xk.explain("grad_eclip", clip, scenes.image, scenes.caption).values.reshape(len(course), -1),
+        "grad_eclip": maps["grad_eclip"].values.reshape(len(course), -1),
     }
     for name, heat in maps.items():
         kept = ablated.removed.sel(ablation=name).values.reshape(heat.shape)
@@ -152,8 +157,8 @@ def test_the_maps_choose_the_patches(clip, scenes, inputs, ablated):
         assert (lowest >= np.where(kept, -np.inf, heat).max(1)).all(), name
 
 
-def test_ablation_is_the_same_again_and_in_any_batches(clip, scenes, ablated):
-    again = ablate_modes(clip, scenes.image, scenes.caption, draws=8, batch_size=2)
+def test_ablation_is_the_same_again_and_in_any_batches(clip, scenes, maps, ablated):
+    again = ablate_modes(clip, scenes.image, scenes.caption, draws=8, batch_size=2, maps=maps)
     xr.testing.assert_equal(again.removed, ablated.removed)
     xr.testing.assert_allclose(again, ablated, atol=1e-5)
     other = ablate_modes(clip, scenes.image, scenes.caption, draws=8, seed=1, ablations=("mode",))
@@ -173,6 +178,8 @@ def test_ablation_with_the_encoder(clip, scenes):
         ({"fill": "pink"}, "fill='pink'"),
         ({"ablations": ("modes",)}, "ablations='modes'"),
         ({"ablations": ()}, r"ablations=\(\)"),
+        ({"maps": {"mode": np.zeros((6, 8, 8))}}, "maps='mode'"),
+        ({"maps": {"mine": np.zeros((6, 8, 7))}}, r"map 'mine' has shape \(6, 8, 7\)"),
         ({"iterations": 3}, "iterations=3"),
         ({"seed": -1}, "seed=-1"),
         ({"alfa": 1}, "unknown option 'alfa'"),

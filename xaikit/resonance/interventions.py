@@ -7,6 +7,7 @@ Source: Semantic Resonance Maps, ICCV submission, section 4.3, "causal resonance
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,15 +17,14 @@ from torch import Tensor
 from ..clip.model import Clip
 from ..clip.perturbation import FILLS, filled, scores_of_images, to_patches
 from ..clip.towers import tower
-from ..explainers.registry import check_tower, find
-from ..files.checks import check_choices, check_whole
+from ..files.checks import check_choices, check_names, check_number, check_whole
 from ..files.schema import SCHEMA
 from ..files.store import annotate
 from ..measures.ranks import ranks
 from .recursion import read, ready, recursion_of, trajectory
 from .spectra import ITERATIONS, fourier, resonance_energy
 
-ABLATIONS = ("mode", "resonance", "end", "grad_eclip")
+ABLATIONS = ("mode", "resonance", "end")
 TOLERANCE = 0.05  # how far a matched set's energy may be from its target, relative
 TINY = 1e-30  # keeps a division by no energy at all finite
 SWAPS = 200  # proposed for each patch of a set: enough to forget where the walk began
@@ -37,7 +37,8 @@ def ablate_modes(
     share: float = 0.15,
     draws: int = 20,
     fill: str = "mean",
-    ablations: tuple[str, ...] = ABLATIONS,
+    maps: Mapping[str, xr.DataArray] | None = None,
+    ablations: tuple[str, ...] | None = None,
     seed: int = 0,
     batch_size: int = 64,
     progress: bool = False,
@@ -52,9 +53,11 @@ def ablate_modes(
 
     images, texts, batch_size, progress : as in ``explain``. share : of the patches to remove, above 0, up to 1; at least
         one. draws : random sets for each ablation. fill : one of the image's fills, in place of what is removed.
+    maps : heat (sample, row, col) of the same samples by name, such as ``{"grad_eclip": explain("grad_eclip", clip, images,
+        texts)}``: patches are chosen after these, too.
     ablations : after which map the patches are chosen, hottest first: "mode"; "resonance", the energy of all frequencies
-        summed over tokens; "end", the last map of the trajectory, summed over tokens, in which nothing oscillates;
-        "grad_eclip", that method's heat. seed : of the random sets. options : of ``Recursion``.
+        summed over tokens; "end", the last map of the trajectory, summed over tokens, in which nothing oscillates; and the
+        names of ``maps``. None for all of these. seed : of the random sets. options : of ``Recursion``.
 
     A random set holds as many patches, and its energy is within 5 % of that of the ablation's set, where the walk of
     ``matched_sets`` finds such a set. Energy is the squared difference between image and fill, summed over pixels
@@ -73,16 +76,17 @@ def ablate_modes(
     check_whole(1, draws=draws)
     check_whole(0, seed=seed)
     check_choices(fill=(fill, FILLS))
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise ValueError(f"share={share!r}: a share of the patches above 0, up to 1, is needed")
-    if isinstance(ablations, str) or not ablations or len({*ablations}) < len(ablations):
-        raise ValueError(f"ablations={ablations!r}: give a list of different names, at least one")
-    for name in ablations:
-        check_choices(ablations=(name, ABLATIONS))
-    if "grad_eclip" in ablations:
-        check_tower(find("grad_eclip", "image", {}), clip, "image")
+    check_number(0, 1, "share of the patches", open_low=True, share=share)
+    maps = dict(maps or {})
+    taken = [name for name in maps if name in ABLATIONS]
+    if taken:
+        raise ValueError(f"maps={taken[0]!r}: that is an ablation already; give the map another name")
+    known = (*ABLATIONS, *maps)
+    ablations = known if ablations is None else ablations
+    check_names(known, ablations=ablations)
     pairs = ready(clip, images, texts, batch_size)
     rows, cols = tower(clip, "image").grid
+    given = _given(maps, (len(pairs), rows, cols))
     count = max(1, round(share * rows * cols))
     random, parts = np.random.default_rng(seed), []
     for pixels, tokens in pairs.batches(batch_size, f"ablation, {recursion.coupling}" if progress else ""):
@@ -90,7 +94,10 @@ def ablate_modes(
             course = trajectory(clip, read(clip, pixels, tokens, recursion), recursion)
         index = dominant_frequency(course)
         energy = mode_energy(course, index)
-        heat = _heat(clip, pixels, tokens, course, energy, ablations).unflatten(-1, (rows, cols))
+        heat = {"mode": energy, "resonance": resonance_energy(course, 1).sum(1), "end": course[:, -1].sum(1)}
+        start = sum(len(part["similarity"]) for part in parts)
+        heat |= {name: values[start : start + len(pixels)].to(energy) for name, values in given.items()}
+        heat = torch.stack([heat[name] for name in ablations], 1).unflatten(-1, (rows, cols))
         removed = ranks(heat.cpu().numpy(), seed) < count
         substitute = filled(clip, pixels, fill, seed)
         drawn, target, reached = matched_sets(removable_energy(clip, pixels, substitute), removed, draws, random)
@@ -205,16 +212,12 @@ def ablate(
     return scores[:, 0], scores[:, 1:]
 
 
-def _heat(
-    clip: Clip, pixels: Tensor, tokens: Tensor, course: Tensor, mode: Tensor, ablations: tuple[str, ...]
-) -> Tensor:
-    """The maps that choose the patches, (n, ablations, patches)."""
-    makers = {
-        "mode": lambda: mode,
-        "resonance": lambda: resonance_energy(course, 1).sum(1),
-        "end": lambda: course[:, -1].sum(1),
-        "grad_eclip": lambda: (
-            find("grad_eclip", "image", {}).function(clip, pixels, tokens, of="image").flatten(1).float()
-        ),
-    }
-    return torch.stack([makers[name]().to(mode) for name in ablations], 1)
+def _given(maps: Mapping[str, xr.DataArray], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """The maps as tensors (n, patches). Raises ValueError for one of another shape, or not finite."""
+    found = {}
+    for name, heat in maps.items():
+        values = np.asarray(heat)
+        if values.shape != shape or not np.isfinite(values).all():
+            raise ValueError(f"the map {name!r} has shape {values.shape}: finite heat of shape {shape} is needed")
+        found[name] = torch.from_numpy(values).flatten(1)
+    return found
