@@ -1,6 +1,8 @@
 """Loading, and one clear sentence for everything that can be wrong with a name, an image or a text."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import open_clip
@@ -11,11 +13,7 @@ from small_models import small_clip
 
 import xaikit as xk
 from xaikit.files.paths import data_folder
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
+from xaikit.samples.captions import VOCABULARY
 
 
 @pytest.mark.parametrize("name", ["tiny-clip", "tiny-clip-shortcut"])
@@ -158,3 +156,26 @@ def test_unreadable_files(clip, tmp_path):
     whole.write_bytes(whole.read_bytes()[:-2000])
     with pytest.raises(ValueError, match="whole.png can't be read as an image"):
         clip.pixels([whole])
+
+
+def test_words_are_read_as_by_transformers_and_without_it(clip):
+    """The tokenizer of a bundled model, beside open_clip's, which needs transformers."""
+    texts = [
+        *VOCABULARY,
+        *map(str, xk.draw_scenes(50).caption.values),
+        "A  Red\nring",
+        "red zebra",
+        "<pad>",
+        "red " * 40,
+    ]
+    theirs, ours = open_clip.get_tokenizer(clip.source), clip.tokenizer
+    torch.testing.assert_close(theirs(texts), ours(texts), rtol=0, atol=0)
+    assert theirs.tokenizer.all_special_tokens == ours.tokenizer.all_special_tokens
+    code = (
+        "import sys; sys.modules['transformers'] = None\n"
+        "import xaikit as xk\n"
+        "clip = xk.load_clip('tiny-clip')\n"
+        "assert clip.token_strings(['a red ring']) == [['a', 'red', 'ring']]\n"
+        "assert not [name for name in sys.modules if name.startswith('transformers.')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)

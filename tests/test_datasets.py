@@ -46,11 +46,6 @@ WRITERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
 @pytest.fixture(params=[*WRITERS, "parquet", "karpathy", "kaggle"])
 def source(request, tmp_path):
     more = {

@@ -31,11 +31,6 @@ from xaikit.samples.layouts import open_source
 from xaikit.samples.published import LayoutError
 
 
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
 def shows(inputs, *scenes, name="image", within=12):
     """Whether the images are these scenes, up to what JPEG does."""
     difference = inputs[name].values.astype(int) - SCENES.image.values[list(scenes)].astype(int)

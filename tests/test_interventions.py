@@ -26,11 +26,6 @@ EPSILON = 8 / 255
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return xk.draw_scenes(6, seed=5, objects=(2, 3))
 

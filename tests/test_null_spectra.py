@@ -16,11 +16,6 @@ from xaikit.resonance.spectra import fourier
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return xk.draw_scenes(4, seed=2).assign_coords(sample=[3, 5, 6, 9])
 

@@ -196,7 +196,7 @@ def test_the_shortcut_suite_with_and_without_its_mark_differs_in_the_corner_alon
 
 
 def test_an_unknown_suite_is_refused():
-    with pytest.raises(ValueError, match="suite 'ring': choose from single"):
+    with pytest.raises(ValueError, match="name='ring': choose from single"):
         xk.draw_suite("ring")
     with pytest.raises(ValueError, match="n=0"):
         xk.draw_suite("word", 0)

@@ -29,11 +29,6 @@ ALPHA = 0.7
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def pixels(clip):
     return clip.pixels(xk.draw_scenes(2, seed=2).image)
 

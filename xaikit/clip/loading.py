@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..files.checks import check_choices
 from ..files.paths import data_folder
 from .model import Clip
 
@@ -45,8 +46,7 @@ def load_clip(
     The network is used only for a named open_clip tag or an ``hf-hub:`` name. Raises ValueError with the
     nearest known names for a wrong one, FileNotFoundError for a missing folder or file.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision={precision!r}: choose from {', '.join(PRECISIONS)}")
+    check_choices(precision=(precision, PRECISIONS))
     target = checked_device(device)
     source = f"local-dir:{data_folder() / name}" if name in BUNDLED else name
     if pretrained is not None and ":" in source:

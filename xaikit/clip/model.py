@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..files.images import read_image
+from .words import word_tokenizer
 
 
 @dataclass
@@ -38,9 +39,9 @@ class Clip:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """open_clip's tokenizer of this model."""
+        """This model's tokenizer: open_clip's, but for a folder's vocabulary of whole words, which needs no transformers."""
         try:
-            return open_clip.get_tokenizer(self.source)
+            return word_tokenizer(self.source) or open_clip.get_tokenizer(self.source)
         except OSError as error:
             raise FileNotFoundError(
                 f"the tokenizer of {self.name} is neither on this machine nor reachable: {error}"

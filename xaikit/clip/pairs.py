@@ -8,6 +8,7 @@ import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
+from ..files.checks import check_choices
 from ..files.images import read_image
 from .model import Clip
 
@@ -23,8 +24,7 @@ class Pairs:
     """
 
     def __init__(self, clip: Clip, images, texts, errors: str = "raise"):
-        if errors not in ("raise", "record"):
-            raise ValueError(f"errors={errors!r}: choose 'raise' or 'record'")
+        check_choices(errors=(errors, ("raise", "record")))
         self.clip, self.errors = clip, errors
         named = isinstance(images, xr.DataArray) and "sample" in images.coords
         labels = images.sample.values if named else None
@@ -85,12 +85,6 @@ class Pairs:
             except (ValueError, FileNotFoundError) as error:
                 reasons.append(str(error).replace("text 0", f"text {index}", 1))
         return reasons
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raise ValueError for a batch size that is no whole number of at least 1."""
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r}: a whole number of at least 1 is needed")
 
 
 def join(parts: list[Tensor], dim: int, fill: float = 0) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..clip.model import Clip
-from ..clip.pairs import Pairs, check_batch_size, join
+from ..clip.pairs import Pairs, join
+from ..files.checks import check_whole
 from .registry import NEEDS, Method, all_methods, check_tower, explaining, find
 
 
@@ -65,7 +66,7 @@ def explain(
     """
     found = find(method, of, options)
     check_tower(found, clip, of)
-    check_batch_size(batch_size)
+    check_whole(1, batch_size=batch_size)
     pairs = Pairs(clip, images, texts, errors)
     maps = [
         found.function(clip, pixels, tokens, of=of, **options).float().cpu()

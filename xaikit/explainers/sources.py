@@ -10,7 +10,6 @@ import xarray as xr
 from torch import Tensor
 
 from ..clip.model import Clip
-from ..clip.pairs import check_batch_size
 from ..files.checks import check_whole
 from ..samples.parts import compute_parts, open_parts
 from ..samples.source import Source
@@ -95,7 +94,7 @@ def check_run(clip: Clip, source: Source, batch_size: int, seed: int, needed: Ma
         raise ValueError(f"clip is a {type(clip).__name__}: a model of load_clip is needed")
     if not isinstance(source, Source):
         raise ValueError(f"source is a {type(source).__name__}: a source such as planted(...) is needed")
-    check_batch_size(batch_size)
+    check_whole(1, batch_size=batch_size)
     check_whole(0, seed=seed)
     first = source.inputs(slice(0, 1), clip) if needed else None
     for name, meaning in (needed or {}).items():

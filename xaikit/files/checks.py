@@ -12,13 +12,14 @@ def check_choices(**choices: tuple[object, Collection[str]]) -> None:
             raise ValueError(f"{name}={value!r}: choose from {', '.join(known)}")
 
 
-def check_whole(low: int, high: int | None = None, **values: object) -> None:
+def check_whole(low: int | None = None, high: int | None = None, **values: object) -> None:
     """Raise ValueError for the first option, given as name=value, that is no whole number from low to high."""
-    wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
+    least = "" if low is None else f" of at least {low}"
+    wanted = least if high is None else f" from {low} to {high}"
     for name, value in values.items():
         whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not whole or value < low or (high is not None and value > high):
-            raise ValueError(f"{name}={value!r}: a whole number {wanted} is needed")
+        if not whole or (low is not None and value < low) or (high is not None and value > high):
+            raise ValueError(f"{name}={value!r}: a whole number{wanted} is needed")
 
 
 def check_number(

@@ -4,7 +4,8 @@ Dimensions have the same names everywhere: sample, object, token (a prompt's own
 (pixels), row and col (patches), rgb, block, explainer, step, word_step, depth, answer_token and context_token (of a
 multimodal LLM's answer, and of its prompt and then its answer), scale, edge, way (deletion and insertion), label (what
 is looked for), first (among how many), width (of an embedding). Every variable has a ``long_name`` and
-``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``.
+``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``:
+``store.annotate`` fills them in from here.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ _CONTEXT = ("sample", "answer_token", "context_token")
 _EACH = ("sample", "explainer")
 _PLACED = ("sample", "explainer", "label", "first")
 
+COORDINATES = {
+    "frequency": Variable(("frequency",), "f", "frequency", "cycle/iteration"),
+    "time": Variable(("time",), "i", "iteration of the recursion", "iteration"),
+}
 SCHEMA: dict[str, dict[str, Variable]] = {
     "inputs": {
         "image": Variable(("sample", "y", "x", "rgb"), "u", "RGB image", "0-255"),

@@ -15,7 +15,7 @@ import xarray as xr
 from .atomic import replacing
 from .digests import ATTRIBUTE, content_digest
 from .paths import run_folder
-from .schema import DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
+from .schema import COORDINATES, DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
 
 WRITERS = {  # which notebook writes which store
     "inputs": "00_planted_scenes",
@@ -63,19 +63,25 @@ class Weighted(Protocol):
     weights_digest: str
 
 
-def annotate(ds: xr.Dataset, stage: str = "inputs", made_by: "Weighted | None" = None, **made_with) -> xr.Dataset:
+def annotate(
+    ds: xr.Dataset, stage: str = "inputs", made_by: Weighted | None = None, source: str = "", **made_with
+) -> xr.Dataset:
     """A copy with the schema's ``long_name`` and ``units`` and a ``provenance`` attribute.
 
-    made_by : the model that made the dataset, for its name and the digest of its weights. made_with : what else did (seed,
-    parameters, ...), as JSON-able values; added to what is there already.
+    made_by : the model that made the dataset, for its name and the digest of its weights. source : of the variables' equations,
+    an attribute of each. made_with : what else made it (seed, parameters, ...), as JSON-able values; added to what is there
+    already. Raises SchemaError where the dataset then isn't what its stage of the schema says.
     """
     if made_by is not None:
         made_with = {"model": made_by.name, "weights_digest": made_by.weights_digest, **made_with}
     known = SCHEMA[_known_stage(stage)]
     ds = ds.copy()
-    for name, variable in ds.data_vars.items():
-        if name in known:
-            variable.attrs = {**variable.attrs, "long_name": known[name].long_name, "units": known[name].units}
+    for name, variable in ds.variables.items():
+        found = (COORDINATES if name in ds.coords else known).get(name)
+        if found is not None:
+            variable.attrs |= {"long_name": found.long_name, "units": found.units}
+        if source and name not in ds.coords:
+            variable.attrs |= {"source": source}
     about = {
         **provenance(ds),
         "schema_version": VERSION,

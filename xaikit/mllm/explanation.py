@@ -12,7 +12,6 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
 
-from ..clip.pairs import check_batch_size
 from ..files import store
 from ..files.checks import check_choices, check_whole
 from .attention import HEAD_FUSION, attention_rollout, last_attention
@@ -179,7 +178,7 @@ def explain_all_tokens(
     if grid is not None:
         check_grid(grid, "give (rows, cols), or None for the finest among the methods")
         grid = tuple(map(int, grid))
-    check_batch_size(batch_size)
+    check_whole(1, batch_size=batch_size)
     check_whole(1, max_new_tokens=max_new_tokens)
     steps = {name: method for name, method in chosen.items() if isinstance(method, Steps)}
     vocabulary = len(mllm.output_weight)

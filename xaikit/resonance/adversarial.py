@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.towers import tower
-from ..files.checks import check_whole
+from ..files.checks import check_number, check_whole
 from ..files.schema import SCHEMA
 from ..files.store import annotate
 from ..measures.ranks import rank_correlation
@@ -65,14 +65,11 @@ def suppress_resonance(
     check_whole(ITERATIONS, iterations=recursion.iterations)
     check_whole(1, updates=updates)
     check_whole(0, seed=seed)
-    if not _number(epsilon) or not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon={epsilon!r}: a number from 0 to 1 is needed, in units of the pixels' range")
+    check_number(0, 1, "share of the pixels' range", epsilon=epsilon)
     if step_size is None:
         step_size = epsilon / 2
-    elif not _number(step_size) or not 0 < step_size <= 1:
-        raise ValueError(
-            f"step_size={step_size!r}: a number above 0, up to 1, is needed, in units of the pixels' range"
-        )
+    else:
+        check_number(0, 1, "share of the pixels' range", open_low=True, step_size=step_size)
     pairs = ready(clip, images, texts, batch_size)
     if isinstance(images, Tensor):
         _check_range(clip, images)
@@ -101,12 +98,7 @@ def suppress_resonance(
         values = np.concatenate([part[name] for part in parts]).astype(np.float32)
         out[name] = variable.dims, values
     chosen = {"epsilon": epsilon, "updates": updates, "step_size": step_size, "seed": seed}
-    about = {
-        "model": clip.name,
-        "weights_digest": clip.weights_digest,
-        "parameters": {**chosen, **dataclasses.asdict(recursion)},
-    }
-    return annotate(out, "suppression", **about)
+    return annotate(out, "suppression", made_by=clip, parameters={**chosen, **dataclasses.asdict(recursion)})
 
 
 def descend(
@@ -173,10 +165,6 @@ def _check_range(clip: Clip, pixels: Tensor) -> None:
         raise ValueError(
             f"image {index} holds pixels outside 0 to 1 once their normalisation is undone: no picture has these"
         )
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import xarray as xr
 from ruptures import KernelCPD
 from ruptures.costs import CostL2
 
-from ..files.checks import check_whole
+from ..files.checks import check_number, check_whole
 from ..files.store import annotate_from
 from ..measures.ranks import spatial_entropy
 from .spectra import FLAT, check_trajectory
@@ -39,8 +39,8 @@ def phases(trajectory: xr.DataArray, largest: int = 4, penalty: float | None = N
     """
     check_trajectory(trajectory, iterations=4)
     check_whole(1, largest=largest)
-    if penalty is not None and not 0 < penalty < np.inf:
-        raise ValueError(f"penalty={penalty!r}: a number above 0 is needed")
+    if penalty is not None:
+        check_number(0, open_low=True, penalty=penalty)
     maps = trajectory.values.astype(np.float64)
     samples, points = maps.shape[:2]
     steps = np.sqrt((np.diff(maps, axis=1) ** 2).sum((2, 3, 4)))
@@ -54,13 +54,10 @@ def phases(trajectory: xr.DataArray, largest: int = 4, penalty: float | None = N
         row[: len(starts)] = starts
     outside = {name: v for name, v in trajectory.coords.items() if set(v.dims) <= {"sample", "time"}}
     out = xr.Dataset(coords=outside | {"phase": np.arange(largest)})
-    at = ("sample", "time")
-    steps = np.concatenate([np.full((samples, 1), np.nan), steps], 1)
-    out["step_size"] = at, steps, {"long_name": "size of the step to this map", "units": "1"}
-    out["entropy"] = at, entropy, {"long_name": "spatial entropy of the maps, mean over tokens", "units": "nat"}
-    about = {"long_name": "time at which a phase begins, -1 where there is none", "units": "iteration"}
-    out["boundary"] = ("sample", "phase"), boundary, {**about, "penalty": float(price)}
-    out["phases"] = "sample", (boundary >= 0).sum(1), {"long_name": "number of phases", "units": "1"}
+    out["step_size"] = ("sample", "time"), np.concatenate([np.full((samples, 1), np.nan), steps], 1)
+    out["entropy"] = ("sample", "time"), entropy
+    out["boundary"] = ("sample", "phase"), boundary, {"penalty": float(price)}
+    out["phases"] = "sample", (boundary >= 0).sum(1)
     return annotate_from(trajectory, out, "phases", largest=largest, penalty=float(price))
 
 

@@ -12,7 +12,7 @@ from scipy.special import rel_entr
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from ..files.checks import check_choices, check_whole
+from ..files.checks import check_choices, check_number, check_whole
 from ..files.store import annotate_from
 from ..measures.words import content_words
 from .spectra import FLAT, check_trajectory, fourier
@@ -64,8 +64,7 @@ def concept_hierarchy(
     check_whole(2, largest=largest)
     check_whole(0, seed=seed)
     check_choices(scale=(scale, SCALES))
-    if not 0 <= links <= 1:
-        raise ValueError(f"links={links!r}: a normalised mutual information from 0 to 1 is needed")
+    check_number(0, 1, "normalised mutual information", links=links)
     values, words = _checked(trajectory, bands)
     count, grid = len(values), trajectory.shape[-2:]
     amplitude, band_of = _amplitudes(values, bands)

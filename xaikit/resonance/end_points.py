@@ -233,9 +233,7 @@ def _dataset(clip: Clip, recursion: Recursion, values: dict, labels: np.ndarray,
     out = xr.Dataset(coords={"sample": labels, "coupling": [recursion.coupling]})
     dims = {"jacobian_eigenvalue": (*at, "eigenvalue"), "end": (*at, "row", "col")}
     for name, found in values.items():
-        out[name] = dims.get(name, at), found[None], {"source": SOURCE}
+        out[name] = dims.get(name, at), found[None]
     out = out.assign_coords({dim: np.arange(out.sizes[dim]) for dim in out.dims if dim not in out.coords})
     out = out.assign_coords(token_text=(("sample", "token"), words))
-    return annotate(
-        out, "stability", model=clip.name, weights_digest=clip.weights_digest, parameters=dataclasses.asdict(recursion)
-    )
+    return annotate(out, "stability", made_by=clip, source=SOURCE, parameters=dataclasses.asdict(recursion))

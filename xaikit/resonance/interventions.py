@@ -124,8 +124,7 @@ def ablate_modes(
         values = values if values.dtype == bool else values.astype(np.float32)
         out[name] = variable.dims, values
     parameters = {"share": share, "draws": draws, "fill": fill, "seed": seed, **dataclasses.asdict(recursion)}
-    about = {"model": clip.name, "weights_digest": clip.weights_digest, "parameters": parameters}
-    return annotate(out, "ablation", **about)
+    return annotate(out, "ablation", made_by=clip, parameters=parameters)
 
 
 def dominant_frequency(course: Tensor) -> Tensor:

@@ -65,27 +65,20 @@ def dynamic_modes(
     there = amplitude > 0
     patterns, phase = _turned(patterns / np.where(there, amplitude, 1)[..., None])
     per_mode = {
-        "eigenvalue": (eigenvalue, "eigenvalue of the mode", "1"),
-        "amplitude": (amplitude, "norm of the mode's map at time 0", "1"),
-        "frequency": (np.angle(eigenvalue) / (2 * np.pi), "frequency of the mode", "cycle/iteration"),
-        "phase": (np.where(there, phase, np.nan), "phase of the mode at time 0", "radian"),
-        "growth": (np.log(np.abs(eigenvalue)), "growth rate of the mode", "1/iteration"),
-        "energy": (energy, "energy of the mode over all iterations", "1"),
+        "eigenvalue": eigenvalue,
+        "amplitude": amplitude,
+        "frequency": np.angle(eigenvalue) / (2 * np.pi),
+        "phase": np.where(there, phase, np.nan),
+        "growth": np.log(np.abs(eigenvalue)),
+        "energy": energy,
     }
     out = xr.Dataset(coords=other_coordinates(trajectory) | {"mode": np.arange(rank), "rank": ranks})
     at = ("sample", "token", "mode")
-    for name, (values, long_name, units) in per_mode.items():
-        out[name] = at, values.reshape(samples, tokens, rank), {"long_name": long_name, "units": units}
-    out["pattern"] = (
-        (*at, "row", "col"),
-        patterns.reshape(samples, tokens, rank, rows, cols).astype(np.complex64),
-        {"long_name": "spatial pattern of the mode, norm 1", "units": "1"},
-    )
-    out["reconstruction_error"] = (
-        ("sample", "token", "rank"),
-        error.reshape(samples, tokens, len(ranks)),
-        {"long_name": "relative error of the reconstruction from K modes", "units": "1"},
-    )
+    for name, values in per_mode.items():
+        out[name] = at, values.reshape(samples, tokens, rank)
+    patterns = patterns.reshape(samples, tokens, rank, rows, cols)
+    out["pattern"] = (*at, "row", "col"), patterns.astype(np.complex64)
+    out["reconstruction_error"] = ("sample", "token", "rank"), error.reshape(samples, tokens, len(ranks))
     return annotate_from(trajectory, out, "modes", rank=rank, delays=delays)
 
 

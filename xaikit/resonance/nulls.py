@@ -13,7 +13,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from ..clip.model import Clip, copied
-from ..files.checks import check_choices, check_whole
+from ..files.checks import check_names, check_whole
 from ..files.store import annotate
 from .recursion import SOURCE, Recursion, read, ready, recursion_of, trajectory
 from .spectra import ITERATIONS, fourier
@@ -48,10 +48,7 @@ def null_spectra(
     check_whole(ITERATIONS, iterations=recursion.iterations)
     check_whole(1, draws=draws)
     check_whole(0, seed=seed)
-    if isinstance(nulls, str) or not nulls or len({*nulls}) < len(nulls):
-        raise ValueError(f"nulls={nulls!r}: give a list of different names out of {', '.join(NULLS)}")
-    for null in nulls:
-        check_choices(nulls=(null, NULLS))
+    check_names(NULLS, nulls=nulls)
     pairs = ready(clip, images, texts, batch_size)
     if "captions" in nulls and len(pairs.good) < 2:
         raise ValueError("one pair only: shuffled captions need at least 2")
@@ -65,14 +62,11 @@ def null_spectra(
             exchange = None if null == "weights" else _another(len(pairs.good), order)
             drawn[index, draw] = np.stack(_amplitudes(model, pairs, recursion, batch_size, exchange)).mean(1)
     out = xr.Dataset(coords={"frequency": frequency, "sample": pairs.labels[pairs.good], "null": list(nulls)})
-    out["frequency"].attrs = {"long_name": "frequency", "units": "cycle/iteration"}
     for index, name in enumerate(("amplitude", "share")):
         out["mean_amplitude" if name == "amplitude" else "energy_share"] = ("sample", "frequency"), own[index]
         out[f"null_{name}"] = ("null", "draw", "frequency"), drawn[:, :, index]
-    for variable in out.data_vars.values():
-        variable.attrs["source"] = SOURCE
     parameters = {**dataclasses.asdict(recursion), "draws": int(draws), "null_seed": int(seed)}
-    return annotate(out, "null_spectra", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)
+    return annotate(out, "null_spectra", made_by=clip, source=SOURCE, parameters=parameters)
 
 
 def peaks(spectra: xr.Dataset) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -11,9 +10,9 @@ import xarray as xr
 from torch import Tensor
 
 from ..clip.model import Clip
-from ..clip.pairs import Pairs, check_batch_size, join
+from ..clip.pairs import Pairs, join
 from ..clip.towers import shares_space, tower
-from ..files.checks import check_choices, check_whole
+from ..files.checks import check_choices, check_number, check_whole
 from ..files.store import annotate
 from .coupling import COUPLINGS, TEMPERATURES, Features, check_rerun, competition, coupled, features
 
@@ -52,20 +51,14 @@ class Recursion:
         check_choices(coupling=(self.coupling, COUPLINGS), start=(self.start, STARTS), words=(self.words, WORDS))
         check_whole(1, iterations=self.iterations)
         check_whole(0, seed=self.seed)
-        if isinstance(self.block, bool) or not isinstance(self.block, Integral):
-            raise ValueError(f"block={self.block!r}: the number of a block is needed, negative from the end")
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, Real) or not 0 < self.alpha < 2:
-            raise ValueError(f"alpha={self.alpha!r}: a number above 0 and below 2 is needed; from 2 on no map settles")
+        check_whole(block=self.block)
+        check_number(0, 2, "number", open_low=True, open_high=True, alpha=self.alpha)
         if self.temperature is None:
             object.__setattr__(self, "temperature", TEMPERATURES[self.coupling])
         elif self.coupling == "none":
             raise ValueError(f"temperature={self.temperature!r}: coupling='none' has no softmax; leave it at None")
-        elif (
-            isinstance(self.temperature, bool)
-            or not isinstance(self.temperature, Real)
-            or not 0 < self.temperature < np.inf
-        ):
-            raise ValueError(f"temperature={self.temperature!r}: a number above 0 is needed")
+        else:
+            check_number(0, open_low=True, temperature=self.temperature)
         for name, value in vars(self).items():
             if isinstance(value, np.generic):  # which a store's provenance can't hold
                 object.__setattr__(self, name, value.item())
@@ -104,10 +97,9 @@ def resonate(
     if errors == "record":
         coords["error"] = ("sample", np.array(pairs.reasons, dtype=str))
     values = values.reshape(*values.shape[:3], rows, cols)
-    out = xr.Dataset({"trajectory": (dims, values, {"source": SOURCE})}, coords)
+    out = xr.Dataset({"trajectory": (dims, values)}, coords)
     out = out.assign_coords({dim: np.arange(out.sizes[dim]) for dim in dims if dim != "sample"})
-    made_with = {"weights_digest": clip.weights_digest, "parameters": dataclasses.asdict(recursion)}
-    out = annotate(out, "resonance", model=clip.name, **made_with)
+    out = annotate(out, "resonance", made_by=clip, source=SOURCE, parameters=dataclasses.asdict(recursion))
     out.trajectory.attrs["provenance"] = out.attrs["provenance"]  # goes on into what is made of the trajectory alone
     return out
 
@@ -123,7 +115,7 @@ def patch_features(clip: Clip, images, texts, batch_size: int = 64) -> xr.DataAr
 
 def ready(clip: Clip, images, texts, batch_size: int, errors: str = "raise") -> Pairs:
     """The pairs, after checking that the recursion can be had of them. Raises as ``resonate``."""
-    check_batch_size(batch_size)
+    check_whole(1, batch_size=batch_size)
     check_towers(clip)
     return Pairs(clip, images, texts, errors)
 

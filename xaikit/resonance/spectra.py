@@ -100,15 +100,10 @@ def spectrum(trajectory: xr.DataArray, detrend: str = "linear", window: str = "h
     dominant = np.where(flat, np.nan, frequency[amplitude.argmax(2)])
     each, at = ("sample", "token", "frequency", "row", "col"), ("sample", "token", "row", "col")
     out = xr.Dataset(coords=other_coordinates(trajectory) | {"frequency": frequency})
-    out["frequency"].attrs = {"long_name": "frequency", "units": "cycle/iteration"}
     about = {"detrend": detrend, "window": window}
-    out["amplitude"] = each, amplitude.astype(np.float32), {"long_name": "amplitude", "units": "1", **about}
-    out["phase"] = each, phase.astype(np.float32), {"long_name": "phase at time 0", "units": "radian", **about}
-    out["dominant_frequency"] = (
-        at,
-        dominant,
-        {"long_name": "frequency of the largest amplitude", "units": "cycle/iteration", **about},
-    )
+    out["amplitude"] = each, amplitude.astype(np.float32), about
+    out["phase"] = each, phase.astype(np.float32), about
+    out["dominant_frequency"] = at, dominant, about
     return annotate_from(trajectory, out, "spectrum", **about)
 
 

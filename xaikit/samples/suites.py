@@ -27,8 +27,7 @@ def draw_suite(name: str, n: int = 32, seed: int = 0, mark: bool = True) -> xr.D
 
     Returns a dataset of the ``inputs`` schema, as ``draw_scenes``. Raises ValueError for an unknown suite, or n < 1.
     """
-    if not isinstance(name, str) or name not in SUITES:
-        raise ValueError(f"suite {name!r}: choose from {', '.join(SUITES)}")
+    check_choices(name=(name, tuple(SUITES)))
     check_choices(n, (1, 1), ("object",), 0.0)
     if name == "absent":
         from .scenes import draw_pairs
