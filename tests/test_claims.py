@@ -9,7 +9,7 @@ import xaikit as xk
 from xaikit.evaluation import claims, consistency
 from xaikit.files import store
 from xaikit.measures.planted_tokens import answer_means
-from xaikit.samples.suites import SUITES
+from xaikit.samples.scenes import SUITES
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,9 @@ from PIL import Image
 import xaikit as xk
 from xaikit.files import images, store
 from xaikit.samples import parts
-from xaikit.samples.inputs import first_good
 from xaikit.samples.layouts import open_source
-from xaikit.samples.published import LayoutError
+from xaikit.samples.source import first_good
+from xaikit.samples.tables import LayoutError
 
 WRITERS = {
     "coco": write_coco,
@@ -106,8 +106,8 @@ def test_every_layout_is_lazy(source, monkeypatch):
 
     assert len(source) == len(source.labels) and source.digest() and source.blocks()
     monkeypatch.setattr(Image, "open", lambda *args, **kwargs: pytest.fail("an image was opened"))
-    monkeypatch.setattr("xaikit.samples.published.decode", count)
-    monkeypatch.setattr("xaikit.samples.winoground.decode", count)
+    monkeypatch.setattr("xaikit.samples.tables.decode", count)
+    monkeypatch.setattr("xaikit.samples.published.winoground.decode", count)
     assert replace(source).digest() == source.digest() and source.head(2).blocks() and not decoded
     source.inputs(slice(0, 1), size=8)
     assert len(decoded) == (2 if source.layout == "svo-probes" else 1)

@@ -21,9 +21,9 @@ from dataset_fixtures import (
     write_winoground,
 )
 
-from xaikit.samples import published as tables
+from xaikit.samples import tables
 from xaikit.samples.layouts import open_source
-from xaikit.samples.published import LayoutError
+from xaikit.samples.tables import LayoutError
 
 
 def refused(layout, folder, message):

@@ -26,9 +26,8 @@ from dataset_fixtures import (
 )
 from PIL import Image
 
-import xaikit as xk
 from xaikit.samples.layouts import open_source
-from xaikit.samples.published import LayoutError
+from xaikit.samples.tables import LayoutError
 
 
 def shows(inputs, *scenes, name="image", within=12):

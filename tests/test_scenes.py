@@ -6,8 +6,7 @@ import pytest
 import xaikit as xk
 from xaikit.samples import captions
 from xaikit.samples.assembly import compose
-from xaikit.samples.scenes import PAIRS
-from xaikit.samples.suites import SUITES
+from xaikit.samples.scenes import PAIRS, SUITES
 from xaikit.samples.worlds import shapes as layout, shapes as raster
 from xaikit.samples.worlds.shapes import COLOURS, MARK_SIZE, RELATIONS, SHAPES
 

@@ -39,7 +39,7 @@ class Clip:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """This model's tokenizer: open_clip's, but for a folder's vocabulary of whole words, which needs no transformers."""
+        """The model's tokenizer: open_clip's, but for a folder's vocabulary of whole words, which needs no transformers."""
         try:
             return word_tokenizer(self.source) or open_clip.get_tokenizer(self.source)
         except OSError as error:

@@ -3,7 +3,8 @@
 import numpy as np
 import xarray as xr
 
-from ..files import store
+from ..files.checks import check_names, check_number, check_whole
+from ..files.store import annotate
 from .captions import KINDS, NUMBERS, Statement, captions_need, sentence, state, words
 from .worlds.shapes import (
     BACKGROUNDS,
@@ -22,24 +23,20 @@ from .worlds.shapes import (
 SIZED_UP_TO = 4  # objects; in fuller scenes "large" objects are smaller than "small" ones elsewhere
 
 
-def check_choices(n: int, objects: tuple[int, int], kinds: tuple[str, ...], similar: float) -> None:
+def check_scenes(n: int, objects: tuple[int, int], kinds: tuple[str, ...], similar: float) -> None:
     """Refuse impossible requests in one sentence each."""
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"n={n!r}: a whole number of scenes, at least 1, must be drawn")
+    check_whole(1, n=n)
     try:
         low, high = objects
     except TypeError:
         raise ValueError(f"objects={objects!r}: give (fewest, most), such as (2, 4)") from None
     if not 1 <= low <= high <= MAX_OBJECTS:
         raise ValueError(f"objects={objects}: give (fewest, most) with 1 <= fewest <= most <= {MAX_OBJECTS}")
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise ValueError(f"captions={list(kinds)}: choose from {', '.join(KINDS)}")
+    check_names(KINDS, captions=kinds)
     impossible = [kind for kind in kinds if captions_need(kind) > low]
     if len(impossible) == len(kinds):
         raise ValueError(f"objects={objects}: a caption of kind {impossible[0]!r} needs at least 2 objects a scene")
-    if not 0 <= similar <= 1:
-        raise ValueError(f"similar={similar}: a share from 0 to 1 is needed")
+    check_number(0, 1, "share", similar=similar)
 
 
 def compose(
@@ -59,7 +56,7 @@ def compose(
     swappable: see ``sample_layout``. relation_weight: how often relations are stated, against each other kind.
     margin: pixels that related objects stay off the midline between them.
     """
-    check_choices(n, objects, kinds, similar)
+    check_scenes(n, objects, kinds, similar)
     count = rng.integers(objects[0], objects[1] + 1, n)
     feasible = np.array(
         [[k in kinds and count_ >= captions_need(k) for k in KINDS] for count_ in range(MAX_OBJECTS + 1)]
@@ -83,8 +80,7 @@ LAYOUT, PIXELS, MARK = range(3)
 
 def stream(seed: int, concern: int) -> np.random.Generator:
     """The random numbers of one concern (LAYOUT, PIXELS or MARK). Raises ValueError for a negative seed, or no number."""
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed={seed!r}: a whole number of at least 0 is needed")
+    check_whole(0, seed=seed)
     return np.random.default_rng((seed, concern))
 
 
@@ -148,4 +144,4 @@ def gather(
             "y": np.arange(IMAGE_SIZE), "x": np.arange(IMAGE_SIZE), "rgb": ["red", "green", "blue"],
         },
     )  # fmt: skip
-    return store.annotate(data, seed=seed, parameters=parameters)
+    return annotate(data, seed=seed, parameters=parameters)

@@ -7,7 +7,7 @@ Two objects are told along the axis that separates them more: "a small red circl
 import numpy as np
 import xarray as xr
 
-from .assembly import LAYOUT, check_choices, gather, stream
+from .assembly import LAYOUT, check_scenes, gather, stream
 from .captions import article, sentence
 from .worlds.shapes import COLOURS, MAX_OBJECTS, SHAPES, SIZES, Layout, sample_layout
 
@@ -28,7 +28,7 @@ def draw_descriptions(
 
     Returns a dataset of the ``inputs`` schema, its words' objects included. Raises ValueError for an impossible choice.
     """
-    check_choices(n, objects, ("object",), similar)
+    check_scenes(n, objects, ("object",), similar)
     if objects[1] > MOST_DESCRIBED:
         raise ValueError(f"objects={objects}: at most {MOST_DESCRIBED} are described, sizes are told apart up to there")
     layout, relation = describable(stream(seed, LAYOUT), n, objects, similar)

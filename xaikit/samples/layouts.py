@@ -1,28 +1,27 @@
-"""Datasets as sources: planted scenes, and published datasets in the layouts in which they come, in local folders.
+"""A dataset by one string: planted scenes, or a published dataset in the layout in which it comes, in a local folder.
 
-Nothing here fetches anything. A source is sized and sharded, and reads an image only when it is asked for.
+Nothing here fetches anything. A source is sized and sharded, and reads an image only when it is asked for. A layout is a file
+of ``published/``, which alone names it.
 """
 
 import difflib
 import importlib
 import os
+import pkgutil
 from pathlib import Path
+
+import xarray as xr
 
 from ..files.checks import check_whole
 from ..files.paths import data_folder
+from ..files.store import annotate, inputs_digest, open_store, read
 from .planted import planted as planted_scenes
-from .published import LayoutError
-from .source import Source
+from .source import Reader, Source, first_good
+from .tables import LayoutError
 
-LAYOUTS = {  # name to (module, function), which takes a folder and a split or None
-    "coco": ("coco", "open_coco"),
-    "conceptual-captions": ("conceptual_captions", "open_conceptual_captions"),
-    "imagenet": ("imagenet", "open_imagenet"),
-    "winoground": ("winoground", "open_winoground"),
-    "svo-probes": ("svo_probes", "open_svo_probes"),
-    "coco-attributes": ("coco_attributes", "open_coco_attributes"),
-    "folder": ("folder", "open_folder"),
-}
+LAYOUTS = tuple(
+    module.name.replace("_", "-") for module in pkgutil.iter_modules([str(Path(__file__).parent / "published")])
+)
 
 
 def open_source(data: str = "planted", n: int | None = None, seed: int = 0, kind: str = "captions") -> Source:
@@ -43,8 +42,9 @@ def open_source(data: str = "planted", n: int | None = None, seed: int = 0, kind
     if data == "planted":
         return planted_scenes(kind, 64 if n is None else n, seed)
     layout, folder, split = parse_data(data)
-    module, function = LAYOUTS[layout]
-    return getattr(importlib.import_module(f".{module}", __package__), function)(folder, split).head(n)
+    name = layout.replace("-", "_")
+    module = importlib.import_module(f".published.{name}", __package__)
+    return getattr(module, f"open_{name}")(folder, split).head(n)
 
 
 def parse_data(data: str) -> tuple[str, Path, str | None]:
@@ -64,3 +64,20 @@ def parse_data(data: str) -> tuple[str, Path, str | None]:
                 f"data={data!r}: there is no folder {folder if hash_sign and path else data.partition(':')[2]}"
             )
     return layout, folder, split
+
+
+def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: Reader | None = None) -> xr.Dataset:
+    """The first n scenes of a run ("planted": those that notebook 00 stored), of a store of inputs elsewhere, by its path
+    (relative to the repository), or of a dataset "LAYOUT:PATH" as ``open_source`` takes it, all for None.
+
+    Of a dataset these are the first n good samples, 64 for None, as ``clip`` gets them; the provenance's ``left_out`` tells
+    of the bad ones. The provenance holds their ``inputs_digest``.
+    """
+    path = data_folder().parent / data
+    if ":" in data and not path.is_file():
+        scenes = first_good(open_source(data), 64 if n is None else n, clip)
+    else:
+        if n is not None:
+            check_whole(1, n=n)
+        scenes = (open_store(run, "inputs") if data == "planted" else read(path, "inputs")).isel(sample=slice(n))
+    return annotate(scenes, "inputs", inputs_digest=inputs_digest(scenes))

@@ -1,4 +1,4 @@
-"""Shares of a dataset, "i/k": which samples each takes, whoever computes them and however many there are."""
+"""A dataset as a source of samples: how many there are, which belong to a share "i/k", and what each holds."""
 
 import re
 from abc import ABC, abstractmethod
@@ -12,6 +12,7 @@ import xarray as xr
 from PIL import Image
 
 from ..files.checks import check_whole
+from ..files.store import annotate
 
 BLOCK = 32  # samples computed and stored together
 
@@ -123,3 +124,29 @@ class Source(ABC):
     def is_good(self, row: int, clip: Reader | None = None) -> bool:
         """Whether a sample can be used, without the cost of a dataset: to see whether a bad one has been mended."""
         return self.inputs(slice(row, row + 1), clip).error.item() == ""
+
+
+def first_good(source: Source, n: int, clip: Reader | None = None) -> xr.Dataset:
+    """The first n good samples, or as many as there are, as a dataset of the ``inputs`` schema.
+
+    The provenance's ``left_out`` holds the reason of each bad one among them, by its label. Raises ValueError for n below 1,
+    and for a source without any good sample.
+    """
+    check_whole(1, n=n)
+    found, left_out, wanted = [], {}, n
+    for block in source.blocks():
+        inputs = source.inputs(block.rows, clip)
+        errors = inputs.error.values.astype(str)
+        good = np.flatnonzero(errors == "")[:wanted]
+        seen = errors[: good[-1] + 1] if len(good) == wanted else errors
+        left_out |= {str(inputs.sample.values[place]): str(seen[place]) for place in np.flatnonzero(seen != "")}
+        found.append(inputs.isel(sample=good))
+        wanted -= len(good)
+        if not wanted:
+            break
+    if wanted == n:
+        label, reason = next(iter(left_out.items()))
+        raise ValueError(f"the {source.layout} dataset holds no good sample; the first one, {label}: {reason}")
+    fill = {"token_text": "", "token_object": -1}
+    together = xr.concat(found, "sample", join="outer", fill_value=fill, combine_attrs="override").drop_vars("error")
+    return annotate(together, "inputs", left_out=left_out)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .pictures import Pictures
-from .published import LayoutError, choose_split, entries, first_folder, picture_in, read_json, records
+from ..pictures import Pictures
+from ..tables import LayoutError, choose_split, entries, first_folder, picture_in, read_json, records
 
 HOW = (
     "get the captions and images of val2017 or another split at cocodataset.org, 'Download', and Karpathy's"

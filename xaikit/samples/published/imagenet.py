@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .pictures import Pictures
-from .published import (
+from ..pictures import Pictures
+from ..tables import (
     LayoutError,
     check_unique,
     choose_split,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .pictures import Pictures
-from .published import LayoutError, by_stem, column, no_split, picture_in, read_rows, whole_numbers
+from ..pictures import Pictures
+from ..tables import LayoutError, by_stem, column, no_split, picture_in, read_rows, whole_numbers
 
 HOW = "get it from google-deepmind/svo_probes at github.com, and save each image by its id, such as images/12.jpg"
 NEGATIVE = {"subject": "subj_neg", "verb": "verb_neg", "object": "obj_neg"}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .pictures import Pictures
-from .published import LayoutError, column, no_split, picture_in, read_rows, whole_numbers
+from ..pictures import Pictures
+from ..tables import LayoutError, column, no_split, picture_in, read_rows, whole_numbers
 
 FORM = (
     "a table with the columns image and caption, and maybe class, foil and pair, an image's name relative to the folder"

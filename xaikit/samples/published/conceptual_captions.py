@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .pictures import Pictures
-from .published import MOST_BYTES, SUFFIXES, LayoutError, choose_split, picture_in
+from ..pictures import Pictures
+from ..tables import MOST_BYTES, SUFFIXES, LayoutError, choose_split, picture_in
 
 HOW = (
     "get the table at ai.google.com/research/ConceptualCaptions, 'Download', and the images with img2dataset or a script that"

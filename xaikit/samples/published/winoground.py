@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from PIL import Image
 
-from ..files.images import decode
-from .pictures import Pictures
-from .published import (
+from ...files.images import decode
+from ..pictures import Pictures
+from ..tables import (
     LayoutError,
     by_stem,
     check_unique,

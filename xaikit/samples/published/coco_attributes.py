@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..pictures import Pictures
+from ..tables import LayoutError, check_unique, choose_split, entries, picture_in, read_json, records
 from .coco import image_folder
-from .pictures import Pictures
-from .published import LayoutError, check_unique, choose_split, entries, picture_in, read_json, records
 
 FILE = "cocottributes.json"
 PUBLISHED = ("cocottributes_eccv_version.jbl", "cocottributes_eccv_version.pkl", "cocottributes_py3.jbl")
