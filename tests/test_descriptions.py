@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from training.bundled_llava import (
+from training.llava import (
+    IGNORED,
     REQUESTS,
+    CaptioningRecipe,
+    draw_conversations,
     llava_processor,
     llava_tokenizer,
+    logits_of,
     new_llava,
+    retrain_llava,
     start_from_clip,
+    train_llava,
     vision_weights,
 )
-from training.captioning import IGNORED, CaptioningRecipe, draw_conversations, logits_of, retrain_llava, train_llava
 
 import xaikit as xk
 from xaikit.files.paths import data_folder

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 import training
-from training.batches import draw_batch
+from training.batches import contrastive_loss, draw_batch
 from training.bundled import new_model, save, word_tokenizer
-from training.losses import contrastive_loss
 
 SHORT = replace(training.Recipe(), steps=3, warmup_steps=1, batch_size=6, report_every=3, threads=1)
 

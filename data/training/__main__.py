@@ -1,9 +1,14 @@
-"""``python -m training tiny-clip FOLDER``, from ``data/``: train a bundled model again, into a folder."""
+"""``python -m training NAME FOLDER``, from ``data/``: train a bundled model again, into a folder."""
 
 import sys
 
-from . import STAGES, retrain
-from .captioning import retrain_llava
+from . import retrain
+from .llava import retrain_llava
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 name, folder = sys.argv[1:]
-retrain(name, folder) if name in STAGES else retrain_llava(folder)
+if name == "tiny-llava":
+    retrain_llava(folder)
+else:
+    retrain(name, folder)

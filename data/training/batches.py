@@ -1,18 +1,25 @@
-"""Scenes, captions and labels for one step of training."""
+"""One step of training: its scenes, captions and labels, the dense heads that read these, and the contrastive loss."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from xaikit.samples.assembly import compose
 from xaikit.samples.captions import Statement, sentence, swap_colours, swap_slots, truth, words
 from xaikit.samples.scenes import draw_mark
 from xaikit.samples.worlds.shapes import COLOURS, IMAGE_SIZE, SHAPES, SIZES, Layout, render
 
-from .bundled import CONTEXT, PATCH, PREPROCESS_CONFIG
-from .heads import COMBINATIONS, HALVES
-from .recipe import Recipe
+from .bundled import CONTEXT, PATCH, PREPROCESS_CONFIG, Recipe
+
+COMBINATIONS = len(COLOURS) * len(SHAPES)
+HALVES = 4  # left, right, upper, lower
+# What is read from each patch: shape and colour (0 is background), and the half, left or right and upper or lower,
+# in which the centre of the patch's object lies.
+PATCH_CLASSES = (len(SHAPES) + 1, len(COLOURS) + 1, 2, 2)
 
 
 @dataclass
@@ -23,7 +30,7 @@ class Batch:
     pixels: torch.Tensor
     tokens: torch.Tensor  # captions, then the swapped ones
     truth: torch.Tensor  # (captions and swapped ones, scenes)
-    patch_labels: torch.Tensor  # (scenes, patches, 4), see heads.PATCH_CLASSES
+    patch_labels: torch.Tensor  # (scenes, patches, 4), see PATCH_CLASSES
     image_target: torch.Tensor
     text_target: torch.Tensor
 
@@ -35,7 +42,7 @@ def to_pixels(image: np.ndarray) -> torch.Tensor:
 
 
 def _patch_labels(layout: Layout, masks: np.ndarray):
-    """Labels of each patch (n, patches, 4): see ``heads.PATCH_CLASSES``; -1 where an object covers little."""
+    """Labels of each patch (n, patches, 4): see ``PATCH_CLASSES``; -1 where an object covers little."""
     n, slots = layout.colour.shape
     grid = IMAGE_SIZE // PATCH
     area = masks.reshape(n, slots, grid, PATCH, grid, PATCH).sum((3, 5)).reshape(n, slots, -1)
@@ -113,3 +120,44 @@ def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
         torch.from_numpy(np.concatenate([truth(statement, layout) for statement in statements])),
         labels, _image_target(layout), torch.cat([_text_target(s) for s in statements]),
     )  # fmt: skip
+
+
+class Heads(nn.Module):
+    """The dense heads, dropped after training."""
+
+    def __init__(self, vision_width: int, embed_dim: int):
+        super().__init__()
+        self.patch = nn.Linear(vision_width, sum(PATCH_CLASSES))
+        self.pooled = nn.Linear(embed_dim, (HALVES + len(SIZES) + 1) * COMBINATIONS)
+
+    def patch_loss(self, patches, labels):
+        """labels (n, patches, 4): classes of ``PATCH_CLASSES``, -1 where unsure."""
+        parts = self.patch(patches).split(PATCH_CLASSES, dim=-1)
+        known = [index for index in range(len(parts)) if (labels[..., index] >= 0).any()]
+        return sum(
+            F.cross_entropy(parts[index].flatten(0, 1), labels[..., index].flatten(), ignore_index=-1)
+            for index in known
+        )
+
+    def pooled_loss(self, embedding, target):
+        """target (n, outputs): 1 there, 0 not there, -1 not said. Present and absent count equally, and so,
+        once more, do half and size of the combinations that are there: they are too few to be heard else."""
+        losses = F.binary_cross_entropy_with_logits(self.pooled(8 * embedding), target.clamp(min=0), reduction="none")
+        by_group = target.unflatten(1, (-1, COMBINATIONS))
+        place = (by_group[:, -1:] == 1) & (by_group[:, :-1] >= 0)
+        where = losses.unflatten(1, (-1, COMBINATIONS))[:, :-1][place].mean()
+        return (losses[target == 1].mean() + losses[target == 0].mean()) / 2 + where
+
+
+def contrastive_loss(similarity: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """InfoNCE with joint positives, both ways; undecided pairs (-1) take no part.
+
+    similarity (captions, images), scaled; true likewise. The image-to-caption direction sees every caption,
+    swapped ones too; the other direction only captions that are true of some image here.
+    """
+    logits = similarity.masked_fill(true < 0, -math.inf)
+    positive = logits.masked_fill(true != 1, -math.inf)
+    some = (true == 1).any(1)
+    to_image = (torch.logsumexp(logits[some], 1) - torch.logsumexp(positive[some], 1)).mean()
+    to_text = (torch.logsumexp(logits, 0) - torch.logsumexp(positive, 0)).mean()
+    return (to_image + to_text) / 2
