@@ -45,6 +45,14 @@ def load_clip(
 
     The network is used only for a named open_clip tag or an ``hf-hub:`` name. Raises ValueError with the
     nearest known names for a wrong one, FileNotFoundError for a missing folder or file.
+
+    Examples
+    --------
+    >>> clip = xk.load_clip("tiny-clip")
+    >>> clip.image_size, clip.context_length
+    ((64, 64), 20)
+    >>> clip.similarity(scenes.image, scenes.caption).shape
+    torch.Size([4, 4])
     """
     check_choices(precision=(precision, PRECISIONS))
     target = checked_device(device)

@@ -28,6 +28,13 @@ class Clip:
 
     ``model`` is the open_clip module (frozen), ``preprocess`` maps one PIL image to pixels (3, H, W),
     ``tokenizer`` texts to ids (n, context); it is loaded on first use, since some models' must be fetched.
+
+    Examples
+    --------
+    >>> clip.token_strings("a red ring")
+    [['a', 'red', 'ring']]
+    >>> clip.pixels(scenes.image).shape
+    torch.Size([4, 3, 64, 64])
     """
 
     name: str

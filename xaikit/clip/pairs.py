@@ -21,6 +21,12 @@ class Pairs:
 
     ``labels`` are the samples' names, ``tokens`` the good ones' token ids. Raises ValueError for bad images or texts, or if
     none is good, FileNotFoundError for a missing image file.
+
+    Examples
+    --------
+    >>> pairs = xk.clip.Pairs(clip, scenes.image, scenes.caption)
+    >>> [len(tokens) for _, tokens in pairs.batches(3)]
+    [3, 1]
     """
 
     def __init__(self, clip: Clip, images, texts, errors: str = "raise"):

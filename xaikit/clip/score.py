@@ -24,6 +24,13 @@ def record_score(
 
     graph_from: the lowest recorded block that needs gradients; None for all recorded ones. inputs: as in ``record``.
     Returns the tape and the cosines (n,). The other tower runs without a graph.
+
+    Examples
+    --------
+    >>> pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption)
+    >>> tape, cosine = xk.clip.record_score(clip, pixels, tokens, "image", (-1,))
+    >>> tape[-1].attention_gradient.shape, cosine.shape
+    (torch.Size([4, 4, 65, 65]), torch.Size([4]))
     """
     tokens = tokens.to(pixels.device)
     other = other_embedding(clip, pixels, tokens, side)
@@ -73,7 +80,14 @@ def attention_from(attention: Tensor, row: Tensor) -> Tensor:
 
 def content_of(clip: Clip, values: Tensor, tokens: Tensor, side: str, fill: float = 0.0) -> Tensor:
     """From values for every token (n, tokens) those of the patches (n, rows, cols) or of the prompt's own
-    tokens (n, longest prompt), in order, with ``fill`` after a shorter prompt's end."""
+    tokens (n, longest prompt), in order, with ``fill`` after a shorter prompt's end.
+
+    Examples
+    --------
+    >>> tokens = clip.tokens(["a red ring", "a ring"])
+    >>> xk.clip.content_of(clip, tokens, tokens, "text").shape
+    torch.Size([2, 3])
+    """
     if side == "image":
         described = tower(clip, side)
         rows, cols = described.grid

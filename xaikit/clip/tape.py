@@ -209,6 +209,13 @@ def record(
 
     Run the model once inside; a second run overwrites the first. After it, also after an exception, no hook
     is left. Raises ValueError for a block that does not exist or a tower that cannot be recorded.
+
+    Examples
+    --------
+    >>> with xk.record(clip, "image") as tape:
+    ...     _ = clip.encode_image(clip.pixels(scenes.image))
+    >>> tape[-1].attention.shape
+    torch.Size([4, 4, 65, 65])
     """
     if inputs not in (None, "block", "norm"):
         raise ValueError(f"inputs={inputs!r}: choose 'block', 'norm' or None")

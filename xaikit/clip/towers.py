@@ -40,7 +40,13 @@ def _first_row(inputs: Tensor) -> Tensor:
 
 def tower(clip: Clip, side: str) -> Tower:
     """Describe the "image" or the "text" tower. Raises ValueError for another side, or for a tower without
-    transformer blocks (ResNet, ConvNeXt) or from outside open_clip and timm (Hugging Face text towers)."""
+    transformer blocks (ResNet, ConvNeXt) or from outside open_clip and timm (Hugging Face text towers).
+
+    Examples
+    --------
+    >>> xk.clip.tower(clip, "image").grid
+    (8, 8)
+    """
     if side == "image":
         return _image_tower(clip)
     if side == "text":

@@ -6,14 +6,26 @@ from numbers import Integral, Real
 
 
 def check_choices(**choices: tuple[object, Collection[str]]) -> None:
-    """Raise ValueError for the first option, given as name=(value, known values), whose value is not known."""
+    """Raise ValueError for the first option, given as name=(value, known values), whose value is not known.
+
+    Examples
+    --------
+    >>> from xaikit.files import check_choices
+    >>> check_choices(fill=("mean", ("zero", "mean")))
+    """
     for name, (value, known) in choices.items():
         if value not in known:
             raise ValueError(f"{name}={value!r}: choose from {', '.join(known)}")
 
 
 def check_whole(low: int | None = None, high: int | None = None, **values: object) -> None:
-    """Raise ValueError for the first option, given as name=value, that is no whole number from low to high."""
+    """Raise ValueError for the first option, given as name=value, that is no whole number from low to high.
+
+    Examples
+    --------
+    >>> from xaikit.files import check_whole
+    >>> check_whole(1, n=3)
+    """
     least = "" if low is None else f" of at least {low}"
     wanted = least if high is None else f" from {low} to {high}"
     for name, value in values.items():

@@ -18,6 +18,12 @@ def content_digest(ds: xr.Dataset) -> str:
     """SHA-256, hexadecimal, over all variables and attributes (but the digest's own), in the order of their names.
 
     Text counts by its characters and not by how wide it is stored, so that a dataset keeps its digest in a file.
+
+    Examples
+    --------
+    >>> from xaikit.files import content_digest
+    >>> content_digest(scenes) == content_digest(scenes.copy(deep=True))
+    True
     """
     digest = hashlib.sha256(_attributes(ds.attrs))
     for name in sorted(ds.variables, key=str):

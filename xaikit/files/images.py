@@ -17,6 +17,11 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     """An RGB PIL image from a path, a PIL image or a uint8 array (H, W, 3).
 
     Raises ValueError, or FileNotFoundError, in one sentence that names the image (by path or ``index``).
+
+    Examples
+    --------
+    >>> xk.files.read_image(np.zeros((48, 64, 3), np.uint8)).size
+    (64, 48)
     """
     if isinstance(image, Image.Image):
         return as_rgb(image, f"image {index}")

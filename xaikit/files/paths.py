@@ -7,7 +7,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def data_folder() -> Path:
-    """The folder of the bundled models and scenes."""
+    """The folder of the bundled models and scenes.
+
+    Examples
+    --------
+    >>> (xk.files.data_folder() / "tiny-clip").is_dir()
+    True
+    """
     return _in_checkout("data")
 
 
@@ -25,6 +31,11 @@ def run_folder(run: str, create: bool = True) -> Path:
     """The folder of one run, made if it isn't there yet (not with ``create=False``).
 
     Raises ValueError for a name that would lead out of the runs folder.
+
+    Examples
+    --------
+    >>> xk.files.run_folder("mine", create=False).name
+    'mine'
     """
     if not run or run in (".", "..") or "/" in run or "\\" in run:
         raise ValueError(f"run={run!r}: a run has a plain name such as 'default', without slashes")

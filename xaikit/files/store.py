@@ -71,6 +71,12 @@ def annotate(
     made_by : the model that made the dataset, for its name and the digest of its weights. source : of the variables' equations,
     an attribute of each. made_with : what else made it (seed, parameters, ...), as JSON-able values; added to what is there
     already. Raises SchemaError where the dataset then isn't what its stage of the schema says.
+
+    Examples
+    --------
+    >>> again = xk.files.annotate(scenes, note="kept")
+    >>> xk.files.provenance(again)["note"], again.image.units
+    ('kept', '0-255')
     """
     if made_by is not None:
         made_with = {"model": made_by.name, "weights_digest": made_by.weights_digest, **made_with}
@@ -94,7 +100,13 @@ def annotate(
 
 
 def provenance(ds: xr.Dataset) -> dict:
-    """What made the dataset. Raises SchemaError for an attribute that isn't JSON."""
+    """What made the dataset. Raises SchemaError for an attribute that isn't JSON.
+
+    Examples
+    --------
+    >>> xk.files.provenance(scenes)["seed"]
+    0
+    """
     try:
         return json.loads(ds.attrs.get("provenance", "{}"))
     except (TypeError, ValueError) as error:
@@ -108,7 +120,13 @@ def annotate_from(source: xr.DataArray, ds: xr.Dataset, stage: str, **analysis) 
 
 
 def inputs_digest(scenes: xr.Dataset) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 over images and captions, to tell inputs apart in stores."""
+    """The first 16 hexadecimal digits of a SHA-256 over images and captions, to tell inputs apart in stores.
+
+    Examples
+    --------
+    >>> len(xk.files.inputs_digest(scenes))
+    16
+    """
     captions = "\n".join(str(caption) for caption in scenes.caption.values)
     return hashlib.sha256(scenes.image.values.tobytes() + captions.encode()).hexdigest()[:16]
 
@@ -120,7 +138,13 @@ def _known_stage(stage: str) -> str:
 
 
 def validate(ds: xr.Dataset, stage: str) -> xr.Dataset:
-    """The dataset itself, or SchemaError that names its first difference from the schema."""
+    """The dataset itself, or SchemaError that names its first difference from the schema.
+
+    Examples
+    --------
+    >>> xk.files.validate(scenes, "inputs") is scenes
+    True
+    """
     known = SCHEMA[_known_stage(stage)]
     about = provenance(ds)
     if about.get("schema_version") != VERSION:
@@ -209,7 +233,15 @@ def _attributes_in(path: Path) -> dict:
 
 
 def save_store(ds: xr.Dataset, run: str, name: str, stage: str | None = None) -> Path:
-    """Save as ``runs/RUN/NAME.nc``; the stage is the name unless given."""
+    """Save as ``runs/RUN/NAME.nc``; the stage is the name unless given.
+
+    Examples
+    --------
+    >>> xk.save_store(scenes, "example", "inputs").name
+    'inputs.nc'
+    >>> xk.open_store("example", "inputs").identical(scenes)
+    True
+    """
     return write(ds, run_folder(run) / f"{name}.nc", stage or name)
 
 
@@ -218,6 +250,12 @@ def open_store(run: str, name: str, stage: str | None = None, made_with: dict | 
 
     made_with: what its provenance must say, such as the ``weights_digest`` of the model now in use. Raises
     FileNotFoundError that says which notebook writes a missing store, ValueError for one made with something else.
+
+    Examples
+    --------
+    >>> path = xk.save_store(scenes, "example", "inputs")
+    >>> xk.open_store("example", "inputs", made_with={"seed": 0}).sizes["sample"]
+    4
     """
     path = run_folder(run) / f"{name}.nc"
     writer = f"notebook {WRITERS[name]}" if name in WRITERS else "what writes it"

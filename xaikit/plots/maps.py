@@ -14,7 +14,13 @@ from .panels import CELL, HEAT, TEXT, bare, finished, fitted, outline, panels, w
 
 def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines: bool = False) -> Figure:
     """The first n scenes with their captions (and foils in a second line, where there are any); with
-    ``outlines`` the named objects in white, the others in black."""
+    ``outlines`` the named objects in white, the others in black.
+
+    Examples
+    --------
+    >>> len(xk.plots.gallery(scenes, "Scenes").axes)
+    4
+    """
     n = min(n, scenes.sizes["sample"])
     figure, axes = panels(-(-n // cols), cols, height=CELL * (1.45 if "foil" in scenes else 1.25))
     for index, axis in enumerate(axes.flat):
@@ -57,7 +63,13 @@ def _map(axis, heat: np.ndarray, size: tuple[int, int]):
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
-    """An image (y, x, rgb), its map (row, col), and the map laid over the image."""
+    """An image (y, x, rgb), its map (row, col), and the map laid over the image.
+
+    Examples
+    --------
+    >>> heat = xk.explain("grad_eclip", clip, scenes.image, scenes.caption)
+    >>> figure = xk.plots.overlay(scenes.image.values[0], heat[0], "Where it looks")
+    """
     heat = np.asarray(heat)
     figure, axes = panels(1, 3, width=2.6, height=2.4)
     left, middle, right = axes[0]
@@ -75,7 +87,12 @@ def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
 
 def blocks(heads: np.ndarray, title: str) -> Figure:
     """Attention of the class token to each patch, blocks down and heads across: (block, head, row, col), on
-    one scale a block."""
+    one scale a block.
+
+    Examples
+    --------
+    >>> figure = xk.plots.blocks(np.random.default_rng(0).random((2, 4, 8, 8)), "Attention")
+    """
     figure, axes = panels(*heads.shape[:2], width=1.5, height=1.5)
     for block, row in enumerate(axes):
         for head, axis in enumerate(row):

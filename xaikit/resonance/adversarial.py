@@ -60,6 +60,12 @@ def suppress_resonance(
     state, row, col) with the clean one, ``size`` of the change actually made, and ``image`` (sample, state, y, x, rgb), 0 to
     1. ``course`` (sample, update): lowest energy after 0, 1, ... updates; ``frequency`` of the mode (cycles per iteration).
     Raises ValueError for a wrong option, and as ``resonate``.
+
+    Examples
+    --------
+    >>> found = xk.resonance.suppress_resonance(clip, scenes.image[:1], scenes.caption[:1], updates=2)
+    >>> found.energy.dims, found.state.values.tolist()
+    (('sample', 'state'), ['clean', 'suppressed', 'random'])
     """
     recursion = recursion_of(options)
     check_whole(ITERATIONS, iterations=recursion.iterations)

@@ -36,6 +36,12 @@ def phases(trajectory: xr.DataArray, largest: int = 4, penalty: float | None = N
     phases' levels counts. A smooth approach to a fixed point is divided too, since a curve isn't a level: a boundary
     says where the course changes most, not that it jumps. Source: SRM section 3.2; change points by ``ruptures``
     (Truong et al. 2020).
+
+    Examples
+    --------
+    >>> course = xk.resonance.resonate(clip, scenes.image, scenes.caption).trajectory
+    >>> xk.resonance.phases(course).boundary.dims
+    ('sample', 'phase')
     """
     check_trajectory(trajectory, iterations=4)
     check_whole(1, largest=largest)

@@ -25,6 +25,11 @@ def planted_hierarchy(
     and objects two or three patches wide are all outline.
 
     scenes : with ``object_mask``. covered : the part of the image's height and width that the patches cover.
+
+    Examples
+    --------
+    >>> xk.resonance.planted_hierarchy(scenes, (8, 8)).shape
+    (4, 3, 8, 8)
     """
     check_whole(1, rows=grid[0], cols=grid[1])
     mask = scenes.object_mask.values
@@ -49,6 +54,12 @@ def agreement(concepts: xr.Dataset | xr.DataArray, planted: xr.DataArray) -> xr.
     chance, as for a single concept. Taking a band for each level by its score favours what has several different
     bands, so compare at a band chosen beforehand, or give the control the same choice.
     Source: Vinh, Epps and Bailey, 2010, by scikit-learn. Raises ValueError where samples or patches differ.
+
+    Examples
+    --------
+    >>> planted = xk.resonance.planted_hierarchy(scenes, (8, 8))
+    >>> xk.resonance.agreement(planted.rename(level="band"), planted).sel(level="object").values[0].round(2)
+    array([0.85, 1.  , 0.93])
     """
     labels = concept_labels(concepts) if isinstance(concepts, xr.Dataset) else concepts
     missing = sorted(set(labels.sample.values.tolist()) - set(planted.sample.values.tolist()))
@@ -75,6 +86,12 @@ def cluster_patches(
 
     Chosen as ``concept_hierarchy`` does, k-means with as many clusters as have the largest silhouette. Features have
     no frequency, so each of the ``bands`` gets the same labels: int (sample, band, row, col), patches in reading order.
+
+    Examples
+    --------
+    >>> features = xk.resonance.patch_features(clip, scenes.image, scenes.caption)
+    >>> xk.resonance.cluster_patches(features, (8, 8)).shape
+    (4, 3, 8, 8)
     """
     check_whole(1, bands=bands, rows=grid[0], cols=grid[1])
     check_whole(2, largest=largest)

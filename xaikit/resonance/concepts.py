@@ -59,6 +59,12 @@ def concept_hierarchy(
     lower band, link_target in the upper one, mutual_information, normalised_information). energy: share of the
     sample's energy over all frequencies above 0, tokens and patches; silhouette: of the band's clusters, NaN for one.
     Raises ValueError in one sentence for a wrong trajectory or option.
+
+    Examples
+    --------
+    >>> course = xk.resonance.resonate(clip, scenes.image[:1], scenes.caption[:1]).trajectory
+    >>> xk.resonance.concept_hierarchy(course)["mask"].dims
+    ('concept', 'row', 'col')
     """
     check_whole(1, bands=bands)
     check_whole(2, largest=largest)

@@ -56,6 +56,12 @@ def fixed_points(
     that swings longest (see ``leading_swing``; NaN where none does, or the map doesn't settle); ``end`` (..., row, col) the last map.
 
     Raises as ``resonate``.
+
+    Examples
+    --------
+    >>> found = xk.resonance.fixed_points(clip, scenes.image, scenes.caption)
+    >>> found.jacobian_eigenvalue.dims
+    ('coupling', 'sample', 'token', 'eigenvalue')
     """
     recursion = recursion_of(options)
     check_whole(recursion.iterations, most=most)
@@ -88,6 +94,12 @@ def regimes(
     come back in a cycle, and that put more than half of their heat on a single patch.
 
     options : of ``Recursion``; ``iterations`` is after how many to look. Raises as ``resonate``.
+
+    Examples
+    --------
+    >>> table = xk.resonance.regimes(clip, scenes.image, scenes.caption, alphas=[0.5], temperatures=[0.1, 0.7])
+    >>> table.columns.tolist(), len(table)
+    (['alpha', 'temperature', 'settled', 'cycling', 'single_patch'], 2)
     """
     if not alphas or not temperatures:
         raise ValueError(f"alphas={alphas!r}, temperatures={temperatures!r}: at least one of each is needed")
@@ -206,7 +218,14 @@ def outcomes(stability: xr.Dataset) -> xr.Dataset:
     """How each map of ``fixed_points`` ends, as booleans over (coupling, sample, token): ``straight``, it settles without
     a swing; ``alternates`` and ``rotates``, it settles, and what swings longest, a negative multiplier or a complex pair, turns
     by a radian or more while a deviation fades to 1/e; ``cycles``, it comes back after up to ``LONGEST_CYCLE`` iterations;
-    ``restless``, it does neither. Exactly one holds for a word that has a map, none for others."""
+    ``restless``, it does neither. Exactly one holds for a word that has a map, none for others.
+
+    Examples
+    --------
+    >>> found = xk.resonance.fixed_points(clip, scenes.image, scenes.caption)
+    >>> list(xk.resonance.outcomes(found))
+    ['straight', 'alternates', 'rotates', 'cycles', 'restless']
+    """
     there, settled = stability.last_step.notnull(), stability.cycle == 1
     swings, halves = settled & (stability.turn >= 1), stability.period < 2 + 1e-3
     return xr.Dataset(

@@ -46,6 +46,12 @@ def dynamic_modes(
     Eigenvalues come from PyDMD at each order that the data allow; the maps follow by least squares over all iterations.
     Of all orders, that counts whose ``rank`` (or K) modes of most energy leave least. Raises ValueError for a wrong
     number. Source: Schmid 2010; with delays: Arbabi and Mezic 2017.
+
+    Examples
+    --------
+    >>> course = xk.resonance.resonate(clip, scenes.image[:1], scenes.caption[:1]).trajectory
+    >>> xk.resonance.dynamic_modes(course, rank=2).pattern.dims
+    ('sample', 'token', 'mode', 'row', 'col')
     """
     check_trajectory(trajectory)
     ranks, n = list(ranks), trajectory.sizes["time"]

@@ -43,6 +43,12 @@ def null_spectra(
     words and patches of the detrended trajectory's amplitudes, and ``energy_share``, each frequency's share of their
     squares; over (null, draw, frequency) the means over samples of both, ``null_amplitude`` and ``null_share``. Raises as
     ``resonate``, and for a wrong null.
+
+    Examples
+    --------
+    >>> found = xk.resonance.null_spectra(clip, scenes.image, scenes.caption, draws=2)
+    >>> found.null_share.dims
+    ('null', 'draw', 'frequency')
     """
     recursion = recursion_of(options)
     check_whole(ITERATIONS, iterations=recursion.iterations)
@@ -74,6 +80,12 @@ def peaks(spectra: xr.Dataset) -> pd.DataFrame:
     share lies above every band, whether it stands out from its neighbours, and whether it is a peak, which is both.
 
     The lowest frequency has no neighbour below and can't stand out: what a slow transient leaves ends there.
+
+    Examples
+    --------
+    >>> found = xk.resonance.null_spectra(clip, scenes.image, scenes.caption, draws=2)
+    >>> xk.resonance.peaks(found).columns[-1]
+    'peak'
     """
     share = spectra.energy_share.mean("sample").values
     table = pd.DataFrame({"frequency": spectra.frequency.values, "energy_share": share})
@@ -98,7 +110,13 @@ def stands_out(share: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def shuffled_weights(clip: Clip, seed: int) -> Clip:
-    """A copy with the values of every weight tensor in random order: the same distribution, nothing learnt."""
+    """A copy with the values of every weight tensor in random order: the same distribution, nothing learnt.
+
+    Examples
+    --------
+    >>> xk.resonance.shuffled_weights(clip, seed=0).weights_digest == clip.weights_digest
+    False
+    """
     broken = copied(clip)
     draw = torch.Generator().manual_seed(int(seed))
     for weight in broken.model.parameters():

@@ -36,6 +36,11 @@ class Recursion:
     seed : of the random start.
 
     Raises ValueError for the first bad option.
+
+    Examples
+    --------
+    >>> xk.resonance.Recursion(coupling="encoder").temperature
+    0.1
     """
 
     coupling: str = "attention"
@@ -83,6 +88,12 @@ def resonate(
     Returns a dataset of the ``resonance`` schema: ``trajectory`` (sample, time, token, row, col), one map per word of the
     prompt at each of the iterations, 0 to the last; zero after a shorter prompt's end. Raises as ``explain``, for a wrong
     option, for token ids without a word, and for a tower whose patches have no place in the shared space.
+
+    Examples
+    --------
+    >>> found = xk.resonance.resonate(clip, scenes.image, scenes.caption, coupling="attention")
+    >>> found.trajectory.dims, found.trajectory.shape
+    (('sample', 'time', 'token', 'row', 'col'), (4, 21, 9, 8, 8))
     """
     recursion = recursion_of(options)
     pairs = ready(clip, images, texts, batch_size, errors)
@@ -107,7 +118,13 @@ def resonate(
 @torch.no_grad()
 def patch_features(clip: Clip, images, texts, batch_size: int = 64) -> xr.DataArray:
     """What the recursion reads of the patches alone, (sample, patch, width): after the final norm and the projection,
-    patches in reading order. Arguments and errors as in ``resonate``."""
+    patches in reading order. Arguments and errors as in ``resonate``.
+
+    Examples
+    --------
+    >>> xk.resonance.patch_features(clip, scenes.image, scenes.caption).shape
+    (4, 64, 128)
+    """
     pairs = ready(clip, images, texts, batch_size)
     parts = [features(clip, pixels, tokens).patches.cpu() for pixels, tokens in pairs.batches(batch_size)]
     return xr.DataArray(pairs.spread(torch.cat(parts)), {"sample": pairs.labels}, ("sample", "patch", "width"))

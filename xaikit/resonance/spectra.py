@@ -87,6 +87,12 @@ def spectrum(trajectory: xr.DataArray, detrend: str = "linear", window: str = "h
     in cycles per iteration, 0 < f <= 0.5; f = 0 is left out, since the mean is part of the trend and no oscillation.
     Entries that are flat once detrended, such as those of padded tokens, have amplitude 0 and phase and dominant
     frequency NaN. Raises ValueError for fewer than 8 iterations.
+
+    Examples
+    --------
+    >>> course = xk.resonance.resonate(clip, scenes.image, scenes.caption).trajectory
+    >>> xk.resonance.spectrum(course).frequency.values.round(2)[:3]
+    array([0.05, 0.1 , 0.14])
     """
     check_trajectory(trajectory)
     values = torch.from_numpy(trajectory.values.astype(np.float64))

@@ -155,6 +155,12 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     Returns ``token_object`` (sample, token), the object's index, -1 for none, -2 for padding, and ``token_kind``: "object"
     for the words of a phrase that names an object, "relation", "function", and "" for padding and any other word, those of
     a phrase that names none among them. Raises ValueError for another number of texts than of scenes.
+
+    Examples
+    --------
+    >>> named = xk.samples.name_objects(scenes.token_text, scenes)
+    >>> named.token_kind.values[2].tolist()
+    ['function', 'object', 'object', 'function', 'function', 'object', 'object', '', '']
     """
     texts = np.char.lower(np.char.strip(np.asarray(token_text).astype(str)))
     if texts.ndim != 2 or len(texts) != scenes.sizes["sample"]:

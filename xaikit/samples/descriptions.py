@@ -27,6 +27,11 @@ def draw_descriptions(
     a fourth object share the colour or the shape of one of the first two, which differ in both.
 
     Returns a dataset of the ``inputs`` schema, its words' objects included. Raises ValueError for an impossible choice.
+
+    Examples
+    --------
+    >>> xk.draw_descriptions(2).caption.values.tolist()
+    ['a small blue diamond is left of a large orange cross', 'a large cyan diamond is left of a large orange ring']
     """
     check_scenes(n, objects, ("object",), similar)
     if objects[1] > MOST_DESCRIBED:

@@ -36,6 +36,12 @@ def open_source(data: str = "planted", n: int | None = None, seed: int = 0, kind
 
     Raises ValueError for an unknown layout, with the nearest known ones first, and LayoutError, a ValueError, for a folder
     that isn't laid out so or whose tables are damaged.
+
+    Examples
+    --------
+    >>> source = xk.open_source("planted", 100)
+    >>> len(source), len(source.blocks()), len(source.blocks("2/2"))
+    (100, 4, 2)
     """
     if n is not None:
         check_whole(1, n=n)
@@ -72,6 +78,12 @@ def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: Rea
 
     Of a dataset these are the first n good samples, 64 for None, as ``clip`` gets them; the provenance's ``left_out`` tells
     of the bad ones. The provenance holds their ``inputs_digest``.
+
+    Examples
+    --------
+    >>> path = xk.save_store(scenes, "example", "inputs")
+    >>> xk.open_inputs("example", n=2).sizes["sample"]
+    2
     """
     path = data_folder().parent / data
     if ":" in data and not path.is_file():

@@ -67,6 +67,14 @@ def draw_scenes(
     (visible pixels), attributes, centres and radii, which objects are named, the relation, the mark.
 
     Raises ValueError when a choice is impossible (too many objects, unknown caption kind or colour).
+
+    Examples
+    --------
+    >>> scenes = xk.draw_scenes(4, objects=(2, 3))
+    >>> print(scenes.caption.values[0])
+    two orange triangles
+    >>> scenes.object_mask.dims
+    ('sample', 'object', 'y', 'x')
     """
     kinds = (captions,) if isinstance(captions, str) else tuple(captions)
     layout, said, kind = compose(stream(seed, LAYOUT), n, objects, kinds, similar)
@@ -92,6 +100,12 @@ def draw_pairs(
         ``pair`` i), and the foil of each is the caption of the other, as in Winoground and SVO-Probes.
 
     Returns and raises as ``draw_scenes``, with the variables ``foil`` and ``pair`` added.
+
+    Examples
+    --------
+    >>> one = xk.draw_pairs("relation", 4).isel(sample=0)
+    >>> one.caption.item(), one.foil.item()
+    ('an orange triangle left of a pink circle', 'a pink circle left of an orange triangle')
     """
     check_choices(kind=(kind, PAIRS))
     kinds = ("object",) if kind == "absent" else ("relation",)
@@ -156,6 +170,11 @@ def draw_suite(name: str, n: int = 32, seed: int = 0, mark: bool = True) -> xr.D
     whether the scenes of "shortcut" show the corner mark; without it they are the same to the last pixel elsewhere.
 
     Returns a dataset of the ``inputs`` schema, as ``draw_scenes``. Raises ValueError for an unknown suite, or n < 1.
+
+    Examples
+    --------
+    >>> xk.draw_suite("word", 2).caption.values.tolist()
+    ['purple', 'cross']
     """
     check_choices(name=(name, tuple(SUITES)))
     check_scenes(n, (1, 1), ("object",), 0.0)

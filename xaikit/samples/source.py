@@ -131,6 +131,11 @@ def first_good(source: Source, n: int, clip: Reader | None = None) -> xr.Dataset
 
     The provenance's ``left_out`` holds the reason of each bad one among them, by its label. Raises ValueError for n below 1,
     and for a source without any good sample.
+
+    Examples
+    --------
+    >>> xk.samples.first_good(xk.open_source("planted"), 3).sizes["sample"]
+    3
     """
     check_whole(1, n=n)
     found, left_out, wanted = [], {}, n
