@@ -109,7 +109,7 @@ class Clip:
     def colours(self, pixels: Tensor) -> np.ndarray:
         """Preprocessed pixels (n, 3, H, W) as they look: uint8 (n, H, W, 3)."""
         values = pixels.float().cpu().numpy()
-        mean, std = (np.reshape(getattr(self.model.visual, name), (3, 1, 1)) for name in ("image_mean", "image_std"))
+        mean, std = (np.reshape(each, (3, 1, 1)) for each in self.normalisation)
         return (255 * (values * std + mean)).round().clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
     def tokens(self, texts) -> Tensor:
@@ -204,6 +204,11 @@ class Clip:
         if pool == "argmax" or getattr(text, "cls_emb", None) is not None:
             return tokens.argmax(-1)
         return None
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each colour, which preprocessing takes off and divides by."""
+        return self.model.visual.image_mean, self.model.visual.image_std
 
     @property
     def image_size(self) -> tuple[int, int]:

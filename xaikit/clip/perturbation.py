@@ -23,9 +23,7 @@ def filled(clip: Clip, pixels: Tensor, fill: str, seed: int = 0) -> Tensor:
     """What stands in for removed patches, (n, 3, H, W): "zero" of the normalised space (the mean colour of the
     training images), each image's own "mean" colour, "black", the image under a strong "blur", or a "random" colour
     a patch (drawn with ``seed``)."""
-    mean, std = (
-        torch.tensor(getattr(clip.model.visual, name)).view(3, 1, 1).to(pixels) for name in ("image_mean", "image_std")
-    )
+    mean, std = (torch.tensor(each).view(3, 1, 1).to(pixels) for each in clip.normalisation)
     if fill == "zero":
         return torch.zeros_like(pixels)
     if fill == "mean":

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ..measures.intervals import mean_interval
-from .panels import HEAT, TEXT, bare, finished, panels, wrapped
+from .panels import HEAT, TEXT, bare, finished, grid, wrapped
 
 NAMES = {"mode": "dominant mode", "resonance": "all that oscillates", "end": "last map", "grad_eclip": "Grad-ECLIP"}
 
@@ -20,15 +20,13 @@ def ablation_points(ablated: dict[str, xr.Dataset], title: str, seed: int = 0) -
     """
     names = list(ablated)
     cols = min(2, len(names))
-    figure, axes = panels(-(-len(names) // cols), cols, width=5 if cols == 2 else 6, height=3.2)
-    for axis in axes.flat[len(names) :]:
-        axis.remove()
+    figure, axes = grid(len(names), cols, width=5 if cols == 2 else 6, height=3.2)
     chosen, control = sns.color_palette("colorblind")[3], "0.35"
     spread = np.random.default_rng(seed)
     values = [ds[name].values for ds in ablated.values() for name in ("change", "random_change")]
     low, high = min(v.min() for v in values), max(0.05, *(v.max() for v in values))
     reach = high - low
-    for axis, name in zip(axes.flat, names, strict=False):
+    for axis, name in zip(axes, names, strict=True):
         ds = ablated[name]
         axis.axhline(0, color="black", linewidth=0.8)
         pairs = (
@@ -64,7 +62,7 @@ def ablation_points(ablated: dict[str, xr.Dataset], title: str, seed: int = 0) -
         axis.set_xlabel("map that chooses the patches (numbers: paired difference, 95 % interval)", fontsize=TEXT)
         axis.grid(axis="y", alpha=0.3)
         axis.set_ylabel("change of the cosine similarity", fontsize=TEXT + 1)
-    axes[0, 0].legend(fontsize=TEXT, loc="upper left", ncols=2)
+    axes[0].legend(fontsize=TEXT, loc="upper left", ncols=2)
     return finished(figure, title)
 
 

@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ..measures.intervals import oriented
-from .panels import CELL, HEAT, TEXT, bare, finished, fitted, outline, panels, wrapped
+from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, outline, panels, wrapped
 
 
 def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines: bool = False) -> Figure:
@@ -22,11 +22,8 @@ def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines:
     4
     """
     n = min(n, scenes.sizes["sample"])
-    figure, axes = panels(-(-n // cols), cols, height=CELL * (1.45 if "foil" in scenes else 1.25))
-    for index, axis in enumerate(axes.flat):
-        if index >= n:
-            axis.remove()
-            continue
+    figure, axes = grid(n, cols, height=CELL * (1.45 if "foil" in scenes else 1.25))
+    for index, axis in enumerate(axes):
         one = scenes.isel(sample=index)
         bare(axis, one.image.values)
         text = wrapped(str(one.caption.item()))
@@ -49,17 +46,12 @@ def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[i
         bare(row[0], one.image.values)
         row[0].set_title(wrapped(str(one.caption.item())), fontsize=TEXT)
         for axis, name in zip(row[1:], explainers, strict=True):
-            drawn = _map(axis, heat.isel(sample=index).sel(explainer=name).values, one.image.shape[:2])
+            bare(axis)
+            drawn = heated(axis, fitted(heat.isel(sample=index).sel(explainer=name).values), one.image.shape[:2])
             outline(axis, named)
             axis.set_title(name.replace("_", " "), fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat of the map")
     return finished(figure, title)
-
-
-def _map(axis, heat: np.ndarray, size: tuple[int, int]):
-    bare(axis)
-    extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
-    return axis.imshow(fitted(heat), cmap=HEAT, vmin=0, vmax=1, extent=extent, interpolation="nearest")
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
@@ -70,16 +62,16 @@ def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
     >>> heat = xk.explain("grad_eclip", clip, scenes.image, scenes.caption)
     >>> figure = xk.plots.overlay(scenes.image.values[0], heat[0], "Where it looks")
     """
-    heat = np.asarray(heat)
+    heat = fitted(np.asarray(heat))
     figure, axes = panels(1, 3, width=2.6, height=2.4)
     left, middle, right = axes[0]
     bare(left, image)
     left.set_title("image", fontsize=TEXT)
-    drawn = _map(middle, heat, image.shape[:2])
+    bare(middle)
+    drawn = heated(middle, heat, image.shape[:2])
     middle.set_title("heat on the patch grid", fontsize=TEXT)
     bare(right, image)
-    extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
-    right.imshow(fitted(heat), cmap=HEAT, vmin=0, vmax=1, alpha=0.6, extent=extent, interpolation="bicubic")
+    heated(right, heat, image.shape[:2], 0.6, "bicubic")
     right.set_title("laid over", fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="heat / largest heat")
     return finished(figure, title)
@@ -130,24 +122,18 @@ def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title:
     """For each explainer its best scene (left) and its worst (right) by a score (sample, explainer), the map laid over
     the image, the named objects outlined; ``cols`` explainers side by side."""
     explainers = [str(name) for name in heat.explainer.values]
-    rows = -(-len(explainers) // cols)
-    figure, axes = panels(rows, 2 * cols, width=1.5, height=1.75)
+    figure, axes = grid(2 * len(explainers), 2 * cols, width=1.5, height=1.75)
     empty = [name for name in explainers if not np.isfinite(score.sel(explainer=name)).any()]
     if empty:
         raise ValueError(f"the score {score.name} has no finite value of {empty[0]}: choose another score")
-    for axis in axes.flat[2 * len(explainers) :]:
-        axis.remove()
     for index, name in enumerate(explainers):
         values = oriented(score).sel(explainer=name).values
-        pair = axes[index // cols, 2 * (index % cols) : 2 * (index % cols) + 2]
+        pair = axes[2 * index : 2 * index + 2]
         for axis, which in zip(pair, (np.nanargmax(values), np.nanargmin(values)), strict=True):
             one = scenes.isel(sample=int(which))
-            height, width = one.image.shape[:2]
-            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
             bare(axis, one.image.values)
             hot = fitted(np.maximum(heat.isel(sample=int(which)).sel(explainer=name).values, 0))
-            shown = {"cmap": HEAT, "vmin": 0, "vmax": 1, "extent": extent, "interpolation": "nearest"}
-            axis.imshow(hot, alpha=0.25 + 0.6 * hot, **shown)
+            heated(axis, hot, one.image.shape[:2], 0.25 + 0.6 * hot)
             outline(axis, (one.object_mask & one.object_named).any("object").values)
             axis.set_title(
                 f"{wrapped(str(one.caption.item()), 22)}\n{score.sel(explainer=name).values[which]:.2f}",
@@ -155,7 +141,5 @@ def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title:
             )
         pair[0].set_ylabel(name.replace("_", " "), fontsize=TEXT)
     scale = ScalarMappable(Normalize(0, 1), HEAT)  # that of a map drawn half through would be pale
-    figure.colorbar(
-        scale, ax=list(axes.flat[: 2 * len(explainers)]), shrink=0.4, label="heat / largest heat of the map"
-    )
+    figure.colorbar(scale, ax=axes, shrink=0.4, label="heat / largest heat of the map")
     return finished(figure, title)

@@ -1,4 +1,4 @@
-"""Figures of measurements."""
+"""Figures of measurements: curves of training and of faithfulness, means with their intervals, and tables as colours."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +8,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ..measures.intervals import oriented
-from .panels import TEXT, finished, panels, wrapped
+from .panels import ARROWS, TEXT, finished, grid, panels, wrapped
+
+MARKERS = "osD^vPX*"
 
 
 def training_curves(log: pd.DataFrame, title: str) -> Figure:
@@ -52,12 +54,9 @@ def curves(evaluation: xr.Dataset, title: str) -> Figure:
 
 def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: int = 3) -> Figure:
     """Mean and bootstrap 95 % interval of each metric, an explainer a row."""
-    rows = -(-len(metrics) // cols)
     height = 0.9 + 0.24 * evaluation.sizes["explainer"]
-    figure, axes = plt.subplots(
-        rows, cols, figsize=(10, rows * height + 0.5), squeeze=False, layout="constrained", sharey=True
-    )
-    for axis, metric in zip(axes.flat, metrics, strict=False):
+    figure, axes = grid(len(metrics), cols, width=10 / cols, height=height, sharey=True)
+    for axis, metric in zip(axes, metrics, strict=True):
         values = evaluation[metric]
         frame = values.to_dataframe(name="value").reset_index()
         sns.pointplot(
@@ -67,8 +66,6 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
         )  # fmt: skip
         axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
         axis.grid(axis="x", alpha=0.3)
-    for axis in axes.flat[len(metrics) :]:
-        axis.remove()
     return finished(figure, title)
 
 
@@ -107,8 +104,7 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
     turned = pd.DataFrame({metric: oriented(measured[metric]).mean("sample").to_series() for metric in metrics})
     scaled = (turned - turned.min()) / (turned.max() - turned.min()).replace(0, 1)
     star = best.loc[means.index, metrics].map(lambda first: "*" if first else "")
-    arrow = {"lower is better": "\u2193", "higher is better": "\u2191"}
-    names = {m: f"{m} {arrow.get(measured[m].attrs.get('score_direction'), '')}" for m in metrics}
+    names = {m: f"{m} {ARROWS.get(measured[m].attrs.get('score_direction'), '')}" for m in metrics}
     order = scaled.mean(1).sort_values(ascending=False).index
     text = means.map(lambda value: f"{value:.2f}") + star
     return score_table(
@@ -152,9 +148,6 @@ def intervals_of(claims: xr.Dataset, bounds: list[float], title: str) -> Figure:
     return finished(figure, title)
 
 
-MARKERS = "osD^vPX*"
-
-
 def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, cols: int = 4) -> Figure:
     """Each mean curve of ``protocols.measured`` in a panel, an explainer a line.
 
@@ -164,29 +157,25 @@ def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, 
     names = [name for name in measured.data_vars if str(name).endswith(suffix)]
     if not names:
         raise ValueError("the results have no curves: those of classification and retrieval have")
-    cols = min(cols, len(names))
-    rows = -(-len(names) // cols)
-    figure, axes = panels(rows, cols, width=2.5, height=2.4)
+    figure, axes = grid(len(names), min(cols, len(names)), width=2.5, height=2.4)
     explainers = measured.explainer.values.astype(str)
     colours = dict(zip(explainers, sns.color_palette("colorblind", len(explainers)), strict=True))
     shares = measured.fraction.values
-    for axis, name in zip(axes.flat, names, strict=False):
+    for axis, name in zip(axes, names, strict=True):
         for index, explainer in enumerate(explainers):
             axis.plot(
                 shares, measured[name].sel(explainer=explainer), color=colours[explainer], linewidth=1.2,
                 marker=MARKERS[index % len(MARKERS)], markersize=3, label=explainer.replace("_", " "),
             )  # fmt: skip
-        arrow = {"lower is better": "\u2193", "higher is better": "\u2191"}[measured[name].attrs["score_direction"]]
+        arrow = ARROWS[measured[name].attrs["score_direction"]]
         axis.set_title(f"{str(name).removesuffix(suffix)} {arrow}", fontsize=TEXT + 1)
         axis.set(xlim=(0, 1), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 3))
         axis.tick_params(labelsize=TEXT)
         axis.grid(alpha=0.3)
         axis.label_outer()
-    for axis in axes.flat[len(names) :]:
-        axis.remove()
     figure.supxlabel(xlabel, fontsize=TEXT + 1)
     figure.supylabel(ylabel, fontsize=TEXT + 1)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=TEXT, frameon=False)
     return finished(figure, title)
 

@@ -1,4 +1,4 @@
-"""What all figures share: panels, titles, outlines, one scale."""
+"""What all figures share: panels, titles, pictures with maps and outlines, one scale."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 HEAT = "magma"
 CELL = 1.9  # inches, one small panel
 TEXT = 8
+ARROWS = {"lower is better": "\u2193", "higher is better": "\u2191"}
 
 
 def finished(figure: Figure, title: str) -> Figure:
@@ -16,9 +17,18 @@ def finished(figure: Figure, title: str) -> Figure:
     return figure
 
 
-def panels(rows: int, cols: int, width: float = CELL, height: float = CELL):
-    """A figure and its grid of axes, each ``width`` by ``height`` inches."""
-    return plt.subplots(rows, cols, figsize=(cols * width, rows * height + 0.5), squeeze=False, layout="constrained")
+def panels(rows: int, cols: int, width: float = CELL, height: float = CELL, **shared):
+    """A figure and its grid of axes, each ``width`` by ``height`` inches. shared : axes, as in ``plt.subplots``."""
+    size = (cols * width, rows * height + 0.5)
+    return plt.subplots(rows, cols, figsize=size, squeeze=False, layout="constrained", **shared)
+
+
+def grid(count: int, cols: int, **size):
+    """A figure and ``count`` axes, so many in a row."""
+    figure, axes = panels(-(-count // cols), cols, **size)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, list(axes.flat[:count])
 
 
 def bare(axis, image=None) -> None:
@@ -43,6 +53,14 @@ def outline(axis, mask: np.ndarray, colour: str = "white") -> None:
     """The edge of a mask (y, x)."""
     if mask.any():
         axis.contour(mask, levels=[0.5], colors=colour, linewidths=1.0)
+
+
+def heated(
+    axis, heat: np.ndarray, size: tuple[int, int], alpha: float | np.ndarray = 1.0, interpolation: str = "nearest"
+):
+    """A map (row, col), 0 to 1, over the whole of a picture of this size (y, x)."""
+    extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
+    return axis.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=alpha, extent=extent, interpolation=interpolation)
 
 
 def fitted(heat: np.ndarray) -> np.ndarray:

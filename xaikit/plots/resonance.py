@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 
-from .panels import HEAT, TEXT, bare, finished, panels, wrapped
+from .panels import HEAT, TEXT, bare, finished, heated, panels, wrapped
 
 NULL_LABELS = {"weights": "shuffled weights", "captions": "shuffled captions"}
 SHORTEST = 5  # points from which on a phase has a spectrum worth drawing
@@ -170,8 +170,7 @@ def filmstrip(
         for axis, time in zip(axes, times, strict=True):
             bare(axis, image)
             hot = scale((heat[time] - least) / span)
-            extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
-            axis.imshow(hot, cmap=HEAT, vmin=0, vmax=1, alpha=0.15 + 0.7 * hot, extent=extent, interpolation="nearest")
+            heated(axis, hot, image.shape[:2], 0.15 + 0.7 * hot)
             phase = int(np.searchsorted(starts, time, side="right")) - 1
             for spine in axis.spines.values():
                 spine.set(color=palette[phase], linewidth=2.5)

@@ -16,10 +16,8 @@ from torch import Tensor
 from ..clip.model import Clip
 from ..clip.towers import tower
 from ..files.checks import check_number, check_whole
-from ..files.schema import SCHEMA
-from ..files.store import annotate
 from ..measures.ranks import rank_correlation
-from .interventions import dominant_frequency, mode_energy
+from .interventions import dominant_frequency, gathered, mode_energy
 from .recursion import Recursion, read, ready, recursion_of, trajectory
 from .spectra import ITERATIONS, resonance_energy
 
@@ -99,12 +97,9 @@ def suppress_resonance(
         part["course"] = course.cpu().numpy()
         part["frequency"] = (index / (recursion.iterations + 1)).cpu().numpy()
         parts.append(part)
-    out = xr.Dataset(coords={"sample": pairs.labels, "state": list(STATES), "update": np.arange(updates + 1)})
-    for name, variable in SCHEMA["suppression"].items():
-        values = np.concatenate([part[name] for part in parts]).astype(np.float32)
-        out[name] = variable.dims, values
+    coords = {"sample": pairs.labels, "state": list(STATES), "update": np.arange(updates + 1)}
     chosen = {"epsilon": epsilon, "updates": updates, "step_size": step_size, "seed": seed}
-    return annotate(out, "suppression", made_by=clip, parameters={**chosen, **dataclasses.asdict(recursion)})
+    return gathered(parts, "suppression", coords, clip, {**chosen, **dataclasses.asdict(recursion)})
 
 
 def descend(
@@ -157,8 +152,7 @@ def normalised(clip: Clip, values: Tensor) -> Tensor:
 
 
 def _scale(clip: Clip, device: torch.device) -> tuple[Tensor, Tensor]:
-    visual = clip.model.visual
-    return tuple(torch.tensor(values, device=device).view(3, 1, 1) for values in (visual.image_mean, visual.image_std))
+    return tuple(torch.tensor(each, device=device).view(3, 1, 1) for each in clip.normalisation)
 
 
 def _check_range(clip: Clip, pixels: Tensor) -> None:

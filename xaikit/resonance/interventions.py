@@ -22,7 +22,7 @@ from ..files.schema import SCHEMA
 from ..files.store import annotate
 from ..measures.ranks import ranks
 from .recursion import read, ready, recursion_of, trajectory
-from .spectra import ITERATIONS, fourier, resonance_energy
+from .spectra import ITERATIONS, fourier, power, resonance_energy
 
 ABLATIONS = ("mode", "resonance", "end")
 TOLERANCE = 0.05  # how far a matched set's energy may be from its target, relative
@@ -124,26 +124,29 @@ def ablate_modes(
                 "mode_share": (energy.sum(1) / resonance_energy(course, 1).sum((1, 2)).clamp(min=TINY)).cpu().numpy(),
             }
         )
-    out = xr.Dataset(coords={"sample": pairs.labels, "ablation": list(ablations), "draw": np.arange(draws)})
-    for name, variable in SCHEMA["ablation"].items():
-        values = np.concatenate([part[name] for part in parts])
-        values = values if values.dtype == bool else values.astype(np.float32)
-        out[name] = variable.dims, values
+    coords = {"sample": pairs.labels, "ablation": list(ablations), "draw": np.arange(draws)}
     parameters = {"share": share, "draws": draws, "fill": fill, "seed": seed, **dataclasses.asdict(recursion)}
-    return annotate(out, "ablation", made_by=clip, parameters=parameters)
+    return gathered(parts, "ablation", coords, clip, parameters)
+
+
+def gathered(parts: list[dict[str, np.ndarray]], stage: str, coords: dict, clip: Clip, parameters: dict) -> xr.Dataset:
+    """The variables of a stage from those of batches along their first dimension, in float32, truths as they are."""
+    out = xr.Dataset(coords=coords)
+    for name, variable in SCHEMA[stage].items():
+        values = np.concatenate([part[name] for part in parts])
+        out[name] = variable.dims, values if values.dtype == bool else values.astype(np.float32)
+    return annotate(out, stage, made_by=clip, parameters=parameters)
 
 
 def dominant_frequency(course: Tensor) -> Tensor:
     """Which of the frequencies k / time carries most energy, k >= 1 (n,), of trajectories (n, time, tokens, patches)."""
-    found = fourier(course, 1)[:, 1:]
-    return 1 + (found.real**2 + found.imag**2).sum((2, 3)).argmax(1)
+    return 1 + power(fourier(course, 1)[:, 1:]).sum((2, 3)).argmax(1)
 
 
 def mode_energy(course: Tensor, index: Tensor) -> Tensor:
     """Squared amplitude at frequency index / time, summed over tokens: (n, patches), of trajectories (n, time, tokens, patches)
     and index (n,). Differentiable."""
-    found = fourier(course, 1).take_along_dim(index[:, None, None, None], 1)[:, 0]
-    return (found.real**2 + found.imag**2).sum(1)
+    return power(fourier(course, 1).take_along_dim(index[:, None, None, None], 1)[:, 0]).sum(1)
 
 
 def removable_energy(clip: Clip, pixels: Tensor, substitute: Tensor) -> np.ndarray:

@@ -73,8 +73,12 @@ def resonance_energy(trajectory: Tensor, dim: int, detrend: str = "linear", wind
     stays has none. With window="boxcar" it is twice the variance about the trend; "hann" (half as much again for
     noise) weighs the middle of the trajectory more. Source: SRM eq. 3, the A_k squared.
     """
-    found = fourier(trajectory, dim, detrend, window).movedim(dim, -1)[..., 1:]
-    return (found.real**2 + found.imag**2).sum(-1)  # abs() has no gradient at 0
+    return power(fourier(trajectory, dim, detrend, window).movedim(dim, -1)[..., 1:]).sum(-1)
+
+
+def power(coefficients: Tensor) -> Tensor:
+    """Squared amplitudes; unlike abs() they have a gradient at 0."""
+    return coefficients.real**2 + coefficients.imag**2
 
 
 def spectrum(trajectory: xr.DataArray, detrend: str = "linear", window: str = "hann") -> xr.Dataset:
