@@ -129,7 +129,7 @@ class Clip:
         if not texts:
             raise ValueError("no text was given: at least one is needed")
         for index, text in enumerate(texts):
-            self._check_text(text, f"text {index} ({shortened(text)})")
+            self._check_text(text, f"text {index} ({shortened(str(text))})")
         return self.tokenizer(texts)
 
     def _check_ids(self, ids: Tensor) -> None:
