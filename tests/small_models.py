@@ -1,6 +1,7 @@
 """Small random models of each family that open_clip has, registered once for all tests."""
 
 import json
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -39,12 +40,13 @@ CONFIGS = {
     },
 }  # fmt: skip
 FAMILIES = tuple(CONFIGS)
+REGISTERED = tempfile.TemporaryDirectory()
 
 
 @cache
-def small_clip(name: str, folder: Path):
-    """A random model of the family, its configuration registered from ``folder``."""
-    path = folder / f"{name}.json"
+def small_clip(name: str, folder: Path | None = None):
+    """A random model of the family, its configuration registered from a file, which open_clip may read again."""
+    path = Path(folder or REGISTERED.name) / f"{name}.json"
     path.write_text(json.dumps(CONFIGS[name]))
     open_clip.add_model_config(path)
     return xk.load_clip(name)

@@ -30,11 +30,6 @@ def pairs(clip):
     return clip.pixels(xk.draw_scenes(3, seed=2).image), [SHORT, LONG, "a blue cross"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
 def by_hand(clip, pixels, texts):
     """V Wv of each image and T Wt of each prompt's own words, in float64 from the two transformers' outputs."""
     outputs = {}
@@ -321,8 +316,8 @@ def test_one_sentence_for_the_rest(clip, pairs, monkeypatch):
         xk.explain("srm_fixed_point", clip, *pairs, of="text")
 
 
-def test_ids_without_a_word_are_refused(folder):
-    clip = small_clip("small-vit", folder)
+def test_ids_without_a_word_are_refused():
+    clip = small_clip("small-vit")
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     empty = torch.tensor([[1, 63, *[0] * 10]])
     for ids, index in ((torch.cat([IDS[:1], empty]), 1), (torch.zeros(2, 12, dtype=torch.long), 0)):
@@ -351,7 +346,7 @@ def test_a_bad_sample_is_kept_with_its_reason(clip):
         resonate(clip, images[:2], LONG, errors="skip")
 
 
-def test_patch_features_are_the_models_own(clip, pairs, folder):
+def test_patch_features_are_the_models_own(clip, pairs):
     """Its final norm and projection, of each patch alone, whatever the words and batches are."""
     found = patch_features(clip, *pairs)
     expected = by_hand(clip, *pairs)[0]
@@ -363,7 +358,7 @@ def test_patch_features_are_the_models_own(clip, pairs, folder):
     named = patch_features(clip, scenes.image, scenes.caption)
     assert named.sample.values.tolist() == [4, 7, 9]
     np.testing.assert_allclose(named, found, rtol=1e-4, atol=1e-5)
-    other = small_clip("small-vit", folder)
+    other = small_clip("small-vit")
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = other.model.visual(pixels)
@@ -383,12 +378,12 @@ def test_patch_features_lie_in_reading_order(clip):
     assert np.flatnonzero(changed > 1e-4).tolist() == [2 * 8 + 5]
 
 
-def test_patch_features_refuse_what_the_recursion_does(clip, pairs, folder):
+def test_patch_features_refuse_what_the_recursion_does(clip, pairs):
     with pytest.raises(ValueError, match="batch_size=0: a whole number of at least 1"):
         patch_features(clip, *pairs, batch_size=0)
     with pytest.raises(ValueError, match="3 images but 2 texts"):
         patch_features(clip, pairs[0], pairs[1][:2])
-    pooled = small_clip("small-coca", folder)
+    pooled = small_clip("small-coca")
     with pytest.raises(ValueError, match="pools its patches by attention"):
         patch_features(pooled, torch.zeros(1, 3, *pooled.image_size), IDS[:1])
 
@@ -437,8 +432,8 @@ def test_srm_of_the_last_word(clip, pairs):
 
 
 @pytest.mark.parametrize("name", ABLE)
-def test_every_family_without_a_pooling_layer(folder, name):
-    clip = small_clip(name, folder)
+def test_every_family_without_a_pooling_layer(name):
+    clip = small_clip(name)
     assert shares_space(clip)
     pixels = torch.randn(2, 3, *clip.image_size, generator=torch.Generator().manual_seed(0))
     for coupling in couplings.COUPLINGS:
@@ -452,8 +447,8 @@ def test_every_family_without_a_pooling_layer(folder, name):
 
 
 @pytest.mark.parametrize("name", UNABLE)
-def test_a_tower_that_pools_by_attention_is_refused(folder, name):
-    clip = small_clip(name, folder)
+def test_a_tower_that_pools_by_attention_is_refused(name):
+    clip = small_clip(name)
     assert not shares_space(clip)
     pixels = torch.zeros(1, 3, *clip.image_size)
     for method in ("srm", "srm_fixed_point"):
@@ -466,9 +461,9 @@ def test_a_tower_that_pools_by_attention_is_refused(folder, name):
         resonate(clip, pixels, IDS[:1])
 
 
-def test_blocks_that_need_more_than_their_tokens_do_not_run_again(folder):
+def test_blocks_that_need_more_than_their_tokens_do_not_run_again():
     """EVA-02 turns queries and keys by their place. Random weights hardly attend, so they are made to."""
-    clip = small_clip("small-eva02", folder)
+    clip = small_clip("small-eva02")
     pixels = torch.randn(1, 3, *clip.image_size, generator=torch.Generator().manual_seed(0))
     strong = Clip(clip.name, copy.deepcopy(clip.model), None, clip.source, clip.device, clip.dtype)
     with torch.no_grad():
@@ -481,12 +476,12 @@ def test_blocks_that_need_more_than_their_tokens_do_not_run_again(folder):
     resonate(strong, pixels, IDS[:1], coupling="attention", iterations=1)
 
 
-def test_prompts_of_the_usual_tokenizer(folder, monkeypatch):
+def test_prompts_of_the_usual_tokenizer(monkeypatch):
     """77 tokens of words in pieces, of which the longest prompt has 75 of its own."""
     usual = {**small_models.TEXT, "context_length": 77, "vocab_size": 49408}
     config = {"embed_dim": 24, "vision_cfg": small_models.VISION, "text_cfg": usual}
     monkeypatch.setitem(small_models.CONFIGS, "small-usual", config)
-    clip = small_clip("small-usual", folder)
+    clip = small_clip("small-usual")
     pixels = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     texts = [*["a red ring"] * 7, " ".join(["hippopotamus"] * 25)]
     for coupling in couplings.COUPLINGS:

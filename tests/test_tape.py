@@ -10,8 +10,8 @@ from xaikit.clip.towers import tower
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def clip(request, tmp_path_factory):
-    return small_clip(request.param, tmp_path_factory.getbasetemp())
+def clip(request):
+    return small_clip(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def test_attention_rows_sum_to_one_and_reproduce_the_layer(clip, inputs, side):
         torch.testing.assert_close(out(norm(joined)), layer.projected, rtol=1e-4, atol=1e-5)
 
 
-def test_q_k_v_reproduce_the_next_blocks_input(tmp_path_factory):
+def test_q_k_v_reproduce_the_next_blocks_input():
     """On native blocks the residual stream is rebuilt from q, k and v alone, block by block."""
-    clip = small_clip("small-vit", tmp_path_factory.getbasetemp())
+    clip = small_clip("small-vit")
     pixels = torch.randn(2, 3, 32, 32)
     with xk.record(clip, "image", None) as tape:
         clip.encode_image(pixels)
@@ -113,9 +113,9 @@ def test_gradient_of_attention_output_matches_a_nudge(clip, inputs, side):
     torch.testing.assert_close(change, (layer.gradient * step).sum(), rtol=2e-2, atol=1e-6)
 
 
-def test_attention_gradient_matches_autograd(tmp_path_factory):
+def test_attention_gradient_matches_autograd():
     """d score / d attention of the last native block, against a block written out with autograd."""
-    clip = small_clip("small-vit", tmp_path_factory.getbasetemp())
+    clip = small_clip("small-vit")
     pixels, target = torch.randn(2, 3, 32, 32), torch.randn(24)
     with xk.record(clip, "image", None, gradients=True) as tape:
         tape.backward((clip.encode_image(pixels) @ target).sum())
@@ -129,8 +129,8 @@ def test_attention_gradient_matches_autograd(tmp_path_factory):
     torch.testing.assert_close(layer.attention_gradient, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_early_blocks_build_no_graph(tmp_path_factory):
-    clip = small_clip("small-vit", tmp_path_factory.getbasetemp())
+def test_early_blocks_build_no_graph():
+    clip = small_clip("small-vit")
     seen = {}
     handles = [
         block.register_forward_hook(lambda m, a, out, i=i: seen.update({i: out.requires_grad}))
