@@ -45,7 +45,13 @@ def _attributes(attrs: dict) -> bytes:
 
 
 def code_digest(without: Sequence[str] = ()) -> str:
-    """A digest of the package's code, but for some of its folders."""
+    """A digest of the package's code, but for some of its folders.
+
+    Examples
+    --------
+    >>> len(xk.files.code_digest())
+    64
+    """
     digest = hashlib.sha256()
     for source in sorted((CHECKOUT / "xaikit").rglob("*.py")):
         name = source.relative_to(CHECKOUT)

@@ -18,12 +18,24 @@ def data_folder() -> Path:
 
 
 def notebooks_folder() -> Path:
-    """The folder of the numbered notebooks."""
+    """The folder of the numbered notebooks.
+
+    Examples
+    --------
+    >>> xk.files.notebooks_folder().name
+    'notebooks'
+    """
     return _in_checkout("notebooks")
 
 
 def runs_folder() -> Path:
-    """The folder that holds one folder a run: ``runs/`` in the checkout, or the variable ``XAIKIT_RUNS``."""
+    """The folder that holds one folder a run: ``runs/`` in the checkout, or the variable ``XAIKIT_RUNS``.
+
+    Examples
+    --------
+    >>> xk.files.runs_folder().is_absolute()
+    True
+    """
     return Path(os.environ.get("XAIKIT_RUNS") or CHECKOUT / "runs").resolve()
 
 

@@ -174,7 +174,13 @@ def validate(ds: xr.Dataset, stage: str) -> xr.Dataset:
 
 
 def write(ds: xr.Dataset, path: str | Path, stage: str) -> Path:
-    """Validate and save to one file with its digest, whole or not at all."""
+    """Validate and save to one file with its digest, whole or not at all.
+
+    Examples
+    --------
+    >>> xk.files.write(scenes, xk.files.run_folder("example") / "mine.nc", "inputs").name
+    'mine.nc'
+    """
     validate(ds, stage)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +195,14 @@ def write(ds: xr.Dataset, path: str | Path, stage: str) -> Path:
 
 def read(path: str | Path, stage: str) -> xr.Dataset:
     """Open a file whole, and check it against the schema and its digest. Raises FileNotFoundError, or SchemaError for
-    another schema, a file that is no store at all, or one that was changed after it was saved."""
+    another schema, a file that is no store at all, or one that was changed after it was saved.
+
+    Examples
+    --------
+    >>> path = xk.files.write(scenes, xk.files.run_folder("example") / "mine.nc", "inputs")
+    >>> xk.files.read(path, "inputs").identical(scenes)
+    True
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no store {path}")

@@ -23,6 +23,12 @@ def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str) ->
     concepts : what ``concept_hierarchy`` gives. image : that sample's picture (y, x, rgb), uint8. A node is the picture
     with all but the concept faded; below it its words, and its share of the sample's energy. A line is as wide as
     the mutual information of the concepts that it links. Raises ValueError for an unknown sample.
+
+    Examples
+    --------
+    >>> course = xk.resonance.resonate(clip, scenes.image[:1], scenes.caption[:1]).trajectory
+    >>> concepts = xk.resonance.concept_hierarchy(course)
+    >>> figure = xk.plots.concept_tree(concepts, 0, scenes.image.values[0], "Concepts")
     """
     tree = graph(concepts, sample)
     bands = int(max(band for _, band in tree.nodes(data="band"))) + 1
@@ -70,6 +76,12 @@ def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
 
     agreement : (sample, level, explainer) and perhaps band, which then has a panel each, low to high; the dimensions may
     stand in any order.
+
+    Examples
+    --------
+    >>> planted = xk.resonance.planted_hierarchy(scenes, (8, 8))
+    >>> found = xk.resonance.agreement(planted.rename(level="band"), planted)
+    >>> figure = xk.plots.agreement_bars(found.expand_dims(explainer=["truth"]), "Agreement")
     """
     bands = agreement.sizes.get("band", 1)
     each = agreement if "band" in agreement.dims else agreement.expand_dims("band")

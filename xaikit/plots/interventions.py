@@ -17,6 +17,11 @@ def ablation_points(ablated: dict[str, xr.Dataset], title: str, seed: int = 0) -
     their bootstrap 95 % intervals over samples, each sample a faint point; below each pair their paired difference.
 
     ablated : datasets of ``ablate_modes`` by name (of the coupling, say), a panel each, two in a row.
+
+    Examples
+    --------
+    >>> found = xk.resonance.ablate_modes(clip, scenes.image, scenes.caption, draws=2)
+    >>> figure = xk.plots.ablation_points({"attention": found}, "Removed")
     """
     names = list(ablated)
     cols = min(2, len(names))
@@ -71,6 +76,11 @@ def suppression(suppressed: xr.Dataset, title: str, sample: int = 0) -> Figure:
     samples, the mode's energy and the similarity.
 
     suppressed : of ``suppress_resonance``. sample : by its place.
+
+    Examples
+    --------
+    >>> found = xk.resonance.suppress_resonance(clip, scenes.image[:2], scenes.caption[:2], updates=2)
+    >>> figure = xk.plots.suppression(found, "Suppressed")
     """
     states = [str(state) for state in suppressed.state.values]
     palette = sns.color_palette("colorblind")

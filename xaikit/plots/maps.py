@@ -36,7 +36,13 @@ def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines:
 
 def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2)) -> Figure:
     """Scenes beside one map an explainer (sample, explainer, row, col), each over its own maximum, with the
-    named objects outlined."""
+    named objects outlined.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"]).heat
+    >>> figure = xk.plots.compare(scenes, heat, "Two explainers")
+    """
     explainers = [str(name) for name in heat.explainer.values]
     figure, axes = panels(len(samples), 1 + len(explainers), height=CELL * 1.12)
     drawn = None
@@ -97,7 +103,13 @@ def blocks(heads: np.ndarray, title: str) -> Figure:
 
 
 def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2)) -> Figure:
-    """Heat of each word (sample, explainer, token) as bars, an explainer a colour, a sample a panel."""
+    """Heat of each word (sample, explainer, token) as bars, an explainer a colour, a sample a panel.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["grad_eclip"], of="text").word_heat
+    >>> figure = xk.plots.words(heat, "Words")
+    """
     figure, axes = panels(len(samples), 1, width=8, height=1.6)
     names = [str(name) for name in word_heat.explainer.values]
     for axis, index in zip(axes[:, 0], samples, strict=True):
@@ -120,7 +132,13 @@ def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1,
 
 def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title: str, cols: int = 2) -> Figure:
     """For each explainer its best scene (left) and its worst (right) by a score (sample, explainer), the map laid over
-    the image, the named objects outlined; ``cols`` explainers side by side."""
+    the image, the named objects outlined; ``cols`` explainers side by side.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"]).heat
+    >>> figure = xk.plots.extremes(scenes, heat, heat.max(("row", "col")), "Best and worst")
+    """
     explainers = [str(name) for name in heat.explainer.values]
     figure, axes = grid(2 * len(explainers), 2 * cols, width=1.5, height=1.75)
     empty = [name for name in explainers if not np.isfinite(score.sel(explainer=name)).any()]

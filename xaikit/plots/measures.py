@@ -14,7 +14,14 @@ MARKERS = "osD^vPX*"
 
 
 def training_curves(log: pd.DataFrame, title: str) -> Figure:
-    """Retrieval and swap accuracy, and the losses, against the training step. log: step, model, figures."""
+    """Retrieval and swap accuracy, and the losses, against the training step. log: step, model, figures.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> log = pd.read_csv(xk.files.data_folder() / "tiny-clip" / "training_log.csv").assign(model="tiny-clip")
+    >>> figure = xk.plots.training_curves(log, "Training")
+    """
     accuracy, losses = ["recall_at_1", "attribute_swap", "relation_swap"], ["contrastive", "patch_heads", "pooled_head"]
     figure, axes = panels(1, 2, width=4.8, height=3)
     for axis, columns, label in zip(
@@ -30,7 +37,15 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
 
 
 def curves(evaluation: xr.Dataset, title: str) -> Figure:
-    """Deletion and insertion curves, mean over samples with its bootstrap 95 % band."""
+    """Deletion and insertion curves, mean over samples with its bootstrap 95 % band.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> cosine = ("sample", "explainer", "step"), np.random.default_rng(0).random((4, 2, 3))
+    >>> made = {"deletion_curve": cosine, "insertion_curve": cosine, "fraction": ("step", [0, 0.5, 1])}
+    >>> figure = xk.plots.curves(xr.Dataset(made, {"explainer": ["srm", "centre"]}), "Faithfulness")
+    """
     figure, axes = panels(1, 2, width=4.6, height=3.2)
     for axis, kind in zip(axes[0], ("deletion", "insertion"), strict=True):
         frame = (
@@ -53,7 +68,14 @@ def curves(evaluation: xr.Dataset, title: str) -> Figure:
 
 
 def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: int = 3) -> Figure:
-    """Mean and bootstrap 95 % interval of each metric, an explainer a row."""
+    """Mean and bootstrap 95 % interval of each metric, an explainer a row.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"])
+    >>> measured = heat.heat.max(("row", "col")).to_dataset(name="largest")
+    >>> figure = xk.plots.metric_points(measured, ["largest"], "Means")
+    """
     height = 0.9 + 0.24 * evaluation.sizes["explainer"]
     figure, axes = grid(len(metrics), cols, width=10 / cols, height=height, sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):
@@ -70,7 +92,14 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
 
 
 def grid_scores(table: pd.DataFrame, x: str, y: str, value: str, title: str) -> Figure:
-    """A heat map of a sweep's best score over two of its choices."""
+    """A heat map of a sweep's best score over two of its choices.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"alpha": [0.5, 1], "blocks": [1, 1], "score": [0.2, 0.4]})
+    >>> figure = xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep")
+    """
     wide = table.pivot_table(index=y, columns=x, values=value, aggfunc="max")
     figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
     sns.heatmap(wide, annot=True, fmt=".3f", cmap="viridis", cbar_kws={"label": value.replace("_", " ")}, ax=axis)
@@ -82,7 +111,14 @@ def score_table(
     table: pd.DataFrame, title: str, label: str, text: pd.DataFrame | None = None, diverging: bool = False
 ) -> Figure:
     """A table as colours with its numbers: explainers down. text: what stands in each cell instead of the number;
-    diverging: from -1 to 1, for correlations."""
+    diverging: from -1 to 1, for correlations.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"auroc": [0.7, 0.5]}, index=["srm", "centre"])
+    >>> figure = xk.plots.score_table(table, "Scores", "mean")
+    """
     size = (1.6 + 0.95 * table.shape[1], 1.1 + 0.25 * table.shape[0])
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     colours = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1} if diverging else {"cmap": "viridis"}
@@ -115,7 +151,13 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
 
 def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlabel: str) -> Figure:
     """Each explainer's cost (explainer) against its mean quality (sample, explainer) with a 95 % interval (1.96 standard
-    errors), the cost on a logarithmic axis."""
+    errors), the cost on a logarithmic axis.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"])
+    >>> figure = xk.plots.cost_and_quality(heat.seconds, heat.heat.max(("row", "col")), "Cost", "seconds a sample")
+    """
     figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     mean = quality.mean("sample")
     error = 1.96 * quality.std("sample", ddof=1) / np.sqrt(quality.count("sample"))
@@ -135,7 +177,14 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
 
 
 def intervals_of(claims: xr.Dataset, bounds: list[float], title: str) -> Figure:
-    """What was measured of each claim (claim), with its interval low to high, and the bound that decides as a line."""
+    """What was measured of each claim (claim), with its interval low to high, and the bound that decides as a line.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> numbers = {name: ("claim", [value]) for name, value in {"measured": 0.2, "low": 0.1, "high": 0.3}.items()}
+    >>> figure = xk.plots.intervals_of(xr.Dataset(numbers, {"claim": ["faithful"]}), [0.0], "A claim")
+    """
     names = [str(name) for name in claims.claim.values]
     figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.45 * len(names)), layout="constrained")
     for row, (name, bound) in enumerate(zip(names, bounds, strict=True)):
@@ -186,6 +235,12 @@ def settings_points(table: pd.DataFrame, title: str, default: str | None = None)
     table : columns ``setting``, ``group`` (what is varied), ``mean``, ``low`` and ``high``, and ``measure`` where there are several.
     default : the setting whose mean is drawn as a dashed line. Raises ValueError for missing columns, an empty table, and
     a default that isn't one setting of each measure.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"setting": "0.5", "group": "alpha", "mean": 0.6, "low": 0.5, "high": 0.7}
+    >>> figure = xk.plots.settings_points(pd.DataFrame([row]), "Settings", default="0.5")
     """
     missing = [name for name in ("setting", "group", "mean", "low", "high") if name not in table]
     if missing or table.empty:

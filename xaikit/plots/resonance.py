@@ -22,7 +22,13 @@ REAL = 1e-6  # of an eigenvalue's size: the imaginary part below which it counts
 
 def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
     """Each frequency's share of the oscillating energy, mean over samples with its bootstrap 95 % band, beside the middle
-    95 % of what each null gives; a panel a name. spectra : of ``null_spectra``, by name, such as the coupling."""
+    95 % of what each null gives; a panel a name. spectra : of ``null_spectra``, by name, such as the coupling.
+
+    Examples
+    --------
+    >>> found = xk.resonance.null_spectra(clip, scenes.image, scenes.caption, draws=2)
+    >>> figure = xk.plots.spectrum_bands({"attention": found}, "Spectra")
+    """
     colours = dict(zip(NULL_LABELS, sns.color_palette("colorblind")[1:], strict=False))
     figure, axes = panels(1, len(spectra), width=max(3.3, 6.0 / len(spectra)), height=2.8)
     for axis, (name, one) in zip(axes[0], spectra.items(), strict=True):
@@ -50,6 +56,11 @@ def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
 
     eigenvalues : complex, over ``coupling`` and whatever else; NaN is left out. On the circle nothing decays; off the
     real axis it oscillates; left of 0 it alternates. Those far outside the circle are counted, not drawn.
+
+    Examples
+    --------
+    >>> found = xk.resonance.fixed_points(clip, scenes.image, scenes.caption)
+    >>> figure = xk.plots.eigenvalue_plane(found.jacobian_eigenvalue, "Multipliers")
     """
     names = [str(name) for name in eigenvalues.coupling.values]
     figure, axes = panels(1, len(names), width=3.2, height=3.3)
@@ -82,7 +93,13 @@ def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
 
 def regime_maps(regimes: dict[str, pd.DataFrame], title: str) -> Figure:
     """What becomes of the maps by alpha and temperature: shares of words that settle, cycle, or end on one patch, a column
-    each; a row a name. regimes : tables of ``stability.regimes``, by name, such as the coupling."""
+    each; a row a name. regimes : tables of ``stability.regimes``, by name, such as the coupling.
+
+    Examples
+    --------
+    >>> table = xk.resonance.regimes(clip, scenes.image, scenes.caption, alphas=[0.5, 1.5], temperatures=[0.1, 0.7])
+    >>> figure = xk.plots.regime_maps({"attention": table}, "Regimes")
+    """
     outcomes = {"settled": "settled", "cycling": "in a cycle", "single_patch": "more than half on one patch"}
     figure, axes = panels(len(regimes), len(outcomes), width=3.3, height=2.3)
     for row, (name, table) in zip(axes, regimes.items(), strict=True):
@@ -102,6 +119,11 @@ def mode_maps(modes: xr.Dataset, title: str, sample: int = 0, token: int = 0, co
 
     modes : of ``dynamic_modes``. Above: |U|; below: its angle, grey where |U| is faint. One angle, or two that differ by a
     half turn, is a standing wave; an angle that turns over the map is a travelling one.
+
+    Examples
+    --------
+    >>> course = xk.resonance.resonate(clip, scenes.image[:1], scenes.caption[:1]).trajectory
+    >>> figure = xk.plots.mode_maps(xk.resonance.dynamic_modes(course, rank=2), "Modes")
     """
     one = modes.isel(sample=sample, token=token)
     count = min(count, int((one.amplitude > 0).sum()))
@@ -145,6 +167,12 @@ def filmstrip(
     image (y, x, rgb); trajectory (time, token, row, col) of one sample; phases : of ``phases``, the same sample. times :
     None for some of 0 to 20. tokens : a row of maps each, all of a row on one scale from its least to its largest value
     (of square roots, so that faint beginnings show). A phase of fewer than 5 maps has no spectrum.
+
+    Examples
+    --------
+    >>> course = xk.resonance.resonate(clip, scenes.image, scenes.caption).trajectory
+    >>> phases = xk.resonance.phases(course)
+    >>> figure = xk.plots.filmstrip(scenes.image.values[0], course[0], phases.isel(sample=0), "From data")
     """
     if "sample" in trajectory.dims:
         raise ValueError("the trajectory is of several samples: give that of one, such as trajectory.isel(sample=0)")

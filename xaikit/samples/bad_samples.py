@@ -13,7 +13,13 @@ LISTED = 20
 
 
 def save_bad_samples(reasons: dict[str, dict[str, str]], folder: Path, share: str | None = None) -> Path:
-    """Store the reasons by dataset and sample, in the run's folder, under a name of its own for a share "i/k"."""
+    """Store the reasons by dataset and sample, in the run's folder, under a name of its own for a share "i/k".
+
+    Examples
+    --------
+    >>> xk.samples.save_bad_samples({"coco": {"139-0": "there is no file"}}, xk.files.run_folder("example")).name
+    'bad_samples.nc'
+    """
     rows = [(dataset, label, reason) for dataset, own in reasons.items() for label, reason in own.items()]
     columns = {name: [row[place] for row in rows] for place, name in enumerate(("dataset", "sample_name", "reason"))}
     ds = xr.Dataset({name: ("bad", np.array(values, dtype=str)) for name, values in columns.items()})

@@ -45,6 +45,14 @@ def compute_parts(
 
     Returns the reason of each bad sample of the share, by its label: its results are NaN, and its reason stands in the
     coordinate ``error``. A block in which a bad image can be read by now is computed again.
+
+    Examples
+    --------
+    >>> source, folder = xk.open_source("planted", 40), xk.files.run_folder("example") / "parts"
+    >>> def brightness(inputs):
+    ...     return inputs[["sample"]].assign(similarity=inputs.image.mean(("y", "x", "rgb")))
+    >>> xk.samples.compute_parts(folder, source, brightness, "protocol", {"of": "images"})
+    {}
     """
     folder.mkdir(parents=True, exist_ok=True)
     made_with, bad = _with_code(made_with), {}
@@ -61,7 +69,17 @@ def compute_parts(
 
 def open_parts(folder: Path, source: Source, made_with: Mapping[str, object], shard: str | None = None) -> xr.Dataset:
     """The parts of a share, all for None, as one dataset along ``sample``, in the source's order, read only where it is looked
-    at. Raises FileNotFoundError that says how many parts are missing, or were made with something else."""
+    at. Raises FileNotFoundError that says how many parts are missing, or were made with something else.
+
+    Examples
+    --------
+    >>> source, folder = xk.open_source("planted", 40), xk.files.run_folder("example") / "parts"
+    >>> try:
+    ...     xk.samples.open_parts(folder, source, {"of": "captions"})
+    ... except FileNotFoundError as error:
+    ...     print(str(error)[:14])
+    2 of 2 parts i
+    """
     made_with, blocks = _with_code(made_with), source.blocks(shard)
     found = [part_path(folder, block) for block in blocks]
     missing = [
