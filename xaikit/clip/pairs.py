@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
@@ -96,12 +97,8 @@ class Pairs:
 def join(parts: list[Tensor], dim: int, fill: float = 0) -> Tensor:
     """Join batches along their first dimension after padding ``dim``, their longest prompt, with ``fill``."""
     longest = max(part.shape[dim] for part in parts)
-    padded = []
-    for part in parts:
-        missing = list(part.shape)
-        missing[dim] = longest - part.shape[dim]
-        padded.append(torch.cat([part, part.new_full(missing, fill)], dim))
-    return torch.cat(padded)
+    after = [0, 0] * (parts[0].ndim - 1 - dim)  # of the dimensions behind it, last first, as F.pad counts them
+    return torch.cat([F.pad(part, [*after, 0, longest - part.shape[dim]], value=fill) for part in parts])
 
 
 def as_sequence(images) -> Sequence | Tensor:

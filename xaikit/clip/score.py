@@ -1,4 +1,4 @@
-"""The one score that all methods explain: the cosine of an image and its text, by the true model."""
+"""The one score that all methods explain, the cosine of an image and its text by the true model, and what leads to it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a dataset holds, as a digest: the same values, names, dimensions and attributes give the same digits."""
+"""What a dataset holds, and what the code says, as digests: the same values, names and attributes give the same digits."""
 
 import hashlib
 import json

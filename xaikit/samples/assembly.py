@@ -1,4 +1,4 @@
-"""Scenes and their captions drawn together, still as arrays."""
+"""From random numbers to scenes: layouts and true statements about them, then pictures, masks and words as a dataset."""
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,9 @@ from .worlds.shapes import (
 )
 
 SIZED_UP_TO = 4  # objects; in fuller scenes "large" objects are smaller than "small" ones elsewhere
+RENDER_BATCH = 128  # scenes drawn at once: bounds the memory
+# Each concern has its own random stream, so that adding a mark, say, changes nothing else in a scene.
+LAYOUT, PIXELS, MARK = range(3)
 
 
 def check_scenes(n: int, objects: tuple[int, int], kinds: tuple[str, ...], similar: float) -> None:
@@ -71,11 +74,6 @@ def compose(
     named = np.select([kind == KINDS.index("relation"), kind == KINDS.index("list")], [2, listed], 1)
     says_size = (rng.random(n) < sized) & (count <= SIZED_UP_TO) & (number == 1)
     return layout, state(layout, named, relation, number, says_size), kind
-
-
-RENDER_BATCH = 128  # scenes drawn at once: bounds the memory
-# Each concern has its own random stream, so that adding a mark, say, changes nothing else in a scene.
-LAYOUT, PIXELS, MARK = range(3)
 
 
 def stream(seed: int, concern: int) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""What a caption says, as arrays; its words; and whether it is true of a scene."""
+"""What a caption says, as arrays; its words; whether it is true of a scene; and which objects a text's words name."""
 
 from dataclasses import dataclass, replace
 
@@ -10,6 +10,7 @@ from .worlds.shapes import COLOURS, IMAGE_SIZE, MAX_OBJECTS, RELATIONS, SHAPES, 
 KINDS = ("object", "relation", "list", "count")
 SLOTS = 3  # the most objects one caption names
 NUMBERS = ("two", "three", "four", "five", "six")
+assert MAX_OBJECTS >= len(NUMBERS) + 1
 # Words that name nothing: articles, conjunctions, prepositions, pronouns, forms of "to be", punctuation.
 # The relation words of the scenes (left, right, above, below) say something that can be true or false.
 FUNCTION_WORDS = frozenset(
@@ -23,6 +24,10 @@ VOCABULARY = (
     *LITTLE_WORDS, *SIZES, *COLOURS, *SHAPES, *PLURALS.values(), "left", "right", "above", "below", *NUMBERS,
     "photo", "picture", "the", "is", "with", "object", "mark",
 )  # fmt: skip
+
+RELATION_WORDS = {word for relation in RELATIONS for word in relation.split()} - set(FUNCTION_WORDS)
+NONE, PADDING = -1, -2
+NAMING = {*SIZES, *COLOURS, *SHAPES}
 
 
 @dataclass(frozen=True)
@@ -134,14 +139,6 @@ def captions_need(kind: str) -> int:
     return 1 if kind == "object" else 2
 
 
-assert MAX_OBJECTS >= len(NUMBERS) + 1
-
-
-ATTRIBUTES = {word: kind for kind, known in enumerate((SIZES, COLOURS, SHAPES)) for word in known}
-RELATION_WORDS = {word for relation in RELATIONS for word in relation.split()} - set(FUNCTION_WORDS)
-NONE, PADDING = -1, -2
-
-
 def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     """Match the words of each text with the objects of its scene.
 
@@ -177,7 +174,7 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
         named: list[int] = []
         start = None
         for place, word in enumerate(words):
-            if word not in ATTRIBUTES:
+            if word not in NAMING:
                 start = None
                 continue
             start = place if start is None else start

@@ -7,11 +7,11 @@ Two objects are told along the axis that separates them more: "a small red circl
 import numpy as np
 import xarray as xr
 
-from .assembly import LAYOUT, check_scenes, gather, stream
+from .assembly import LAYOUT, SIZED_UP_TO, check_scenes, gather, stream
 from .captions import article, sentence
-from .worlds.shapes import COLOURS, MAX_OBJECTS, SHAPES, SIZES, Layout, sample_layout
+from .worlds.shapes import COLOURS, SHAPES, SIZES, Layout, sample_layout
 
-MOST_DESCRIBED = 4  # objects; in fuller scenes "large" objects are smaller than "small" ones elsewhere
+MOST_DESCRIBED = SIZED_UP_TO  # objects: their sizes are told
 READING_MARGIN = 6.0  # pixels by which one axis must separate two objects more than the other, and neighbours of a list
 RELATIONS_TOLD = ("left of", "above")
 CONVERSE = {"left of": "right of", "above": "below"}
@@ -150,6 +150,3 @@ def _widened(layout: Layout, slots: int) -> Layout:
     return Layout(
         **{k: np.pad(v, ((0, 0), (0, missing)), constant_values=fill.get(k, 0)) for k, v in vars(layout).items()}
     )
-
-
-assert MOST_DESCRIBED <= MAX_OBJECTS

@@ -1,4 +1,4 @@
-"""Bounding boxes as masks, laid where the image's pixels come to lie."""
+"""Pictures in files as a source: a table says what is known of each; bounding boxes become masks of what the model gets."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from ..files.checks import check_whole
 from ..files.store import annotate
 from .source import Reader, Source
 
+KNOWN = {"foil": str, "attributes": str, "pair": int, "class_index": int, "image_id": int}  # of columns of the table
 BEYOND = 1.0  # pixel: annotations round
 
 
@@ -44,9 +45,6 @@ def box_mask(box: Sequence[float], size: tuple[int, int], seen: Callable[[Image.
     corner = tuple(max(end, start + 1) for start, end in zip(first, last, strict=True))  # at least one pixel
     painted.paste((255, 255, 255), (*first, *corner))
     return seen(painted)[..., 0] > seen(ImageChops.invert(painted))[..., 0]
-
-
-KNOWN = {"foil": str, "attributes": str, "pair": int, "class_index": int, "image_id": int}  # of columns of the table
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Files of a dataset: found as it is published, kept inside its folder, and read as pictures."""
+"""Files of a published dataset: kept inside its folder, read as pictures, and tables checked entry by entry."""
 
 import csv
 import io
@@ -13,6 +13,9 @@ from PIL import Image
 from ..files.images import decode
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MOST_BYTES = 2**31  # no published table is larger; another is not read
+KINDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
+DTYPES = {int: "int64", str: "str", list: object}
 
 
 class LayoutError(ValueError):
@@ -105,11 +108,6 @@ def no_split(layout: str, split: str | None) -> None:
 
 def _short(name: str) -> str:
     return name if len(name) <= 120 else name[:117] + "..."
-
-
-MOST_BYTES = 2**31  # no published table is larger; another is not read
-KINDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
-DTYPES = {int: "int64", str: "str", list: object}
 
 
 def read_text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where the objects of a scene stand and what they are: plain arrays, no pixels, no words.
+"""The world of coloured shapes: where the objects of a scene stand and what they are, as plain arrays, and how they look.
 
 Every array has one row a scene and one column an object slot; slots beyond a scene's object count
 are unused (``exists`` is false there). Positions and radii are in pixels, x to the right, y down.
@@ -9,10 +9,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 IMAGE_SIZE = 64
-COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "cyan")
+RGB = {
+    "red": (205, 30, 35),
+    "green": (40, 150, 50),
+    "blue": (35, 70, 205),
+    "yellow": (245, 225, 40),
+    "orange": (250, 135, 20),
+    "purple": (120, 45, 160),
+    "pink": (250, 150, 195),
+    "cyan": (45, 205, 215),
+}
+COLOURS = tuple(RGB)
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
 SIZES = ("small", "large")
 RELATIONS = ("left of", "right of", "above", "below")
+BACKGROUNDS = ("plain", "gradient", "textured")
+MARK_SIZE = 6  # pixels; the planted shortcut is a checkered square in the lower right corner
 MAX_OBJECTS = 12
 
 # Radius of a large object by the number of objects in the scene; a small one has 0.55 of it. Up to four
@@ -116,20 +128,6 @@ def _place(rng, radius, exists, relation, margin):
         x[:, k] = np.where(exists[:, k], cx[rows, choice], -1e3)
         y[:, k] = np.where(exists[:, k], cy[rows, choice], -1e3)
     return x, y
-
-
-RGB = {
-    "red": (205, 30, 35),
-    "green": (40, 150, 50),
-    "blue": (35, 70, 205),
-    "yellow": (245, 225, 40),
-    "orange": (250, 135, 20),
-    "purple": (120, 45, 160),
-    "pink": (250, 150, 195),
-    "cyan": (45, 205, 215),
-}
-BACKGROUNDS = ("plain", "gradient", "textured")
-MARK_SIZE = 6  # pixels; the planted shortcut is a checkered square in the lower right corner
 
 
 def _shape_distance(u: np.ndarray, v: np.ndarray, shape: np.ndarray) -> np.ndarray:
