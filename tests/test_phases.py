@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xaikit.measures.ranks import spatial_entropy
+from xaikit.measures.maps import spatial_entropy
 from xaikit.resonance.change_points import phases
 
 DIMS = ("sample", "time", "token", "row", "col")

@@ -12,8 +12,8 @@ from altered_sources import altered, held, knowing
 import xaikit as xk
 from xaikit.evaluation import faithfulness, protocols
 from xaikit.evaluation.protocols import class_curves, ranking as retrieval_ranks
+from xaikit.evaluation.retrieval import found_first
 from xaikit.files.store import annotate
-from xaikit.measures.recall import found_first
 from xaikit.samples.layouts import open_source
 
 
@@ -134,7 +134,7 @@ def test_a_few_queries_at_a_time_are_as_good_as_all(monkeypatch):
     )
     assert 0 < np.mean(expected[0]) < 1 and 0 < np.mean(expected[1]) < 1
     for queries in (256, 7):
-        monkeypatch.setattr("xaikit.measures.recall.QUERIES", queries)
+        monkeypatch.setattr("xaikit.evaluation.retrieval.QUERIES", queries)
         for ours, theirs in zip(found_first(texts, images, caption, image), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
 

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from small_models import FAMILIES, small_clip
 
 import xaikit as xk
-from xaikit.evaluation import completeness, cost, hallucination, sanity, sanity as stability
+from xaikit.evaluation import cost, faithfulness, hallucination, sanity
 from xaikit.files.store import validate
 
 
@@ -86,8 +86,8 @@ def test_rank_correlation_and_ssim_are_those_of_scipy_and_scikit_image():
 
 def test_seed_stability_is_the_mean_over_pairs(clip, scenes, monkeypatch):
     maps = np.random.default_rng(0).normal(size=(3, 6, 8, 8))
-    monkeypatch.setattr(stability, "explain", lambda *args, seed: xk_maps(maps[seed]))
-    found = stability.seed_stability("random", clip, scenes, seeds=(0, 1, 2)).seed_stability
+    monkeypatch.setattr(sanity, "explain", lambda *args, seed: xk_maps(maps[seed]))
+    found = sanity.seed_stability("random", clip, scenes, seeds=(0, 1, 2)).seed_stability
     pairs = [
         [spearmanr(maps[a, i].ravel(), maps[b, i].ravel())[0] for a, b in ((0, 1), (0, 2), (1, 2))] for i in range(6)
     ]
@@ -101,12 +101,12 @@ def xk_maps(values):
 
 
 def test_seed_stability_of_noise_and_of_what_has_no_seed(clip, scenes):
-    assert abs(float(stability.seed_stability("random", clip, scenes).seed_stability.mean())) < 0.15
-    assert stability.seed_stability("random", clip, scenes, of="text", seeds=(0, 5)).seed_stability.shape == (6, 1)
+    assert abs(float(sanity.seed_stability("random", clip, scenes).seed_stability.mean())) < 0.15
+    assert sanity.seed_stability("random", clip, scenes, of="text", seeds=(0, 5)).seed_stability.shape == (6, 1)
     with pytest.raises(ValueError, match="grad_eclip has no seed"):
-        stability.seed_stability("grad_eclip", clip, scenes)
+        sanity.seed_stability("grad_eclip", clip, scenes)
     with pytest.raises(ValueError, match=r"seeds=\(1, 1\)"):
-        stability.seed_stability("random", clip, scenes, seeds=(1, 1))
+        sanity.seed_stability("random", clip, scenes, seeds=(1, 1))
 
 
 @pytest.mark.parametrize("of", ["image", "text"])
@@ -115,11 +115,11 @@ def test_complete_methods_add_up_and_others_do_not(clip, scenes, of):
     for name, about in xk.methods().items():
         if of in about["explains"] and (about["complete"] or name == "grad_eclip"):
             heat = xk.explain(name, clip, pixels, tokens, of=of).values[:, None]
-            gap = completeness.completeness(clip, heat, pixels, tokens, of)
+            gap = faithfulness.completeness(clip, heat, pixels, tokens, of)
             assert gap.shape == (2, 1) and (np.median(gap) < 0.1) == about["complete"], (name, gap)
     exact = np.array([[[0.25]], [[0.5]]])
     with pytest.raises(ValueError, match="fill='x': for the"):
-        completeness.completeness(clip, exact, pixels, tokens, of, fill="x")
+        faithfulness.completeness(clip, exact, pixels, tokens, of, fill="x")
 
 
 def test_cost_counts_time_and_memory(clip, scenes):

@@ -1,7 +1,7 @@
-"""Whether the model itself needs what an explanation calls important: deletion, insertion and occlusion.
+"""Whether a map is true of the model: deletion, insertion and occlusion of what it calls important, and completeness.
 
-Source: Petsiuk et al., RISE, 2018. Here by default on the patch grid, with the true model's cosine as the score and
-the area under the curve by the trapezoid rule over the share of patches (pixels, words), 0 to 1.
+Source of deletion and insertion: Petsiuk et al., RISE, 2018. Here by default on the patch grid, with the true model's
+cosine as the score and the area under the curve by the trapezoid rule over the share of patches (pixels, words), 0 to 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,11 @@ from torch import Tensor
 from ..clip.model import Clip
 from ..clip.perturbation import check_fill, filled, scores_of_images, scores_of_texts
 from ..clip.towers import tower
-from ..files.checks import check_choices
+from ..explainers.registry import SIDES
+from ..files.checks import check_choices, check_whole
 from ..measures.maps import check_values
 from ..measures.ranks import ranks, word_ranks
-from .scorers import scorer
+from .confidence import scorer, word_counts
 
 UNITS = ("patch", "pixel")
 SHARES = (0.05, 0.10, 0.15, 0.20, 0.25)
@@ -128,8 +129,7 @@ def word_deletion_insertion(
     check_fill(fill, "text")
     check_values(heat, len(tokens), "text")
     lengths = word_counts(clip, tokens, heat)
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps={steps!r}: a whole number of at least 1 is needed")
+    check_whole(1, steps=steps)
     pixels = pixels.to(clip.device, clip.dtype)
     worth = scorer(clip, pixels, tokens, "text", score, label, candidates, batch_size)
     place = torch.from_numpy(word_ranks(heat, lengths, seed)).to(clip.device)
@@ -168,8 +168,7 @@ def progressive_occlusion(
     n, explainers, rows, cols = heat.shape
     if len(shares) == 0 or not all(0 < share <= 1 for share in shares):
         raise ValueError(f"shares={shares}: shares of the patches above 0, up to 1, are needed")
-    if not isinstance(draws, int) or draws < 1:
-        raise ValueError(f"draws={draws!r}: a whole number of at least 1 is needed")
+    check_whole(1, draws=draws)
     pixels = pixels.to(clip.device, clip.dtype)
     substitute = filled(clip, pixels, fill, seed)
     orders = np.random.default_rng((seed, 1)).random((draws, rows, cols))
@@ -189,19 +188,48 @@ def progressive_occlusion(
     return scores[:, 0], occluded[:, :explainers], occluded[:, explainers:].mean(1)
 
 
+@torch.no_grad()
+def completeness(
+    clip: Clip,
+    heat: np.ndarray,
+    pixels: Tensor,
+    tokens: Tensor,
+    of: str = "image",
+    fill: str | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """|sum of the map - (s - s0)| / |s - s0|, (n, explainers); lower is better, and 0 for a map that adds up exactly.
+
+    s is the cosine of the whole input, s0 that of the bare fill: the image all in ``fill``, or the prompt with all of
+    its words replaced by it. heat (n, explainers, rows, cols) or (n, explainers, tokens), with its sign. fill: the
+    baseline of the method, None for the side's own ("zero" of the normalised space, or "padding"). Only methods that
+    promise it, ``complete`` in ``methods()``, can be held to it. A difference below 1e-6 counts as that much.
+    Raises ValueError for an unknown fill. Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017.
+    """
+    check_choices(of=(of, SIDES))
+    fill = check_fill(fill, of)
+    check_values(heat, len(tokens), of)
+    if of == "text":
+        word_counts(clip, tokens, heat)
+    pixels = pixels.to(clip.device, clip.dtype)
+    ends = torch.tensor([True, False], device=clip.device)
+    if of == "image":
+        both = ends.view(1, 2, 1, 1).expand(1, 2, *heat.shape[2:])
+        scores = scores_of_images(clip, pixels, tokens, both, filled(clip, pixels, fill, seed), batch_size=batch_size)
+    else:
+        both = ends.view(1, 2, 1).expand(1, 2, heat.shape[2])
+        scores = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size)
+    difference = (scores[:, 0] - scores[:, 1]).double().numpy()[:, None]
+    total = heat.sum(tuple(range(2, heat.ndim)), dtype=float)
+    return np.abs(total - difference) / np.maximum(np.abs(difference), 1e-6)
+
+
 def check_steps(steps: int, units: int, unit: str = "patch") -> None:
     """Raise ValueError for more steps than there are patches or pixels, or none."""
     if not isinstance(steps, int) or not 1 <= steps <= units:
         names = "patches" if unit == "patch" else "pixels"
         raise ValueError(f"steps={steps!r}: a whole number from 1 to the {units} {names} is needed")
-
-
-def word_counts(clip: Clip, tokens: Tensor, heat: np.ndarray) -> np.ndarray:
-    """How many own tokens each prompt has, (n,). Raises ValueError for heat (n, explainers, tokens) with room for fewer."""
-    lengths = clip.content(tokens).sum(1).cpu().numpy()
-    if heat.shape[2] < lengths.max():
-        raise ValueError(f"the word heat has {heat.shape[2]} tokens but the longest prompt has {lengths.max()}")
-    return lengths
 
 
 def _unit_ranks(heat: np.ndarray, size: tuple[int, int], seed: int) -> np.ndarray:

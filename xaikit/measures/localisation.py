@@ -5,8 +5,9 @@ share of its pixels that belong to named objects, so that every sum over patches
 """
 
 import numpy as np
-from scipy.ndimage import label
-from scipy.stats import rankdata
+
+from .maps import otsu_threshold
+from .ranks import right_above_wrong
 
 TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
 
@@ -72,20 +73,6 @@ def iou_best(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return np.where(last_of_its_value, iou, 0).max(-1)
 
 
-def otsu_threshold(heat: np.ndarray) -> np.ndarray:
-    """The value (...) that splits a map's values into two classes with the largest variance between them:
-    the middle between the two values at the split. Source: Otsu 1979, without a histogram."""
-    values = np.sort(heat.reshape(*heat.shape[:-2], -1), axis=-1)
-    count = values.shape[-1]
-    below = np.arange(1, count)
-    mean_below = values.cumsum(-1)[..., :-1] / below
-    mean_above = (values.sum(-1, keepdims=True) - values.cumsum(-1)[..., :-1]) / (count - below)
-    between = below * (count - below) * (mean_below - mean_above) ** 2
-    split = between.argmax(-1)[..., None]
-    pair = np.take_along_axis(values, split, -1) + np.take_along_axis(values, split + 1, -1)
-    return (pair / 2)[..., 0]
-
-
 def iou_otsu(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """Intersection over union of the patches above Otsu's threshold with the named objects; higher is better."""
     hot = heat > otsu_threshold(heat)[..., None, None]
@@ -119,11 +106,7 @@ def auroc(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     is the hotter; ties count half; higher is better. 0.5 is chance however large the objects are, unlike ``energy`` and
     ``average_precision``. NaN where there is no such pair."""
     heat, covered = _flat(heat, covered)
-    right = covered >= TOUCHED
-    count, others = right.sum(-1), (~right).sum(-1)
-    placed = (rankdata(heat, axis=-1) * right).sum(-1)
-    pairs = count * others
-    return np.where(pairs > 0, (placed - count * (count + 1) / 2) / np.maximum(pairs, 1), np.nan)
+    return right_above_wrong(heat, covered >= TOUCHED)
 
 
 def smallest_share(heat: np.ndarray, covered: np.ndarray, named: np.ndarray) -> np.ndarray:
@@ -194,30 +177,3 @@ def cell_shares(size: int, cells: int, start: np.ndarray, end: np.ndarray) -> np
     low = size * start[:, None, None] + np.arange(cells)[:, None] * step
     pixel = np.arange(size)
     return np.clip(np.minimum(low + step, pixel + 1) - np.maximum(low, pixel), 0, None) / step
-
-
-_NEIGHBOURS = np.zeros((3, 3, 3), int)  # up, down, left and right, never another map
-_NEIGHBOURS[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-
-
-def fragments(heat: np.ndarray) -> np.ndarray:
-    """Number (...) of connected parts of the cells above Otsu's threshold, of maps (..., rows, cols).
-
-    Cells touch along edges, not at corners. A flat map, which has nothing above its threshold, has 0.
-    """
-    hot = (heat > otsu_threshold(heat)[..., None, None]).reshape(-1, *heat.shape[-2:])
-    parts, _ = label(hot, _NEIGHBOURS)
-    numbers, first = np.unique(parts, return_index=True)
-    owner = first[numbers > 0] // max(hot[:1].size, 1)
-    return np.bincount(owner, minlength=len(hot)).reshape(heat.shape[:-2])
-
-
-def spread(heat: np.ndarray) -> np.ndarray:
-    """Entropy (...) in nat of the positive heat as a distribution over the cells of maps (..., rows, cols).
-
-    0 for a single hot cell, log(rows * cols) for a flat map and for one without heat.
-    """
-    flat = np.maximum(heat, 0).reshape(*heat.shape[:-2], -1)
-    total = flat.sum(-1, keepdims=True)
-    share = np.where(total > 0, flat / np.where(total > 0, total, 1), 1 / flat.shape[-1])
-    return -(share * np.log(np.where(share > 0, share, 1))).sum(-1)

@@ -16,10 +16,9 @@ from ...explainers.sources import Plan, maps_of, protocol
 from ...files.checks import check_choices, check_whole
 from ...files.store import provenance
 from ...measures.ranks import area_under_curve
-from ...measures.recall import found_first
 from ...samples.source import Source
 from ..faithfulness import check_steps
-from ..retrieval import perturbed_embeddings
+from ..retrieval import found_first, perturbed_embeddings
 
 WAYS = ("deletion", "insertion")
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ...files.schema import HIGHER, LOWER
 from ...files.store import annotate, provenance
 from ...measures.intervals import as_text, summary
 from ..consistency import paper_tables
@@ -55,7 +56,6 @@ def _states(ds: xr.Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
     return [("", *before), *after]
 
 
-HIGHER, LOWER = "higher is better", "lower is better"
 BETTER = {"drop": LOWER, "deletion": LOWER, "without hottest": LOWER}
 CONFIDENCE = ("image drop", "image increase", "text drop", "text increase")
 
