@@ -38,7 +38,7 @@ def scorer(
     pixels: Tensor,
     tokens: Tensor,
     of: str,
-    score: str | Sequence[str] = "similarity",
+    score: str | Sequence[str] | Score = "similarity",
     label: str | np.ndarray = "truth",
     candidates=None,
     batch_size: int | None = None,
@@ -47,7 +47,8 @@ def scorer(
 
     score: "similarity", the cosine with the label; "probability", the softmax over all candidates of logit_scale *
     cosine, at the label; "top1" and "top5", 1 where fewer than 1 or 5 candidates are nearer than the label, else 0.
-    Several names give several scores of the one embedding, along a last axis.
+    Several names give several scores of the one embedding, along a last axis. A function of embeddings and samples is
+    taken as it is.
     label: "truth", the sample's own text (image); "prediction", the candidate nearest to the whole input; or the index
     (n,) of a candidate for each sample. candidates: for images prompts or token ids (k, context), for texts pixels
     (k, 3, H, W), for both also embeddings (k, width); None for the samples' own different texts, or their images.
@@ -55,6 +56,8 @@ def scorer(
     Raises ValueError for an unknown score or label, a true text that isn't among the candidates, and "top5" among
     fewer than 6.
     """
+    if callable(score):
+        return score
     names = [score] if isinstance(score, str) else list(score)
     if not names:
         raise ValueError(f"score={score!r}: at least one of {', '.join(SCORES)} is needed")
@@ -62,7 +65,7 @@ def scorer(
         check_choices(score=(name, SCORES))
     if isinstance(label, str):
         check_choices(label=(label, LABELS))
-    if not isinstance(label, str):
+    else:
         label = torch.as_tensor(np.asarray(label))
     known, own = _candidates(clip, pixels, tokens, of, candidates, batch_size)
     for name in names:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip.model import Clip
-from ..clip.perturbation import check_fill, filled, scores_of_images, scores_of_texts
+from ..clip.perturbation import Score, check_fill, filled, scores_of_images, scores_of_texts
 from ..clip.towers import tower
 from ..explainers.registry import SIDES
 from ..files.checks import check_choices, check_whole
@@ -53,7 +53,7 @@ def deletion_insertion(
     seed: int = 0,
     progress: bool = False,
     unit: str = "patch",
-    score: str | Sequence[str] = "similarity",
+    score: str | Sequence[str] | Score = "similarity",
     label: str | np.ndarray = "truth",
     candidates=None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,7 +113,7 @@ def word_deletion_insertion(
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,
-    score: str | Sequence[str] = "similarity",
+    score: str | Sequence[str] | Score = "similarity",
     label: str | np.ndarray = "truth",
     candidates=None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -141,6 +141,9 @@ def word_deletion_insertion(
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1).expand(1, 2, heat.shape[2])
     ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=worth)
     return shares, *joined_curves(_by_way(scores, heat.shape[1], ends), ends)
+
+
+MEASURES = {"image": deletion_insertion, "text": word_deletion_insertion}
 
 
 @torch.no_grad()
@@ -208,19 +211,8 @@ def completeness(
     Raises ValueError for an unknown fill. Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017.
     """
     check_choices(of=(of, SIDES))
-    fill = check_fill(fill, of)
-    check_values(heat, len(tokens), of)
-    if of == "text":
-        word_counts(clip, tokens, heat)
-    pixels = pixels.to(clip.device, clip.dtype)
-    ends = torch.tensor([True, False], device=clip.device)
-    if of == "image":
-        both = ends.view(1, 2, 1, 1).expand(1, 2, *heat.shape[2:])
-        scores = scores_of_images(clip, pixels, tokens, both, filled(clip, pixels, fill, seed), batch_size=batch_size)
-    else:
-        both = ends.view(1, 2, 1).expand(1, 2, heat.shape[2])
-        scores = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size)
-    difference = (scores[:, 0] - scores[:, 1]).double().numpy()[:, None]
+    _, deletion, _ = MEASURES[of](clip, heat, pixels, tokens, 1, check_fill(fill, of), batch_size, seed)
+    difference = (deletion[..., 0] - deletion[..., 1]).astype(float)
     total = heat.sum(tuple(range(2, heat.ndim)), dtype=float)
     return np.abs(total - difference) / np.maximum(np.abs(difference), 1e-6)
 

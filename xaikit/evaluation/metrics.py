@@ -100,7 +100,11 @@ def metric(
 def _load_all() -> None:
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{__package__}.{module.name}")
+        try:
+            importlib.import_module(f"{__package__}.{module.name}")
+        except ModuleNotFoundError as missing:  # of an extra that isn't installed
+            if missing.name.startswith(__package__.split(".")[0]):
+                raise
 
 
 def all_metrics(of: str) -> dict[str, Metric]:

@@ -1,7 +1,5 @@
 """Retrieval: recall@1 of the model itself on planted scenes, and while what an explanation calls important goes or comes."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import xarray as xr
@@ -10,15 +8,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..clip.model import Clip
-from ..clip.perturbation import check_fill, encoded, filled, scores_of_images, scores_of_texts
-from ..files.checks import check_whole
+from ..clip.perturbation import encoded
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
-from ..measures.maps import check_values, checked
-from ..measures.ranks import area_under_curve, ranks, word_ranks
+from ..measures.maps import checked
+from ..measures.ranks import area_under_curve
 from ..samples.captions import article
 from ..samples.worlds.shapes import COLOURS
-from .faithfulness import deletion_and_insertion, word_counts
+from .faithfulness import MEASURES
 
 QUERIES = 256  # ranked at once: memory is that times the gallery
 TIE = 1e-6  # cosines nearer than this are equal: prompts of which no word is left are alike but for rounding
@@ -102,7 +99,6 @@ def retrieval_faithfulness(
     heat = checked(heat, scenes)
     of = "text" if "token" in heat.dims else "image"
     values, fill = heat.values, fill or ("removed" if of == "text" else "mean")
-    _check_choices(values, of, steps, fill)
     pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption).to(clip.device)
     encode, inputs = (clip.encode_image, pixels) if of == "text" else (clip.encode_text, tokens)
     other = encoded(encode, inputs, batch_size).cpu()
@@ -136,7 +132,7 @@ def perturbed_embeddings(
     of: str,
     steps: int,
     fill: str,
-    batch_size: int | None = None,
+    batch_size: int = 256,
     seed: int = 0,
 ) -> Tensor:
     """Unit embeddings (n, explainers, 2, steps + 1, width), on the CPU, as the hottest words or patches go, and come.
@@ -144,36 +140,8 @@ def perturbed_embeddings(
     heat (n, explainers, tokens) for ``of="text"``, (n, explainers, rows, cols) for "image"; the rest as in
     ``retrieval_faithfulness``. Both ends, the whole input and the bare fill, are encoded once for all explainers.
     """
-    check_values(heat, len(tokens), of)
-    _check_choices(heat, of, steps, fill)
-    pixels, tokens = pixels.to(clip.device, clip.dtype), tokens.to(clip.device)
-    lengths = word_counts(clip, tokens, heat) if of == "text" else np.array([np.prod(heat.shape[2:])])
-    place = word_ranks(heat, lengths, seed) if of == "text" else ranks(heat, seed)
-    counts = (np.linspace(0, 1, steps + 1) * lengths[:, None]).round().astype(int)
-    counts = torch.from_numpy(counts).to(clip.device)
-    keep, versions = deletion_and_insertion(torch.from_numpy(place).to(clip.device), counts[:, 1:-1])
-    both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device)
-    both = both.view(1, 2, *(1 for _ in heat.shape[2:])).expand(1, 2, *heat.shape[2:])
-    size = {"batch_size": batch_size, "score": lambda embedding, sample: embedding}
-    if of == "text":
-        ends = scores_of_texts(clip, pixels, tokens, both, fill, **size)
-        within = scores_of_texts(clip, pixels, tokens, keep, fill, versions, **size)
-    else:
-        substitute = filled(clip, pixels, fill, seed)
-        ends = scores_of_images(clip, pixels, tokens, both, substitute, **size)
-        within = scores_of_images(clip, pixels, tokens, _on_grid(keep, heat.shape[2:]), substitute, versions, **size)
-    within = within.reshape(len(tokens), heat.shape[1], 2, steps - 1, ends.shape[2])
-    whole, bare = ends[:, None, :, None].expand(-1, heat.shape[1], -1, 1, -1).split(1, 2)
-    return torch.cat([torch.cat([whole, bare], 2), within, torch.cat([bare, whole], 2)], 3)
-
-
-def _check_choices(heat: np.ndarray, of: str, steps: int, fill: str) -> None:
-    check_fill(fill, of)
-    check_whole(1, None if of == "text" else int(np.prod(heat.shape[2:])), steps=steps)
-
-
-def _on_grid(keep: Callable[[Tensor, Tensor], Tensor], grid: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda sample, version: keep(sample, version).unflatten(1, grid)
+    found = MEASURES[of](clip, heat, pixels, tokens, steps, fill, batch_size, seed, score=lambda found, sample: found)
+    return torch.from_numpy(np.stack(found[1:], 2))
 
 
 def foil_accuracy(clip: Clip, pairs: xr.Dataset, batch_size: int = 128) -> float:

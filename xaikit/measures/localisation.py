@@ -17,14 +17,8 @@ def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, floa
 
     covered: the part of the image's height and width that the patches cover, from the upper left corner.
     """
-    height, width = mask.shape[-2:]
-    down, across = (
-        cell_shares(size, cells, np.zeros(1), np.array([part]))[0]
-        for size, cells, part in zip((height, width), grid, covered, strict=True)
-    )
-    each = mask.reshape(-1, height, width)
-    shares = [down @ each[i : i + MASKS_AT_ONCE].astype(float) @ across.T for i in range(0, len(each), MASKS_AT_ONCE)]
-    return np.concatenate(shares).reshape(*mask.shape[:-2], *grid)
+    each = mask.reshape(-1, 1, *mask.shape[-2:])
+    return region_coverage(each, grid, (0, 0, *covered)).reshape(*mask.shape[:-2], *grid)
 
 
 def _flat(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -146,9 +140,11 @@ def region_coverage(mask: np.ndarray, grid: tuple[int, int], region: np.ndarray 
     if mask.ndim != 4 or mask.dtype != bool:
         raise ValueError(f"masks of shape {mask.shape} and type {mask.dtype}: bool (n, objects, y, x) are needed")
     n, objects, height, width = mask.shape
-    region = check_region(region, n)
+    one, region = np.ndim(region) == 1, check_region(region, n)
+    region = region[:1] if one else region
     down = cell_shares(height, grid[0], region[:, 0], region[:, 2])
     across = cell_shares(width, grid[1], region[:, 1], region[:, 3]).swapaxes(-2, -1)
+    down, across = (np.broadcast_to(way, (n, *way.shape[1:])) for way in (down, across))
     covered = np.empty((n, objects, *grid))
     step = max(1, MASKS_AT_ONCE // max(objects, 1))
     for start in range(0, n, step):

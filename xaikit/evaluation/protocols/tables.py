@@ -93,11 +93,11 @@ def _attributes(name: str) -> dict[str, str]:
     return {"long_name": name, "units": "percent" if "increase" in name else "1", "score_direction": better}
 
 
-def _confidence_columns(ds: xr.Dataset, progress: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _confidence_columns(ds: xr.Dataset, progress: bool) -> Columns:
     return {name: ds[name.replace(" ", "_")].values for name in CONFIDENCE}, {}
 
 
-def _class_columns(ds: xr.Dataset, progress: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _class_columns(ds: xr.Dataset, progress: bool) -> Columns:
     values, curves = {}, {}
     for way in ("deletion", "insertion"):
         for label, said in (("truth", way), ("prediction", f"prediction {way}")):
