@@ -55,11 +55,6 @@ def test_fills(counting_clip):
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return xk.draw_scenes(12, seed=21, objects=(2, 3))
 

@@ -22,11 +22,6 @@ MODELS = ("a4", "d7")
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return xk.draw_scenes(10, seed=21, objects=(2, 3))
 

@@ -1,21 +1,17 @@
 """Every method: batches, shapes, errors; Grad-ECLIP against the numbers its authors' code prints; MMEL against
 its equations written out."""
 
-from functools import cache
-from pathlib import Path
-
 import numpy as np
-import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_models import MODELS, assert_near, golden_cases
 from small_models import small_clip
 
 import xaikit as xk
 from xaikit.clip.score import record_score
 from xaikit.explainers.mmel import _network as mmel_network
 
-GOLDEN = Path(__file__).parent / "golden"
 SIMILARITY = {"nb": "query_key", "emap_ksim": "projected", "emap_woksim": "none"}
 # Fewer passes than by default, for what is asked of all methods here and does not depend on their number.
 QUICK = {
@@ -25,11 +21,6 @@ QUICK = {
     "rise": {"masks": 16},
 }
 BOTH_SIDES = [(name, side) for name, about in xk.methods().items() for side in about["explains"]]
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
 
 
 @pytest.fixture(scope="module")
@@ -61,82 +52,32 @@ def test_shapes_and_labels(clip, scenes, name, side):
     assert heat.attrs["source"] and heat.attrs["explainer"] == name
 
 
-@cache
-def golden_model(name):
-    open_clip.add_model_config(GOLDEN / f"{name}.json")
-    return xk.load_clip(name, pretrained=str(GOLDEN / f"{name}.safetensors"))
-
-
-@cache
-def golden_model_at_80_by_96(name):
-    """The released code interpolates position embeddings by plain bicubic, open_clip with antialiasing."""
-    small = golden_model(name)
-    large = xk.load_clip(name, pretrained=str(GOLDEN / f"{name}.safetensors"), image_size=(80, 96))
-    embedding = small.model.visual.positional_embedding
-    grid = F.interpolate(embedding[1:].T.reshape(1, -1, 8, 8), size=(10, 12), mode="bicubic", align_corners=False)
-    large.model.visual.positional_embedding.data = torch.cat([embedding[:1], grid.flatten(2)[0].T])
-    return large
-
-
-def golden_pair(inputs, key):
-    """Model-independent inputs of one golden array: pixels, token ids, and the key's parts."""
-    pair, *rest = key.split("__")
-    image, text = pair.split("_t")
-    pixels = inputs["image_big" if image == "ibig" else f"image{image[1:]}"]
-    return torch.tensor(pixels)[None], torch.tensor(inputs["text_ids"])[int(text)][None], image == "ibig", rest
-
-
-@pytest.mark.parametrize("model", ["a4", "d7"])
+@MODELS
 def test_grad_eclip_of_the_image_gives_the_authors_numbers(model):
-    inputs, golden = np.load(GOLDEN / f"{model}_inputs.npz"), np.load(GOLDEN / f"{model}_gradeclip_image.npz")
-    keys = [key for key in golden.files if key.endswith(("__map", "__signed"))]
-    assert len(keys) > 30
-    for key in keys:
-        pixels, tokens, big, (heads, variant, quantity) = golden_pair(inputs, key)
-        blocks = int(variant[-1]) if variant.startswith("nb") else 1
+    maps = golden_cases(model, "gradeclip_image", lambda key: key.endswith(("__map", "__signed")), 31)
+    for golden, key, case, (heads, variant, quantity) in maps:
         heat = xk.explain(
-            "grad_eclip", golden_model_at_80_by_96(model) if big else golden_model(model), pixels, tokens, blocks=blocks,
+            "grad_eclip", *case, blocks=int(variant[-1]) if variant.startswith("nb") else 1,
             similarity=SIMILARITY[variant.split("_n")[0]], reference=heads == "sh", signed=quantity == "signed",
         )  # fmt: skip
-        np.testing.assert_allclose(heat[0], golden[key], atol=1e-4 * np.abs(golden[key]).max(), err_msg=key)
+        assert_near(heat[0], golden, key=key)
 
 
-@pytest.mark.parametrize("model", ["a4", "d7"])
+@MODELS
 def test_grad_eclip_of_the_text_gives_the_authors_numbers(model):
-    inputs, golden = np.load(GOLDEN / f"{model}_inputs.npz"), np.load(GOLDEN / f"{model}_gradeclip_text.npz")
-    keys = [key for key in golden.files if key.endswith(("__map", "__unnorm")) and "_n" in key]
-    assert len(keys) > 30
-    for key in keys:
-        pixels, tokens, _, (heads, variant, quantity) = golden_pair(inputs, key)
+    wanted = lambda key: key.endswith(("__map", "__unnorm")) and "_n" in key  # noqa: E731
+    for golden, key, case, (heads, variant, quantity) in golden_cases(model, "gradeclip_text", wanted, 31):
         heat = xk.explain(
-            "grad_eclip", golden_model(model), pixels, tokens, of="text", blocks=int(variant[-1]),
-            similarity=SIMILARITY[variant.split("_n")[0]], context="context", rectify="sum", normalise=quantity == "map",
-            heads="one" if heads == "sh" else "all",
+            "grad_eclip", *case, of="text", blocks=int(variant[-1]), similarity=SIMILARITY[variant.split("_n")[0]],
+            context="context", rectify="sum", normalise=quantity == "map", heads="one" if heads == "sh" else "all",
         )  # fmt: skip
-        np.testing.assert_allclose(heat[0], golden[key], atol=1e-4 * np.abs(golden[key]).max(), err_msg=key)
-
-
-@pytest.mark.parametrize("model", ["a4", "d7"])
-def test_attention_controls_give_the_authors_numbers(model):
-    inputs, golden = np.load(GOLDEN / f"{model}_inputs.npz"), np.load(GOLDEN / f"{model}_baselines.npz")
-    tokens = torch.tensor(inputs["text_ids"])[:1]
-    for image in [name[5:] for name in inputs.files if name.startswith("image") and name[5:].isdigit()]:
-        pixels = torch.tensor(inputs[f"image{image}"])[None]
-        heat = xk.explain("raw_attention", golden_model(model), pixels, tokens)
-        np.testing.assert_allclose(heat[0], golden[f"i{image}__mh__selfattn__map"], atol=1e-5)
-    rollouts = [key for key in golden.files if "rollout" in key and key.startswith("i") and golden[key].ndim == 2]
-    for key in rollouts:
-        pixels = torch.tensor(inputs[f"image{key[1]}"])[None] if key[1].isdigit() else None
-        if pixels is not None:
-            heat = xk.explain("rollout", golden_model(model), pixels, tokens, blocks=1 if "last" in key else None)
-            np.testing.assert_allclose(heat[0], golden[key], atol=1e-5, err_msg=key)
+        assert_near(heat[0], golden, key=key)
 
 
 def test_the_true_cosine_is_explained_unless_asked_otherwise():
-    golden, inputs = np.load(GOLDEN / "a4_gradeclip_image.npz"), np.load(GOLDEN / "a4_inputs.npz")
-    clip = golden_model("a4")
-    pixels, tokens, *_ = golden_pair(inputs, "i0_t0__mh__cosine")
-    assert clip.similarity(pixels, tokens)[0, 0].item() == pytest.approx(float(golden["i0_t0__mh__cosine"]), abs=1e-5)
+    [(golden, _, case, _)] = golden_cases("a4", "gradeclip_image", "i0_t0__mh__cosine".__eq__)
+    clip, pixels, tokens = case
+    assert clip.similarity(pixels, tokens)[0, 0].item() == pytest.approx(float(golden), abs=1e-5)
     heads = [block.attn.num_heads for block in clip.model.visual.transformer.resblocks]
     xk.explain("grad_eclip", clip, pixels, tokens, reference=True)
     assert [block.attn.num_heads for block in clip.model.visual.transformer.resblocks] == heads
@@ -313,6 +254,58 @@ def test_bad_arguments(clip, scenes, choice, message):
     call = {"method": "grad_eclip", "images": scenes.image, "texts": scenes.caption, **choice}
     with pytest.raises(ValueError, match=message):
         xk.explain(call.pop("method"), clip, call.pop("images"), call.pop("texts"), **call)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("attention_eclip", {"weight": "key"}, "weight='key': choose from query_key, attention, none"),
+        ("attention_eclip", {"blocks": 0}, "blocks=0: give how many"),
+        ("attention_flow", {"blocks": 9}, "blocks=9: give how many last blocks to use, 1 to 4"),
+        ("chefer", {"blocks": 1.5}, "blocks=1.5: give how many"),
+        ("gradcam", {"at": "layer"}, "at='layer': choose from block, norm"),
+        ("gradcam", {"average": "mean"}, "average='mean': choose from content, all"),
+        ("legrad", {"pooling": "max"}, "pooling='max': choose from"),
+        ("legrad", {"pooling": "mean", "of": "text"}, "pooling='mean': the text tower's mean"),
+        (
+            "clip_surgery",
+            {"reference": True},
+            "reference=True: the released code operates on exactly 6 blocks, not on 4",
+        ),
+        ("clip_surgery", {"blocks": 5}, "blocks=5: give how many last blocks to use, 1 to 4"),
+        ("clip_surgery", {"candidates": ["a mauve ring"]}, "the word 'mauve'"),
+        ("clip_surgery", {"candidates": []}, "no text was given"),
+        ("maskclip", {"of": "text"}, "maskclip explains the image only"),
+        ("integrated_gradients", {"steps": 0}, "steps=0: a whole number from 1"),
+        ("integrated_gradients", {"fill": "pink"}, "fill='pink': choose from zero, mean"),
+        ("integrated_gradients", {"fill": "removed", "of": "text"}, "fill='removed': choose from padding, zero"),
+        ("kernel_shap", {"samples": 1}, "samples=1: a whole number of at least 2"),
+        ("kernel_shap", {"fill": "padding"}, "fill='padding': for the image choose from zero"),
+        ("kernel_shap", {"fill": "blur", "of": "text"}, "fill='blur': for the text choose from padding, removed"),
+        ("rise", {"masks": 0}, "masks=0: a whole number of at least 1"),
+        ("rise", {"grid": 2.5}, "grid=2.5"),
+        ("rise", {"p": 1.0}, "p=1.0: a probability above 0 and below 1 is needed"),
+        ("rise", {"fill": "pink"}, "fill='pink'"),
+        ("m2ib", {"block": 4}, "block=4: a whole number from 0 to 3 is needed"),
+        ("m2ib", {"beta": 0}, "beta=0: a number above 0"),
+        ("m2ib", {"steps": 0}, "steps=0"),
+        ("m2ib", {"copies": 0}, "copies=0"),
+        ("m2ib", {"rate": float("nan")}, "rate=nan: a number above 0, up to 100 is needed"),
+        ("osp", {"base": "osp"}, "base='osp': choose the method"),
+        ("osp", {"base": "gradeclip"}, "unknown method 'gradeclip'"),
+        ("osp", {"options": {"gamma": 1}}, "unknown option 'gamma' of grad_eclip"),
+        ("osp", {"atoms": -1}, "atoms=-1"),
+        ("osp", {"max_similarity": 2}, "max_similarity=2"),
+        ("osp", {"distractors": "a red ring"}, "distractors='a red ring': a list"),
+        ("osp", {"distractors": []}, "a list of captions"),
+        ("osp", {"distractors": ["a mauve ring"]}, "'mauve' is outside"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(clip, scenes, method, options, message, monkeypatch):
+    for side in ("image", "text"):
+        monkeypatch.setattr(clip.model, f"encode_{side}", lambda *args, **kwargs: pytest.fail("the model was run"))
+    with pytest.raises(ValueError, match=message):
+        xk.explain(method, clip, scenes.image, scenes.caption, **options)
 
 
 def test_bad_samples_are_recorded_and_the_rest_explained(clip, scenes, tmp_path):

@@ -2,13 +2,12 @@
 
 from itertools import combinations
 from math import factorial
-from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from captum.attr import KernelShap
+from golden_models import arrays, assert_near, golden_cases, golden_model
 from sklearn.linear_model import orthogonal_mp
 from small_models import small_clip
 
@@ -29,7 +28,6 @@ from xaikit.explainers.osp import DISTRACTORS, ProjectedClip, content_words, pro
 from xaikit.explainers.rise import combined, draw_cells, enlarged, mask_ways, patch_means
 from xaikit.explainers.saliency import pixel_gradients
 
-GOLDEN = Path(__file__).parent / "golden"
 CHEAP = {
     "saliency": {},
     "integrated_gradients": {"steps": 3},
@@ -37,11 +35,6 @@ CHEAP = {
     "rise": {"masks": 5, "grid": 3},
     "m2ib": {"steps": 2, "copies": 2},
 }
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +49,16 @@ def pair(clip, scenes):
 
 @pytest.fixture(scope="module", params=["a4", "d7"])
 def golden(request):
-    """A golden model, its stored numbers of one group, and its pairs (key, pixels, tokens)."""
-    name = request.param
-    open_clip.add_model_config(GOLDEN / f"{name}.json")
-    model = xk.load_clip(name, pretrained=str(GOLDEN / f"{name}.safetensors"))
-    inputs = np.load(GOLDEN / f"{name}_inputs.npz")
+    """A golden model, and a function to the stored numbers of one group and its pairs (key, pixels, tokens)."""
 
     def group(which, having):
-        stored = np.load(GOLDEN / f"{name}_{which}.npz")
-        keys = sorted({key.split("__")[0] for key in stored.files if having in key})
-        assert keys
-        pairs = [(k, inputs[f"image{k[1]}"][None], inputs["text_ids"][None, int(k[4])]) for k in keys]
-        return stored, [(k, torch.tensor(image), torch.tensor(text)) for k, image, text in pairs]
+        stored = arrays(request.param, which)[1]
+        cases = golden_cases(request.param, which, lambda key: having in key)
+        return stored, [
+            (key, *pair) for key, pair in sorted({k.split("__")[0]: case[1:] for _, k, case, _ in cases}.items())
+        ]
 
-    return model, group
-
-
-def assert_near(ours, expected, relative):
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=relative * np.abs(expected).max())
+    return golden_model(request.param), group
 
 
 def patches_of(values):
@@ -406,11 +391,9 @@ def test_what_the_prompt_says_itself_is_no_distractor(clip):
 
 
 def test_osp_with_the_tokenizer_of_clip():
-    open_clip.add_model_config(GOLDEN / "a4.json")
-    model = xk.load_clip("a4", pretrained=str(GOLDEN / "a4.safetensors"))
     ids = torch.zeros(1, 77, dtype=torch.long)
     ids[0, :4] = torch.tensor([510, 320, 400, 511])
-    assert isinstance(prompts(model, ids)[0], str)
+    assert isinstance(prompts(golden_model("a4"), ids)[0], str)
 
 
 def test_dropped_words(clip):
@@ -440,41 +423,6 @@ def test_scores_of_perturbed_images(clip, pair):
     shared = scores_of_images(clip, pixels, tokens, keep[:1], fill)
     torch.testing.assert_close(shared[0], scores[0], atol=1e-6, rtol=0)
     assert to_patches(torch.ones(2, 64, 64), tower(clip, "image")).eq(64).all()
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "message"),
-    [
-        ("integrated_gradients", {"steps": 0}, "steps=0: a whole number from 1"),
-        ("integrated_gradients", {"fill": "pink"}, "fill='pink': choose from zero, mean"),
-        ("integrated_gradients", {"fill": "removed", "of": "text"}, "fill='removed': choose from padding, zero"),
-        ("kernel_shap", {"samples": 1}, "samples=1: a whole number of at least 2"),
-        ("kernel_shap", {"fill": "padding"}, "fill='padding': for the image choose from zero"),
-        ("kernel_shap", {"fill": "blur", "of": "text"}, "fill='blur': for the text choose from padding, removed"),
-        ("rise", {"masks": 0}, "masks=0: a whole number of at least 1"),
-        ("rise", {"grid": 2.5}, "grid=2.5"),
-        ("rise", {"p": 1.0}, "p=1.0: a probability above 0 and below 1 is needed"),
-        ("rise", {"fill": "pink"}, "fill='pink'"),
-        ("m2ib", {"block": 4}, "block=4: a whole number from 0 to 3 is needed"),
-        ("m2ib", {"beta": 0}, "beta=0: a number above 0"),
-        ("m2ib", {"steps": 0}, "steps=0"),
-        ("m2ib", {"copies": 0}, "copies=0"),
-        ("m2ib", {"rate": float("nan")}, "rate=nan: a number above 0, up to 100 is needed"),
-        ("osp", {"base": "osp"}, "base='osp': choose the method"),
-        ("osp", {"base": "gradeclip"}, "unknown method 'gradeclip'"),
-        ("osp", {"options": {"gamma": 1}}, "unknown option 'gamma' of grad_eclip"),
-        ("osp", {"atoms": -1}, "atoms=-1"),
-        ("osp", {"max_similarity": 2}, "max_similarity=2"),
-        ("osp", {"distractors": "a red ring"}, "distractors='a red ring': a list"),
-        ("osp", {"distractors": []}, "a list of captions"),
-        ("osp", {"distractors": ["a mauve ring"]}, "'mauve' is outside"),
-    ],
-)
-def test_bad_options_are_refused_before_any_work(clip, pair, method, options, message, monkeypatch):
-    for side in ("image", "text"):
-        monkeypatch.setattr(clip.model, f"encode_{side}", lambda *args, **kwargs: pytest.fail("the model was run"))
-    with pytest.raises(ValueError, match=message):
-        xk.explain(method, clip, *pair, **options)
 
 
 @pytest.mark.parametrize("value", [None, "a", True, 1.5, float("nan"), -1])

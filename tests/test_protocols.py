@@ -19,11 +19,6 @@ KINDS = {"confidence": "captions", "classification": "classes", "retrieval": "ca
 CHOICES = {"classification": {"steps": 2}, "retrieval": {"steps": 2}}
 
 
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
 def with_foils(source):
     """Each sample's foil image is the other one of its pair."""
     images = source.inputs().image

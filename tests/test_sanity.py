@@ -15,11 +15,6 @@ from xaikit.files.store import validate
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return xk.draw_scenes(6, seed=11)
 
