@@ -92,6 +92,12 @@ def test_methods_beat_the_controls_on_the_bundled_model(clip, scenes):
     [
         (lambda heat: heat.isel(sample=slice(3)), "3 samples but the scenes of 12"),
         (lambda heat: heat.where(heat.sample != 4), "the map of sample 4 holds NaN"),
+        (lambda heat: heat.to_dataset(name="heat"), "the maps are a Dataset: give a DataArray"),
+        (lambda heat: heat.values, "the maps are a ndarray"),
+        (lambda heat: heat.isel(sample=0, drop=True), "the maps have the dimensions"),
+        (lambda heat: heat.expand_dims(seed=2), "the maps have the dimensions"),
+        (lambda heat: heat.astype(complex), "type complex"),
+        (lambda heat: heat > 0, "type bool"),
         (lambda heat: heat.isel(row=slice(5)), r"\(5, 8\) rows and columns, but tiny-clip has \(8, 8\)"),
     ],
 )
@@ -153,6 +159,10 @@ def test_shared_best_and_paired_difference():
     assert intervals.shared_best(scores).tolist() == [True, True, False]
     scores.attrs["score_direction"] = "lower is better"
     assert intervals.shared_best(scores).tolist() == [False, False, True]
+    scores[:] = np.nan  # nobody is best where nothing is finite
+    assert not intervals.shared_best(scores).any()
+    scores[:, 1] = 1.0
+    assert intervals.shared_best(scores).tolist() == [False, True, False]
 
 
 def test_only_the_metrics_wanted_are_computed(clip, scenes, monkeypatch):
