@@ -14,8 +14,6 @@ from xaikit.clip.score import content_of, record_score
 from xaikit.clip.towers import tower
 from xaikit.explainers.attention_flow import UNIT, _graph
 
-MINE = ("attention_eclip", "attention_flow", "chefer", "clip_surgery", "gradcam", "legrad", "maskclip")
-
 
 @pytest.fixture(scope="module")
 def scenes():
@@ -239,28 +237,6 @@ def test_candidates_that_hold_the_own_text_count_it_once(clip, scenes):
     assert np.abs(maps[0] - maps[2]).max() > 1e-4
     alone = xk.explain("clip_surgery", clip, scenes.image[:1], texts[:1], candidates=texts[:1]).values
     np.testing.assert_allclose(alone, 0, atol=1e-6)  # nothing is left of a text that is redundant with itself
-
-
-@pytest.mark.parametrize("method", MINE)
-def test_nothing_is_left_on_the_model(clip, scenes, method, monkeypatch):
-    def left():
-        hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in clip.model.modules())
-        gradients = sum(p.grad is not None or p.requires_grad for p in clip.model.parameters())
-        heads = [attention.num_heads for attention in tower(clip, "image").attentions]
-        return hooks, gradients, heads, torch.is_grad_enabled()
-
-    before, options = left(), {"reference": True} if method in ("gradcam", "attention_eclip") else {}
-    xk.explain(method, clip, scenes.image, scenes.caption, **options)
-    assert left() == before and before[0] == 0
-
-    def fails(*args):
-        raise ZeroDivisionError
-
-    handle = clip.model.visual.transformer.resblocks[-1].mlp.register_forward_hook(fails)
-    with pytest.raises(ZeroDivisionError):
-        xk.explain(method, clip, scenes.image, scenes.caption, **options)
-    handle.remove()
-    assert left() == before
 
 
 @pytest.mark.parametrize("side", ["image", "text"])

@@ -245,6 +245,38 @@ def test_every_family_is_explained_or_refused_in_a_sentence(family, method, side
     assert_near(single, heat[1:2, ..., : single.shape[-1]], 1e-4 if method in QUICK else 1e-5)
 
 
+@pytest.mark.parametrize("side", ["image", "text"])
+@pytest.mark.parametrize("method", IN_FAMILIES)
+def test_nothing_is_left_on_the_model(clip, scenes, method, side, monkeypatch):
+    """Also where the model fails under a method, at the third pass where there are several."""
+    if side not in xk.methods()[method]["explains"]:
+        return
+    pair, modules, calls = (scenes.image[:3], scenes.caption[:3]), list(clip.model.modules()), []
+
+    def left():
+        hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)
+        gradients = sum(weight.grad is not None or weight.requires_grad for weight in clip.model.parameters())
+        heads = [attention.num_heads for attention in tower(clip, side).attentions]
+        return hooks, gradients, torch.is_grad_enabled(), heads, [set(vars(module)) for module in modules]
+
+    def fails(*args):
+        calls.append(args)
+        if len(calls) == (3 if method in QUICK else 1):
+            raise ZeroDivisionError
+
+    before = left()
+    options = {"reference": True} if method in ("gradcam", "attention_eclip") else QUICK.get(method, {})
+    xk.explain(method, clip, *pair, of=side, **options)
+    assert left() == before and before[:2] == (0, 0)
+    for module in ("clip.perturbation", "explainers.integrated_gradients"):
+        monkeypatch.setattr(f"xaikit.{module}.at_once", lambda device: 4)
+    handle = tower(clip, side).blocks[-1].mlp.register_forward_hook(fails)
+    with pytest.raises(ZeroDivisionError):
+        xk.explain(method, clip, *pair, of=side, **options)
+    handle.remove()
+    assert left() == before
+
+
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
@@ -324,6 +356,41 @@ def test_bad_options_are_refused_before_any_work(clip, scenes, method, options, 
         monkeypatch.setattr(clip.model, f"encode_{side}", lambda *args, **kwargs: pytest.fail("the model was run"))
     with pytest.raises(ValueError, match=message):
         xk.explain(method, clip, scenes.image, scenes.caption, **options)
+
+
+@pytest.mark.parametrize("value", [None, "a", True, 1.5, float("nan"), -1])
+@pytest.mark.parametrize(
+    ("method", "name", "wanted"),
+    [
+        ("integrated_gradients", "seed", "of at least 0"),
+        ("integrated_gradients", "steps", "from 1 to 1000"),
+        ("kernel_shap", "samples", "of at least 2"),
+        ("kernel_shap", "seed", "of at least 0"),
+        ("m2ib", "copies", "from 1 to 1000"),
+        ("m2ib", "seed", "of at least 0"),
+        ("m2ib", "steps", "from 1 to 1000"),
+        ("mmel", "seed", "of at least 0"),
+        ("osp", "atoms", "of at least 0"),
+        ("random", "seed", "of at least 0"),
+        ("rise", "grid", "of at least 1"),
+        ("rise", "masks", "of at least 1"),
+        ("rise", "seed", "of at least 0"),
+    ],
+)
+def test_whole_numbers_are_needed(clip, scenes, method, name, wanted, value):
+    if (name, value) == ("samples", None):
+        return  # four a player
+    with pytest.raises(ValueError, match=f"{name}={value!r}: a whole number {wanted} is needed"):
+        xk.explain(method, clip, scenes.image, scenes.caption, **{name: value})
+
+
+def test_a_seed_may_be_numpys(clip, scenes):
+    for method in ("kernel_shap", "m2ib", "mmel", "random", "rise"):
+        maps = [
+            xk.explain(method, clip, scenes.image[:3], scenes.caption[:3], **QUICK.get(method, {}), seed=seed)
+            for seed in (3, np.int64(3))
+        ]
+        np.testing.assert_array_equal(*maps)
 
 
 def test_bad_samples_are_recorded_and_the_rest_explained(clip, scenes, tmp_path):
