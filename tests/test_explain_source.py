@@ -10,11 +10,6 @@ from xaikit.files import store
 from xaikit.samples.source import BLOCK, blocks_of, parse_shard
 
 
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
 @pytest.fixture
 def counted(monkeypatch):
     """How many samples were explained."""
@@ -67,8 +62,7 @@ def test_shares_in_any_order_give_what_one_run_gives_to_the_last_byte(clip, tmp_
 def test_only_what_changed_is_computed_again(clip, tmp_path, counted):
     def explain(n, **options):
         counted.clear()
-        methods = {"mmel": options}
-        return xk.explain_source(methods, clip, xk.open_source("planted", n, seed=1), tmp_path)
+        return xk.explain_source({"mmel": ("mmel", options)}, clip, xk.open_source("planted", n, seed=1), tmp_path)
 
     explain(2 * BLOCK)
     assert explain(2 * BLOCK + 3).sizes["sample"] == 2 * BLOCK + 3 and counted == [3]
@@ -116,7 +110,7 @@ def test_bad_images_cost_their_own_row_and_are_tried_again(clip, tmp_path, count
     ("choices", "problem"),
     [
         ({"methods": "mmell"}, "unknown method 'mmell'"),
-        ({"methods": {"mmel": {"alfa": 1}}}, "alfa"),
+        ({"methods": {"x": ("mmel", {"alfa": 1})}}, "unknown option 'alfa' of mmel"),
         ({"shard": "3/2"}, "shard='3/2'"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"of": "sound"}, "sound"),

@@ -17,11 +17,6 @@ from xaikit.measures.ranks import rank_agreement
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return xk.draw_scenes(5, seed=2).assign_coords(sample=[3, 5, 7, 8, 9])
 
@@ -38,11 +33,36 @@ def test_many_methods_are_each_of_them(clip, scenes):
     for name, options in (("centre", {}), ("grad_eclip", {"blocks": 2}), ("random", {"seed": 4})):
         alone = xk.explain(name, clip, scenes.image, scenes.caption, **options)
         np.testing.assert_array_equal(together.heat.sel(explainer=name), alone)
+    pair = {"near": ("grad_eclip", {"blocks": 2}), "noise": ("random", {"seed": 4}), "centre": "centre"}
+    for heat in (
+        xk.explain(pair, clip, scenes.image, scenes.caption, batch_size=2),
+        xk.explain_all(clip, scenes.image, scenes.caption, pair).heat,
+    ):
+        assert heat.dims == together.heat.dims and heat.explainer.values.tolist() == list(pair)
+        np.testing.assert_allclose(heat, together.heat.sel(explainer=["grad_eclip", "random", "centre"]), atol=1e-6)
     xk.evaluate(together.heat, clip, scenes, steps=2)
+
+
+def test_several_share_options_and_one_of_a_list_keeps_its_dimension(clip, scenes, monkeypatch):
+    blocks = xk.explain(["mmel", "grad_eclip"], clip, scenes.image, scenes.caption, blocks=2)
+    own = xk.explain(
+        {"mmel": ("mmel", {"blocks": 2}), "one": "grad_eclip"}, clip, scenes.image, scenes.caption, blocks=1
+    )
+    np.testing.assert_array_equal(blocks.sel(explainer="mmel"), own.sel(explainer="mmel"))
+    assert (blocks.sel(explainer="grad_eclip") != own.sel(explainer="one")).any()
+    prepared, pixels = [], type(clip).pixels
+    monkeypatch.setattr(type(clip), "pixels", lambda self, images: prepared.append(len(images)) or pixels(self, images))
+    xk.explain(NAMES, clip, scenes.image, scenes.caption)
+    assert prepared == [5]  # once for all
+    with pytest.raises(ValueError, match="unknown option 'blocks' of centre"):
+        xk.explain(["grad_eclip", "centre"], clip, scenes.image, scenes.caption, blocks=1)
 
 
 def test_many_methods_of_the_text(clip, scenes):
     together = xk.explain_all(clip, scenes.image, scenes.caption, ["mmel", "random"], of="text")
+    alone = xk.explain(["random"], clip, scenes.image, scenes.caption, of="text")
+    assert alone.identical(together.word_heat.sel(explainer=["random"]))
+    assert xk.explain_all(clip, scenes.image, scenes.caption, "random", of="text").word_heat.identical(alone)
     assert together.word_heat.dims == ("sample", "explainer", "token")
     assert (together.token_text.values == scenes.token_text.values[:, : together.sizes["token"]]).all()
 
@@ -60,7 +80,13 @@ def test_without_names_all_that_can_are_taken(clip, scenes):
     ("choice", "message"),
     [
         ({"methods": []}, "methods=\\[\\]: give a list of different names"),
-        ({"methods": "rise"}, "methods='rise': give a list of different names"),
+        ({"methods": 3}, "methods=3: give names, or labels with a name and options"),
+        ({"methods": ["centre", ("rise", {})]}, "give names, or labels with a name and options"),
+        (
+            {"methods": {"a": ("rise", {}, 1)}},
+            "'a' is .*: a label is a text, and is given a name, or a name and options",
+        ),
+        ({"methods": {1: "rise"}}, "methods: 1 is 'rise': a label is a text"),
         ({"methods": ["centre", "centre"]}, "give a list of different names"),
         ({"methods": ["centre"], "options": {"centre": None}}, "options={'centre': None}: give them by method"),
         ({"methods": ["centre", "gradeclip"]}, "unknown method 'gradeclip'"),

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
-from xaikit.evaluation import faithfulness
-from xaikit.measures import intervals, localisation, words
+from xaikit.measures import intervals, localisation, maps, ranks, words
 
 
 @pytest.fixture
@@ -61,23 +60,21 @@ def test_only_the_order_of_values_matters_for_pointing_and_best_iou(covered):
 
 def test_otsu_agrees_with_scikit_image():
     rng = np.random.default_rng(1)
-    maps = np.concatenate([rng.normal(0, 1, (20, 4, 8)), rng.normal(4, 1, (20, 4, 8))], axis=1)
-    ours = localisation.otsu_threshold(maps)
-    for heat, threshold in zip(maps, ours, strict=True):
+    drawn = np.concatenate([rng.normal(0, 1, (20, 4, 8)), rng.normal(4, 1, (20, 4, 8))], axis=1)
+    ours = maps.otsu_threshold(drawn)
+    for heat, threshold in zip(drawn, ours, strict=True):
         theirs = threshold_otsu(heat, nbins=4096)
         assert ((heat > threshold) == (heat > theirs)).mean() > 0.98
 
 
 def test_area_under_a_line():
     fractions = np.linspace(0, 1, 9)
-    np.testing.assert_allclose(
-        faithfulness.area_under_curve(fractions, np.stack([fractions, 1 - 0 * fractions])), [0.5, 1]
-    )
+    np.testing.assert_allclose(ranks.area_under_curve(fractions, np.stack([fractions, 1 - 0 * fractions])), [0.5, 1])
 
 
 def test_ranks_follow_heat_and_break_ties_alike():
     heat = np.array([[[0.1, 0.9], [0.5, 0.5]]])
-    place = faithfulness.ranks(np.repeat(heat, 3, 0))
+    place = ranks.ranks(np.repeat(heat, 3, 0))
     assert place[0, 1] == 0 and place[0, 0] == 3 and sorted(place[0, 2:]) == [1, 2]
     assert (place == place[0]).all()
 
@@ -147,15 +144,6 @@ def test_patch_auroc_is_that_of_scikit_learn_and_free_of_area():
     assert np.isnan(localisation.auroc(noise[0], np.zeros((8, 8)))) and np.isnan(
         localisation.auroc(noise[0], np.ones((8, 8)))
     )
-
-
-def test_nobody_is_best_where_nothing_is_finite():
-    import xarray as xr
-
-    scores = xr.DataArray(np.full((4, 2), np.nan), {"explainer": ["a", "b"]}, ("sample", "explainer"))
-    assert not intervals.shared_best(scores).any()
-    scores[:, 1] = 1.0
-    assert intervals.shared_best(scores).tolist() == [False, True]
 
 
 def test_extreme_levels_have_resamples_beyond_their_ends():

@@ -1,5 +1,6 @@
 """The papers' protocols as computations: shares, resumption, bad samples, choices."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -17,11 +18,6 @@ from xaikit.samples.layouts import open_source
 METHODS = ["grad_eclip", "random"]
 KINDS = {"confidence": "captions", "classification": "classes", "retrieval": "captions", "winoground": "pairs"}
 CHOICES = {"classification": {"steps": 2}, "retrieval": {"steps": 2}}
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
 
 
 def with_foils(source):
@@ -129,9 +125,9 @@ def test_a_map_that_is_not_finite_counts_for_its_method_alone(clip, tmp_path, pr
 
 def test_methods_have_labels_options_and_seeds(clip, tmp_path):
     methods = {
-        "random": {},
-        "other noise": {"method": "random", "seed": 7},
-        "two blocks": {"method": "mmel", "blocks": 2},
+        "random": "random",
+        "other noise": ("random", {"seed": 7}),
+        "two blocks": ("mmel", {"blocks": 2}),
     }
     ds = protocols.winoground(clip, source_of("winoground", 8), methods, tmp_path, seed=7)
     about = provenance(ds)["made_with"]["methods"]
@@ -203,17 +199,32 @@ BAD = [
         {"methods": ["grad_eclipse"]},
         "unknown method 'grad_eclipse': the nearest known ones are grad_eclip",
     ),
-    ("confidence", {"methods": "random"}, "methods='random': give a list of different names"),
+    ("confidence", {"methods": 3}, "methods=3: give names, or labels with a name and options"),
     ("confidence", {"methods": ["random", "random"]}, "give a list of different names"),
-    ("confidence", {"methods": []}, "methods is empty: give at least one"),
-    ("confidence", {"methods": {"random": 3}}, "'random' has the options 3"),
-    ("confidence", {"methods": {"random": {"masks": 3}}}, "unknown option 'masks' of random: it takes seed"),
+    ("confidence", {"methods": []}, r"methods=\[\]: give a list of different names, at least one"),
+    ("confidence", {"methods": {}}, "methods={}: give at least one"),
+    (
+        "confidence",
+        {"methods": {"random": 3}},
+        "'random' is 3: a label is a text, and is given a name, or a name and options",
+    ),
+    (
+        "confidence",
+        {"methods": {"random": {"seed": 3}}},
+        "'random' is {'seed': 3}: a label is a text, and is given a name",
+    ),
+    ("confidence", {"methods": {"noise": ("random", {"masks": 3})}}, "unknown option 'masks' of random: it takes seed"),
     ("confidence", {"shard": "4/3"}, "shard='4/3'"),
     ("confidence", {"fill": "mean"}, "fill='mean': for the text choose from padding, removed"),
     ("confidence", {"batch_size": 0}, "batch_size=0"),
     ("confidence", {"seed": -1}, "seed=-1"),
     ("confidence", {"source": "planted"}, "source is a str"),
-    ("classification", {"source": open_source("planted", 4)}, "prompts for 0 classes: at least 6 are needed"),
+    ("classification", {"source": open_source("planted", 4)}, "the planted dataset has no class_index"),
+    (
+        "classification",
+        {"source": replace(open_source("planted", 4, 0, "classes"), prompts=())},
+        "prompts for 0 classes: at least 6 are needed",
+    ),
     ("classification", {"steps": 65}, "steps=65: a whole number from 1 to the 64 patches"),
     ("classification", {"unit": "word"}, "unit='word'"),
     ("classification", {"fill": "grey"}, "fill='grey'"),
@@ -222,7 +233,7 @@ BAD = [
     ("retrieval", {"steps": 0}, "steps=0"),
     ("retrieval", {"side": "image", "fill": "removed"}, "fill='removed': for the image choose from"),
     ("winoground", {"source": open_source("planted", 4)}, "the planted dataset has no pair"),
-    ("winoground", {"share": 1.0}, "share=1.0: a share of the patches between 0 and 1"),
+    ("winoground", {"share": 1.0}, "share=1.0: a share of the patches above 0 and below 1 is needed"),
     ("foil_images", {"source": open_source("planted", 4)}, "the planted dataset has no foil_image"),
     ("foil_images", {"share": True}, "share=True"),
 ]

@@ -5,7 +5,8 @@ import pytest
 from oracles.released_token_iou import histogram_otsu, released_label, released_token_iou, resized
 
 from xaikit.measures import localisation
-from xaikit.measures.localisation import fragments, region_coverage, spread
+from xaikit.measures.localisation import region_coverage
+from xaikit.measures.maps import fragments, spread
 from xaikit.measures.planted_tokens import context_auroc, planted_metrics, planted_word_scores, word_classes
 from xaikit.measures.token_iou import f1_difference, f1_interval, f1_iou, token_iou, token_iou_summary
 from xaikit.measures.words import base_forms, category_labels, group_words, name_tokens, word_kind

@@ -1,9 +1,12 @@
-"""Whether the model keeps its confidence when only what an explanation calls important is left: drop and increase.
+"""What is left of the model's confidence: how a perturbed input is scored, and drop and increase with the hot part alone.
 
-Source: Wang et al., Visual Explanations of Image-Text Representations via Multi-Modal Information Bottleneck
-Attribution (M2IB), 2023, and its released evaluation; table 1 of MMEL has the same columns. Both are differences of
-cosines times 100, not divided by the whole input's, and the tables show their means over samples.
+A score is the cosine, or how it stands among candidates. Source of drop and increase: Wang et al., Visual Explanations of
+Image-Text Representations via Multi-Modal Information Bottleneck Attribution (M2IB), 2023, and its released evaluation;
+table 1 of MMEL has the same columns. Both are differences of cosines times 100, not divided by the whole input's, and the
+tables show their means over samples.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,12 +14,129 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip.model import Clip
-from ..clip.perturbation import check_fill, encoded, scores_in_batches, scores_of_images, scores_of_texts
+from ..clip.perturbation import (
+    Score,
+    check_fill,
+    cosine_with,
+    encoded,
+    scores_in_batches,
+    scores_of_images,
+    scores_of_texts,
+)
 from ..clip.score import content_of
 from ..clip.towers import tower
+from ..files.checks import check_choices
 from ..measures.maps import check_values
-from .faithfulness import word_counts
-from .scorers import scorer
+
+SCORES = ("similarity", "probability", "top1", "top5")
+LABELS = ("truth", "prediction")
+
+
+@torch.no_grad()
+def scorer(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    of: str,
+    score: str | Sequence[str] | Score = "similarity",
+    label: str | np.ndarray = "truth",
+    candidates=None,
+    batch_size: int | None = None,
+) -> Score:
+    """The score of embeddings of perturbed images (``of="image"``) or texts, among candidates of the other kind.
+
+    score: "similarity", the cosine with the label; "probability", the softmax over all candidates of logit_scale *
+    cosine, at the label; "top1" and "top5", 1 where fewer than 1 or 5 candidates are nearer than the label, else 0.
+    Several names give several scores of the one embedding, along a last axis. A function of embeddings and samples is
+    taken as it is.
+    label: "truth", the sample's own text (image); "prediction", the candidate nearest to the whole input; or the index
+    (n,) of a candidate for each sample. candidates: for images prompts or token ids (k, context), for texts pixels
+    (k, 3, H, W), for both also embeddings (k, width); None for the samples' own different texts, or their images.
+
+    Raises ValueError for an unknown score or label, a true text that isn't among the candidates, and "top5" among
+    fewer than 6.
+    """
+    if callable(score):
+        return score
+    names = [score] if isinstance(score, str) else list(score)
+    if not names:
+        raise ValueError(f"score={score!r}: at least one of {', '.join(SCORES)} is needed")
+    for name in names:
+        check_choices(score=(name, SCORES))
+    if isinstance(label, str):
+        check_choices(label=(label, LABELS))
+    else:
+        label = torch.as_tensor(np.asarray(label))
+    known, own = _candidates(clip, pixels, tokens, of, candidates, batch_size)
+    for name in names:
+        few = {"top5": 6, "top1": 2, "probability": 2}.get(name, 1)
+        if len(known) < few:
+            raise ValueError(f"score={name!r}: at least {few} candidates are needed, there are {len(known)}")
+    if isinstance(label, Tensor):
+        target = _checked_labels(label, len(tokens), len(known))
+    elif label == "prediction":
+        encode, inputs = (clip.encode_image, pixels) if of == "image" else (clip.encode_text, tokens.to(clip.device))
+        target = (encoded(encode, inputs, batch_size) @ known.T).argmax(-1)
+    elif (own < 0).any():
+        kind = "text" if of == "image" else "image"
+        raise ValueError(
+            f"label='truth': the {kind} of sample {int((own < 0).nonzero()[0])} isn't among the candidates"
+        )
+    else:
+        target = own
+    scores = [_score(clip, name, known, target.to(known.device)) for name in names]
+    return scores[0] if isinstance(score, str) else lambda *given: torch.stack([one(*given) for one in scores], -1)
+
+
+def _score(clip: Clip, score: str, known: Tensor, target: Tensor) -> Score:
+    """One score at the candidates ``target`` (n,) among ``known`` (k, width)."""
+    if score == "similarity":
+        return cosine_with(known[target])
+
+    def among(embedding: Tensor, sample: Tensor) -> Tensor:
+        cosine, place = embedding @ known.T, target[sample, None]
+        if score == "probability":
+            return (clip.model.logit_scale.exp().float() * cosine).softmax(-1).gather(1, place).squeeze(1)
+        nearer = (cosine > cosine.gather(1, place)).sum(-1)
+        return (nearer < int(score[3:])).float()
+
+    return among
+
+
+def _candidates(clip: Clip, pixels: Tensor, tokens: Tensor, of: str, candidates, batch_size) -> tuple[Tensor, Tensor]:
+    """Embeddings of the candidates, and which of them (n,) is each sample's own, -1 for none."""
+    n = len(tokens)
+    none = torch.full((n,), -1)
+    if isinstance(candidates, Tensor) and candidates.ndim == 2 and candidates.is_floating_point():
+        return F.normalize(candidates.to(clip.device).float(), dim=-1), none
+    if of == "text":
+        images = pixels if candidates is None else clip.pixels(candidates)
+        return encoded(clip.encode_image, images, batch_size), torch.arange(n) if candidates is None else none
+    tokens = tokens.cpu()
+    listed = tokens[:0] if candidates is None else clip.tokens(candidates)
+    different, kind = torch.unique(torch.cat([listed, tokens]), dim=0, return_inverse=True)
+    if candidates is None:
+        return encoded(clip.encode_text, different.to(clip.device), batch_size), kind
+    place = torch.full((len(different),), -1)
+    place[kind[: len(listed)]] = torch.arange(len(listed))
+    return encoded(clip.encode_text, listed.to(clip.device), batch_size), place[kind[len(listed) :]]
+
+
+def _checked_labels(label: Tensor, n: int, candidates: int) -> Tensor:
+    if label.shape != (n,) or label.is_floating_point() or label.min() < 0 or label.max() >= candidates:
+        raise ValueError(
+            f"label of shape {tuple(label.shape)}: for each of the {n} samples the index of one of the {candidates}"
+            " candidates is needed"
+        )
+    return label.long()
+
+
+def word_counts(clip: Clip, tokens: Tensor, heat: np.ndarray) -> np.ndarray:
+    """How many own tokens each prompt has, (n,). Raises ValueError for heat (n, explainers, tokens) with room for fewer."""
+    lengths = clip.content(tokens).sum(1).cpu().numpy()
+    if heat.shape[2] < lengths.max():
+        raise ValueError(f"the word heat has {heat.shape[2]} tokens but the longest prompt has {lengths.max()}")
+    return lengths
 
 
 @torch.no_grad()
@@ -49,10 +169,10 @@ def image_confidence(
         weight = (large - low) / torch.where(high > low, high - low, 1)
         return F.pad(weight[:, :1].expand_as(weight) if released else weight, margin)
 
-    worth = scorer(clip, pixels, tokens, "image", batch_size=batch_size)
-    whole = worth(encoded(clip.encode_image, pixels, batch_size), torch.arange(n, device=clip.device)).cpu()
+    score_of = scorer(clip, pixels, tokens, "image", batch_size=batch_size)
+    whole = score_of(encoded(clip.encode_image, pixels, batch_size), torch.arange(n, device=clip.device)).cpu()
     bar = "confidence" if progress else ""
-    left = scores_of_images(clip, pixels, tokens, keep, None, explainers, batch_size, bar, worth)
+    left = scores_of_images(clip, pixels, tokens, keep, None, explainers, batch_size, bar, score_of)
     return _drop_and_increase(whole, left)
 
 
@@ -82,12 +202,12 @@ def text_confidence(
     hot = heat > np.nanmedian(np.where(own, heat, np.nan), axis=-1, keepdims=True)
     kept = torch.from_numpy(hot & own).to(clip.device)
     pixels, tokens = pixels.to(clip.device, clip.dtype), tokens.to(clip.device)
-    worth = scorer(clip, pixels, tokens, "text", batch_size=batch_size)
+    score_of = scorer(clip, pixels, tokens, "text", batch_size=batch_size)
     bar = "confidence of the text" if progress else ""
     every = torch.arange(len(tokens), device=clip.device)
     if not released:
-        whole = worth(encoded(clip.encode_text, tokens, batch_size), every).cpu()
-        left = scores_of_texts(clip, pixels, tokens, kept, fill, batch_size=batch_size, progress=bar, score=worth)
+        whole = score_of(encoded(clip.encode_text, tokens, batch_size), every).cpu()
+        left = scores_of_texts(clip, pixels, tokens, kept, fill, batch_size=batch_size, progress=bar, score=score_of)
         return _drop_and_increase(whole, left)
     bare = content_of(clip, tokens, tokens, "text", fill=0)
     room = (0, tokens.shape[1] - bare.shape[1])
@@ -95,8 +215,8 @@ def text_confidence(
     def encode(sample: Tensor, keep: Tensor) -> Tensor:
         return clip.encode_text(F.pad(bare[sample] * keep[:, : bare.shape[1]], room))
 
-    whole = worth(encoded(clip.encode_text, F.pad(bare, room), batch_size), every).cpu()
-    return _drop_and_increase(whole, scores_in_batches(encode, worth, tokens, kept, None, batch_size, bar))
+    whole = score_of(encoded(clip.encode_text, F.pad(bare, room), batch_size), every).cpu()
+    return _drop_and_increase(whole, scores_in_batches(encode, score_of, tokens, kept, None, batch_size, bar))
 
 
 def _drop_and_increase(whole: Tensor, left: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,8 @@ import xarray as xr
 from ..clip.model import Clip
 from ..explainers.explanation import explain
 from ..explainers.registry import check_tower, find
+from ..files.checks import check_whole
+from ..files.schema import LOWER
 from ..files.store import annotate
 
 
@@ -35,8 +37,7 @@ def cost(
     tensor. Raises as ``explain``, and ValueError for repeats below 1.
     """
     check_tower(find(method, of, options), clip, of)
-    if not isinstance(repeats, int) or repeats < 1:
-        raise ValueError(f"repeats={repeats!r}: a whole number of at least 1 is needed")
+    check_whole(1, repeats=repeats)
     images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)
     encode, inputs = (clip.encode_image, images) if of == "image" else (clip.encode_text, texts.to(clip.device))
 
@@ -57,10 +58,10 @@ def cost(
         ("forward_passes", taken[0] / taken[1], "forward passes of the tower that take as long", "1"),
         ("peak_memory", memory, "most memory allocated at once, a sample", "byte"),
     ):
-        about = {"long_name": meaning, "units": units, "score_direction": "lower is better"}
+        about = {"long_name": meaning, "units": units, "score_direction": LOWER}
         out[name] = ("explainer", [float(value)], about)
     parameters = {"method": method, "of": of, "batch_size": batch_size, "device": str(clip.device)}
-    return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)
+    return annotate(out, "evaluation", clip, parameters=parameters)
 
 
 def _seconds(run: Callable[[], None], device: torch.device) -> float:

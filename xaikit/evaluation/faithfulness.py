@@ -1,7 +1,7 @@
-"""Whether the model itself needs what an explanation calls important: deletion, insertion and occlusion.
+"""Whether a map is true of the model: deletion, insertion and occlusion of what it calls important, and completeness.
 
-Source: Petsiuk et al., RISE, 2018. Here by default on the patch grid, with the true model's cosine as the score and
-the area under the curve by the trapezoid rule over the share of patches (pixels, words), 0 to 1.
+Source of deletion and insertion: Petsiuk et al., RISE, 2018. Here by default on the patch grid, with the true model's
+cosine as the score and the area under the curve by the trapezoid rule over the share of patches (pixels, words), 0 to 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip.model import Clip
-from ..clip.perturbation import check_fill, filled, scores_of_images, scores_of_texts
+from ..clip.perturbation import Score, check_fill, filled, scores_of_images, scores_of_texts
 from ..clip.towers import tower
-from ..files.checks import check_choices
+from ..explainers.registry import SIDES
+from ..files.checks import check_choices, check_whole
 from ..measures.maps import check_values
 from ..measures.ranks import ranks, word_ranks
-from .scorers import scorer
+from .confidence import scorer, word_counts
 
 UNITS = ("patch", "pixel")
 SHARES = (0.05, 0.10, 0.15, 0.20, 0.25)
@@ -52,7 +53,7 @@ def deletion_insertion(
     seed: int = 0,
     progress: bool = False,
     unit: str = "patch",
-    score: str | Sequence[str] = "similarity",
+    score: str | Sequence[str] | Score = "similarity",
     label: str | np.ndarray = "truth",
     candidates=None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -74,7 +75,7 @@ def deletion_insertion(
     check_steps(steps, units, unit)
     pixels = pixels.to(clip.device, clip.dtype)
     substitute = filled(clip, pixels, fill, seed)
-    worth = scorer(clip, pixels, tokens, "image", score, label, candidates, batch_size)
+    score_of = scorer(clip, pixels, tokens, "image", score, label, candidates, batch_size)
     counts = torch.linspace(0, units, steps + 1, device=clip.device).round().long()
     within = counts[None, 1:-1]  # the ends are the whole image and the bare fill, the same for every explainer
     bar = "deletion and insertion" if progress else ""
@@ -89,14 +90,14 @@ def deletion_insertion(
 
         return scores_of_images(
             clip, pixels[part], tokens[part], kept, substitute[part], versions, batch_size, bar,
-            lambda embedding, sample: worth(embedding, sample + start),
+            lambda embedding, sample: score_of(embedding, sample + start),
         )  # fmt: skip
 
     # The order of pixels takes much memory, so samples come in parts whose maps are no more than a batch.
     at_a_time = n if unit == "patch" else max(1, batch_size // explainers)
     scores = torch.cat([middle(start, min(start + at_a_time, n)) for start in range(0, n, at_a_time)])
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1, 1).expand(1, 2, rows, cols)
-    ends = scores_of_images(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=worth)
+    ends = scores_of_images(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=score_of)
     deletion, insertion = joined_curves(_by_way(scores, explainers, ends), ends)
     return (counts / units).cpu().numpy(), deletion, insertion
 
@@ -112,7 +113,7 @@ def word_deletion_insertion(
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,
-    score: str | Sequence[str] = "similarity",
+    score: str | Sequence[str] | Score = "similarity",
     label: str | np.ndarray = "truth",
     candidates=None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -128,19 +129,21 @@ def word_deletion_insertion(
     check_fill(fill, "text")
     check_values(heat, len(tokens), "text")
     lengths = word_counts(clip, tokens, heat)
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps={steps!r}: a whole number of at least 1 is needed")
+    check_whole(1, steps=steps)
     pixels = pixels.to(clip.device, clip.dtype)
-    worth = scorer(clip, pixels, tokens, "text", score, label, candidates, batch_size)
+    score_of = scorer(clip, pixels, tokens, "text", score, label, candidates, batch_size)
     place = torch.from_numpy(word_ranks(heat, lengths, seed)).to(clip.device)
     shares = np.linspace(0, 1, steps + 1)
     counts = torch.from_numpy((shares * lengths[:, None]).round().astype(int)).to(clip.device)
     keep, versions = deletion_and_insertion(place, counts[:, 1:-1])
     bar = "deletion and insertion of words" if progress else ""
-    scores = scores_of_texts(clip, pixels, tokens, keep, fill, versions, batch_size, bar, worth)
+    scores = scores_of_texts(clip, pixels, tokens, keep, fill, versions, batch_size, bar, score_of)
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1).expand(1, 2, heat.shape[2])
-    ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=worth)
+    ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=score_of)
     return shares, *joined_curves(_by_way(scores, heat.shape[1], ends), ends)
+
+
+MEASURES = {"image": deletion_insertion, "text": word_deletion_insertion}
 
 
 @torch.no_grad()
@@ -168,8 +171,7 @@ def progressive_occlusion(
     n, explainers, rows, cols = heat.shape
     if len(shares) == 0 or not all(0 < share <= 1 for share in shares):
         raise ValueError(f"shares={shares}: shares of the patches above 0, up to 1, are needed")
-    if not isinstance(draws, int) or draws < 1:
-        raise ValueError(f"draws={draws!r}: a whole number of at least 1 is needed")
+    check_whole(1, draws=draws)
     pixels = pixels.to(clip.device, clip.dtype)
     substitute = filled(clip, pixels, fill, seed)
     orders = np.random.default_rng((seed, 1)).random((draws, rows, cols))
@@ -189,19 +191,37 @@ def progressive_occlusion(
     return scores[:, 0], occluded[:, :explainers], occluded[:, explainers:].mean(1)
 
 
+@torch.no_grad()
+def completeness(
+    clip: Clip,
+    heat: np.ndarray,
+    pixels: Tensor,
+    tokens: Tensor,
+    of: str = "image",
+    fill: str | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """|sum of the map - (s - s0)| / |s - s0|, (n, explainers); lower is better, and 0 for a map that adds up exactly.
+
+    s is the cosine of the whole input, s0 that of the bare fill: the image all in ``fill``, or the prompt with all of
+    its words replaced by it. heat (n, explainers, rows, cols) or (n, explainers, tokens), with its sign. fill: the
+    baseline of the method, None for the side's own ("zero" of the normalised space, or "padding"). Only methods that
+    promise it, ``complete`` in ``methods()``, can be held to it. A difference below 1e-6 counts as that much.
+    Raises ValueError for an unknown fill. Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017.
+    """
+    check_choices(of=(of, SIDES))
+    _, deletion, _ = MEASURES[of](clip, heat, pixels, tokens, 1, check_fill(fill, of), batch_size, seed)
+    difference = (deletion[..., 0] - deletion[..., 1]).astype(float)
+    total = heat.sum(tuple(range(2, heat.ndim)), dtype=float)
+    return np.abs(total - difference) / np.maximum(np.abs(difference), 1e-6)
+
+
 def check_steps(steps: int, units: int, unit: str = "patch") -> None:
     """Raise ValueError for more steps than there are patches or pixels, or none."""
     if not isinstance(steps, int) or not 1 <= steps <= units:
         names = "patches" if unit == "patch" else "pixels"
         raise ValueError(f"steps={steps!r}: a whole number from 1 to the {units} {names} is needed")
-
-
-def word_counts(clip: Clip, tokens: Tensor, heat: np.ndarray) -> np.ndarray:
-    """How many own tokens each prompt has, (n,). Raises ValueError for heat (n, explainers, tokens) with room for fewer."""
-    lengths = clip.content(tokens).sum(1).cpu().numpy()
-    if heat.shape[2] < lengths.max():
-        raise ValueError(f"the word heat has {heat.shape[2]} tokens but the longest prompt has {lengths.max()}")
-    return lengths
 
 
 def _unit_ranks(heat: np.ndarray, size: tuple[int, int], seed: int) -> np.ndarray:

@@ -3,6 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from ..files.checks import check_number
+from ..files.schema import HIGHER, NEITHER
 from ..files.store import annotate
 from ..measures.localisation import coverage, energy
 from ..measures.maps import checked
@@ -17,8 +19,7 @@ def best_box(heat: np.ndarray, area: float = BOX_AREA) -> np.ndarray:
 
     The box has the map's own proportions and, to whole patches, the share ``area`` of it.
     """
-    if not 0 < area <= 1:
-        raise ValueError(f"area={area}: a share of the map above 0, up to 1, is needed")
+    check_number(0, 1, "share of the map", open_low=True, area=area)
     sizes = [max(1, round(size * area**0.5)) for size in heat.shape[-2:]]
     integral = np.zeros((*heat.shape[:-2], heat.shape[-2] + 1, heat.shape[-1] + 1))
     integral[..., 1:, 1:] = np.maximum(heat, 0).cumsum(-2, dtype=float).cumsum(-1)
@@ -69,16 +70,15 @@ def hallucination(
     alike = (mask & _alike(pairs)[..., None, None]).any(1)
     on_any, on_alike = (coverage(m, here.shape[2:], covered)[:, None] for m in (mask.any(1), alike))
     out = xr.Dataset(coords={"sample": maps[0].sample.values, "explainer": maps[0].explainer.values})
-    higher, neither = "higher is better", "neither"
-    for name, values, meaning in (
-        ("auroc_box", auroc(*shares), "AUROC of present against absent by the share of heat in the best box"),
-        ("auroc_heat", auroc(*boxes), "AUROC of present against absent by the heat in the best box"),
-    ):
-        out[name] = ("explainer", values, {"long_name": meaning, "units": "1", "score_direction": higher})
+    measured = {
+        "auroc_box": (auroc(*shares), "AUROC of present against absent by the share of heat in the best box", HIGHER),
+        "auroc_heat": (auroc(*boxes), "AUROC of present against absent by the heat in the best box", HIGHER),
+    }
     for name, where in (("objects", on_any), ("alike", on_alike), ("background", 1 - on_any)):
-        meaning = f"share of the absent object's heat: {name}"
-        about = {"long_name": meaning, "units": "1", "score_direction": neither}
-        out[f"absent_on_{name}"] = (("sample", "explainer"), energy(gone, where), about)
+        measured[f"absent_on_{name}"] = (energy(gone, where), f"share of the absent object's heat: {name}", NEITHER)
+    for name, (values, meaning, direction) in measured.items():
+        about = {"long_name": meaning, "units": "1", "score_direction": direction}
+        out[name] = (("sample", "explainer")[-values.ndim :], values, about)
     return annotate(out, "evaluation", parameters={"area": area})
 
 

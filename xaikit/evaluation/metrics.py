@@ -1,32 +1,110 @@
-"""``evaluate``: every metric that applies, for one or many explainers."""
+"""``evaluate``: every metric that applies, for one or many explainers. A metric is one function with ``@metric``."""
 
-from collections.abc import Sequence
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.perturbation import check_fill
-from ..clip.towers import tower
-from ..files.checks import check_whole
+from ..explainers.registry import SIDES
+from ..files.checks import check_choices, check_whole
+from ..files.schema import DIRECTIONS, HIGHER, LOWER
 from ..files.store import annotate
 from ..measures import localisation, words
 from ..measures.maps import checked
-from . import confidence, faithfulness
+from ..measures.ranks import area_under_curve
+from .faithfulness import progressive_occlusion
+from .inputs import CURVES, TRUTH, Inputs
 
-IMAGE_METRICS = {
-    "pointing_game": (localisation.pointing_game, "hottest patch lies on a named object"),
-    "energy": (localisation.energy, "share of heat inside the named objects"),
-    "iou_best": (localisation.iou_best, "IoU with the named objects at the best threshold"),
-    "iou_otsu": (localisation.iou_otsu, "IoU with the named objects at Otsu's threshold"),
-    "average_precision": (localisation.average_precision, "average precision of the patches of named objects"),
-    "auroc": (localisation.auroc, "how often a patch of a named object is hotter than another"),
-}
-HIGHER, LOWER = "higher is better", "lower is better"
-CURVES, CONFIDENCE = ("deletion_auc", "insertion_auc"), ("confidence_drop", "confidence_increase")
-OF_IMAGES = (*IMAGE_METRICS, "smallest_share", "flat", *CURVES, *CONFIDENCE, "occlusion")
-NEED_TRUTH = (*IMAGE_METRICS, "smallest_share")
-OF_WORDS = ("content_share", *(f"word_{name}" for name in (*CURVES, *CONFIDENCE)))
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric of maps of one side, ``function(heat, *needs)``; see ``metric``."""
+
+    name: str
+    function: Callable[..., np.ndarray]
+    direction: str
+    meaning: str
+    units: str
+    needs: tuple[str, ...]
+    of: str
+
+
+_metrics: dict[str, Metric] = {}
+
+
+def metric(
+    direction: str, meaning: str, units: str = "1", needs: Sequence[str] = (), of: str | Sequence[str] = "image"
+) -> Callable:
+    """Register the decorated function as a metric under its own name: from then on ``evaluate`` knows it, and tables,
+    leaderboards and the explorer read from the results what it says of itself.
+
+    The function takes maps (n, explainers, rows, cols), of the text (n, explainers, tokens), and what it needs, in this
+    order, and gives a number for each sample and explainer (n, explainers), NaN for none.
+
+    Parameters
+    ----------
+    direction : "higher is better", "lower is better" or "neither". meaning : in a few words. units : "1" for none.
+    of : "image" or "text"; for both, ("image", "text"), that of the text is called ``word_`` and the name.
+    needs : each computed once for all metrics, and only for those that are wanted:
+        - planted truth: "coverage" (n, 1, rows, cols), the share of each patch that named objects take up; "objects" (n,
+          objects, rows, cols), the same for each object; "named" (n, objects), whether the caption names it;
+        - "words" (n, tokens), the strings;
+        - of the model: "fraction" (steps,), "deletion_curve" and "insertion_curve" (n, explainers, steps), which are
+          stored too; "confidences", drop and increase (n, explainers) each;
+        - "clip", "pixels" (n, 3, H, W), "tokens" (n, context) and "scenes", to run the model itself;
+        - the arguments "steps", "fill", "batch_size", "seed" and "progress" of ``evaluate``.
+
+    Raises ValueError for an unknown direction, side or need. A second function of the same name takes the first one's place.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> @xk.evaluation.metric("lower is better", "share of the image that is hot", needs=("coverage",))
+    ... def hot_share(heat, coverage):
+    ...     return (heat > heat.max((2, 3), keepdims=True) / 2).mean((2, 3))
+    >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    >>> heat = xk.explain(["edge", "centre"], clip, scenes.image, scenes.caption)
+    >>> xk.evaluate(heat, clip, scenes, metrics=["hot_share"]).hot_share.attrs["score_direction"]
+    'lower is better'
+    """
+    check_choices(direction=(direction, DIRECTIONS))
+    sides = (of,) if isinstance(of, str) else tuple(of)
+    for side in sides:
+        check_choices(of=(side, SIDES))
+    for need in needs:
+        check_choices(needs=(need, Inputs.NAMES))
+
+    def register(function: Callable) -> Callable:
+        for side in sides:
+            name = f"word_{function.__name__}" if len(sides) > 1 and side == "text" else function.__name__
+            _metrics[name] = Metric(name, function, direction, meaning, units, tuple(needs), side)
+        return function
+
+    return register
+
+
+@cache
+def _load_all() -> None:
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        try:
+            importlib.import_module(f"{__package__}.{module.name}")
+        except ModuleNotFoundError as missing:  # of an extra that isn't installed
+            if missing.name.startswith(__package__.split(".")[0]):
+                raise
+
+
+def all_metrics(of: str) -> dict[str, Metric]:
+    """The metrics of maps of one side, by name, in the order in which they were registered."""
+    _load_all()
+    return {name: one for name, one in _metrics.items() if one.of == of}
 
 
 def evaluate(
@@ -49,7 +127,7 @@ def evaluate(
     steps, fill, batch_size, seed : of deletion and insertion, see ``deletion_insertion`` and, for maps of the text,
         ``word_deletion_insertion``; a fill of None is "mean" for images and "removed" for words.
     metrics : names of those wanted, None for all; those that need the model run it only where they are. For scenes without
-        masks of the objects, such as photographs, all means all but the localisation metrics and ``smallest_share``.
+        masks of the objects, such as photographs, all means all but those that need masks.
 
     Returns
     -------
@@ -58,124 +136,109 @@ def evaluate(
     ``smallest_share`` of them, ``flat`` for maps that say nothing, the areas under both curves, ``confidence_drop`` and
     ``confidence_increase``, and ``occlusion``, how much more cosine is lost without the hottest 5 to 25 % of the patches
     than without random ones (mean over these shares). For texts: ``content_share``, and the areas, curves and
-    confidences as ``word_deletion_auc`` and so on. What needs other
-    models or maps stands by itself in ``metrics``: hallucination, sanity, stability, completeness, cost, retrieval.
+    confidences as ``word_deletion_auc`` and so on. And what was added by ``metric``. What needs other models or maps
+    stands by itself: hallucination, sanity, stability, completeness, cost, retrieval.
 
     Raises ValueError for maps of other samples, of another shape, or with NaN, for an impossible fill or steps, and for a
     metric by name that needs masks where the scenes have none.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    >>> heat = xk.explain("grad_eclip", clip, scenes.image, scenes.caption)
+    >>> list(xk.evaluate(heat, clip, scenes, metrics=["energy", "deletion_auc"]))
+    ['energy', 'fraction', 'deletion_curve', 'deletion_auc']
     """
     heat = checked(heat, scenes)
     check_whole(1, batch_size=batch_size)
     check_whole(0, seed=seed)
-    known = OF_WORDS if "token" in heat.dims else OF_IMAGES
-    blind = set() if {"object_mask", "object_named"} <= {*scenes} else {*NEED_TRUTH}
-    wanted = {*known} - blind if metrics is None else set(metrics)
+    of = "text" if "token" in heat.dims else "image"
+    known = all_metrics(of)
+    truth = {"object_mask", "object_named"} <= {*scenes}
+    blind = {name: one for name, one in known.items() if not truth and {*TRUTH} & {*one.needs}}
+    wanted = {*known} - {*blind} if metrics is None else set(metrics)
     if isinstance(metrics, str) or not wanted or wanted - set(known):
         raise ValueError(
             f"metrics={metrics!r}: give a list of names, or None for all; the names are {', '.join(known)}"
         )
-    if wanted & blind:
-        first = next(name for name in NEED_TRUTH if name in wanted)
+    if first := next((name for name in blind if name in wanted), None):
         raise ValueError(
             f"the metric {first!r} compares maps with the objects' masks, and the scenes have none: leave it out, or give"
             " scenes with object_mask and object_named"
         )
-    choices = {"steps": steps, "batch_size": batch_size, "seed": seed, "progress": progress}
-    if "token" in heat.dims:
-        choices["fill"] = check_fill(fill or "removed", "text")
-        out = _evaluate_words(heat, clip, scenes, choices, wanted)
-    else:
-        choices["fill"] = check_fill(fill or "mean", "image")
-        out = _evaluate_images(heat, clip, scenes, choices, wanted)
-    settings = {name: choices[name] for name in ("steps", "fill", "seed")}
-    return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=settings)
-
-
-def _evaluate_images(heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, choices: dict, wanted: set) -> xr.Dataset:
-    described = tower(clip, "image")
-    if heat.shape[2:] != described.grid:
-        raise ValueError(
-            f"the maps have {heat.shape[2:]} rows and columns, but {clip.name} has {described.grid} patches"
-        )
+    fill = check_fill(fill or {"text": "removed", "image": "mean"}[of], of)
+    inputs = Inputs(heat, clip, scenes, of, steps, fill, batch_size, seed, progress)
     out = xr.Dataset(coords={"sample": heat.sample.values, "explainer": heat.explainer.values})
-    if wanted & {*NEED_TRUTH}:
-        _add_localisation(out, heat, clip, scenes, wanted)
-    if "flat" in wanted:
-        out["flat"] = _metric(np.ptp(heat.values, axis=(2, 3)) == 0, "whether the map is flat, and says nothing", LOWER)
-    if not wanted & {*CURVES, *CONFIDENCE, "occlusion"}:
-        return out
-    inputs = clip, heat.values, clip.pixels(scenes.image), clip.tokens(scenes.caption)
-    if wanted & {*CURVES}:
-        _add_curves(out, faithfulness.deletion_insertion(*inputs, **choices))
-    if wanted & {*CONFIDENCE}:
-        _add_confidence(out, confidence.image_confidence(*inputs, batch_size=choices["batch_size"]))
-    if "occlusion" in wanted:
-        those = {name: choices[name] for name in ("fill", "batch_size", "seed")}
-        _, occluded, random = faithfulness.progressive_occlusion(*inputs, **those)
-        lost = (random[:, None] - occluded).mean(-1)
-        out["occlusion"] = _metric(lost, "cosine lost by occluding the hottest patches, beyond random ones", HIGHER)
-    return out
+    word = "word_" if of == "text" else ""  # names of their own, so that measures of both sides fit into one store
+    for one in (one for name, one in known.items() if name in wanted):
+        given = {need: getattr(inputs, need) for need in one.needs}
+        for curve in (curve for curve in CURVES if curve in given):
+            dims = [f"{word}step" if dim == "step" else dim for dim in CURVES[curve]]
+            out[f"{word}{curve}"] = (dims, given[curve])
+        values = np.asarray(one.function(heat.values, *given.values()), float)
+        if values.shape != heat.shape[:2]:
+            raise ValueError(f"the metric {one.name!r} gave the shape {values.shape}: {heat.shape[:2]} is needed")
+        about = {"long_name": one.meaning, "units": one.units, "score_direction": one.direction}
+        out[one.name] = (("sample", "explainer"), values, about)
+    return annotate(out, "evaluation", clip, parameters={"steps": steps, "fill": fill, "seed": seed})
 
 
-def _add_localisation(out: xr.Dataset, heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, wanted: set) -> None:
-    each = scenes.object_mask.transpose("sample", "object", "y", "x").values
-    named = scenes.object_named.transpose("sample", "object").values
-    mask = (each & named[..., None, None]).any(1)
-    squashed = clip.model.visual.preprocess_cfg.get("resize_mode") == "squash"
-    if mask.shape[1] != mask.shape[2] and mask.shape[1:] != clip.image_size and not squashed:
-        raise ValueError(
-            f"the scenes are {mask.shape[1]} x {mask.shape[2]} pixels and {clip.name} crops what isn't square, so masks and"
-            " maps would not lie on one another: give square scenes"
-        )
-    described = tower(clip, "image")
-    seen = tuple(pixels / size for pixels, size in zip(described.pixels, clip.image_size, strict=True))
-    covered = localisation.coverage(mask, heat.shape[2:], seen)[:, None]
-    for name, (metric, meaning) in IMAGE_METRICS.items():
-        if name in wanted:
-            out[name] = _metric(metric(heat.values, covered), meaning, HIGHER)
-    if "smallest_share" in wanted:
-        shares = localisation.smallest_share(heat.values, localisation.coverage(each, heat.shape[2:], seen), named)
-        out["smallest_share"] = _metric(shares, "heat on the least heated named object, of its fair share", HIGHER)
+BOTH = ("image", "text")
+for function, meaning in (
+    (localisation.pointing_game, "hottest patch lies on a named object"),
+    (localisation.energy, "share of heat inside the named objects"),
+    (localisation.iou_best, "IoU with the named objects at the best threshold"),
+    (localisation.iou_otsu, "IoU with the named objects at Otsu's threshold"),
+    (localisation.average_precision, "average precision of the patches of named objects"),
+    (localisation.auroc, "how often a patch of a named object is hotter than another"),
+):
+    metric(HIGHER, meaning, needs=("coverage",))(function)
+metric(HIGHER, "heat on the least heated named object, of its fair share", needs=("objects", "named"))(
+    localisation.smallest_share
+)
+metric(HIGHER, "share of word heat on content words", needs=("words",), of="text")(words.content_share)
 
 
-def _evaluate_words(heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, choices: dict, wanted: set) -> xr.Dataset:
-    out = xr.Dataset(coords={"sample": heat.sample.values, "explainer": heat.explainer.values})
-    text = heat.token_text.values if "token_text" in heat.coords else scenes.token_text.values
-    if (text == "").all():
-        raise ValueError("the word heat carries no words (token_text is empty), so content words can't be told apart")
-    if "content_share" in wanted:
-        share = words.content_share(heat.values, text[:, : heat.sizes["token"]])
-        out["content_share"] = _metric(share, "share of word heat on content words", HIGHER)
-    if wanted == {"content_share"}:
-        return out
-    inputs = clip, heat.values, clip.pixels(scenes.image), clip.tokens(scenes.caption)
-    if wanted & {f"word_{name}" for name in CURVES}:
-        _add_curves(out, faithfulness.word_deletion_insertion(*inputs, **choices), "word_")
-    if wanted & {f"word_{name}" for name in CONFIDENCE}:
-        kept = {"fill": choices["fill"], "batch_size": choices["batch_size"]}
-        _add_confidence(out, confidence.text_confidence(*inputs, **kept), "word_")
-    return out
+@metric(LOWER, "whether the map is flat, and says nothing")
+def flat(heat: np.ndarray) -> np.ndarray:
+    """1 where all values of a map are the same, else 0."""
+    return np.ptp(heat, axis=(2, 3)) == 0
 
 
-def _add_curves(out: xr.Dataset, curves: tuple[np.ndarray, np.ndarray, np.ndarray], of: str = "") -> None:
-    """With ``of="word_"`` under names of their own, so that measures of images and of texts fit into one store."""
-    fraction, *both = curves
-    out[f"{of}fraction"] = (f"{of}step", fraction)
-    for name, curve, better in zip(("deletion", "insertion"), both, (LOWER, HIGHER), strict=True):
-        out[f"{of}{name}_curve"] = (("sample", "explainer", f"{of}step"), curve)
-        area = faithfulness.area_under_curve(fraction, curve)
-        out[f"{of}{name}_auc"] = _metric(area, f"area under the {name} curve", better)
+@metric(LOWER, "area under the deletion curve", needs=("fraction", "deletion_curve"), of=BOTH)
+def deletion_auc(heat: np.ndarray, fraction: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """See ``deletion_insertion`` and ``word_deletion_insertion``."""
+    return area_under_curve(fraction, curve)
 
 
-def _add_confidence(out: xr.Dataset, confidences: tuple[np.ndarray, np.ndarray], of: str = "") -> None:
-    drop, increase = confidences
-    out[f"{of}confidence_drop"] = _metric(drop, "cosine lost when only the hot part is left, times 100", LOWER)
-    out[f"{of}confidence_increase"] = _metric(increase, "whether the cosine rises then", HIGHER, "percent")
+@metric(HIGHER, "area under the insertion curve", needs=("fraction", "insertion_curve"), of=BOTH)
+def insertion_auc(heat: np.ndarray, fraction: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """See ``deletion_insertion`` and ``word_deletion_insertion``."""
+    return area_under_curve(fraction, curve)
 
 
-def _metric(values: np.ndarray, meaning: str, direction: str, units: str = "1") -> tuple:
-    return (
-        ("sample", "explainer"),
-        values.astype(float),
-        {"long_name": meaning, "units": units, "score_direction": direction},
-    )
+@metric(LOWER, "cosine lost when only the hot part is left, times 100", needs=("confidences",), of=BOTH)
+def confidence_drop(heat: np.ndarray, confidences: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """See ``image_confidence`` and ``text_confidence``."""
+    return confidences[0]
+
+
+@metric(HIGHER, "whether the cosine rises then", "percent", needs=("confidences",), of=BOTH)
+def confidence_increase(heat: np.ndarray, confidences: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """See ``image_confidence`` and ``text_confidence``."""
+    return confidences[1]
+
+
+@metric(
+    HIGHER,
+    "cosine lost by occluding the hottest patches, beyond random ones",
+    needs=("clip", "pixels", "tokens", "fill", "batch_size", "seed"),
+)
+def occlusion(
+    heat: np.ndarray, clip: Clip, pixels: Tensor, tokens: Tensor, fill: str, batch_size: int, seed: int
+) -> np.ndarray:
+    """See ``progressive_occlusion``; the mean over its shares."""
+    choices = {"fill": fill, "batch_size": batch_size, "seed": seed}
+    _, occluded, random = progressive_occlusion(clip, heat, pixels, tokens, **choices)
+    return (random[:, None] - occluded).mean(-1)

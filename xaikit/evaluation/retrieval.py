@@ -1,23 +1,24 @@
-"""What the model itself can do on planted scenes, before anything is explained."""
-
-from collections.abc import Callable
+"""Retrieval: recall@1 of the model itself on planted scenes, and while what an explanation calls important goes or comes."""
 
 import numpy as np
 import torch
 import xarray as xr
+from scipy.sparse import csr_array
 from torch import Tensor
 from tqdm import tqdm
 
 from ..clip.model import Clip
-from ..clip.perturbation import check_fill, encoded, filled, scores_of_images, scores_of_texts
-from ..files.checks import check_whole
+from ..clip.perturbation import encoded
+from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
-from ..measures.maps import check_values, checked
-from ..measures.ranks import area_under_curve, ranks, word_ranks
-from ..measures.recall import found_first
+from ..measures.maps import checked
+from ..measures.ranks import area_under_curve
 from ..samples.captions import article
 from ..samples.worlds.shapes import COLOURS
-from .faithfulness import deletion_and_insertion, word_counts
+from .faithfulness import MEASURES
+
+QUERIES = 256  # ranked at once: memory is that times the gallery
+TIE = 1e-6  # cosines nearer than this are equal: prompts of which no word is left are alike but for rounding
 
 
 @torch.no_grad()
@@ -35,14 +36,35 @@ def embed_texts(clip: Clip, texts, batch_size: int = 512) -> Tensor:
     return torch.cat([clip.encode_text(part.to(clip.device)).float().cpu() for part in parts])[place.ravel()]
 
 
+def found_first(texts: Tensor, images: Tensor, caption: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far each text finds its image first, (n,), and each image its text, (m,): 1, 0, or a share among ties.
+
+    texts (n, width) and images (m, width), unit embeddings; caption (n,), the texts in words, and image (n,), the place
+    of each text's own image among the m. A text is true of every image that has a caption of the same words, so texts
+    alike count as each other's. Among ties the share of right ones counts.
+    """
+    kinds, kind = np.unique(np.asarray(caption).astype(str), return_inverse=True)
+    ones = np.ones(len(kind), np.int32)
+    true_of = csr_array((ones, (kind.ravel(), image)), shape=(len(kinds), len(images)))[kind.ravel()]
+    return _hits(texts, images, true_of), _hits(images, texts, csr_array(true_of.T))
+
+
+def _hits(queries: Tensor, gallery: Tensor, right: csr_array) -> np.ndarray:
+    shares = []
+    for start in range(0, len(queries), QUERIES):
+        part = slice(start, start + QUERIES)
+        cosine = queries[part] @ gallery.T
+        nearest = cosine >= cosine.amax(1, keepdim=True) - TIE
+        found = nearest & torch.from_numpy(right[part].toarray() > 0).to(nearest.device)
+        shares.append((found.sum(1) / nearest.sum(1)).double().cpu())
+    return torch.cat(shares).numpy()
+
+
 def recall_at_1(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> dict[str, float]:
-    """Share of images that rank their own caption first among all captions ("image_to_text"), and of
-    captions that rank their own image first ("text_to_image"). A caption that stands several times is one."""
-    caption = scenes.caption.values
-    similarity = (embed_images(clip, scenes.image, batch_size) @ embed_texts(clip, caption).T).numpy()
-    same = caption[:, None] == caption
-    to_text = same[np.arange(len(caption)), similarity.argmax(1)]
-    to_image = same[np.arange(len(caption)), similarity.argmax(0)]
+    """Share of images that rank their own caption first among all captions ("image_to_text"), and of captions that
+    rank their own image first ("text_to_image"), as ``found_first`` counts."""
+    texts, images = embed_texts(clip, scenes.caption), embed_images(clip, scenes.image, batch_size)
+    to_image, to_text = found_first(texts, images, scenes.caption.values, np.arange(len(images)))
     return {"image_to_text": float(to_text.mean()), "text_to_image": float(to_image.mean())}
 
 
@@ -77,7 +99,6 @@ def retrieval_faithfulness(
     heat = checked(heat, scenes)
     of = "text" if "token" in heat.dims else "image"
     values, fill = heat.values, fill or ("removed" if of == "text" else "mean")
-    _check_choices(values, of, steps, fill)
     pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption).to(clip.device)
     encode, inputs = (clip.encode_image, pixels) if of == "text" else (clip.encode_text, tokens)
     other = encoded(encode, inputs, batch_size).cpu()
@@ -93,13 +114,13 @@ def retrieval_faithfulness(
     out = xr.Dataset({"fraction": ("step", shares)}, {"explainer": heat.explainer.values})
     for column, name in enumerate(("ir", "tr")):
         meaning = f"recall@1 of {'image' if name == 'ir' else 'text'} retrieval"
-        for row, (way, better) in enumerate((("deletion", "lower"), ("insertion", "higher"))):
+        for row, (way, better) in enumerate((("deletion", LOWER), ("insertion", HIGHER))):
             curve = curves[:, row, :, column]
-            about = {"long_name": f"{meaning}, {way}", "units": "1", "score_direction": f"{better} is better"}
+            about = {"long_name": f"{meaning}, {way}", "units": "1", "score_direction": better}
             out[f"{name}_{way}_curve"] = (("explainer", "step"), curve, about)
             out[f"{name}_{way}_auc"] = ("explainer", area_under_curve(shares, curve), about)
     parameters = {"steps": steps, "fill": fill, "seed": seed, "of": of}
-    return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)
+    return annotate(out, "evaluation", clip, parameters=parameters)
 
 
 @torch.no_grad()
@@ -111,7 +132,7 @@ def perturbed_embeddings(
     of: str,
     steps: int,
     fill: str,
-    batch_size: int | None = None,
+    batch_size: int = 256,
     seed: int = 0,
 ) -> Tensor:
     """Unit embeddings (n, explainers, 2, steps + 1, width), on the CPU, as the hottest words or patches go, and come.
@@ -119,36 +140,12 @@ def perturbed_embeddings(
     heat (n, explainers, tokens) for ``of="text"``, (n, explainers, rows, cols) for "image"; the rest as in
     ``retrieval_faithfulness``. Both ends, the whole input and the bare fill, are encoded once for all explainers.
     """
-    check_values(heat, len(tokens), of)
-    _check_choices(heat, of, steps, fill)
-    pixels, tokens = pixels.to(clip.device, clip.dtype), tokens.to(clip.device)
-    lengths = word_counts(clip, tokens, heat) if of == "text" else np.array([np.prod(heat.shape[2:])])
-    place = word_ranks(heat, lengths, seed) if of == "text" else ranks(heat, seed)
-    counts = (np.linspace(0, 1, steps + 1) * lengths[:, None]).round().astype(int)
-    counts = torch.from_numpy(counts).to(clip.device)
-    keep, versions = deletion_and_insertion(torch.from_numpy(place).to(clip.device), counts[:, 1:-1])
-    both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device)
-    both = both.view(1, 2, *(1 for _ in heat.shape[2:])).expand(1, 2, *heat.shape[2:])
-    size = {"batch_size": batch_size, "score": lambda embedding, sample: embedding}
-    if of == "text":
-        ends = scores_of_texts(clip, pixels, tokens, both, fill, **size)
-        within = scores_of_texts(clip, pixels, tokens, keep, fill, versions, **size)
-    else:
-        substitute = filled(clip, pixels, fill, seed)
-        ends = scores_of_images(clip, pixels, tokens, both, substitute, **size)
-        within = scores_of_images(clip, pixels, tokens, _on_grid(keep, heat.shape[2:]), substitute, versions, **size)
-    within = within.reshape(len(tokens), heat.shape[1], 2, steps - 1, ends.shape[2])
-    whole, bare = ends[:, None, :, None].expand(-1, heat.shape[1], -1, 1, -1).split(1, 2)
-    return torch.cat([torch.cat([whole, bare], 2), within, torch.cat([bare, whole], 2)], 3)
 
+    def itself(embedding: Tensor, sample: Tensor) -> Tensor:
+        return embedding
 
-def _check_choices(heat: np.ndarray, of: str, steps: int, fill: str) -> None:
-    check_fill(fill, of)
-    check_whole(1, None if of == "text" else int(np.prod(heat.shape[2:])), steps=steps)
-
-
-def _on_grid(keep: Callable[[Tensor, Tensor], Tensor], grid: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda sample, version: keep(sample, version).unflatten(1, grid)
+    _, *both = MEASURES[of](clip, heat, pixels, tokens, steps, fill, batch_size, seed, score=itself)
+    return torch.from_numpy(np.stack(both, 2))
 
 
 def foil_accuracy(clip: Clip, pairs: xr.Dataset, batch_size: int = 128) -> float:

@@ -1,4 +1,4 @@
-"""Whether a map depends on what the model has learnt: weights randomised block by block, from the top down.
+"""Whether a map depends on what the model has learnt, its weights randomised block by block, and not on a seed.
 
 Source: Adebayo et al., Sanity Checks for Saliency Maps, 2018 (cascading randomisation).
 """
@@ -15,8 +15,10 @@ from ..clip.model import Clip, copied
 from ..clip.towers import tower
 from ..explainers.explanation import explain
 from ..explainers.registry import check_tower, find
+from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
-from ..measures.ranks import listed, map_ssim, rank_correlation, unit_ranks
+from ..measures.maps import map_ssim
+from ..measures.ranks import listed, rank_correlation, unit_ranks
 
 # What comes before the first block, in open_clip's and timm's towers, and what belongs to no tower.
 _BEFORE = ("conv1", "class_embedding", "positional_embedding", "ln_pre", "token_embedding", "cls_emb", "trunk.patch_embed",
@@ -58,21 +60,18 @@ def sanity_cascade(
         ranked.append(rank_correlation(*(listed(values, there) for values in (original.values, heat))))
         if of == "image":
             alike.append(map_ssim(original.values, heat))
-    out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method], "depth": depths})
-    at, about = ("sample", "explainer", "depth"), {"units": "1", "score_direction": "lower is better"}
-    out["rank_correlation"] = (
-        at,
-        np.stack(ranked, -1)[:, None],
-        {"long_name": "Spearman correlation with the original map", **about},
-    )
+    likeness = {"rank_correlation": (ranked, "Spearman correlation with the original map")}
     if of == "image":
-        out["ssim"] = (
-            at,
-            np.stack(alike, -1)[:, None],
-            {"long_name": "structural similarity to the original map", **about},
-        )
-    parameters = {"method": method, "of": of, "seed": seed, "options": {k: repr(v) for k, v in options.items()}}
-    return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)
+        likeness["ssim"] = (alike, "structural similarity to the original map")
+    out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method], "depth": depths})
+    for name, (values, meaning) in likeness.items():
+        about = {"long_name": meaning, "units": "1", "score_direction": LOWER}
+        out[name] = (("sample", "explainer", "depth"), np.stack(values, -1)[:, None], about)
+    return annotate(out, "evaluation", clip, parameters=_parameters(method, of, options, seed=seed))
+
+
+def _parameters(method: str, of: str, options: dict, **seeds) -> dict[str, object]:
+    return {"method": method, "of": of, **seeds, "options": {name: repr(value) for name, value in options.items()}}
 
 
 @torch.no_grad()
@@ -135,11 +134,6 @@ def seed_stability(
     # The squared length of a sum of vectors is the sum of all products: each with itself, and each pair twice.
     pairs = ((ranks.sum(0) ** 2).sum(-1) - (ranks**2).sum((0, 2))) / (len(seeds) * (len(seeds) - 1))
     out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method]})
-    about = {
-        "long_name": "mean Spearman correlation of maps of two seeds",
-        "units": "1",
-        "score_direction": "higher is better",
-    }
+    about = {"long_name": "mean Spearman correlation of maps of two seeds", "units": "1", "score_direction": HIGHER}
     out["seed_stability"] = (("sample", "explainer"), pairs[:, None], about)
-    parameters = {"method": method, "of": of, "seeds": list(seeds), "options": {k: repr(v) for k, v in options.items()}}
-    return annotate(out, "evaluation", model=clip.name, weights_digest=clip.weights_digest, parameters=parameters)
+    return annotate(out, "evaluation", clip, parameters=_parameters(method, of, options, seeds=list(seeds)))

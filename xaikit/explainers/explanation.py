@@ -1,22 +1,27 @@
-"""``explain``: any method on any number of images and texts, in batches."""
+"""``explain``: any methods on any number of images and texts, in batches."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-from torch import Tensor
-from tqdm import tqdm
 
 from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
 from ..files.checks import check_whole
-from .registry import NEEDS, Method, all_methods, check_tower, explaining, find
+from ..files.choices import Choices, labelled
+from .registry import NEEDS, Chosen, all_methods, choose, explaining
 
 
 def methods() -> dict[str, dict[str, object]]:
     """What can be called: for each method what it explains, its options with defaults, what it needs of a tower,
-    whether it depends on a seed, whether its values promise to add up, and its source."""
+    whether it depends on a seed, whether its values promise to add up, and its source.
+
+    Examples
+    --------
+    >>> methods()["rise"]["options"]["masks"]
+    256
+    """
     return {
         m.name: {
             "explains": m.sides,
@@ -31,7 +36,7 @@ def methods() -> dict[str, dict[str, object]]:
 
 
 def explain(
-    method: str,
+    method: Choices,
     clip: Clip,
     images,
     texts,
@@ -41,11 +46,12 @@ def explain(
     errors: str = "raise",
     **options,
 ) -> xr.DataArray:
-    """Explain the similarity of each image with its text.
+    """Explain the similarity of each image with its text, by one method or by several.
 
     Parameters
     ----------
-    method : a name of ``methods()``.
+    method : a name of ``methods()``; or several, as a list of names or as labels of your own with a name and its
+        options each, ``{"mmel": "mmel", "MMEL, all blocks": ("mmel", {"blocks": None})}``.
     images : n images as uint8 arrays (H, W, 3), PIL images, paths, an ``image`` DataArray, or preprocessed
         float pixels (n, 3, H, W) as a tensor.
     texts : n prompts, one for all, or token ids (n, context) as a tensor.
@@ -54,42 +60,55 @@ def explain(
     progress : show a progress bar.
     errors : "raise" stops at the first bad sample before anything is computed; "record" gives it a map of
         zeros, its reason in the coordinate ``error``, and goes on.
-    **options : of the method; see ``methods()``.
+    **options : of the method, or of each of several that doesn't say otherwise itself; see ``methods()``.
 
     Returns
     -------
     DataArray (sample, row, col) on the patch grid, or (sample, token) over the prompt's own tokens, in order,
-    zero after a shorter prompt's end, with their strings as the coordinate ``token_text``.
+    zero after a shorter prompt's end, with their strings as the coordinate ``token_text``. Of several methods, be it a
+    list of one, (sample, explainer, row, col) or (sample, explainer, token), with the labels as coordinate. Images and
+    texts are prepared once for all of them.
 
     Raises ValueError, in one sentence and before any work, for an unknown method, option or side, and for bad
     images or texts; FileNotFoundError for a missing image file.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    >>> xk.explain("edge", clip, scenes.image, scenes.caption).shape
+    (2, 8, 8)
+    >>> both = {"last block": "grad_eclip", "all blocks": ("grad_eclip", {"blocks": None})}
+    >>> xk.explain(both, clip, scenes.image, scenes.caption).explainer.values.tolist()
+    ['last block', 'all blocks']
     """
-    found = find(method, of, options)
-    check_tower(found, clip, of)
+    chosen = choose(method, clip, of, options)
     check_whole(1, batch_size=batch_size)
     pairs = Pairs(clip, images, texts, errors)
-    maps = [
-        found.function(clip, pixels, tokens, of=of, **options).float().cpu()
-        for pixels, tokens in pairs.batches(batch_size, method if progress else "")
-    ]
-    return _labelled(pairs.spread(join(maps, 1)), found, of, pairs)
+    bar = "" if not progress else method if isinstance(method, str) else "methods"
+    maps, _ = _maps(chosen, clip, pairs, of, batch_size, bar)
+    if not isinstance(method, str):
+        return _together(maps, chosen, of, pairs)
+    found = chosen[0].method
+    about = {"long_name": f"{found.name} of the {of}", "units": "1", "source": found.source, "explainer": found.name}
+    return _together(maps, chosen, of, pairs).isel(explainer=0, drop=True).assign_attrs(about)
 
 
 def explain_all(
     clip: Clip,
     images,
     texts,
-    methods: Sequence[str] | None = None,
+    methods: Choices | None = None,
     of: str = "image",
-    options: dict[str, dict] | None = None,
+    options: Mapping[str, Mapping[str, object]] | None = None,
     batch_size: int = 64,
     progress: bool = False,
     errors: str = "raise",
 ) -> xr.Dataset:
-    """Explain the same pairs with many methods.
+    """Explain the same pairs with many methods, and say how long each took.
 
-    methods : names of ``methods()``; None for all that can explain this side of this model. options : of single
-    methods, such as ``{"rise": {"seed": 1}}``. The rest as in ``explain``.
+    methods : as in ``explain``; None for all that can explain this side of this model. options : of single methods, by
+    their labels, such as ``{"rise": {"seed": 1}}``. The rest as in ``explain``.
 
     Returns
     -------
@@ -97,38 +116,54 @@ def explain_all(
     (explainer), the wall time a sample, preprocessing included.
 
     Raises as ``explain``; for an unknown method or option, or a tower that one can't explain, before any work.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    >>> dict(xk.explain_all(clip, scenes.image, scenes.caption, ["edge", "centre"]).heat.sizes)
+    {'sample': 2, 'explainer': 2, 'row': 8, 'col': 8}
     """
-    names = list(explaining(clip, of)) if methods is None else methods
-    if isinstance(names, str) or not names or len({*names}) < len(names):
-        raise ValueError(f"methods={methods!r}: give a list of different names, at least one, or None for all")
     options = options or {}
-    if not isinstance(options, Mapping) or not all(isinstance(chosen, Mapping) for chosen in options.values()):
+    if not isinstance(options, Mapping) or not all(isinstance(own, Mapping) for own in options.values()):
         raise ValueError(f'options={options!r}: give them by method, such as {{"rise": {{"seed": 1}}}}')
-    texts = texts if texts is None or isinstance(texts, str | Tensor) else list(getattr(texts, "values", texts))
-    unused = [name for name in options if name not in names]
-    if unused:
-        raise ValueError(f"options of {unused[0]!r}, which isn't among the methods: {', '.join(names)}")
-    for name in names:
-        check_tower(find(name, of, options.get(name, {})), clip, of)
-    maps, seconds = [], []
-    for name in tqdm(names, disable=not progress, desc="methods"):
-        start = time.perf_counter()
-        heat = explain(name, clip, images, texts, of, batch_size, errors=errors, **options.get(name, {}))
-        seconds.append((time.perf_counter() - start) / len(heat))
-        maps.append(heat.drop_attrs().expand_dims(explainer=[name], axis=1))
-    together = xr.concat(maps, "explainer").assign_attrs(long_name=f"heat of the {of}", units="1")
+    given = labelled([*explaining(clip, of)] if methods is None else methods)
+    labels = [one.label for one in given]
+    for label in options:
+        if label not in labels:
+            raise ValueError(f"options of {label!r}, which isn't among the methods: {', '.join(labels)}")
+    chosen = choose({one.label: (one.name, one.options | {**options.get(one.label, {})}) for one in given}, clip, of)
+    check_whole(1, batch_size=batch_size)
+    start = time.perf_counter()
+    pairs = Pairs(clip, images, texts, errors)
+    maps, own = _maps(chosen, clip, pairs, of, batch_size, "methods" if progress else "")
+    shared = time.perf_counter() - start - sum(own)
+    together = _together(maps, chosen, of, pairs)
     taken = {"long_name": "time to explain one sample", "units": "second"}
-    return xr.Dataset({together.name: together, "seconds": ("explainer", seconds, taken)})
+    seconds = ("explainer", (np.array(own) + shared) / len(pairs), taken)
+    return xr.Dataset({together.name: together, "seconds": seconds})
 
 
-def _labelled(values: np.ndarray, found: Method, of: str, pairs: Pairs) -> xr.DataArray:
-    dims = ("sample", "row", "col") if of == "image" else ("sample", "token")
-    coords = {dim: np.arange(size) for dim, size in zip(dims, values.shape, strict=True)}
-    coords["sample"] = pairs.labels
+def _maps(
+    chosen: list[Chosen], clip: Clip, pairs: Pairs, of: str, batch_size: int, bar: str
+) -> tuple[np.ndarray, list[float]]:
+    """The maps of all methods (n, explainers, ...), and the seconds that each one took."""
+    maps, seconds = [[] for _ in chosen], [0.0] * len(chosen)
+    for pixels, tokens in pairs.batches(batch_size, bar):
+        for place, one in enumerate(chosen):
+            start = time.perf_counter()
+            maps[place].append(one.method.function(clip, pixels, tokens, of=of, **one.options).float().cpu())
+            seconds[place] += time.perf_counter() - start
+    return np.stack([pairs.spread(join(parts, 1)) for parts in maps], 1), seconds
+
+
+def _together(maps: np.ndarray, chosen: list[Chosen], of: str, pairs: Pairs) -> xr.DataArray:
+    dims = ("sample", "explainer", *(("row", "col") if of == "image" else ("token",)))
+    coords = {dim: np.arange(size) for dim, size in zip(dims, maps.shape, strict=True)}
+    coords |= {"sample": pairs.labels, "explainer": [one.label for one in chosen]}
     if of == "text":
-        coords["token_text"] = (dims, pairs.words(values.shape[1]))
+        coords["token_text"] = (("sample", "token"), pairs.words(maps.shape[2]))
     if pairs.errors == "record":
         coords["error"] = ("sample", np.array(pairs.reasons, dtype=str))
-    name = "heat" if of == "image" else "word_heat"
-    attrs = {"long_name": f"{found.name} of the {of}", "units": "1", "source": found.source, "explainer": found.name}
-    return xr.DataArray(values, coords, dims, name=name, attrs=attrs)
+    name, attrs = "heat" if of == "image" else "word_heat", {"long_name": f"heat of the {of}", "units": "1"}
+    return xr.DataArray(maps, coords, dims, name=name, attrs=attrs)

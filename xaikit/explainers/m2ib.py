@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from ..clip.model import Clip
 from ..clip.perturbation import at_once
-from ..clip.score import content_of
+from ..clip.score import content_of, other_embedding
 from ..clip.tape import record
 from ..clip.towers import tower
-from ..files.checks import check_whole
+from ..files.checks import check_number, check_whole
 from .registry import method
 
 
@@ -49,16 +49,17 @@ def m2ib(
     """
     total = len(tower(clip, of).blocks)
     block = max(total - 3, 0) if block is None else block
-    _check(block, total, of, beta, rate, steps, copies, seed)
+    check_whole(0, total - 1, block=block)
+    check_number(0, 100, open_low=True, beta=beta, rate=rate)
+    check_whole(1, 1000, steps=steps, copies=copies)
+    check_whole(0, seed=seed)
     copies = copies if noise else 1  # without noise all copies are the same
     tokens = tokens.to(pixels.device)
     own, encode = (pixels, clip.encode_image) if of == "image" else (tokens, clip.encode_text)
     size = max(1, at_once(pixels.device) // copies)
     updates = steps - 1 if reference else steps
-    maps = []
-    for inputs, other, words in zip(
-        own.split(size), _other_side(clip, pixels, tokens, of, size), tokens.split(size), strict=True
-    ):
+    others, maps = other_embedding(clip, pixels, tokens, of).float(), []
+    for inputs, other, words in zip(own.split(size), others.split(size), tokens.split(size), strict=True):
         with record(clip, of, [block]) as tape:
             encode(inputs)
         hidden = tape[block].output
@@ -74,22 +75,6 @@ def m2ib(
             optimiser.step()
         maps.append(problem.information().sum(-1))
     return content_of(clip, torch.cat(maps), tokens, of)
-
-
-def _check(block, total: int, of: str, beta, rate, steps, copies, seed) -> None:
-    if not isinstance(block, int) or isinstance(block, bool) or not 0 <= block < total:
-        raise ValueError(f"block={block!r}: the {of} tower has blocks 0 to {total - 1}; None is the third from the end")
-    for name, value in (("beta", beta), ("rate", rate)):
-        if not isinstance(value, int | float) or not 0 < value <= 100:
-            raise ValueError(f"{name}={value!r}: a number above 0 and up to 100 is needed")
-    check_whole(1, 1000, steps=steps, copies=copies)
-    check_whole(0, seed=seed)
-
-
-@torch.no_grad()
-def _other_side(clip: Clip, pixels: Tensor, tokens: Tensor, of: str, size: int) -> tuple[Tensor, ...]:
-    encoded = clip.encode_text(tokens) if of == "image" else clip.encode_image(pixels)
-    return encoded.float().split(size)
 
 
 def _scope(clip: Clip, tokens: Tensor, of: str, hidden: Tensor) -> Tensor:

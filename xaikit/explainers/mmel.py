@@ -10,7 +10,7 @@ from ..clip.model import Clip
 from ..clip.score import content_of, record_score, summary_row
 from ..clip.tape import last
 from ..clip.towers import tower
-from ..files.checks import check_choices, check_whole
+from ..files.checks import check_choices, check_number, check_whole
 from .grad_eclip import SIMILARITIES, contributions, explained_blocks, scaled_positions
 from .registry import method
 
@@ -56,7 +56,11 @@ def mmel(
     """
     check_choices(scaling=(scaling, SCALINGS), transform=(transform, TRANSFORMS), similarity=(similarity, SIMILARITIES))
     check_whole(0, seed=seed)
-    _check_numbers(alpha, beta, temperature, theta, theta_slope, scales)
+    check_number(0, 100, alpha=alpha, beta=beta)
+    check_number(0, 100, open_low=True, temperature=temperature)
+    check_number(-100, 100, theta=theta, theta_slope=theta_slope)
+    if not isinstance(scales, tuple | list) or not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ValueError(f"scales={scales}: give a list of one or more numbers above 0 and up to 1")
     explained = explained_blocks(clip, of, blocks)
     related = last(levels, len(tower(clip, of).blocks), "levels")
     lowest = min(explained, default=len(tower(clip, of).blocks))  # a pooling layer stands behind all blocks
@@ -86,19 +90,6 @@ def mmel(
         level = _standardised(level, mask)
     raised = base * (1 + alpha * level.sigmoid().view_as(base))
     return (raised + beta * base) / (1 + beta)
-
-
-def _check_numbers(alpha, beta, temperature, theta, theta_slope, scales) -> None:
-    numbers = {"alpha": alpha, "beta": beta, "temperature": temperature, "theta": theta, "theta_slope": theta_slope}
-    for name, value in numbers.items():
-        if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 100:
-            raise ValueError(f"{name}={value!r}: a number from -100 to 100 is needed")
-    if temperature <= 0:
-        raise ValueError(f"temperature={temperature}: a positive number is needed")
-    if alpha < 0 or beta < 0:
-        raise ValueError(f"alpha={alpha}, beta={beta}: neither may be negative")
-    if not isinstance(scales, tuple | list) or not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ValueError(f"scales={scales}: give a list of one or more numbers above 0 and up to 1")
 
 
 def _queries(clip: Clip, layer: Layer, tokens: Tensor, side: str) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip.model import Clip
-from ..files.checks import check_whole
+from ..files.checks import check_number, check_whole
 from ..samples.captions import LITTLE_WORDS, PLURALS, article
 from ..samples.worlds.shapes import COLOURS, SHAPES
 from .registry import check_tower, find, method
@@ -44,8 +44,7 @@ def osp(
         raise ValueError(f"base={base!r}: choose the method that explains the projected text")
     check_tower(found, clip, of)
     check_whole(0, atoms=atoms)
-    if not isinstance(max_similarity, int | float) or not -1 <= max_similarity <= 1:
-        raise ValueError(f"max_similarity={max_similarity!r}: a cosine from -1 to 1 is needed")
+    check_number(-1, 1, "cosine", max_similarity=max_similarity)
     captions = list(DISTRACTORS if distractors is None else distractors)
     if isinstance(distractors, str) or not captions:
         raise ValueError(f"distractors={distractors!r}: a list of captions is needed, or None")

@@ -4,12 +4,14 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from ..clip.model import Clip
 from ..clip.towers import Tower, shares_space, tower
+from ..files.choices import Choices, labelled
 
 SIDES = ("image", "text")
 # What a method may ask of a model and its tower: whether they have it, and how to say so.
@@ -120,6 +122,28 @@ def check_tower(found: Method, clip: Clip, of: str) -> None:
             f"{found.name} can't explain the {of} tower of {clip.name}: it needs {NEEDS[found.needs][1]};"
             f" methods that can are {', '.join(able)}"
         )
+
+
+class Chosen(NamedTuple):
+    """A method with its options, under the label that it has among others."""
+
+    label: str
+    method: Method
+    options: dict[str, object]
+
+
+def choose(methods: Choices, clip: Clip, of: str, options: Mapping[str, object] | None = None) -> list[Chosen]:
+    """The methods in order, after checking that each knows its options and can explain this side of this model.
+
+    options : of each of them that doesn't say otherwise itself.
+    """
+    chosen = []
+    for label, name, own in labelled(methods):
+        own = {**(options or {}), **own}
+        found = find(name, of, own)
+        check_tower(found, clip, of)
+        chosen.append(Chosen(label, found, own))
+    return chosen
 
 
 def check_native(clip: Clip, of: str) -> None:

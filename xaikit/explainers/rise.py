@@ -6,16 +6,11 @@ from torch import Tensor
 from ..clip.model import Clip
 from ..clip.perturbation import check_fill, filled, scores_of_images, scores_of_texts
 from ..clip.towers import Tower, tower
-from ..files.checks import check_whole
+from ..files.checks import check_number, check_whole
 from .registry import method
 
 
-@method(
-    sides=("image", "text"),
-    source="Petsiuk et al., RISE, BMVC 2018",
-    needs="tokens",
-    stochastic=True,
-)
+@method(sides=("image", "text"), source="Petsiuk et al., RISE, BMVC 2018", needs="tokens", stochastic=True)
 def rise(
     clip: Clip,
     pixels: Tensor,
@@ -43,8 +38,7 @@ def rise(
     fill = check_fill(fill, of)
     check_whole(1, masks=masks, grid=grid)
     check_whole(0, seed=seed)
-    if not isinstance(p, int | float) or not 0 < p < 1:
-        raise ValueError(f"p={p!r}: a probability between 0 and 1 is needed")
+    check_number(0, 1, "probability", open_low=True, open_high=True, p=p)
     if of == "text":
         keep = draw_words(masks, tokens.shape[1], p, seed)[:, : int(clip.content(tokens).sum(1).max())]
         scores = scores_of_texts(clip, pixels, tokens, keep[None].to(pixels.device), fill)

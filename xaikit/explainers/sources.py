@@ -1,9 +1,11 @@
-"""Which methods a protocol measures, with all their options, and their maps of a block of samples."""
+"""Whole datasets, a block of samples at a time: their maps, and the protocols that measure them, in parts shared out."""
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -11,51 +13,31 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..files.checks import check_whole
+from ..files.choices import Choices, labelled
 from ..samples.parts import compute_parts, open_parts
 from ..samples.source import Source
 from .explanation import explain
-from .registry import SIDES, check_tower, explaining, find
-
-# Names of methods, or for each label in the table the options of the method of that name, or of another that the option
-# "method" names: {"mmel": {}, "all blocks": {"method": "mmel", "blocks": None}}.
-Methods = Sequence[str] | Mapping[str, Mapping[str, object]]
+from .registry import SIDES, Chosen, choose, explaining
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A method under its label in the table, with every option, also those left at their defaults."""
-
-    label: str
-    name: str
-    options: dict[str, object]
-    sides: tuple[str, ...]
-
-    @property
-    def about(self) -> dict[str, object]:
-        return {"method": self.name, "options": self.options}
-
-
-def chosen_methods(clip: Clip, methods: Methods, of: str | None, seed: int) -> list[Chosen]:
-    """The methods in order, after checking that each explains this side of this model, or for None any of its sides.
-
-    seed : of methods that take one and weren't given another.
-    """
-    if isinstance(methods, str) or not isinstance(methods, Sequence | Mapping) or len({*methods}) < len(methods):
-        raise ValueError(f"methods={methods!r}: give a list of different names, or a dict from names to options")
-    if not methods:
-        raise ValueError("methods is empty: give at least one")
-    given = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
+def chosen_methods(clip: Clip, methods: Choices, of: str | None, seed: int) -> list[Chosen]:
+    """The methods with every option, also those left at their defaults, after checking that each explains this side of
+    this model, or for None any of its sides. seed : of methods that take one and weren't given another."""
     chosen = []
-    for label, options in given.items():
-        if not isinstance(label, str) or not isinstance(options, Mapping):
-            raise ValueError(f"methods: {label!r} has the options {options!r}: names and dicts of options are needed")
-        name, options = options.get("method", label), {key: options[key] for key in options if key != "method"}
-        sides = _able(clip, name) if of is None else (of,)
-        found = find(name, sides[0], options)
-        check_tower(found, clip, sides[0])
-        seeded = {"seed": seed} if "seed" in found.options else {}
-        chosen.append(Chosen(label, name, {**found.options, **seeded, **options}, sides))
+    for label, name, options in labelled(methods):
+        [one] = choose({label: (name, options)}, clip, of or (sides(clip, name) or SIDES)[0])
+        seeded = {"seed": seed} if "seed" in one.method.options else {}
+        chosen.append(one._replace(options={**one.method.options, **seeded, **options}))
     return chosen
+
+
+def sides(clip: Clip, name: str) -> tuple[str, ...]:
+    """The sides of this model that the method explains."""
+    able = []
+    for of in SIDES:
+        with contextlib.suppress(ValueError):  # of a tower that no method can explain
+            able += [of] if name in explaining(clip, of) else []
+    return tuple(able)
 
 
 def maps_of(
@@ -65,31 +47,81 @@ def maps_of(
 
     Those that aren't are zero everywhere, so that the others can be measured beside them.
     """
-    maps = [explain(one.name, clip, pixels, tokens, of, batch_size, **one.options).values for one in chosen]
-    heat = np.stack(maps, axis=1)
+    heat = explain({one.label: (one.method.name, one.options) for one in chosen}, clip, pixels, tokens, of, batch_size)
+    heat = heat.values
     finite = np.isfinite(heat).all(axis=tuple(range(2, heat.ndim)))
     heat[~finite] = 0
     return heat, finite
 
 
-def _able(clip: Clip, name: str) -> tuple[str, ...]:
-    """The sides of this model that the method explains; all where it explains none, for the registry to say so."""
-    able = []
-    for of in SIDES:
-        with contextlib.suppress(ValueError):  # of a tower that no method can explain
-            able += [of] if name in explaining(clip, of) else []
-    return tuple(able) or SIDES
+class Plan(NamedTuple):
+    """What becomes of the samples: the side that is explained (None for any that a method can), the function from the
+    good samples of a block and the methods to their results, and the options that these depend on."""
+
+    of: str | None
+    measure: Callable[[xr.Dataset, list[Chosen]], xr.Dataset]
+    options: dict[str, object]
 
 
-# From the good samples of a block and its methods to their results, see ``compute_parts``.
-Measure = Callable[[xr.Dataset], xr.Dataset]
+SHARED = """
+methods, folder, shard, batch_size : see ``explain_source``. seed : of methods that take one, of ties, and of the fill
+    "random".
+
+A bad sample is NaN, its reason stands in ``error``; a map that isn't finite counts for its own method alone. Results are
+read where they are looked at. Raises ValueError, before any work, for impossible choices."""
 
 
-def check_run(clip: Clip, source: Source, batch_size: int, seed: int, needed: Mapping[str, str] | None = None) -> None:
-    """Raise ValueError, in one sentence, for what no protocol can work with.
+def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol", name: str | None = None) -> Callable:
+    """Make a protocol of a function ``prepare(clip, source, batch_size, seed, *, own options)`` that gives its ``Plan``.
 
-    needed : variables that the samples must have, with what each of them is.
+    It takes a model, a source, methods and a folder, its own options by name, and what all protocols share.
+    needed : variables that the samples must have, with what each of them is. stage : of the schema. name : in the
+    results' provenance, None for the function's own.
     """
+
+    def register(prepare: Callable[..., Plan]) -> Callable[..., xr.Dataset]:
+        def run(
+            clip: Clip,
+            source: Source,
+            methods: Choices,
+            folder: str | Path,
+            *,
+            shard: str | None = None,
+            batch_size: int = 64,
+            seed: int = 0,
+            progress: bool = False,
+            **options,
+        ) -> xr.Dataset:
+            check_protocol(clip, source, batch_size, seed, needed or {})
+            plan = prepare(clip, source, batch_size, seed, **options)
+            chosen = chosen_methods(clip, methods, plan.of, seed)
+            title = name or prepare.__name__.replace("_", " ")
+            made_with = {
+                "protocol": title,
+                "layout": source.layout,
+                "model": clip.name,
+                "weights_digest": clip.weights_digest,
+                "precision": str(clip.dtype).removeprefix("torch."),
+                "methods": {one.label: {"method": one.method.name, "options": one.options} for one in chosen},
+                "options": plan.options,
+                "batch_size": batch_size,  # inputs encoded at once change the last bit of floats
+            }
+            parts, bar = Path(folder), title if progress else ""
+            compute_parts(parts, source, lambda good: plan.measure(good, chosen), stage, made_with, clip, shard, bar)
+            return open_parts(parts, source, made_with, shard)
+
+        own = [p for p in inspect.signature(prepare).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        *given, _ = inspect.signature(run).parameters.values()
+        functools.update_wrapper(run, prepare)
+        run.__signature__ = inspect.Signature([*given[:4], *own, *given[4:]], return_annotation=xr.Dataset)
+        run.__doc__ = inspect.cleandoc(prepare.__doc__) + "\n" + SHARED
+        return run
+
+    return register
+
+
+def check_protocol(clip: Clip, source: Source, batch_size: int, seed: int, needed: Mapping[str, str]) -> None:
+    """Raise ValueError, in one sentence, for what no protocol can work with."""
     if not isinstance(clip, Clip):
         raise ValueError(f"clip is a {type(clip).__name__}: a model of load_clip is needed")
     if not isinstance(source, Source):
@@ -97,41 +129,9 @@ def check_run(clip: Clip, source: Source, batch_size: int, seed: int, needed: Ma
     check_whole(1, batch_size=batch_size)
     check_whole(0, seed=seed)
     first = source.inputs(slice(0, 1), clip) if needed else None
-    for name, meaning in (needed or {}).items():
+    for name, meaning in needed.items():
         if name not in first:
             raise ValueError(f"the {source.layout} dataset has no {name} ({meaning}), which this protocol needs")
-
-
-def run(
-    protocol: str,
-    clip: Clip,
-    source: Source,
-    chosen: Sequence[Chosen],
-    folder: str | Path,
-    measure: Measure,
-    options: Mapping[str, object],
-    batch_size: int,
-    shard: str | None = None,
-    progress: bool = False,
-    stage: str = "protocol",
-) -> xr.Dataset:
-    """Compute what is missing of a share, and open its parts; all parts for None.
-
-    ``batch_size`` is among what parts were made with: how many inputs are encoded at once changes the last bit of floats.
-    """
-    made_with = {
-        "protocol": protocol,
-        "layout": source.layout,
-        "model": clip.name,
-        "weights_digest": clip.weights_digest,
-        "precision": str(clip.dtype).removeprefix("torch."),
-        "methods": {one.label: one.about for one in chosen},
-        "options": dict(options),
-        "batch_size": batch_size,
-    }
-    folder = Path(folder)
-    compute_parts(folder, source, measure, stage, made_with, clip, shard, protocol if progress else "")
-    return open_parts(folder, source, made_with, shard)
 
 
 def results(
@@ -143,8 +143,25 @@ def results(
     return xr.Dataset({name: (dims[: value.ndim], value) for name, value in values.items()}, names)
 
 
+@protocol(stage="explanations", name="explaining")
+def _explaining(clip: Clip, source: Source, batch_size: int, seed: int, *, of: str = "image") -> Plan:
+    """Maps of each sample."""
+
+    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
+        heat, finite = maps_of(chosen, clip, clip.pixels(good.image), clip.tokens(good.caption), of, batch_size)
+        heat = np.where(finite[(..., *[None] * (heat.ndim - 2))], heat, np.nan).astype(np.float32)
+        if of == "text":
+            room = clip.context_length - heat.shape[2]  # so that parts are alike
+            heat = np.pad(heat, ((0, 0), (0, 0), (0, room)))
+        name, dims = ("heat", ("row", "col")) if of == "image" else ("word_heat", ("token",))
+        coords = {"sample": good.sample.values, "explainer": [one.label for one in chosen]}
+        return xr.Dataset({name: (("sample", "explainer", *dims), heat)}, coords)
+
+    return Plan(of, measure, {"of": of})
+
+
 def explain_source(
-    methods: str | Methods,
+    methods: Choices,
     clip: Clip,
     source: Source,
     folder: str | Path,
@@ -158,32 +175,26 @@ def explain_source(
 
     Parameters
     ----------
-    methods : a name of ``methods()``, several, or a dict from labels to options.
+    methods : a name, a list of names, or labels with a name and its options, as in ``explain``.
     source : of ``open_source``; images are read a block at a time, so memory doesn't grow with their number.
     folder : of the parts, ``000000.nc`` and so on, for these methods and options alone. Parts that are there and were made
         alike are not computed again; those that were made otherwise are replaced.
-    of : "image" or "text". batch_size : pairs explained at once. seed : of stochastic methods.
+    of : "image" or "text". batch_size : pairs encoded at once. seed : of methods that take one.
     shard : a share "i/k" of the samples, such as "3/16"; None for all. Shares may be computed anywhere, at the same time,
         into one folder. They go by blocks of 32 samples: a set of one block can't be shared out.
 
     Returns a dataset of the ``explanations`` schema, read where it is looked at: ``heat`` (sample, explainer, row, col), or
-    ``word_heat`` (sample, explainer, token) as long as the model's context, of all samples, or of the share's where one was
-    asked for. A bad sample is NaN, its reason stands in the coordinate ``error``.
-    Raises ValueError, before any work, for an unknown method, option or share.
+    ``word_heat`` (sample, explainer, token) as long as the model's context, of all samples, or of the share's. A bad sample
+    is NaN, its reason stands in the coordinate ``error``. Raises ValueError, before any work, for an unknown method,
+    option or share.
+
+    Examples
+    --------
+    >>> import tempfile, xaikit as xk
+    >>> clip, source = xk.load_clip("tiny-clip"), xk.open_source("planted", 3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dict(xk.explain_source("edge", clip, source, folder).heat.sizes)
+    {'sample': 3, 'explainer': 1, 'row': 8, 'col': 8}
     """
-    chosen = chosen_methods(clip, [methods] if isinstance(methods, str) else methods, of, seed)
-    check_run(clip, source, batch_size, seed)
-
-    def maps(good: xr.Dataset) -> xr.Dataset:
-        heat, finite = maps_of(chosen, clip, clip.pixels(good.image), clip.tokens(good.caption), of, batch_size)
-        heat = np.where(finite[(..., *[None] * (heat.ndim - 2))], heat, np.nan).astype(np.float32)
-        coords = {"sample": good.sample.values, "explainer": [one.label for one in chosen]}
-        if of == "image":
-            return xr.Dataset({"heat": (("sample", "explainer", "row", "col"), heat)}, coords)
-        room = clip.context_length - heat.shape[2]  # so that parts are alike
-        word_heat = np.pad(heat, ((0, 0), (0, 0), (0, room)))
-        return xr.Dataset({"word_heat": (("sample", "explainer", "token"), word_heat)}, coords)
-
-    return run(
-        "explaining", clip, source, chosen, folder, maps, {"of": of}, batch_size, shard, progress, stage="explanations"
-    )
+    shared = {"shard": shard, "batch_size": batch_size, "seed": seed, "progress": progress}
+    return _explaining(clip, source, methods, folder, of=of, **shared)

@@ -265,4 +265,4 @@ OPEN_STAGES = {
     "evaluation": (("sample", "explainer"), ("explainer",), ("explainer", "step"), ("sample", "explainer", "depth")),
     "sweep": (("row",),),
 }
-DIRECTIONS = ("higher is better", "lower is better", "neither")
+DIRECTIONS = HIGHER, LOWER, NEITHER = "higher is better", "lower is better", "neither"

@@ -4,7 +4,6 @@ from . import (
     maps as maps,
     planted_tokens as planted_tokens,
     ranks as ranks,
-    recall as recall,
     token_iou as token_iou,
     words as words,
 )

@@ -5,8 +5,9 @@ share of its pixels that belong to named objects, so that every sum over patches
 """
 
 import numpy as np
-from scipy.ndimage import label
-from scipy.stats import rankdata
+
+from .maps import otsu_threshold
+from .ranks import right_above_wrong
 
 TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
 
@@ -16,14 +17,8 @@ def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, floa
 
     covered: the part of the image's height and width that the patches cover, from the upper left corner.
     """
-    height, width = mask.shape[-2:]
-    down, across = (
-        cell_shares(size, cells, np.zeros(1), np.array([part]))[0]
-        for size, cells, part in zip((height, width), grid, covered, strict=True)
-    )
-    each = mask.reshape(-1, height, width)
-    shares = [down @ each[i : i + MASKS_AT_ONCE].astype(float) @ across.T for i in range(0, len(each), MASKS_AT_ONCE)]
-    return np.concatenate(shares).reshape(*mask.shape[:-2], *grid)
+    each = mask.reshape(-1, 1, *mask.shape[-2:])
+    return region_coverage(each, grid, (0, 0, *covered)).reshape(*mask.shape[:-2], *grid)
 
 
 def _flat(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,20 +67,6 @@ def iou_best(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return np.where(last_of_its_value, iou, 0).max(-1)
 
 
-def otsu_threshold(heat: np.ndarray) -> np.ndarray:
-    """The value (...) that splits a map's values into two classes with the largest variance between them:
-    the middle between the two values at the split. Source: Otsu 1979, without a histogram."""
-    values = np.sort(heat.reshape(*heat.shape[:-2], -1), axis=-1)
-    count = values.shape[-1]
-    below = np.arange(1, count)
-    mean_below = values.cumsum(-1)[..., :-1] / below
-    mean_above = (values.sum(-1, keepdims=True) - values.cumsum(-1)[..., :-1]) / (count - below)
-    between = below * (count - below) * (mean_below - mean_above) ** 2
-    split = between.argmax(-1)[..., None]
-    pair = np.take_along_axis(values, split, -1) + np.take_along_axis(values, split + 1, -1)
-    return (pair / 2)[..., 0]
-
-
 def iou_otsu(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """Intersection over union of the patches above Otsu's threshold with the named objects; higher is better."""
     hot = heat > otsu_threshold(heat)[..., None, None]
@@ -119,11 +100,7 @@ def auroc(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     is the hotter; ties count half; higher is better. 0.5 is chance however large the objects are, unlike ``energy`` and
     ``average_precision``. NaN where there is no such pair."""
     heat, covered = _flat(heat, covered)
-    right = covered >= TOUCHED
-    count, others = right.sum(-1), (~right).sum(-1)
-    placed = (rankdata(heat, axis=-1) * right).sum(-1)
-    pairs = count * others
-    return np.where(pairs > 0, (placed - count * (count + 1) / 2) / np.maximum(pairs, 1), np.nan)
+    return right_above_wrong(heat, covered >= TOUCHED)
 
 
 def smallest_share(heat: np.ndarray, covered: np.ndarray, named: np.ndarray) -> np.ndarray:
@@ -163,9 +140,11 @@ def region_coverage(mask: np.ndarray, grid: tuple[int, int], region: np.ndarray 
     if mask.ndim != 4 or mask.dtype != bool:
         raise ValueError(f"masks of shape {mask.shape} and type {mask.dtype}: bool (n, objects, y, x) are needed")
     n, objects, height, width = mask.shape
-    region = check_region(region, n)
+    one, region = np.ndim(region) == 1, check_region(region, n)
+    region = region[:1] if one else region
     down = cell_shares(height, grid[0], region[:, 0], region[:, 2])
     across = cell_shares(width, grid[1], region[:, 1], region[:, 3]).swapaxes(-2, -1)
+    down, across = (np.broadcast_to(way, (n, *way.shape[1:])) for way in (down, across))
     covered = np.empty((n, objects, *grid))
     step = max(1, MASKS_AT_ONCE // max(objects, 1))
     for start in range(0, n, step):
@@ -194,30 +173,3 @@ def cell_shares(size: int, cells: int, start: np.ndarray, end: np.ndarray) -> np
     low = size * start[:, None, None] + np.arange(cells)[:, None] * step
     pixel = np.arange(size)
     return np.clip(np.minimum(low + step, pixel + 1) - np.maximum(low, pixel), 0, None) / step
-
-
-_NEIGHBOURS = np.zeros((3, 3, 3), int)  # up, down, left and right, never another map
-_NEIGHBOURS[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-
-
-def fragments(heat: np.ndarray) -> np.ndarray:
-    """Number (...) of connected parts of the cells above Otsu's threshold, of maps (..., rows, cols).
-
-    Cells touch along edges, not at corners. A flat map, which has nothing above its threshold, has 0.
-    """
-    hot = (heat > otsu_threshold(heat)[..., None, None]).reshape(-1, *heat.shape[-2:])
-    parts, _ = label(hot, _NEIGHBOURS)
-    numbers, first = np.unique(parts, return_index=True)
-    owner = first[numbers > 0] // max(hot[:1].size, 1)
-    return np.bincount(owner, minlength=len(hot)).reshape(heat.shape[:-2])
-
-
-def spread(heat: np.ndarray) -> np.ndarray:
-    """Entropy (...) in nat of the positive heat as a distribution over the cells of maps (..., rows, cols).
-
-    0 for a single hot cell, log(rows * cols) for a flat map and for one without heat.
-    """
-    flat = np.maximum(heat, 0).reshape(*heat.shape[:-2], -1)
-    total = flat.sum(-1, keepdims=True)
-    share = np.where(total > 0, flat / np.where(total > 0, total, 1), 1 / flat.shape[-1])
-    return -(share * np.log(np.where(share > 0, share, 1))).sum(-1)

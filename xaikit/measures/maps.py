@@ -1,7 +1,9 @@
-"""What metrics ask of the maps that they are given."""
+"""Maps by themselves: what metrics ask of them, and their threshold, parts, entropy and likeness."""
 
 import numpy as np
 import xarray as xr
+from scipy.ndimage import label
+from skimage.metrics import structural_similarity
 
 KINDS = ({"row", "col"}, {"token"})
 
@@ -43,3 +45,69 @@ def check_values(heat: np.ndarray, n: int, of: str) -> None:
         raise ValueError(f"heat of shape {heat.shape}: {wanted} of the {n} samples is needed")
     if heat.dtype.kind not in "fiu" or not np.isfinite(heat).all():
         raise ValueError("the heat holds NaN or infinite values, or no real numbers: all must be finite")
+
+
+def otsu_threshold(heat: np.ndarray) -> np.ndarray:
+    """The value (...) that splits a map's values into two classes with the largest variance between them:
+    the middle between the two values at the split. Source: Otsu 1979, without a histogram."""
+    values = np.sort(heat.reshape(*heat.shape[:-2], -1), axis=-1)
+    count = values.shape[-1]
+    below = np.arange(1, count)
+    mean_below = values.cumsum(-1)[..., :-1] / below
+    mean_above = (values.sum(-1, keepdims=True) - values.cumsum(-1)[..., :-1]) / (count - below)
+    between = below * (count - below) * (mean_below - mean_above) ** 2
+    split = between.argmax(-1)[..., None]
+    pair = np.take_along_axis(values, split, -1) + np.take_along_axis(values, split + 1, -1)
+    return (pair / 2)[..., 0]
+
+
+_NEIGHBOURS = np.zeros((3, 3, 3), int)  # up, down, left and right, never another map
+_NEIGHBOURS[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+
+
+def fragments(heat: np.ndarray) -> np.ndarray:
+    """Number (...) of connected parts of the cells above Otsu's threshold, of maps (..., rows, cols).
+
+    Cells touch along edges, not at corners. A flat map, which has nothing above its threshold, has 0.
+    """
+    hot = (heat > otsu_threshold(heat)[..., None, None]).reshape(-1, *heat.shape[-2:])
+    parts, _ = label(hot, _NEIGHBOURS)
+    numbers, first = np.unique(parts, return_index=True)
+    owner = first[numbers > 0] // max(hot[:1].size, 1)
+    return np.bincount(owner, minlength=len(hot)).reshape(heat.shape[:-2])
+
+
+def spread(heat: np.ndarray) -> np.ndarray:
+    """Entropy (...) in nat of the positive heat as a distribution over the cells of maps (..., rows, cols).
+
+    0 for a single hot cell, log(rows * cols) for a flat map and for one without heat.
+    """
+    flat = np.maximum(heat, 0).reshape(*heat.shape[:-2], -1)
+    total = flat.sum(-1, keepdims=True)
+    share = np.where(total > 0, flat / np.where(total > 0, total, 1), 1 / flat.shape[-1])
+    return -(share * np.log(np.where(share > 0, share, 1))).sum(-1)
+
+
+def spatial_entropy(maps: np.ndarray) -> np.ndarray:
+    """Entropy in nat (sample, time) of maps (sample, time, token, row, col), clipped at 0 and divided by their sum, mean
+    over the tokens that have a map other than 0 at any time; see ``phases``."""
+    there = (maps != 0).any((1, 3, 4))
+    each = spread(maps)
+    tokens = there.sum(1)[:, None]
+    return np.where(tokens > 0, (each * there[:, None]).sum(-1) / np.maximum(tokens, 1), np.nan)
+
+
+def map_ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Structural similarity (n,) of maps (n, rows, cols), each stretched to reach from 0 to 1, in windows of 7 x 7
+    patches, or less where the grid is smaller. Source: Wang et al. 2004, by scikit-image."""
+    window = min(7, *(size - 1 + size % 2 for size in first.shape[1:]))
+    if window < 3:
+        return np.full(len(first), np.nan)
+    pair = []
+    for values in (first, second):
+        low, high = (bound((1, 2), keepdims=True) for bound in (values.min, values.max))
+        pair.append((values - low).astype(float) / np.where(high > low, high - low, 1))
+    _, everywhere = structural_similarity(*pair, win_size=window, data_range=1.0, channel_axis=0, full=True)
+    margin = (window - 1) // 2
+    rows, cols = first.shape[1:]
+    return everywhere[:, margin : rows - margin, margin : cols - margin].mean((1, 2))

@@ -4,28 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from scipy.stats import rankdata
 
+from ..files.schema import HIGHER, LOWER, NEITHER
 from ..files.store import annotate
 from ..samples.captions import PLURALS
 from ..samples.worlds.shapes import COLOURS, SHAPES, SIZES
-from .localisation import (
-    WHOLE,
-    check_region,
-    energy,
-    fragments,
-    iou_otsu,
-    otsu_threshold,
-    pointing_game,
-    region_coverage,
-    spread,
-)
+from .localisation import WHOLE, check_region, energy, iou_otsu, pointing_game, region_coverage
+from .maps import fragments, otsu_threshold, spread
+from .ranks import right_above_wrong
 from .token_iou import f1_iou
 
 KINDS = ("object", "relation", "function", "")
 CLASSES = {"size": SIZES, "colour": COLOURS, "shape": (*SHAPES, *PLURALS.values())}
 CELLS_AT_ONCE = 2**22  # bounds the memory
-HIGHER, LOWER, NEITHER = "higher is better", "lower is better", "neither"
 MEASURES = {  # of each word: what it is, its units, its direction, and whether it is one of object words
     "own_iou": ("IoU of a word's map at Otsu's threshold with its own object", "1", HIGHER),
     "own_share": ("share of a word's heat on its own object", "1", HIGHER),
@@ -265,8 +256,4 @@ def context_auroc(overlap: np.ndarray, token_object: np.ndarray, token_class: np
     if not np.isfinite(value[counted]).all():
         raise ValueError("the overlap of some object words is NaN or infinite: it must be finite")
     same = counted & (first == second)
-    together, apart = same.sum(-1), (counted & ~same).sum(-1)
-    rank = rankdata(np.where(counted, value, np.inf), axis=-1) if len(target) else np.zeros_like(value)
-    pairs = together * apart
-    above = (rank * same).sum(-1) - together * (together + 1) / 2
-    return np.where(pairs > 0, above / np.maximum(pairs, 1), np.nan)
+    return right_above_wrong(value, same, counted)

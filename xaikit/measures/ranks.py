@@ -1,12 +1,72 @@
-"""Whether metrics agree on which explainer is better."""
+"""Orders: the ranks of places, what follows from them, and whether metrics put explainers in the same order."""
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.stats import rankdata
-from skimage.metrics import structural_similarity
 
 from .intervals import RESAMPLES, oriented
+
+
+def ranks(heat: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Place of each patch from hottest (0) to coldest, (..., rows * cols); ties in one random order for all."""
+    flat = heat.reshape(*heat.shape[:-2], -1)
+    shuffle = np.random.default_rng(seed).permutation(flat.shape[-1])
+    order = shuffle[np.argsort(-flat[..., shuffle], axis=-1, kind="stable")]
+    return np.argsort(order, axis=-1)
+
+
+def word_ranks(heat: np.ndarray, lengths: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Place of each of a prompt's own tokens (n, explainers, tokens) from hottest (0) to coldest, what follows its end
+    last. lengths (n,). Ties fall in an order that doesn't depend on the other prompts."""
+    place = np.arange(heat.shape[-1])
+    tie = np.broadcast_to(np.random.default_rng(seed).random(heat.shape[-1]), heat.shape)
+    after = np.broadcast_to((place >= lengths[:, None])[:, None], heat.shape)
+    return np.argsort(np.lexsort((tie, -heat, after), axis=-1), axis=-1)
+
+
+def area_under_curve(fractions: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """Trapezoid rule over the last axis."""
+    return np.trapezoid(curve, fractions, axis=-1)
+
+
+def auroc(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """How often, over all pairs along the first axis, a value of ``high`` (n, ...) is above one of ``low`` (m, ...);
+    ties count half."""
+    together = np.moveaxis(np.concatenate([high, low]), 0, -1)
+    return right_above_wrong(together, np.arange(together.shape[-1]) < len(high))
+
+
+def right_above_wrong(values: np.ndarray, right: np.ndarray, counted: np.ndarray | bool = True) -> np.ndarray:
+    """How often, over all pairs along the last axis of one right and one wrong value (..., places), the right one is the
+    higher; ties count half. counted : the values that are compared. NaN where there is no such pair."""
+    right, wrong = right & counted, ~right & counted
+    rank = rankdata(np.where(right | wrong, values, np.inf), axis=-1)  # the others behind all
+    count, pairs = right.sum(-1), right.sum(-1) * wrong.sum(-1)
+    above = (rank * right).sum(-1) - count * (count + 1) / 2
+    return np.where(pairs > 0, above / np.maximum(pairs, 1), np.nan)
+
+
+def listed(values: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """Values (n, places), NaN after a prompt's end."""
+    values = values.reshape(len(values), -1).astype(float)
+    return values if lengths is None else np.where(np.arange(values.shape[1]) < lengths[:, None], values, np.nan)
+
+
+def unit_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks along the last axis, centred and of length 1, so that a product of two is their Spearman correlation.
+    NaN values are left out; a flat row is all NaN, since it has no order."""
+    ranks = rankdata(values, axis=-1, nan_policy="omit")
+    there = np.isfinite(ranks)
+    mean = np.where(there, ranks, 0).sum(-1, keepdims=True) / np.maximum(there.sum(-1, keepdims=True), 1)
+    centred = np.where(there, ranks - mean, 0)
+    length = np.sqrt((centred**2).sum(-1, keepdims=True))
+    return np.where(length == 0, np.nan, centred / np.where(length == 0, 1, length))
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman correlation (...) of values (..., places), over the places that both have; NaN where one is flat."""
+    return (unit_ranks(first) * unit_ranks(second)).sum(-1)
 
 
 def rank_agreement(
@@ -38,83 +98,3 @@ def rank_agreement(
     correlation = np.einsum("dme,dke->dmk", ranks, ranks)
     low, high = np.percentile(correlation[1:], [2.5, 97.5], axis=0)
     return tuple(pd.DataFrame(table, metrics, metrics) for table in (correlation[0], low, high))
-
-
-def spatial_entropy(maps: np.ndarray) -> np.ndarray:
-    """Entropy in nat (sample, time) of maps (sample, time, token, row, col), clipped at 0 and divided by their sum, mean
-    over the tokens that have a map other than 0 at any time; see ``phases``."""
-    there = (maps != 0).any((1, 3, 4))
-    heat = np.maximum(maps, 0).reshape(*maps.shape[:3], -1)
-    total = heat.sum(-1, keepdims=True)
-    share = np.where(total > 0, heat / np.where(total > 0, total, 1), 1 / heat.shape[-1])
-    each = -(share * np.log(np.where(share > 0, share, 1))).sum(-1)
-    tokens = there.sum(1)[:, None]
-    return np.where(tokens > 0, (each * there[:, None]).sum(-1) / np.maximum(tokens, 1), np.nan)
-
-
-def ranks(heat: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Place of each patch from hottest (0) to coldest, (..., rows * cols); ties in one random order for all."""
-    flat = heat.reshape(*heat.shape[:-2], -1)
-    shuffle = np.random.default_rng(seed).permutation(flat.shape[-1])
-    order = shuffle[np.argsort(-flat[..., shuffle], axis=-1, kind="stable")]
-    return np.argsort(order, axis=-1)
-
-
-def word_ranks(heat: np.ndarray, lengths: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Place of each of a prompt's own tokens (n, explainers, tokens) from hottest (0) to coldest, what follows its end
-    last. lengths (n,). Ties fall in an order that doesn't depend on the other prompts."""
-    place = np.arange(heat.shape[-1])
-    tie = np.broadcast_to(np.random.default_rng(seed).random(heat.shape[-1]), heat.shape)
-    after = np.broadcast_to((place >= lengths[:, None])[:, None], heat.shape)
-    return np.argsort(np.lexsort((tie, -heat, after), axis=-1), axis=-1)
-
-
-def area_under_curve(fractions: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """Trapezoid rule over the last axis."""
-    return np.trapezoid(curve, fractions, axis=-1)
-
-
-def auroc(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """How often, over all pairs along the first axis, a value of ``high`` (n, ...) is above one of ``low`` (m, ...);
-    ties count half."""
-    n, m = len(high), len(low)
-    placed = rankdata(np.concatenate([high, low]), axis=0)[:n].sum(0)
-    return (placed - n * (n + 1) / 2) / (n * m)
-
-
-def listed(values: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
-    """Values (n, places), NaN after a prompt's end."""
-    values = values.reshape(len(values), -1).astype(float)
-    return values if lengths is None else np.where(np.arange(values.shape[1]) < lengths[:, None], values, np.nan)
-
-
-def unit_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks along the last axis, centred and of length 1, so that a product of two is their Spearman correlation.
-    NaN values are left out; a flat row is all NaN, since it has no order."""
-    ranks = rankdata(values, axis=-1, nan_policy="omit")
-    there = np.isfinite(ranks)
-    mean = np.where(there, ranks, 0).sum(-1, keepdims=True) / np.maximum(there.sum(-1, keepdims=True), 1)
-    centred = np.where(there, ranks - mean, 0)
-    length = np.sqrt((centred**2).sum(-1, keepdims=True))
-    return np.where(length == 0, np.nan, centred / np.where(length == 0, 1, length))
-
-
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman correlation (...) of values (..., places), over the places that both have; NaN where one is flat."""
-    return (unit_ranks(first) * unit_ranks(second)).sum(-1)
-
-
-def map_ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Structural similarity (n,) of maps (n, rows, cols), each stretched to reach from 0 to 1, in windows of 7 x 7
-    patches, or less where the grid is smaller. Source: Wang et al. 2004, by scikit-image."""
-    window = min(7, *(size - 1 + size % 2 for size in first.shape[1:]))
-    if window < 3:
-        return np.full(len(first), np.nan)
-    pair = []
-    for values in (first, second):
-        low, high = (bound((1, 2), keepdims=True) for bound in (values.min, values.max))
-        pair.append((values - low).astype(float) / np.where(high > low, high - low, 1))
-    _, everywhere = structural_similarity(*pair, win_size=window, data_range=1.0, channel_axis=0, full=True)
-    margin = (window - 1) // 2
-    rows, cols = first.shape[1:]
-    return everywhere[:, margin : rows - margin, margin : cols - margin].mean((1, 2))

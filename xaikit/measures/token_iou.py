@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from .intervals import resamples
-from .localisation import WHOLE, otsu_threshold, region_coverage
+from .localisation import WHOLE, region_coverage
+from .maps import otsu_threshold
 from .words import Lemmatiser, Tagger, Word, category_labels, group_words, word_kind
 
 RESAMPLES_AT_ONCE = 100  # bounds the memory

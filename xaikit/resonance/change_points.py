@@ -11,7 +11,7 @@ from ruptures.costs import CostL2
 
 from ..files.checks import check_number, check_whole
 from ..files.store import annotate_from
-from ..measures.ranks import spatial_entropy
+from ..measures.maps import spatial_entropy
 from .spectra import FLAT, check_trajectory
 
 SHORTEST = 2  # iterations of a phase

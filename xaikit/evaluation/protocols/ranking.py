@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,59 +11,49 @@ from tqdm import tqdm
 from ...clip.model import Clip
 from ...clip.perturbation import check_fill, encoded
 from ...clip.towers import tower
-from ...explainers.registry import SIDES
-from ...explainers.sources import Methods, check_run, chosen_methods, maps_of, run
+from ...explainers.registry import SIDES, Chosen
+from ...explainers.sources import Plan, maps_of, protocol
 from ...files.checks import check_choices, check_whole
 from ...files.store import provenance
 from ...measures.ranks import area_under_curve
-from ...measures.recall import found_first
 from ...samples.source import Source
 from ..faithfulness import check_steps
-from ..retrieval import perturbed_embeddings
+from ..retrieval import found_first, perturbed_embeddings
 
 WAYS = ("deletion", "insertion")
 
 
+@protocol(stage="embeddings")
 def retrieval(
     clip: Clip,
     source: Source,
-    methods: Methods,
-    folder: str | Path,
+    batch_size: int,
+    seed: int,
+    *,
     side: str = "text",
     steps: int = 8,
     fill: str | None = None,
-    shard: str | None = None,
-    batch_size: int = 64,
-    seed: int = 0,
-    progress: bool = False,
-) -> xr.Dataset:
+) -> Plan:
     """What retrieval under deletion and insertion needs, as in table 3 of Grad-ECLIP and of MMEL, in parts under ``folder``.
 
     Parts hold embeddings, since what is nearest is known only among all samples; ``measured`` ranks them.
 
-    Parameters
-    ----------
     source : images with captions, with ``image_id`` where several show the same image, such as COCO.
-    methods : names, or a dict from labels to options; see ``Methods``.
     side : "text" perturbs the captions, as the papers do; "image" the images, each by the map of its first caption, the
         only one that then counts.
     steps : equal steps of the share of words, or patches. fill : what becomes of them, None for "removed" words and the
         "mean" colour.
-    shard, batch_size : see ``confidence``. seed : of methods that take one, of ties, and of the fill "random".
 
     Returns ``version`` (sample, explainer, way, step, width), the perturbed side from whole to bare and back, and
-    ``other`` (sample, width), the intact one, with ``caption`` and ``image_id``, read where they are looked at. Raises
-    ValueError, before any work, for impossible choices.
+    ``other`` (sample, width), the intact one, with ``caption`` and ``image_id``.
     """
-    check_run(clip, source, batch_size, seed)
     check_choices(side=(side, SIDES))
     fill = check_fill(fill or {"text": "removed", "image": "mean"}[side], side)
     check_whole(1, steps=steps)
     if side == "image":
         check_steps(steps, int(np.prod(tower(clip, "image").grid)))
-    chosen = chosen_methods(clip, methods, side, seed)
 
-    def measure(good: xr.Dataset) -> xr.Dataset:
+    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
         if side == "image" and "image_id" in good:
             good = good.isel(sample=np.sort(np.unique(good.image_id.values, return_index=True)[1]))
         pixels, tokens = clip.pixels(good.image), clip.tokens(good.caption).to(clip.device)
@@ -87,8 +76,7 @@ def retrieval(
             },
         )
 
-    options = {"side": side, "steps": steps, "fill": fill, "seed": seed}
-    return run("retrieval", clip, source, chosen, folder, measure, options, batch_size, shard, progress, "embeddings")
+    return Plan(side, measure, {"side": side, "steps": steps, "fill": fill, "seed": seed})
 
 
 AT_ONCE = 64_000_000  # numbers read at once, 256 MB: more than one step of it only where samples are few

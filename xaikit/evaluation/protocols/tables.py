@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ...files.schema import HIGHER, LOWER
 from ...files.store import annotate, provenance
 from ...measures.intervals import as_text, summary
 from ..consistency import paper_tables
@@ -55,7 +56,6 @@ def _states(ds: xr.Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
     return [("", *before), *after]
 
 
-HIGHER, LOWER = "higher is better", "lower is better"
 BETTER = {"drop": LOWER, "deletion": LOWER, "without hottest": LOWER}
 CONFIDENCE = ("image drop", "image increase", "text drop", "text increase")
 
@@ -93,11 +93,11 @@ def _attributes(name: str) -> dict[str, str]:
     return {"long_name": name, "units": "percent" if "increase" in name else "1", "score_direction": better}
 
 
-def _confidence_columns(ds: xr.Dataset, progress: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _confidence_columns(ds: xr.Dataset, progress: bool) -> Columns:
     return {name: ds[name.replace(" ", "_")].values for name in CONFIDENCE}, {}
 
 
-def _class_columns(ds: xr.Dataset, progress: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _class_columns(ds: xr.Dataset, progress: bool) -> Columns:
     values, curves = {}, {}
     for way in ("deletion", "insertion"):
         for label, said in (("truth", way), ("prediction", f"prediction {way}")):

@@ -1,8 +1,7 @@
-"""Table 2: how often the class is still among the first as the hottest patches go, and as they come."""
+"""Tables 1 and 2: how much confidence is left with the hottest alone, and the class as the hottest go and come."""
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,64 +13,98 @@ from torch import Tensor
 from ...clip.model import Clip
 from ...clip.perturbation import check_fill, encoded
 from ...clip.towers import tower
-from ...explainers.sources import Methods, check_run, chosen_methods, maps_of, results, run
+from ...explainers.registry import Chosen
+from ...explainers.sources import Plan, maps_of, protocol, results, sides
 from ...files.checks import check_choices
 from ...measures.ranks import area_under_curve
 from ...samples.source import Source
+from ..confidence import image_confidence, text_confidence
 from ..faithfulness import UNITS, check_steps, deletion_insertion
 
 FIRST = (1, 5)  # among how many the class must be
 LABELS = ("truth", "prediction")
-NEEDED = {"class_index": "the class of each image, its place among the dataset's prompts"}
 
 
+@protocol()
+def confidence(
+    clip: Clip, source: Source, batch_size: int, seed: int, *, released: bool = False, fill: str = "removed"
+) -> Plan:
+    """Confidence drop and increase of image and text, as in table 1 of MMEL, in parts under ``folder``.
+
+    source : images with captions, such as Conceptual Captions or planted scenes.
+    released : as M2IB's released evaluation; see ``image_confidence`` and ``text_confidence``.
+    fill : what becomes of words that are not hot, "removed" or "padding".
+
+    Returns ``image_drop``, ``image_increase``, ``text_drop`` and ``text_increase`` (sample, explainer). A method that
+    explains one side only has NaN for the other. Source: Wang et al., M2IB, 2023.
+
+    Examples
+    --------
+    >>> import tempfile, xaikit as xk
+    >>> clip, source = xk.load_clip("tiny-clip"), xk.open_source("planted", 4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     list(confidence(clip, source, ["random"], folder).data_vars)
+    ['finite', 'image_drop', 'image_increase', 'text_drop', 'text_increase']
+    """
+    check_fill(fill, "text")
+    measures = {"image": (image_confidence, {}), "text": (text_confidence, {"fill": fill})}
+
+    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
+        pixels, tokens = clip.pixels(good.image), clip.tokens(good.caption)
+        shape = (len(tokens), len(chosen))
+        found = {f"{of}_{what}": np.full(shape, np.nan) for of in measures for what in ("drop", "increase")}
+        usable = np.ones(shape)
+        for of, (confidences, choices) in measures.items():
+            able = [place for place, one in enumerate(chosen) if of in sides(clip, one.method.name)]
+            if not able:
+                continue
+            heat, finite = maps_of([chosen[place] for place in able], clip, pixels, tokens, of, batch_size)
+            both = confidences(clip, heat, pixels, tokens, released, batch_size=batch_size, **choices)
+            for what, values in zip(("drop", "increase"), both, strict=True):
+                found[f"{of}_{what}"][:, able] = np.where(finite, values, np.nan)
+            usable[:, able] *= finite
+        return results(good, chosen, finite=usable, **found)
+
+    return Plan(None, measure, {"released": released, "fill": fill})
+
+
+@protocol(needed={"class_index": "the class of each image, its place among the dataset's prompts"})
 def classification(
     clip: Clip,
     source: Source,
-    methods: Methods,
-    folder: str | Path,
+    batch_size: int,
+    seed: int,
+    *,
     steps: int = 16,
     fill: str = "mean",
     unit: str = "patch",
     ensemble: bool = False,
-    shard: str | None = None,
-    batch_size: int = 64,
-    seed: int = 0,
-    progress: bool = False,
-) -> xr.Dataset:
+) -> Plan:
     """Deletion and insertion on classes, as in table 2 of Grad-ECLIP and of MMEL, in parts under ``folder``.
 
     The map explains the prompt of the true class, or of the class predicted on the whole image. A curve says whether
     that class is among the first 1, or 5, of all classes' prompts at each share of the patches; its area is by the
     trapezoid rule. Every perturbed image is encoded once for both.
 
-    Parameters
-    ----------
     source : images with ``class_index``, and ``prompts`` for at least six classes, such as ImageNet.
-    methods : names, or a dict from labels to options; see ``Methods``.
     steps, fill, unit : see ``deletion_insertion``.
     ensemble : class embeddings are the mean over open_clip's 80 templates filled with the classes' names; what is explained
         stays the single prompt.
-    shard, batch_size : see ``confidence``. seed : of methods that take one, of ties, and of the fill "random".
 
-    Returns ``deletion`` and ``insertion`` (sample, explainer, label, first) and their curves (..., step), read where they
-    are looked at. Raises ValueError, before any work, for impossible choices or a dataset without classes.
+    Returns ``deletion`` and ``insertion`` (sample, explainer, label, first) and their curves (..., step).
     """
-    if len(getattr(source, "prompts", ())) < max(FIRST) + 1:
-        raise ValueError(
-            f"the source has prompts for {len(getattr(source, 'prompts', ()))} classes: at least {max(FIRST) + 1} are needed"
-        )
-    check_run(clip, source, batch_size, seed, NEEDED)
+    classes = len(getattr(source, "prompts", ()))
+    if classes <= max(FIRST):
+        raise ValueError(f"the source has prompts for {classes} classes: at least {max(FIRST) + 1} are needed")
     check_fill(fill, "image")
     check_choices(unit=(unit, UNITS))
     described = tower(clip, "image")
     check_steps(steps, int(np.prod(described.grid if unit == "patch" else described.pixels)), unit)
-    chosen = chosen_methods(clip, methods, "image", seed)
     prompts = clip.tokens(source.prompts)
     among = class_embeddings(clip, source, ensemble, batch_size)
     top = tuple(f"top{first}" for first in FIRST)
 
-    def curves(pixels: Tensor, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def curves(chosen, pixels: Tensor, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Shares (step,), both curves (2, n, explainers, first, step) for a class each, and which maps are finite."""
         heat, finite = maps_of(chosen, clip, pixels, prompts[label], "image", batch_size)
         shares, *both = deletion_insertion(
@@ -80,15 +113,15 @@ def classification(
         both = np.stack(both).swapaxes(3, 4)
         return shares.astype(float), np.where(finite[..., None, None], both, np.nan), finite
 
-    def measure(good: xr.Dataset) -> xr.Dataset:
+    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
         pixels, truth = clip.pixels(good.image), good.class_index.values.astype(int)
         seen = encoded(clip.encode_image, pixels, batch_size)
         predicted = (seen @ among.T).argmax(1).cpu().numpy()
-        shares, of_truth, finite = curves(pixels, truth)
+        shares, of_truth, finite = curves(chosen, pixels, truth)
         of_prediction, usable = of_truth.copy(), finite.copy()
         wrong = np.flatnonzero(predicted != truth)  # elsewhere both are the same
         if len(wrong):
-            _, of_prediction[:, wrong], usable[wrong] = curves(pixels[wrong], predicted[wrong])
+            _, of_prediction[:, wrong], usable[wrong] = curves(chosen, pixels[wrong], predicted[wrong])
         deletion, insertion = np.stack([of_truth, of_prediction], 3)
         coords = {"label": list(LABELS), "first": list(FIRST), "step": shares}
         areas = {"deletion": area_under_curve(shares, deletion), "insertion": area_under_curve(shares, insertion)}
@@ -97,7 +130,7 @@ def classification(
 
     options = {"steps": steps, "fill": fill, "unit": unit, "ensemble": ensemble, "seed": seed}
     options["classes"] = hashlib.sha256(json.dumps([source.classes, source.prompts]).encode()).hexdigest()[:16]
-    return run("classification", clip, source, chosen, folder, measure, options, batch_size, shard, progress)
+    return Plan("image", measure, options)
 
 
 @torch.no_grad()
