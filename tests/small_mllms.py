@@ -7,8 +7,7 @@ import torch
 import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-from xaikit.mllm.loading import load_mllm
-from xaikit.mllm.model import Mllm
+from xaikit.mllm.model import Mllm, load_mllm
 
 WORDS = "describe the scene what is left of a an red blue green small large circle square triangle please now in one sentence . ?".split()
 SYSTEM = ["USER:", "ASSISTANT:", "user", "assistant"]

@@ -16,9 +16,8 @@ import transformers
 from PIL import Image
 from small_mllms import CLASSES, small_mllm
 
-from xaikit.mllm.family import distinct_views
-from xaikit.mllm.generation import answer_ids, generate
-from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.conversations import answer_ids, generate
+from xaikit.mllm.model import load_mllm
 from xaikit.mllm.passes import teacher_forced
 
 PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
@@ -96,7 +95,7 @@ def test_ids_hold_each_cell_once_and_the_prompt(mllm, scale):
         assert (view.ids == mllm.family.image_token_id).sum() == rows * cols == len(mllm.family.encode([view])[0])
         assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == prompt
         assert view.prompt_positions.min() > view.image_positions.max()
-    grids = {tuple(view.grid) for view in distinct_views(mllm, picture(), "now", [1.0, 1.5, 2.0, 3.0])}
+    grids = {tuple(view.grid) for view in mllm.family.distinct_views(picture(), "now", [1.0, 1.5, 2.0, 3.0])}
     assert len(grids) == 4 and views[0].grid in grids
 
 
@@ -325,7 +324,7 @@ def test_attentions_are_distributions_and_leave_the_model_as_it_was(mllm):
 
 def test_qwen_scales_pass_the_processors_limits(folder):
     mllm = small_mllm("qwen2_vl", folder)
-    views = distinct_views(mllm, picture(300, 500), "now", [0.75, 1, 1.5, 2])
+    views = mllm.family.distinct_views(picture(300, 500), "now", [0.75, 1, 1.5, 2])
     assert [view.grid for view in views] == [(2, 4), (3, 5), (4, 8), (6, 10)]  # 4 x 4 cells are its limit by itself
 
 
@@ -444,9 +443,9 @@ def test_folders_that_cannot_be_loaded(folder, llava, tmp_path):
     [
         ({"prompt": "  "}, "the prompt .* is empty"),
         ({"prompt": "describe the skene"}, "the word 'skene' is outside the model's vocabulary; .*scene"),
-        ({"scale": 0}, "scale=0: a positive number"),
-        ({"scale": float("nan")}, "scale=nan: a positive number"),
-        ({"scale": True}, "scale=True: a positive number"),
+        ({"scale": 0}, "scale=0: a number above 0"),
+        ({"scale": float("nan")}, "scale=nan: a number above 0"),
+        ({"scale": True}, "scale=True: a number above 0"),
         ({"scale": 0.1}, "scale=0.1: the image becomes 1 x 1 tokens"),
         ({"scale": 20}, "scale=20: prompt and image have .* takes 256"),
         ({"enlargement": "zoom"}, "enlargement='zoom': choose from interpolate, crops"),
@@ -460,9 +459,9 @@ def test_views_that_cannot_be(mllm, arguments, message):
 
 def test_more_views_that_cannot_be(folder, llava):
     with pytest.raises(ValueError, match="scales 1 and 1.05 both give a grid of 4 x 4"):
-        distinct_views(llava, picture(), "now", [1, 1.05])
+        llava.family.distinct_views(picture(), "now", [1, 1.05])
     with pytest.raises(ValueError, match="no scale was given"):
-        distinct_views(llava, picture(), "now", [])
+        llava.family.distinct_views(picture(), "now", [])
     with pytest.raises(ValueError, match="scale=1.5: enlargement='crops' takes whole numbers"):
         llava.family.view(picture(), "now", 1.5, "crops")
     with pytest.raises(ValueError, match="holds <image>, one of the model's own tokens"):

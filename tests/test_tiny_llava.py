@@ -3,7 +3,7 @@
 import pytest
 
 import xaikit as xk
-from xaikit.mllm.generation import generate
+from xaikit.mllm.conversations import generate
 
 
 @pytest.fixture(scope="module")

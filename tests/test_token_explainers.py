@@ -5,11 +5,10 @@ import pytest
 import torch
 from small_mllms import CLASSES, small_mllm
 
-from xaikit.mllm import gradients as gradient_maps
-from xaikit.mllm.attention import attention_rollout, last_attention
-from xaikit.mllm.gradients import grad_cam, gradient_x_input
+from xaikit.mllm import methods as token_methods
+from xaikit.mllm.methods import attention, grad_cam, gradient_x_input, rollout
 
-METHODS = (last_attention, attention_rollout, gradient_x_input, grad_cam)
+METHODS = (attention, rollout, gradient_x_input, grad_cam)
 PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene now please")
 
 
@@ -92,7 +91,7 @@ def test_later_tokens_and_an_empty_answer_beside_it_change_nothing(internvl, met
 @pytest.mark.parametrize("fusion", ("mean", "max"))
 def test_last_attention_is_that_of_the_model(mllm, fusion):
     views, answers = inputs(mllm)
-    found = last_attention(mllm, views, answers, head_fusion=fusion)
+    found = attention(mllm, views, answers, head_fusion=fusion)
     for heat, view, answer in zip(found, views, answers, strict=True):
         rows = layers(mllm, view, answer)[-1][:, len(view.ids) - 1 : -1]
         rows = rows.mean(0) if fusion == "mean" else rows.amax(0)
@@ -103,7 +102,7 @@ def test_last_attention_is_that_of_the_model(mllm, fusion):
 
 def test_rollout_is_the_product_of_whole_matrices(mllm):
     views, answers = inputs(mllm)
-    found = attention_rollout(mllm, views, answers)
+    found = rollout(mllm, views, answers)
     for heat, view, answer in zip(found, views, answers, strict=True):
         product = None
         for layer in layers(mllm, view, answer):
@@ -140,7 +139,7 @@ def test_gradients_are_those_of_a_loop_over_tokens(mllm, target):
 def test_backward_passes_in_parts_give_the_same(internvl, monkeypatch):
     views, answers = inputs(internvl)
     whole = gradient_x_input(internvl, views, answers, signed=True)
-    monkeypatch.setattr(gradient_maps, "SEQUENCES_AT_ONCE", 1)
+    monkeypatch.setattr(token_methods, "SEQUENCES_AT_ONCE", 1)
     parts = gradient_x_input(internvl, views, answers, signed=True)
     torch.testing.assert_close(parts, whole, atol=1e-5 * float(whole.abs().max()), rtol=1e-4)
 
@@ -172,10 +171,10 @@ def test_crops_are_put_in_their_places(internvl):
     start = view.ids.tolist().index(internvl.family.image_token_id)
     weights = layers(internvl, view, answer)
     emitting = slice(len(view.ids) - 1, -1)
-    last = last_attention(internvl, views, answers)[0].flatten(1)
+    last = attention(internvl, views, answers)[0].flatten(1)
     torch.testing.assert_close(last, weights[-1].mean(0)[emitting, start + order])
     first, second = ((layer.mean(0) + torch.eye(layer.shape[-1])) / 2 for layer in weights)
-    rolled = attention_rollout(internvl, views, answers)[0].flatten(1)
+    rolled = rollout(internvl, views, answers)[0].flatten(1)
     torch.testing.assert_close(rolled, (second @ first)[emitting, start + order])
     features = internvl.family.encode([view])[0].detach().requires_grad_()
     assert len(features) == 20 and view.grid == (4, 4)
@@ -217,8 +216,3 @@ def test_bad_input_is_refused_in_a_sentence(internvl):
             method(internvl, views, [[], [], []])
         with pytest.raises(ValueError, match="longer than the 256"):
             method(internvl, views, [[14] * 300] * 3)
-    with pytest.raises(ValueError, match="head_fusion='min': choose from mean, max"):
-        last_attention(internvl, views, answers, head_fusion="min")
-    for method in (gradient_x_input, grad_cam):
-        with pytest.raises(ValueError, match="target='loss': choose from logit, log_probability"):
-            method(internvl, views, answers, target="loss")

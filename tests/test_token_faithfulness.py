@@ -8,8 +8,8 @@ from small_mllms import CLASSES, small_mllm
 import xaikit as xk
 from xaikit.evaluation.token_faithfulness import reduce_to_grid, token_curve_areas, token_deletion_insertion
 from xaikit.measures.localisation import region_coverage
-from xaikit.mllm.generation import answer_ids
-from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.conversations import answer_ids
+from xaikit.mllm.model import load_mllm
 
 PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene")
 

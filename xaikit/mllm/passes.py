@@ -1,64 +1,66 @@
-"""Where in a batch the tokens of the answers are written, and from maps over positions to maps over cells."""
+"""Passes over given answers: where in a batch their tokens are, the states behind them, and what the logit lens reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from .family import View
-from .generation import check_fits
+from .family import NATIVE, Answers, Key, View
 from .model import Mllm
+from .msea_arc import top_ids
+
+ROWS_AT_ONCE = 256  # states turned into logits over the whole vocabulary: bounds the memory
 
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """The tokens of n answers, padded at the end to the longest one's a tokens, over images of one grid."""
+    """The tokens of n answers, padded at the end to the longest one's a tokens, over images of one ``grid``.
+
+    emitting : (n, a) position whose state wrote each token; of padding, the position of the last one that fits. ids : (n, a),
+    0 for padding. real : (n, a) whether the token is no padding. image : (n, cells) position of each cell, row-major. rows :
+    (n, cells) row of each cell in the features that ``encode`` gives, which are in sequence order.
+    """
 
     emitting: Tensor
-    """(n, a) position whose state wrote each token; of padding, the position of the last one that fits."""
     ids: Tensor
-    """(n, a) token ids, 0 for padding."""
     real: Tensor
-    """(n, a) whether the token is no padding."""
     image: Tensor
-    """(n, cells) position of each cell, row-major."""
     rows: Tensor
-    """(n, cells) row of each cell in the features that ``encode`` gives, which are in sequence order."""
     grid: tuple[int, int]
 
     def on_grid(self, values: Tensor) -> Tensor:
         """Values (n, a, cells) as maps (n, a, rows, cols), float32, with zeros for padding."""
         return values.float().masked_fill(~self.real[..., None], 0).unflatten(2, self.grid)
 
+    def to_cells(self, rows: Tensor) -> Tensor:
+        """Values (n, a, L) of all positions as maps of the cells, as ``on_grid`` has them."""
+        return self.on_grid(rows.gather(2, self.image[:, None].expand(-1, rows.shape[1], -1)))
 
-def answer_tokens(views: Sequence[View], answers: Sequence[Sequence[int]], device: torch.device) -> AnswerTokens:
+
+def answer_tokens(views: Sequence[View], answers: Answers, device: torch.device) -> AnswerTokens:
     """Where the tokens of the answers are, for views of one scale and grid; tensors on the device.
 
     Raises ValueError for views of several grids, another number of answers, and no token at all.
     """
-    if len(views) == 0 or len(views) != len(answers):
-        raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
+    _check_pairs(views, answers)
     check_one_grid(views)
     lengths = torch.tensor([len(answer) for answer in answers])
-    longest = int(lengths.max())
-    if longest == 0:
+    if not lengths.any():
         raise ValueError("all answers are empty: at least one needs a token that can be explained")
-    ids = torch.tensor([[*answer, *[0] * (longest - len(answer))] for answer in answers])
-    place = torch.arange(longest)
+    ids = pad_sequence([torch.as_tensor(answer, dtype=torch.long) for answer in answers], True)
+    place = torch.arange(ids.shape[1])
     starts = torch.tensor([len(view.ids) for view in views])
-    found = AnswerTokens(
-        emitting=starts[:, None] - 1 + torch.minimum(place, (lengths[:, None] - 1).clamp(min=0)),
-        ids=ids,
-        real=place < lengths[:, None],
-        image=torch.stack([view.image_positions for view in views]),
-        rows=torch.stack([view.feature_rows for view in views]),
-        grid=views[0].grid,
-    )
-    moved = {name: value.to(device) for name, value in vars(found).items() if isinstance(value, Tensor)}
-    return AnswerTokens(**moved, grid=found.grid)
+    tensors = {
+        "emitting": starts[:, None] - 1 + torch.minimum(place, (lengths[:, None] - 1).clamp(min=0)),
+        "ids": ids,
+        "real": place < lengths[:, None],
+        "image": torch.stack([view.image_positions for view in views]),
+        "rows": torch.stack([view.feature_rows for view in views]),
+    }
+    return AnswerTokens(**{name: value.to(device) for name, value in tensors.items()}, grid=views[0].grid)
 
 
 def check_one_grid(views: Sequence[View]) -> None:
@@ -78,33 +80,27 @@ class States:
 
     Context tokens are the prompt's and then the answer's, T of them with padding at the end; padded entries of
     positions and ids are 0.
+
+    hidden : (n, L, D) after the final norm: logits are ``hidden @ output_weight.T``. lengths : (n,) tokens of each sample.
+    image : (n, cells) position of each cell, row-major; cells : whether the cell is real, as all are where the grids agree.
+    context : (n, T) each context token's own position. emitting : (n, T) position whose state ranks for the token: its own
+    for a prompt token, the one before (which wrote it) for an answer token. previous : (n, T) the position before each
+    token, whose state predicted it. ids, is_answer, real : (n, T) token ids, whether the token is the answer's, and whether
+    it is no padding. attentions : of each layer (n, heads, L, L), where wanted.
     """
 
     hidden: Tensor
-    """(n, L, D) after the final norm: logits are ``hidden @ output_weight.T``."""
     lengths: Tensor
-    """(n,) tokens of each sample; what comes after them is padding."""
     views: list[View]
-    grids: list[tuple[int, int]]
     image: Tensor
-    """(n, cells) position of each cell, row-major."""
     cells: Tensor
-    """(n, cells) whether the cell is real; all are where the grids agree."""
     context: Tensor
-    """(n, T) each context token's own position."""
     emitting: Tensor
-    """(n, T) position whose state ranks for the token: its own for a prompt token, the one before (which wrote it)
-    for an answer token."""
     previous: Tensor
-    """(n, T) the position before each token, whose state predicted it."""
     ids: Tensor
-    """(n, T) token ids."""
     is_answer: Tensor
-    """(n, T) whether the token is the answer's."""
     real: Tensor
-    """(n, T) whether the token is no padding."""
     attentions: tuple[Tensor, ...] | None = None
-    """Of each layer (n, heads, L, L), where asked for."""
 
     def at(self, positions: Tensor) -> Tensor:
         """States (n, k, D) at positions (n, k), such as ``states.at(states.image)``."""
@@ -114,7 +110,7 @@ class States:
 def teacher_forced(
     mllm: Mllm,
     views: Sequence[View],
-    answers: Sequence[Sequence[int]],
+    answers: Answers,
     features: Sequence[Tensor] | None = None,
     attentions: bool = False,
 ) -> States:
@@ -124,7 +120,11 @@ def teacher_forced(
     flow where features ask for them. attentions: keep the weights of every layer, which takes the eager
     attention for this pass. Raises ValueError for answers that don't fit the views or the model's context.
     """
-    _check(mllm, views, answers)
+    _check_pairs(views, answers)
+    if len({view.scale for view in views}) > 1:
+        raise ValueError(f"views of scales {sorted({view.scale for view in views})}: one pass takes views of one scale")
+    for view, answer in zip(views, answers, strict=True):
+        mllm.family.check_fits(view, answer)
     device = mllm.device
     answers = [torch.as_tensor(answer, dtype=torch.long) for answer in answers]
     rows = [torch.cat([view.ids, answer]) for view, answer in zip(views, answers, strict=True)]
@@ -153,7 +153,6 @@ def teacher_forced(
         hidden=out.last_hidden_state,
         lengths=lengths,
         views=list(views),
-        grids=[view.grid for view in views],
         image=pad_sequence([view.image_positions for view in views], True).to(device),
         cells=_mask([len(view.image_positions) for view in views], device),
         context=context,
@@ -170,13 +169,9 @@ def _mask(lengths: list[int], device: torch.device) -> Tensor:
     return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
-def _check(mllm: Mllm, views: Sequence[View], answers: Sequence[Sequence[int]]) -> None:
+def _check_pairs(views: Sequence[View], answers: Answers) -> None:
     if len(views) == 0 or len(views) != len(answers):
         raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
-    if len({view.scale for view in views}) > 1:
-        raise ValueError(f"views of scales {sorted({view.scale for view in views})}: one pass takes views of one scale")
-    for view, answer in zip(views, answers, strict=True):
-        check_fits(mllm, view, answer)
 
 
 @contextmanager
@@ -190,3 +185,93 @@ def _eager(language: nn.Module, wanted: bool) -> Iterator[None]:
     finally:
         if wanted:
             language.set_attn_implementation(usual)
+
+
+class NotFinite(ValueError):
+    """Values of some samples of a batch aren't finite; ``rows`` are the samples' places in the batch."""
+
+    def __init__(self, message: str, rows: Sequence[int]):
+        super().__init__(message)
+        self.rows = list(rows)
+
+
+@dataclass
+class Reading:
+    """A batch of n samples with T context tokens (prompt, then answer, padded), all on the model's device.
+
+    ids, is_answer, real : (n, T), see ``States``. maps : for each scale and enlargement (n, T, rows, cols), the
+    logit-lens maps ReLU(F W[token]). likelihood : for each of these the log-probability (n, T) of each token, 0 for
+    the prompt's. relevance : (n, T, T), r[t, k] = ReLU(logit of token t's word at the state of k). top : for each choice
+    of positions the likeliest next tokens (n, T, k). states : of scale 1, only where the released function needs them. made : what
+    several steps share, kept from the first to the others.
+    """
+
+    ids: Tensor
+    is_answer: Tensor
+    real: Tensor
+    maps: dict[Key, Tensor]
+    likelihood: dict[Key, Tensor]
+    relevance: Tensor
+    top: dict[str, Tensor]
+    states: States | None = None
+    made: dict[tuple, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def read(
+    mllm: Mllm,
+    views: Mapping[Key, Sequence[View]],
+    answers: Answers,
+    rankings: Mapping[str, int],
+    keep_states: bool = False,
+) -> Reading:
+    """Read a batch, whose views agree in their grid at each scale, with one teacher-forced pass a scale.
+
+    rankings : the choices of positions whose likeliest next tokens are needed, and how many of them. keep_states : of scale
+    1. Raises NotFinite for samples whose own states aren't finite, as with broken weights or where half precision overflows.
+    Source: Li et al., Token Activation Map, ICCV 2025, eq. 1; Liang et al., arXiv 2509.22415, reconstructed.
+    """
+    weight = mllm.output_weight
+    unembedding = weight.float().T
+    maps, likelihood, native = {}, {}, None
+    for key, at_scale in views.items():
+        states = teacher_forced(mllm, at_scale, answers)
+        padding = torch.arange(states.hidden.shape[1], device=weight.device) >= states.lengths[:, None]
+        check_finite((states.hidden.isfinite().all(-1) | padding).all(1), f"hidden states at scale {key[0]:g}")
+        column = weight[states.ids].float()  # (n, T, D)
+        lens = column @ states.at(states.image).float().mT
+        maps[key] = lens.relu().unflatten(-1, at_scale[0].grid) * states.real[..., None, None]
+        likelihood[key] = _log_probabilities(states, unembedding)
+        if key == NATIVE:
+            native = states
+            relevance = (column @ states.at(states.emitting).float().mT).relu()
+    top = {name: _top(native.at(getattr(native, name)), unembedding, k) for name, k in rankings.items()}
+    kept = native if keep_states else None
+    return Reading(native.ids, native.is_answer, native.real, maps, likelihood, relevance, top, kept)
+
+
+def check_finite(finite: Tensor, what: str) -> None:
+    """Raise NotFinite unless all samples are; finite : (n,) bool."""
+    rows = (~finite).nonzero()[:, 0].tolist()
+    if rows:
+        raise NotFinite(
+            f"the model's {what} aren't finite: its weights are broken or its numbers overflow; where it runs in half"
+            ' precision, load it with precision="fp32"',
+            rows,
+        )
+
+
+def _top(states: Tensor, unembedding: Tensor, k: int) -> Tensor:
+    """The ids (n, T, k) with the largest logits of states (n, T, D), a bounded number of states at a time."""
+    rows = states.flatten(0, 1).split(ROWS_AT_ONCE)
+    return torch.cat([top_ids(part.float() @ unembedding, k) for part in rows]).unflatten(0, states.shape[:2])
+
+
+def _log_probabilities(states: States, unembedding: Tensor) -> Tensor:
+    """Log-probability (n, T) of each of the answer's tokens, 0 elsewhere."""
+    rows, ids = states.at(states.previous)[states.is_answer], states.ids[states.is_answer]
+    parts = zip(rows.split(ROWS_AT_ONCE), ids.split(ROWS_AT_ONCE), strict=True)
+    found = [(r.float() @ unembedding).log_softmax(-1).gather(1, i[:, None])[:, 0] for r, i in parts]
+    result = torch.zeros(states.ids.shape, device=unembedding.device)
+    result[states.is_answer] = torch.cat(found)
+    return result
