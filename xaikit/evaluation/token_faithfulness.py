@@ -97,31 +97,24 @@ def reduce_to_grid(heat: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def token_curve_areas(
-    fraction: np.ndarray, deletion: np.ndarray, insertion: np.ndarray, explainers: Sequence[str] | None = None
+    fraction: np.ndarray, deletion: np.ndarray, insertion: np.ndarray, explainers: Sequence[str]
 ) -> xr.Dataset:
     """Areas under the curves of ``token_deletion_insertion``, mean over each sample's measured tokens.
 
-    explainers : their names, by default their numbers. Returns ``token_deletion_auc``, ``token_insertion_auc`` and
-    ``insertion_minus_deletion`` (sample, explainer), in nat, by the trapezoid rule over the share of cells; NaN for
-    samples without a measured token. Raises ValueError for another number of names.
+    explainers : their names. Returns ``token_deletion_auc``, ``token_insertion_auc`` and ``insertion_minus_deletion``
+    (sample, explainer), in nat, by the trapezoid rule over the share of cells; NaN for samples without a measured token.
     """
-    n, count = deletion.shape[:2]
-    names = [str(i) for i in range(count)] if explainers is None else [str(name) for name in explainers]
-    if len(names) != count:
-        raise ValueError(f"{len(names)} names of explainers for {count} of them")
-    out = xr.Dataset(coords={"sample": np.arange(n), "explainer": names})
-    for kind, curve, better in (("deletion", deletion, "lower"), ("insertion", insertion, "higher")):
+    out = xr.Dataset(coords={"sample": np.arange(len(deletion)), "explainer": list(explainers)})
+    for kind, curve in (("deletion", deletion), ("insertion", insertion)):
         area = xr.DataArray(area_under_curve(fraction, curve), dims=("sample", "explainer", "token"))
-        out[f"token_{kind}_auc"] = area.mean("token").assign_attrs(
-            long_name=f"area under the {kind} curve of a token's log-probability",
-            units="nat",
-            score_direction=f"{better} is better",
-        )
-    out["insertion_minus_deletion"] = (out.token_insertion_auc - out.token_deletion_auc).assign_attrs(
-        long_name="area between a token's insertion and deletion curves",
-        units="nat",
-        score_direction="higher is better",
-    )
+        out[f"token_{kind}_auc"] = area.mean("token")
+    out["insertion_minus_deletion"] = out.token_insertion_auc - out.token_deletion_auc
+    for name, meaning, better in (
+        ("token_deletion_auc", "area under the deletion curve of a token's log-probability", "lower"),
+        ("token_insertion_auc", "area under the insertion curve of a token's log-probability", "higher"),
+        ("insertion_minus_deletion", "area between a token's insertion and deletion curves", "higher"),
+    ):
+        out[name].attrs = {"long_name": meaning, "units": "nat", "score_direction": f"{better} is better"}
     return out
 
 

@@ -10,7 +10,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ..clip.pairs import check_batch_size
 from ..files import store
 from ..files.checks import check_whole
 from ..files.choices import Choices, labelled
@@ -111,8 +110,7 @@ def explain_all_tokens(
     if grid is not None:
         check_grid(grid, "give (rows, cols), or None for the finest among the methods")
         grid = tuple(map(int, grid))
-    check_batch_size(batch_size)
-    check_whole(1, max_new_tokens=max_new_tokens)
+    check_whole(1, batch_size=batch_size, max_new_tokens=max_new_tokens)
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
     for k in needed_rankings(steps).values():
         check_whole(1, len(mllm.output_weight), k=k)
