@@ -10,13 +10,12 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from small_mllms import CLASSES, small_mllm
+from small_mllms import CLASSES, ordinary, picture, small_mllm, tiny_llava
 from torch.nn import functional
 
 from xaikit.files.paths import data_folder
 from xaikit.mllm.explanation import TOKEN_METHODS, explain_all_tokens, explain_tokens
 from xaikit.mllm.methods import REGISTRY, attention, grad_cam, gradient_x_input, rollout, token_method
-from xaikit.mllm.model import load_mllm
 from xaikit.mllm.passes import teacher_forced
 from xaikit.mllm.steps import PRESETS, Steps, steps_of
 from xaikit.mllm.tam import rank_gaussian_filter, released_tam
@@ -30,33 +29,24 @@ SCALES = (1.0, 1.5, 2.0)
 NAN = float("nan")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("mllms")
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bundled():
-    return load_mllm("tiny-llava")
+    return tiny_llava()
 
 
-@pytest.fixture(scope="module", params=CLASSES)
-def mllm(request, folder):
-    return small_mllm(request.param, folder)
+@pytest.fixture(params=CLASSES)
+def mllm(request):
+    return small_mllm(request.param)
 
 
-@pytest.fixture(scope="module")
-def llava(folder):
-    return small_mllm("llava", folder)
+@pytest.fixture
+def llava():
+    return small_mllm("llava")
 
 
 @pytest.fixture(scope="module")
 def scenes():
     return draw_descriptions(3, seed=1)
-
-
-def picture(height=80, width=120, seed=0):
-    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
 
 
 def pictures():
@@ -66,12 +56,7 @@ def pictures():
 
 def plain(model, image, prompt, answer):
     """Everything from the class's own processor and one forward pass with all logits: ids, logits, positions."""
-    content = [{"type": "image", "image": Image.fromarray(image)}, {"type": "text", "text": prompt}]
-    options = {"crop_to_patches": False} if "InternVL" in type(model.processor).__name__ else {}
-    own = model.processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
-        return_tensors="pt", processor_kwargs=options,
-    )  # fmt: skip
+    own = ordinary(model, image, prompt)
     words, told = (model.processor.tokenizer(text, add_special_tokens=False).input_ids for text in (prompt, answer))
     start = own["input_ids"].shape[1]
     added = torch.tensor([told])
@@ -321,9 +306,9 @@ def planted(mllm, bright, dark):
     [("bundled", "interpolate"), ("llava", "crops"), ("internvl", "interpolate"), ("internvl", "crops"),
      ("qwen2_vl", "interpolate")],
 )  # fmt: skip
-def test_a_moved_object_moves_its_map_alike_at_every_scale(folder, bundled, kind, enlargement):
+def test_a_moved_object_moves_its_map_alike_at_every_scale(bundled, kind, enlargement):
     """The note's conformance test 6: an object's map is where the object is, at each scale and in their mean."""
-    mllm = bundled if kind == "bundled" else small_mllm(kind, folder)
+    mllm = bundled if kind == "bundled" else small_mllm(kind)
     height, width = (56, 224) if kind == "qwen2_vl" else (112, 112)  # that class takes images as they are
     bright, dark = (np.full((height, width, 3), value, np.uint8) for value in (230, 40))
     mllm = planted(mllm, bright, dark)
@@ -512,7 +497,7 @@ def test_random_maps_are_of_the_sample_alone(bundled, scenes):
     np.testing.assert_array_equal(turned.token_heat.values[::-1], whole)
 
 
-def test_a_common_grid(bundled, folder, scenes):
+def test_a_common_grid(bundled, scenes):
     options = {"prompts": "describe the picture", "answer": TOLD}
     native = explain_all_tokens(bundled, scenes.image, methods=["attention", "tam"], **options).token_heat
     assert native.shape[-2:] == (8, 8)
@@ -525,7 +510,7 @@ def test_a_common_grid(bundled, folder, scenes):
             maps = torch.tensor(native.sel(explainer=name).values)
             drawn = functional.interpolate(maps, grid, mode="bilinear", align_corners=False, antialias=True)
             np.testing.assert_allclose(first.token_heat.sel(explainer=name), drawn, atol=1e-6)
-    qwen = small_mllm("qwen2_vl", folder)
+    qwen = small_mllm("qwen2_vl")
     mixed = explain_all_tokens(qwen, pictures(), PROMPTS, ["lens", "attention"], ANSWERS, grid=(4, 6))
     assert (mixed.grid == [4, 6]).all() and mixed.token_heat.shape[-2:] == (4, 6)
     assert (mixed.token_heat[:, :, 0] > 0).any(("row", "col")).all()
@@ -557,8 +542,8 @@ def test_answers_say_whether_they_ended(llava, monkeypatch):
         assert found.ended.values.tolist() == [first, stops, True]
 
 
-def test_states_that_are_not_finite_are_refused(folder, scenes):
-    mllm = copy.deepcopy(small_mllm("llava", folder))
+def test_states_that_are_not_finite_are_refused(scenes):
+    mllm = copy.deepcopy(small_mllm("llava"))
     images, prompts = pictures(), ["describe the scene .", "what is left of the triangle ?", "now"]
     methods = ["lens", "attention", "random"]
     apart = explain_all_tokens(mllm, images[::2], prompts[::2], methods, "a red circle")
@@ -581,9 +566,9 @@ def test_states_that_are_not_finite_are_refused(folder, scenes):
         explain_tokens(mllm, images[0], prompts[1], "lens", "now", errors="record")
 
 
-def test_maps_that_are_not_finite_are_refused(folder, monkeypatch):
+def test_maps_that_are_not_finite_are_refused(monkeypatch):
     """As gradients that overflow where the states don't."""
-    mllm = small_mllm("llava", folder)
+    mllm = small_mllm("llava")
     options = {"prompts": "now", "answer": "a red circle", "methods": {"lens": "lens", "mine": "grad_cam"}}
     whole = explain_all_tokens(mllm, pictures(), **options)
 
@@ -842,8 +827,8 @@ def test_bad_common_grids(bundled, monkeypatch, grid):
         explain_all_tokens(bundled, picture(64, 64), methods=["lens"], grid=grid)
 
 
-def test_limits_of_other_classes(folder):
-    qwen = small_mllm("qwen2_vl", folder)
+def test_limits_of_other_classes():
+    qwen = small_mllm("qwen2_vl")
     with pytest.raises(ValueError, match="sample 0: enlargement='crops': .* takes images of any size"):
         explain_tokens(qwen, picture(), "now", "msea", scales=(1, 2), enlargement="crops")
     with pytest.raises(ValueError, match=f"k=50: a whole number from 1 to {len(qwen.output_weight)}"):

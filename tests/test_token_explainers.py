@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small_mllms import CLASSES, small_mllm
+from small_mllms import CLASSES, alone, small_mllm
 
 from xaikit.mllm import methods as token_methods
 from xaikit.mllm.methods import attention, grad_cam, gradient_x_input, rollout
@@ -12,19 +12,14 @@ METHODS = (attention, rollout, gradient_x_input, grad_cam)
 PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene now please")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("mllms")
+@pytest.fixture(params=CLASSES)
+def mllm(request):
+    return small_mllm(request.param)
 
 
-@pytest.fixture(scope="module", params=CLASSES)
-def mllm(request, folder):
-    return small_mllm(request.param, folder)
-
-
-@pytest.fixture(scope="module")
-def internvl(folder):
-    return small_mllm("internvl", folder)
+@pytest.fixture
+def internvl():
+    return small_mllm("internvl")
 
 
 def images(n=3):
@@ -37,18 +32,6 @@ def inputs(mllm, lengths=(4, 1, 3), scale=1.0, enlargement="interpolate"):
     ]
     ids = np.random.default_rng(5).integers(14, len(mllm.output_weight), (len(views), max(lengths)))
     return views, [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
-
-
-def alone(mllm, view, answer, features=None, **options):
-    """One sample through the model itself, from its features on."""
-    ids = torch.cat([view.ids, torch.tensor(answer)])[None]
-    features = mllm.family.encode([view])[0] if features is None else features
-    return mllm.model(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        **mllm.family.language_inputs([view], ids, [features]),
-        **options,
-    )
 
 
 def scores(mllm, view, answer, features, target="logit"):
@@ -201,18 +184,10 @@ def test_nothing_is_left_on_the_model(mllm):
     assert hooks == [len(module._forward_hooks) + len(module._backward_hooks) for module in mllm.model.modules()]
 
 
-def test_bad_input_is_refused_in_a_sentence(internvl):
+@pytest.mark.parametrize("method", METHODS)
+def test_bad_input_is_refused_in_a_sentence(internvl, method):
     views, answers = inputs(internvl)
-    larger, _ = inputs(internvl, scale=2.0)
-    crops, _ = inputs(internvl, scale=2.0, enlargement="crops")
-    for method in METHODS:
-        with pytest.raises(ValueError, match="grids 2 x 2, 4 x 4"):
-            method(internvl, [views[0], larger[0]], answers[:2])
-        with pytest.raises(ValueError, match="by interpolation and by crops"):
-            method(internvl, [crops[0], larger[0]], answers[:2])
-        with pytest.raises(ValueError, match="3 views and 2 answers"):
-            method(internvl, views, answers[:2])
-        with pytest.raises(ValueError, match="all answers are empty"):
-            method(internvl, views, [[], [], []])
-        with pytest.raises(ValueError, match="longer than the 256"):
-            method(internvl, views, [[14] * 300] * 3)
+    with pytest.raises(ValueError, match="3 views and 2 answers"):
+        method(internvl, views, answers[:2])
+    with pytest.raises(ValueError, match="longer than the 256"):
+        method(internvl, views, [[14] * 300] * 3)

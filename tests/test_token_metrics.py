@@ -6,13 +6,23 @@ from oracles.released_token_iou import histogram_otsu, released_label, released_
 
 from xaikit.measures import localisation
 from xaikit.measures.localisation import fragments, region_coverage, spread
-from xaikit.measures.planted_tokens import context_auroc, planted_metrics, planted_word_scores, word_classes
-from xaikit.measures.token_iou import f1_difference, f1_interval, f1_iou, token_iou, token_iou_summary
+from xaikit.measures.planted_tokens import answer_means, context_auroc, planted_word_scores, word_classes
+from xaikit.measures.token_iou import f1_difference, f1_iou, token_iou, token_iou_summary
 from xaikit.measures.words import base_forms, category_labels, group_words, name_tokens, word_kind
 from xaikit.samples.descriptions import draw_descriptions
 
 TAGS = dict.fromkeys("a the and".split(), "DT") | dict.fromkeys("cat dog mat dogs grass".split(), "NN")
 CATEGORIES = {"cat": 17, "dog": 18, "hot dog": 58}
+
+
+def f1_interval(*entries, seed=0):
+    return tuple(token_iou_summary(*entries, seed).loc["f1_iou"])
+
+
+def planted_metrics(token_heat, token_object, token_kind, object_mask, region=(0, 0, 1, 1), token_class=None, **named):
+    return answer_means(
+        planted_word_scores(token_heat, token_object, token_kind, object_mask, region, **named), token_class
+    )
 
 
 def tagger(word):

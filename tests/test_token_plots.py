@@ -251,9 +251,9 @@ def test_rank_overlap_is_that_of_the_explainer_that_has_it(answers):
 @pytest.mark.parametrize(
     ("plot", "choice", "message"),
     [
-        ("token_strip", {"sample": 2, "explainer": "lens"}, "sample=2: there are samples 0 to 1"),
-        ("token_strip", {"sample": -1, "explainer": "lens"}, "sample=-1: there are samples 0 to 1"),
-        ("token_strip", {"sample": 0.0, "explainer": "lens"}, "sample=0.0: there are samples 0 to 1"),
+        ("token_strip", {"sample": 2, "explainer": "lens"}, "sample=2: a whole number from 0 to 1"),
+        ("token_strip", {"sample": -1, "explainer": "lens"}, "sample=-1: a whole number from 0 to 1"),
+        ("token_strip", {"sample": 0.0, "explainer": "lens"}, "sample=0.0: a whole number from 0 to 1"),
         ("token_strip", {}, "explainer=None: choose one of those that are there, lens, tam, arc"),
         ("token_strip", {"explainer": "msea"}, "explainer='msea': choose"),
         (
@@ -263,12 +263,12 @@ def test_rank_overlap_is_that_of_the_explainer_that_has_it(answers):
         ),
         ("token_strip", {"explainer": "lens", "words": [8]}, "token 8: the answer has tokens 0 to 7"),
         ("token_strip", {"explainer": "lens", "words": "red"}, "tokens='red': give a list"),
-        ("token_strip", {"explainer": "lens", "gamma": 0}, "gamma=0: a positive power"),
+        ("token_strip", {"explainer": "lens", "gamma": 0}, "gamma=0: a power above 0"),
         ("token_strip", {"explainer": "lens", "objects": OBJECTS[:1]}, r"objects of shape \(1, 8\)"),
         ("token_strip", {"explainer": "lens", "objects": OBJECTS + 1}, "up to 2: .* the sample's 2 masks"),
         ("token_comparison", {"tokens": []}, r"tokens=\[\]: give a list"),
         ("token_comparison", {"tokens": [-1]}, "token -1: the answer has tokens 0 to 7"),
-        ("token_comparison", {"explainers": ["lens", "none"]}, "explainer='none': choose"),
+        ("token_comparison", {"explainers": ["lens", "none"]}, "explainers='none': choose"),
         ("token_comparison", {"explainers": []}, r"explainers=\[\]: give a list"),
         ("scales_side_by_side", {"explainers": "lens"}, "explainers='lens': give a list"),
     ],

@@ -53,12 +53,12 @@ _IRREGULAR = {
 
 
 def readable(token: str) -> str:
-    """A token without the blank that starts a word; blanks and line breaks alone are spelled out.
+    r"""A token without the blank that starts a word; blanks and line breaks alone are spelled out.
 
     Examples
     --------
-    >>> [readable(token) for token in (" ring", "\\n")]
-    ['ring', '\\\\n']
+    >>> [readable(token) for token in (" ring", "\n")]
+    ['ring', '\\n']
     """
     return token.strip() or repr(token)[1:-1].replace(" ", "\u2423")
 

@@ -18,7 +18,7 @@ from .family import NATIVE, Key, View
 from .methods import REGISTRY
 from .model import Mllm
 from .msea_arc import resized
-from .passes import NotFinite, Reading, check_finite, read
+from .passes import NotFinite, check_finite, read
 from .steps import PRESETS, SOURCES, Steps, check_grid, needed_rankings, needed_views, steps_of
 
 TOKEN_METHODS = (*PRESETS, *REGISTRY.all())
@@ -167,47 +167,36 @@ def _explained(
 ) -> dict[str, Any]:
     """Everything about one batch, its answers' tokens gathered, as arrays; NotFinite where that can't be said."""
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
-    released = any(method.released for method in steps)
-    reading = read(mllm, views, answers, needed_rankings(steps), released)
-    place, real = _answer_places(reading)
-    maps, overlaps = [], []
-    rows = place[..., None].expand(-1, -1, reading.ids.shape[1])
-    seen = real[..., None] & reading.real[:, None]
+    reading = read(mllm, views, answers, needed_rankings(steps))
+    states = reading.states
+    _, real = states.answer_places
+    seen = real[..., None] & states.real[:, None]
     unknown = torch.full(seen.shape, torch.nan, device=seen.device)
+    maps, overlaps = [], []
     for label, method in chosen.items():
         overlap = unknown
         if isinstance(method, Steps):
-            heat = method.maps(reading, mllm.output_weight).float()
-            heat = heat.gather(1, place[..., None, None].expand(-1, -1, *heat.shape[2:]))
+            heat = states.of_answers(method.maps(reading, mllm.output_weight).float())
             if method.compares:
-                overlap = method.rank_overlap(reading).float().gather(1, rows).where(seen, unknown)
+                overlap = states.of_answers(method.rank_overlap(reading).float()).where(seen, unknown)
         else:
             heat = method(mllm, views[NATIVE], answers).float()
         check_finite(heat.isfinite().flatten(1).all(1), f"maps by {label}")
         maps.append(heat * real[..., None, None])
         overlaps.append(overlap)
     grid = grid or tuple(max((heat.shape[-2:] for heat in maps), key=lambda shape: shape.numel()))
-    likely = torch.stack(list(reading.likelihood.values()), 1)
+    likely = torch.stack([states.of_answers(values) for values in reading.likelihood.values()], 1)
     found = {
         "token_heat": torch.stack([resized(heat, grid) for heat in maps], 1),
-        "relevance": reading.relevance.gather(1, rows) * seen,
+        "relevance": states.of_answers(reading.relevance) * seen,
         "rank_overlap": torch.stack(overlaps, 1),
-        "log_probability": likely.gather(2, place[:, None].expand(-1, likely.shape[1], -1)) * real[:, None],
+        "log_probability": likely * real[:, None],
     }
     return {name: values.cpu().numpy() for name, values in found.items()} | {
         "grid": np.tile(grid, (len(answers), 1)),
         "region": np.array([view.region for view in views[NATIVE]]),
-        "context": [ids[real].tolist() for ids, real in zip(reading.ids.cpu(), reading.real.cpu(), strict=True)],
+        "context": [ids[real].tolist() for ids, real in zip(states.ids.cpu(), states.real.cpu(), strict=True)],
     }
-
-
-def _answer_places(reading: Reading) -> tuple[Tensor, Tensor]:
-    """Where among the context tokens each answer token is (n, answer tokens), and which of these are real."""
-    counts = reading.is_answer.sum(1)
-    order = torch.arange(int(counts.max()), device=counts.device)
-    real = order < counts[:, None]
-    first = reading.is_answer.int().argmax(1)
-    return torch.where(real, first[:, None] + order, 0), real
 
 
 def _dataset(

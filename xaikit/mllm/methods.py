@@ -14,7 +14,7 @@ from torch import Tensor
 from ..files.registry import Entry, Registry
 from .family import Answers, View
 from .model import Mllm
-from .passes import AnswerTokens, States, answer_tokens, teacher_forced
+from .passes import States, teacher_forced
 
 Views = Sequence[View]
 Target = Literal["logit", "log_probability"]  # what is differentiated
@@ -39,28 +39,26 @@ def attention(mllm: Mllm, views: Views, answers: Answers, *, head_fusion: Litera
     """Maps of the last layer's attention from each answer token's emitting state to the cells.
 
     head_fusion : "mean" or "max" over the heads; with the mean a map adds up to the attention that the image gets, at most
-    1. One teacher-forced pass, with the attention of all layers in memory at once. Raises ValueError for views of several
-    grids, and answers that don't fit.
+    1. One teacher-forced pass, with the attention of all layers in memory at once.
     """
-    tokens = answer_tokens(views, answers, mllm.device)
-    layer = teacher_forced(mllm, views, answers, attentions=True).attentions[-1]
-    where = tokens.emitting[:, None, :, None].expand(-1, layer.shape[1], -1, layer.shape[3])
-    rows = layer.gather(2, where).float()
-    return tokens.to_cells(rows.mean(1) if head_fusion == "mean" else rows.amax(1))
+    states = teacher_forced(mllm, views, answers, attentions=True)
+    layer, emitting = states.attentions[-1], states.of_answers(states.emitting)
+    rows = layer.gather(2, emitting[:, None, :, None].expand(-1, layer.shape[1], -1, layer.shape[3])).float()
+    return states.to_cells(rows.mean(1) if head_fusion == "mean" else rows.amax(1))
 
 
 @token_method("Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020")
 @torch.no_grad()
 def rollout(mllm: Mllm, views: Views, answers: Answers) -> Tensor:
     """Maps of R = product over layers of (mean over heads of A + I) / 2, later layers on the left: the row of each answer
-    token's emitting state, which adds up to 1 over all positions, at the cells. Memory and errors as of ``attention``.
+    token's emitting state, which adds up to 1 over all positions, at the cells. Memory as of ``attention``.
     """
-    tokens = answer_tokens(views, answers, mllm.device)
-    layers = list(teacher_forced(mllm, views, answers, attentions=True).attentions)
-    flow = F.one_hot(tokens.emitting, layers[-1].shape[-1]).float()
+    states = teacher_forced(mllm, views, answers, attentions=True)
+    layers, states.attentions = list(states.attentions), None
+    flow = F.one_hot(states.of_answers(states.emitting), layers[-1].shape[-1]).float()
     while layers:  # from the last one down only the wanted rows are multiplied, and each layer is freed once it is used
         flow = (flow + flow @ layers.pop().mean(1, dtype=torch.float32)) / 2
-    return tokens.to_cells(flow)
+    return states.to_cells(flow)
 
 
 @token_method("Shrikumar et al., Not Just a Black Box, 2016, at the projector's output")
@@ -70,15 +68,14 @@ def gradient_x_input(
     """Maps of ReLU(sum over channels of g * F): F the image features after the projector, g the gradient there of each
     answer token's ``target`` at its emitting state.
 
-    signed : no ReLU. One forward pass for the batch, and a backward pass for each token. Raises ValueError for views of
-    several grids, and answers that don't fit.
+    signed : no ReLU. One forward pass for the batch, and a backward pass for each token.
     """
     return _from_gradients(mllm, views, answers, target, signed, lambda g, features: (g * features).sum(-1))
 
 
 @token_method("Selvaraju et al., Grad-CAM, ICCV 2017, at the projector's output")
 def grad_cam(mllm: Mllm, views: Views, answers: Answers, *, target: Target = "logit", signed: bool = False) -> Tensor:
-    """Maps of ReLU(sum over channels of w * F), w the mean over the cells of g; F, g, options and errors as of
+    """Maps of ReLU(sum over channels of w * F), w the mean over the cells of g; F, g and options as of
     ``gradient_x_input``."""
 
     def weighted(gradient: Tensor, features: Tensor) -> Tensor:
@@ -104,27 +101,29 @@ def _from_gradients(
     mllm: Mllm, views: Views, answers: Answers, target: str, signed: bool, combine: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """What ``combine`` makes (c, n, cells) of gradients (c, n, cells, D) of c tokens and the features (n, cells, D)."""
-    tokens = answer_tokens(views, answers, mllm.device)
     with torch.no_grad():
         features = torch.stack(mllm.family.encode(views))
     features.requires_grad_()
     with torch.enable_grad():
-        scores = _scores(mllm, teacher_forced(mllm, views, answers, features.unbind(0)), tokens, target)
+        states = teacher_forced(mllm, views, answers, features.unbind(0))
+        scores = _scores(mllm, states, target)
     sample = torch.arange(len(views), device=mllm.device)[:, None]
-    cells = features.detach()[sample, tokens.rows].float()
+    rows = torch.stack([view.feature_rows for view in views]).to(mllm.device)
+    cells = features.detach()[sample, rows].float()
     # No sample's score depends on another's features, so one backward pass serves a token of all samples.
     each = torch.eye(scores.shape[1], device=mllm.device)[:, None].expand(-1, len(views), -1)
     maps = []
     for part in each.split(max(1, SEQUENCES_AT_ONCE // len(views))):
         gradient = torch.autograd.grad(scores, features, part, retain_graph=True, is_grads_batched=True)[0]
-        maps.append(combine(gradient[:, sample, tokens.rows].float(), cells))
-    found = tokens.on_grid(torch.cat(maps).transpose(0, 1))
+        maps.append(combine(gradient[:, sample, rows].float(), cells))
+    found = states.on_grid(torch.cat(maps).transpose(0, 1))
     return found if signed else found.relu()
 
 
-def _scores(mllm: Mllm, states: States, tokens: AnswerTokens, target: str) -> Tensor:
+def _scores(mllm: Mllm, states: States, target: str) -> Tensor:
     """What is differentiated, (n, a), in float32."""
-    hidden, weight = states.at(tokens.emitting).float(), mllm.output_weight
+    ids, weight = states.of_answers(states.ids), mllm.output_weight
+    hidden = states.at(states.of_answers(states.emitting)).float()
     if target == "logit":
-        return (hidden * weight[tokens.ids].float()).sum(-1)
-    return (hidden @ weight.float().T).log_softmax(-1).gather(2, tokens.ids[..., None])[..., 0]
+        return (hidden * weight[ids].float()).sum(-1)
+    return (hidden @ weight.float().T).log_softmax(-1).gather(2, ids[..., None])[..., 0]

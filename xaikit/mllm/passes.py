@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -13,65 +14,6 @@ from .model import Mllm
 from .msea_arc import top_ids
 
 ROWS_AT_ONCE = 256  # states turned into logits over the whole vocabulary: bounds the memory
-
-
-@dataclass(frozen=True)
-class AnswerTokens:
-    """The tokens of n answers, padded at the end to the longest one's a tokens, over images of one ``grid``.
-
-    emitting : (n, a) position whose state wrote each token; of padding, the position of the last one that fits. ids : (n, a),
-    0 for padding. real : (n, a) whether the token is no padding. image : (n, cells) position of each cell, row-major. rows :
-    (n, cells) row of each cell in the features that ``encode`` gives, which are in sequence order.
-    """
-
-    emitting: Tensor
-    ids: Tensor
-    real: Tensor
-    image: Tensor
-    rows: Tensor
-    grid: tuple[int, int]
-
-    def on_grid(self, values: Tensor) -> Tensor:
-        """Values (n, a, cells) as maps (n, a, rows, cols), float32, with zeros for padding."""
-        return values.float().masked_fill(~self.real[..., None], 0).unflatten(2, self.grid)
-
-    def to_cells(self, rows: Tensor) -> Tensor:
-        """Values (n, a, L) of all positions as maps of the cells, as ``on_grid`` has them."""
-        return self.on_grid(rows.gather(2, self.image[:, None].expand(-1, rows.shape[1], -1)))
-
-
-def answer_tokens(views: Sequence[View], answers: Answers, device: torch.device) -> AnswerTokens:
-    """Where the tokens of the answers are, for views of one scale and grid; tensors on the device.
-
-    Raises ValueError for views of several grids, another number of answers, and no token at all.
-    """
-    _check_pairs(views, answers)
-    check_one_grid(views)
-    lengths = torch.tensor([len(answer) for answer in answers])
-    if not lengths.any():
-        raise ValueError("all answers are empty: at least one needs a token that can be explained")
-    ids = pad_sequence([torch.as_tensor(answer, dtype=torch.long) for answer in answers], True)
-    place = torch.arange(ids.shape[1])
-    starts = torch.tensor([len(view.ids) for view in views])
-    tensors = {
-        "emitting": starts[:, None] - 1 + torch.minimum(place, (lengths[:, None] - 1).clamp(min=0)),
-        "ids": ids,
-        "real": place < lengths[:, None],
-        "image": torch.stack([view.image_positions for view in views]),
-        "rows": torch.stack([view.feature_rows for view in views]),
-    }
-    return AnswerTokens(**{name: value.to(device) for name, value in tensors.items()}, grid=views[0].grid)
-
-
-def check_one_grid(views: Sequence[View]) -> None:
-    """Raise ValueError for views whose images don't have the same grid, in pixels of the same shape."""
-    grids = sorted({view.grid for view in views})
-    if len(grids) > 1:
-        raise ValueError(
-            f"views of the grids {', '.join(f'{r} x {c}' for r, c in grids)}: one batch takes views of one grid"
-        )
-    if len({view.vision["pixel_values"].shape for view in views}) > 1:
-        raise ValueError("views enlarged by interpolation and by crops: one batch takes views of one kind")
 
 
 @dataclass
@@ -106,6 +48,27 @@ class States:
         """States (n, k, D) at positions (n, k), such as ``states.at(states.image)``."""
         return self.hidden.gather(1, positions[..., None].expand(-1, -1, self.hidden.shape[-1]))
 
+    @cached_property
+    def answer_places(self) -> tuple[Tensor, Tensor]:
+        """Where among the context tokens each answer token is (n, a), and which of these are no padding."""
+        counts = self.is_answer.sum(1)
+        order = torch.arange(int(counts.max()), device=counts.device)
+        real = order < counts[:, None]
+        return torch.where(real, self.is_answer.int().argmax(1)[:, None] + order, 0), real
+
+    def of_answers(self, values: Tensor) -> Tensor:
+        """Of values (n, T, ...) of the context tokens those of the answer's, (n, a, ...)."""
+        place, others = self.answer_places[0], values.shape[2:]
+        return values.gather(1, place.view(*place.shape, *[1] * len(others)).expand(-1, -1, *others))
+
+    def on_grid(self, values: Tensor) -> Tensor:
+        """Values (n, a, cells) as maps (n, a, rows, cols), float32, with zeros for padding; views of one grid."""
+        return values.float().masked_fill(~self.answer_places[1][..., None], 0).unflatten(2, self.views[0].grid)
+
+    def to_cells(self, rows: Tensor) -> Tensor:
+        """Values (n, a, L) of all positions as maps of the cells, as ``on_grid`` has them."""
+        return self.on_grid(rows.gather(2, self.image[:, None].expand(-1, rows.shape[1], -1)))
+
 
 def teacher_forced(
     mllm: Mllm,
@@ -120,7 +83,8 @@ def teacher_forced(
     flow where features ask for them. attentions: keep the weights of every layer, which takes the eager
     attention for this pass. Raises ValueError for answers that don't fit the views or the model's context.
     """
-    _check_pairs(views, answers)
+    if len(views) == 0 or len(views) != len(answers):
+        raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
     if len({view.scale for view in views}) > 1:
         raise ValueError(f"views of scales {sorted({view.scale for view in views})}: one pass takes views of one scale")
     for view, answer in zip(views, answers, strict=True):
@@ -169,11 +133,6 @@ def _mask(lengths: list[int], device: torch.device) -> Tensor:
     return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
-def _check_pairs(views: Sequence[View], answers: Answers) -> None:
-    if len(views) == 0 or len(views) != len(answers):
-        raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
-
-
 @contextmanager
 def _eager(language: nn.Module, wanted: bool) -> Iterator[None]:
     """Eager attention, which alone returns its weights, for a while."""
@@ -199,36 +158,26 @@ class NotFinite(ValueError):
 class Reading:
     """A batch of n samples with T context tokens (prompt, then answer, padded), all on the model's device.
 
-    ids, is_answer, real : (n, T), see ``States``. maps : for each scale and enlargement (n, T, rows, cols), the
-    logit-lens maps ReLU(F W[token]). likelihood : for each of these the log-probability (n, T) of each token, 0 for
-    the prompt's. relevance : (n, T, T), r[t, k] = ReLU(logit of token t's word at the state of k). top : for each choice
-    of positions the likeliest next tokens (n, T, k). states : of scale 1, only where the released function needs them. made : what
-    several steps share, kept from the first to the others.
+    states : of scale 1. maps : for each scale and enlargement (n, T, rows, cols), the logit-lens maps ReLU(F W[token]).
+    likelihood : for each of these the log-probability (n, T) of each token, 0 for the prompt's. relevance : (n, T, T),
+    r[t, k] = ReLU(logit of token t's word at the state of k). top : for each choice of positions the likeliest next tokens
+    (n, T, k). made : what several steps share, kept from the first to the others.
     """
 
-    ids: Tensor
-    is_answer: Tensor
-    real: Tensor
+    states: States
     maps: dict[Key, Tensor]
     likelihood: dict[Key, Tensor]
     relevance: Tensor
     top: dict[str, Tensor]
-    states: States | None = None
     made: dict[tuple, Tensor] = field(default_factory=dict)
 
 
 @torch.no_grad()
-def read(
-    mllm: Mllm,
-    views: Mapping[Key, Sequence[View]],
-    answers: Answers,
-    rankings: Mapping[str, int],
-    keep_states: bool = False,
-) -> Reading:
+def read(mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers, rankings: Mapping[str, int]) -> Reading:
     """Read a batch, whose views agree in their grid at each scale, with one teacher-forced pass a scale.
 
-    rankings : the choices of positions whose likeliest next tokens are needed, and how many of them. keep_states : of scale
-    1. Raises NotFinite for samples whose own states aren't finite, as with broken weights or where half precision overflows.
+    rankings : the choices of positions whose likeliest next tokens are needed, and how many of them. Raises NotFinite
+    for samples whose own states aren't finite, as with broken weights or where half precision overflows.
     Source: Li et al., Token Activation Map, ICCV 2025, eq. 1; Liang et al., arXiv 2509.22415, reconstructed.
     """
     weight = mllm.output_weight
@@ -246,8 +195,7 @@ def read(
             native = states
             relevance = (column @ states.at(states.emitting).float().mT).relu()
     top = {name: _top(native.at(getattr(native, name)), unembedding, k) for name, k in rankings.items()}
-    kept = native if keep_states else None
-    return Reading(native.ids, native.is_answer, native.real, maps, likelihood, relevance, top, kept)
+    return Reading(native, maps, likelihood, relevance, top)
 
 
 def check_finite(finite: Tensor, what: str) -> None:

@@ -119,7 +119,8 @@ class Steps:
         if self.released:
             return _released(reading, weight)
         maps = self._over_scales(reading)
-        tokens = (reading.ids, reading.is_answer, reading.real, self.prompt_context)
+        states = reading.states
+        tokens = (states.ids, states.is_answer, states.real, self.prompt_context)
         if self.weighting is not None:
             overlap = self.rank_overlap(reading) if self.compares else None
             maps = remove_interference(
@@ -135,14 +136,14 @@ class Steps:
             maps = joint_normalisation(maps, reading.relevance, context_mask(*tokens, repeated=True))
         if self.filter:
             maps = rank_gaussian_filter(maps, self.filter)
-        return maps * reading.real[..., None, None]
+        return maps * states.real[..., None, None]
 
     def rank_overlap(self, reading: Reading) -> Tensor:
         """Rank-biased overlap (n, T, T) of the tokens' rankings, as these steps take them."""
         choice = (self.positions, self.k, self.persistence, self.normalised)
         if choice not in reading.made:
             top = reading.top[self.positions][..., : self.k]
-            reading.made[choice] = overlap_matrix(top, self.persistence, self.normalised, reading.real)
+            reading.made[choice] = overlap_matrix(top, self.persistence, self.normalised, reading.states.real)
         return reading.made[choice]
 
     def _over_scales(self, reading: Reading) -> Tensor:
@@ -150,8 +151,9 @@ class Steps:
         if choice not in reading.made:
             omega = None
             if self.scale_weights == "likelihood":
-                omega = torch.stack([(reading.likelihood[key] * reading.is_answer).sum(1) for key in self.keys], 1)
-                omega = (omega / reading.is_answer.sum(1, keepdim=True)).softmax(1)
+                is_answer = reading.states.is_answer
+                omega = torch.stack([(reading.likelihood[key] * is_answer).sum(1) for key in self.keys], 1)
+                omega = (omega / is_answer.sum(1, keepdim=True)).softmax(1)
             at_scale = [reading.maps[key] for key in self.keys]
             reading.made[choice] = aggregate(at_scale, omega, self.grid, self.scale_normalisation, self.native)
         return reading.made[choice]
@@ -162,13 +164,13 @@ def _released(reading: Reading, weight: Tensor) -> Tensor:
     states, unembedding = reading.states, weight.float().T
     result = torch.zeros_like(reading.maps[NATIVE])
     for row, view in enumerate(states.views):
-        answer = reading.ids[row, reading.is_answer[row]]
+        answer = states.ids[row, states.is_answer[row]]
         logits = states.hidden[row, : int(states.lengths[row])].float() @ unembedding
         tokens = torch.cat([view.ids.to(answer.device), answer])
         maps = released_tam(
             tokens, logits, view.grid, len(view.ids), states.image[row], view.prompt_positions.to(answer.device)
         )
-        result[row, reading.is_answer[row]] = maps.to(result) / 255
+        result[row, states.is_answer[row]] = maps.to(result) / 255
     return result
 
 
