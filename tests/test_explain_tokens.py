@@ -625,14 +625,20 @@ def test_options_with_a_use_are_taken(method, options):
 
 
 def test_nothing_is_left_on_the_model(mllm):
-    before = {name: value.clone() for name, value in mllm.model.state_dict().items()}
-    settings = mllm.model.generation_config.to_dict()
+    def hooks():
+        return [len(module._forward_hooks) + len(module._backward_hooks) for module in mllm.model.modules()]
+
     image = picture()
     kept = image.copy()
-    explain_all_tokens(mllm, [image], "now", all_methods(mllm), max_new_tokens=3)
+    explain_tokens(mllm, image, "now", "attention", "a")  # transformers puts hooks there when attention is first wanted
+    before = {name: value.clone() for name, value in mllm.model.state_dict().items()}
+    settings, hooked = mllm.model.generation_config.to_dict(), hooks()
+    with torch.no_grad():  # gradients are taken whatever the caller's mode is
+        explain_all_tokens(mllm, [image], "now", all_methods(mllm), max_new_tokens=3)
     after = mllm.model.state_dict()
     assert list(after) == list(before) and all(torch.equal(value, after[name]) for name, value in before.items())
     assert mllm.model.config.get_text_config()._attn_implementation == "sdpa" and not mllm.model.training
+    assert mllm.model.model.language_model.config._attn_implementation == "sdpa" and hooks() == hooked
     assert all(weight.grad is None and not weight.requires_grad for weight in mllm.model.parameters())
     assert settings == mllm.model.generation_config.to_dict() and torch.is_grad_enabled()
     assert (image == kept).all()
@@ -818,6 +824,22 @@ def test_bad_input_is_refused_in_one_sentence_before_any_work(bundled, monkeypat
 def test_bad_lists_of_methods(bundled, methods, message):
     with pytest.raises(ValueError, match=message):
         explain_all_tokens(bundled, picture(64, 64), methods=methods)
+
+
+def test_several_methods_keep_the_explainer_and_one_does_not(bundled, scenes):
+    given = {"lens": "lens", "few": ("arc", {"k": 3}), "steps": Steps(joint=True)}
+    options = {"prompts": "describe the picture", "answer": TOLD}
+    found = explain_tokens(bundled, scenes.image, method=given, **options)
+    assert found.explainer.values.tolist() == list(given)
+    assert found.equals(explain_all_tokens(bundled, scenes.image, methods=given, **options))
+    few = explain_tokens(bundled, scenes.image, method="arc", k=3, **options).token_heat
+    np.testing.assert_array_equal(found.token_heat.sel(explainer="few"), few)
+    assert explain_all_tokens(bundled, scenes.image, methods="lens", **options).explainer.values.tolist() == ["lens"]
+    with pytest.raises(ValueError, match="options k are of no one method"):
+        explain_tokens(bundled, scenes.image, method=["lens", "arc"], k=3)
+    assert (
+        TOKEN_METHODS[5:] == ("attention", "rollout", "gradient_x_input", "grad_cam", "random") and few.attrs["source"]
+    )
 
 
 @pytest.mark.parametrize("grid", [8, (8,), (8, 0), (8, 8.5), "finest"])

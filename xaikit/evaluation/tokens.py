@@ -39,6 +39,13 @@ def measure_tokens(
     ``exact`` (sample), whether the answer is the caption; and ``context_auroc`` (sample, explainer), how well rank overlap
     tells contexts on a word's own object from others, and ``context_auroc_across``, the same among words of different
     classes (size, colour, shape); NaN for methods that don't compare rankings.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> scenes = xk.draw_descriptions(2, seed=1)
+    >>> xk.evaluation.measure_tokens(xk.load_mllm(), scenes, ["lens"]).exact.values.tolist()
+    [True, True]
     """
     n = scenes.sizes["sample"]
     prompts = one_each(prompts, n, "prompt")
@@ -91,6 +98,14 @@ def measure_faithfulness(
 
     words : (n, answer tokens) bool, the tokens to measure, None for all. Finer maps are brought to the model's own grid by
     area. Samples that couldn't be explained are NaN. The rest as in ``token_deletion_insertion``.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> mllm, image = xk.load_mllm(), xk.draw_descriptions(1, seed=1).image
+    >>> answers = xk.explain_tokens(mllm, image, method="attention")
+    >>> list(xk.evaluation.measure_faithfulness(mllm, image, answers, steps=2))
+    ['token_deletion_auc', 'token_insertion_auc', 'insertion_minus_deletion']
     """
     answers = _by_explainer(answers)
     real = answers.answer_id.values >= 0

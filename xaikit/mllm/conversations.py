@@ -27,7 +27,7 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
     >>> import xaikit as xk
     >>> mllm, scene = xk.load_mllm(), xk.draw_descriptions(1, seed=1).isel(sample=0)
     >>> view = mllm.family.view(scene.image.values, "describe the picture")
-    >>> mllm.tokenizer.decode(xk.mllm.generate(mllm, [view])[0]) == scene.caption
+    >>> mllm.tokenizer.decode(xk.mllm.generate(mllm, [view])[0]) == scene.caption.item()
     True
     """
     check_whole(1, max_new_tokens=max_new_tokens, batch_size=batch_size)

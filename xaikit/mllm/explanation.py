@@ -44,7 +44,8 @@ def explain_tokens(
     mllm : a model of ``load_mllm``.
     images : n images as uint8 arrays (H, W, 3), PIL images, paths, or an ``image`` DataArray.
     prompts : n prompts, or one for all.
-    method : "lens", "tam", "msea", "arc", "msea+arc"; or "attention", "rollout", "gradient_x_input", "grad_cam", "random".
+    method : "lens", "tam", "msea", "arc", "msea+arc"; or "attention", "rollout", "gradient_x_input", "grad_cam", "random"
+        (``TOKEN_METHODS``); several as ``explain_all_tokens`` takes them, and then the maps have the dimension ``explainer``.
     answer : None for the model's own greedy answers; or one text for all, or n of them, to be explained as if the model
         had written them.
     max_new_tokens : the longest answer that is written.
@@ -69,6 +70,14 @@ def explain_tokens(
 
     Raises ValueError, in one sentence, for an unknown method or option, or one without use; for bad images, prompts,
     answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> scenes = xk.draw_descriptions(2, seed=1)
+    >>> answers = xk.explain_tokens(xk.load_mllm(), scenes.image, method="tam", filter=5)
+    >>> (answers.answer == scenes.caption).all().item(), answers.token_heat.dims
+    (True, ('sample', 'answer_token', 'row', 'col'))
     """
     given = (answer, max_new_tokens, batch_size, progress, errors)
     if not isinstance(method, str):
@@ -97,12 +106,20 @@ def explain_all_tokens(
 
     One pass a scale serves all methods of the lens family; attention and gradients each run their own.
 
-    methods : names; or a mapping from a name of one's choice to ``Steps``, or to a method and its options, such as
-    ``{"two scales": ("msea", {"scales": (1, 2)})}``. grid : (rows, cols) that all maps are drawn to, bilinearly; None for the
-    finest among the methods, sample by sample. The rest as in ``explain_tokens``.
+    methods : names; or a mapping from a label to a name, to a name and options, such as
+    ``{"two scales": ("msea", {"scales": (1, 2)})}``, or to ``Steps``. grid : (rows, cols) that all maps are drawn to,
+    bilinearly; None for the finest among the methods, sample by sample. The rest as in ``explain_tokens``.
 
     Returns the dataset of ``explain_tokens`` with the dimension ``explainer`` in ``token_heat`` and ``rank_overlap``.
     Raises as ``explain_tokens``.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> image = xk.draw_descriptions(1, seed=1).image
+    >>> methods = {"tam": "tam", "two scales": ("msea", {"scales": (1, 2)})}
+    >>> xk.explain_all_tokens(xk.load_mllm(), image, methods=methods).explainer.values.tolist()
+    ['tam', 'two scales']
     """
     if not isinstance(mllm, Mllm):
         raise ValueError(f"mllm is a {type(mllm).__name__}: a model of load_mllm is needed")

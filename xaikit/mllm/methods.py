@@ -29,6 +29,16 @@ def token_method(source: str) -> Callable:
     It is called with (mllm, views, answers, *, options ...): n views of one scale and grid, and their answers' token ids, a
     the longest one's number of tokens. It returns maps (n, a, rows, cols), float32, zeros for tokens that an answer lacks.
     Its options, keyword-only, are checked by their annotations first. source : where the method comes from.
+
+    Examples
+    --------
+    >>> import torch, xaikit as xk
+    >>> @xk.mllm.token_method("an example")
+    ... def flat(mllm, views, answers, *, level: float = 1.0):
+    ...     return torch.full((len(views), max(map(len, answers)), *views[0].grid), level)
+    >>> image = xk.draw_descriptions(1, seed=1).image
+    >>> xk.explain_tokens(xk.load_mllm(), image, method="flat", level=2.0).token_heat.values.max()
+    np.float32(2.0)
     """
     return REGISTRY.register(Entry, source=source)
 

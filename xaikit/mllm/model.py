@@ -103,6 +103,12 @@ def load_mllm(
 
     Weights come from safetensors files only. Decoding is greedy, whatever the checkpoint asks for. Raises
     ValueError for a wrong name, device, precision or class of models, FileNotFoundError for missing files.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> xk.load_mllm("tiny-llava", precision="bf16").dtype
+    torch.bfloat16
     """
     check_choices(precision=(precision, tuple(PRECISIONS)))
     target = checked_device(device)

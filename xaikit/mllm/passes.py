@@ -82,6 +82,15 @@ def teacher_forced(
     features: what ``family.encode`` (or ``encode_pixels``) gave for each view; encoded here if None. Gradients
     flow where features ask for them. attentions: keep the weights of every layer, which takes the eager
     attention for this pass. Raises ValueError for answers that don't fit the views or the model's context.
+
+    Examples
+    --------
+    >>> import numpy as np, xaikit as xk
+    >>> mllm = xk.load_mllm()
+    >>> view = mllm.family.view(np.zeros((64, 64, 3), np.uint8), "what is this")
+    >>> states = xk.mllm.teacher_forced(mllm, [view], [xk.mllm.answer_ids(mllm, "a red ring")])
+    >>> mllm.decode(states.ids[0])
+    [' what', ' is', ' this', ' a', ' red', ' ring']
     """
     if len(views) == 0 or len(views) != len(answers):
         raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
