@@ -25,24 +25,27 @@ class Entry:
         return {name: parameter.default for name, parameter in self._parameters.items()}
 
     def check(self, options: Mapping[str, object]) -> None:
-        """Raise ValueError for an option that there isn't, and for a value that isn't among those of a ``Literal`` option,
-        is no flag where the option is a bool, or no seed."""
+        """Raise ValueError for an option that there isn't, and for a value that ``check_option`` refuses."""
         known = self._parameters
         for name, value in options.items():
             if name not in known:
                 raise ValueError(f"unknown option {name!r} of {self.name}: it takes {', '.join(known) or 'none'}")
-            kind = known[name].annotation
-            if get_origin(kind) is Literal:
-                check_choices(**{name: (value, get_args(kind))})
-            elif kind is bool:
-                check_flags(**{name: value})
-            elif name == "seed":
-                check_whole(0, seed=value)
+            check_option(name, value, known[name].annotation)
 
     @property
     def _parameters(self) -> dict[str, inspect.Parameter]:
         every = inspect.signature(self.function).parameters.items()
         return {name: each for name, each in every if each.kind is each.KEYWORD_ONLY and name != "of"}
+
+
+def check_option(name: str, value: object, annotation: object) -> None:
+    """Raise ValueError for a value that isn't among those of a ``Literal``, is no flag for a bool, or no seed."""
+    if get_origin(annotation) is Literal:
+        check_choices(**{name: (value, get_args(annotation))})
+    elif annotation is bool:
+        check_flags(**{name: value})
+    elif name == "seed":
+        check_whole(0, seed=value)
 
 
 AnEntry = TypeVar("AnEntry", bound=Entry)

@@ -55,7 +55,7 @@ class View:
 class Family(ABC):
     """One class of models: how it sees an image, and where in its input the image and the prompt are."""
 
-    enlargements: tuple[str, ...] = ENLARGEMENTS
+    enlargements = ENLARGEMENTS
 
     def __init__(self, model: nn.Module, processor: Any, name: str) -> None:
         self.model, self.processor, self.name = model, processor, name

@@ -5,8 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NORMALISE = ("none", "range", "sum")
-GRIDS = ("finest", "native")
 ENTRIES = 500_000  # looked up at a time: 4 MB, which a processor's cache holds
 
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..files.checks import check_choices, check_flags, check_number, check_whole
-from .family import ENLARGEMENTS, NATIVE, Key
-from .msea_arc import GRIDS, NORMALISE, aggregate, overlap_matrix
+from ..files.checks import check_choices, check_number, check_whole
+from ..files.registry import check_option
+from .family import NATIVE, Key
+from .msea_arc import aggregate, overlap_matrix
 from .passes import Reading
 from .tam import (
     WEIGHTINGS,
@@ -20,8 +21,7 @@ from .tam import (
     remove_interference,
 )
 
-POSITIONS = ("emitting", "previous")
-SCALE_WEIGHTS = ("equal", "likelihood")
+GRIDS = ("finest", "native")
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ class Steps:
     """
 
     scales: tuple[float, ...] = (1.0,)
-    enlargement: str = "interpolate"
-    scale_weights: str = "equal"
-    scale_normalisation: str = "none"
+    enlargement: Literal["interpolate", "crops"] = "interpolate"
+    scale_weights: Literal["equal", "likelihood"] = "equal"
+    scale_normalisation: Literal["none", "range", "sum"] = "none"
     grid: str | tuple[int, int] = "finest"
     weighting: str | None = None
     k: int = 50
     persistence: float = 0.9
     normalised: bool = True
-    positions: str = "emitting"
+    positions: Literal["emitting", "previous"] = "emitting"
     threshold: float = 0.5
     prompt_context: bool = True
     least_squares: bool = True
@@ -74,10 +74,8 @@ class Steps:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", _scales(self.scales))
-        check_choices(
-            enlargement=(self.enlargement, ENLARGEMENTS), scale_weights=(self.scale_weights, SCALE_WEIGHTS),
-            scale_normalisation=(self.scale_normalisation, NORMALISE), positions=(self.positions, POSITIONS),
-        )  # fmt: skip
+        for field in fields(self):
+            check_option(field.name, getattr(self, field.name), field.type)
         if isinstance(self.grid, str):
             check_choices(grid=(self.grid, GRIDS))
             if self.grid == "native" and 1.0 not in self.scales:
@@ -88,8 +86,6 @@ class Steps:
             check_choices(weighting=(self.weighting, tuple(WEIGHTINGS)))
         check_whole(1, k=self.k)
         check_number(0, 1, open_low=True, open_high=True, persistence=self.persistence, threshold=self.threshold)
-        flags = ("normalised", "prompt_context", "least_squares", "joint", "released")
-        check_flags(**{name: getattr(self, name) for name in flags})
         check_whole(0, filter=self.filter)
         if self.filter and self.filter % 2 == 0:
             raise ValueError(f"filter={self.filter}: the side of a window with a middle is odd, such as 3; 0 is none")
