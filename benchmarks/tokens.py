@@ -14,11 +14,10 @@ from collections.abc import Callable
 import torch
 from cost import seconds
 
+from xaikit.mllm.conversations import generate
 from xaikit.mllm.explanation import explain_tokens
-from xaikit.mllm.family import View, distinct_views
-from xaikit.mllm.generation import generate
-from xaikit.mllm.loading import load_mllm
-from xaikit.mllm.model import Mllm
+from xaikit.mllm.family import View
+from xaikit.mllm.model import Mllm, load_mllm
 from xaikit.mllm.steps import PRESETS
 from xaikit.samples.descriptions import draw_descriptions
 
@@ -58,7 +57,7 @@ def main() -> None:
 def make_tasks(mllm: Mllm, n: int) -> dict[str, Callable]:
     """What is timed, by name."""
     images = list(draw_descriptions(n, seed=0).image.values)
-    seen = [distinct_views(mllm, image, PROMPT, SCALES) for image in images]
+    seen = [mllm.family.distinct_views(image, PROMPT, SCALES) for image in images]
     scales = [list(views) for views in zip(*seen, strict=True)]
     answers = generate(mllm, scales[0], batch_size=n)
 
@@ -68,7 +67,7 @@ def make_tasks(mllm: Mllm, n: int) -> dict[str, Callable]:
     return {
         "generation": generation(mllm, scales[0]),
         **{name: one_pass(mllm, views, answers) for name, views in zip(PASSES, scales, strict=True)},
-        "preprocessing": lambda: [distinct_views(mllm, image, PROMPT, SCALES) for image in images],
+        "preprocessing": lambda: [mllm.family.distinct_views(image, PROMPT, SCALES) for image in images],
         **{name: explain(name) for name in ("msea+arc", "arc", "tam")},
     }
 

@@ -1,14 +1,18 @@
 """Small random models of the three supported classes, with real processors, saved as folders."""
 
+import atexit
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
+from PIL import Image
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-from xaikit.mllm.loading import load_mllm
-from xaikit.mllm.model import Mllm
+from xaikit.mllm.model import Mllm, load_mllm
 
 WORDS = "describe the scene what is left of a an red blue green small large circle square triangle please now in one sentence . ?".split()
 SYSTEM = ["USER:", "ASSISTANT:", "user", "assistant"]
@@ -151,6 +155,44 @@ def save_small_mllm(kind: str, folder: Path) -> Path:
 
 
 @cache
-def small_mllm(kind: str, folder: Path) -> Mllm:
-    """The loaded model of a class, from a folder made below ``folder``."""
-    return load_mllm(str(save_small_mllm(kind, folder / kind)))
+def saved_mllm(kind: str) -> Path:
+    """The folder of a class's model, written once a session."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return save_small_mllm(kind, folder / kind)
+
+
+@cache
+def small_mllm(kind: str) -> Mllm:
+    """The model of a class, loaded once a session."""
+    return load_mllm(str(saved_mllm(kind)))
+
+
+@cache
+def tiny_llava() -> Mllm:
+    """The bundled model, loaded once a session."""
+    return load_mllm("tiny-llava")
+
+
+def picture(height: int = 80, width: int = 120, seed: int = 0) -> np.ndarray:
+    """Noise."""
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+def ordinary(model, image: np.ndarray, prompt: str, **options):
+    """Inputs as the class's own processor makes them; InternVL's as one tile unless it is told otherwise."""
+    if "InternVL" in type(model.processor).__name__:
+        options = {"crop_to_patches": False, **options}
+    content = [{"type": "image", "image": Image.fromarray(image)}, {"type": "text", "text": prompt}]
+    return model.processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
+        return_tensors="pt", processor_kwargs=options,
+    )  # fmt: skip
+
+
+def alone(mllm: Mllm, view, answer: list[int], features=None, **options):
+    """One sample through the model itself, from its features on."""
+    ids = torch.cat([view.ids, torch.tensor(answer)])[None]
+    features = mllm.family.encode([view])[0] if features is None else features
+    inputs = mllm.family.language_inputs([view], ids, [features])
+    return mllm.model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs, **options)

@@ -26,8 +26,8 @@ from training.llava import (
 
 import xaikit as xk
 from xaikit.files.paths import data_folder
-from xaikit.mllm.generation import generate
-from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.conversations import generate
+from xaikit.mllm.model import load_mllm
 from xaikit.samples.captions import name_objects
 from xaikit.samples.descriptions import (
     READING_MARGIN,

@@ -13,12 +13,10 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from PIL import Image
-from small_mllms import CLASSES, small_mllm
+from small_mllms import CLASSES, ordinary, picture, saved_mllm, small_mllm, tiny_llava
 
-from xaikit.mllm.family import distinct_views
-from xaikit.mllm.generation import answer_ids, generate
-from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.conversations import answer_ids, generate
+from xaikit.mllm.model import load_mllm
 from xaikit.mllm.passes import teacher_forced
 
 PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
@@ -26,48 +24,24 @@ ANSWERS = [["a", "red", "circle"], ["a", "small", "blue", "square", "left", "of"
 ENLARGED = [(kind, "interpolate") for kind in (*CLASSES, "qwen2_5_vl")] + [("llava", "crops"), ("internvl", "crops")]
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("mllms")
-
-
 @pytest.fixture(params=[*CLASSES, "qwen2_5_vl"])
-def mllm(request, folder):
-    return small_mllm(request.param, folder)
+def mllm(request):
+    return small_mllm(request.param)
 
 
 @pytest.fixture
-def llava(folder):
-    return small_mllm("llava", folder)
+def llava():
+    return small_mllm("llava")
 
 
-def picture(height=80, width=120, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8))
-
-
-def pictures(mllm):
-    """Of mixed sizes, which give mixed grids where the class takes any size, two of them of as many cells."""
-    sizes = [(80, 120), (120, 80), (90, 90)]
-    return [picture(*size, seed) for seed, size in enumerate(sizes)]
+# Of mixed sizes, which give mixed grids where the class takes any size, two of them of as many cells.
+PICTURES = [picture(*size, seed) for seed, size in enumerate([(80, 120), (120, 80), (90, 90)])]
 
 
 def batch(mllm, scale=1.0):
     scale = max(scale, 1.0)
-    views = [mllm.family.view(image, prompt, scale) for image, prompt in zip(pictures(mllm), PROMPTS, strict=True)]
+    views = [mllm.family.view(image, prompt, scale) for image, prompt in zip(PICTURES, PROMPTS, strict=True)]
     return views, [answer_ids(mllm, " ".join(words)) for words in ANSWERS]
-
-
-def ordinary(mllm, image, prompt, **options):
-    """Inputs as the class's own processor makes them."""
-    content = [{"type": "image", "image": image}, {"type": "text", "text": prompt}]
-    return mllm.processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs=options,
-    )
 
 
 def painted(image, view, row, col):
@@ -83,7 +57,7 @@ def painted(image, view, row, col):
     vertical = pixels(top + row * height, height, array.shape[0])
     horizontal = pixels(left + col * width, width, array.shape[1])
     array[vertical, horizontal] = np.where(array[vertical, horizontal] > 127, 0, 255)
-    return Image.fromarray(array)
+    return array
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.5, 2.0, 3.0])
@@ -96,20 +70,19 @@ def test_ids_hold_each_cell_once_and_the_prompt(mllm, scale):
         assert (view.ids == mllm.family.image_token_id).sum() == rows * cols == len(mllm.family.encode([view])[0])
         assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == prompt
         assert view.prompt_positions.min() > view.image_positions.max()
-    grids = {tuple(view.grid) for view in distinct_views(mllm, picture(), "now", [1.0, 1.5, 2.0, 3.0])}
+    grids = {tuple(view.grid) for view in mllm.family.distinct_views(picture(), "now", [1.0, 1.5, 2.0, 3.0])}
     assert len(grids) == 4 and views[0].grid in grids
 
 
 def test_scale_one_is_what_the_processor_makes(mllm):
-    options = {"crop_to_patches": False} if "InternVL" in type(mllm.processor).__name__ else {}
-    for image, prompt in zip(pictures(mllm), PROMPTS, strict=True):
-        view, own = mllm.family.view(image, prompt), ordinary(mllm, image, prompt, **options)
+    for image, prompt in zip(PICTURES, PROMPTS, strict=True):
+        view, own = mllm.family.view(image, prompt), ordinary(mllm, image, prompt)
         assert torch.equal(view.ids, own["input_ids"][0])
         assert torch.equal(view.vision["pixel_values"].flatten(), own["pixel_values"].flatten())
 
 
-def test_crops_of_internvl_are_its_processors_tiles(folder):
-    mllm, image = small_mllm("internvl", folder), picture(100, 100)
+def test_crops_of_internvl_are_its_processors_tiles():
+    mllm, image = small_mllm("internvl"), picture(100, 100)
     view = mllm.family.view(image, "now", 2, "crops")
     own = ordinary(mllm, image, "now", crop_to_patches=True, min_patches=4, max_patches=4)
     assert torch.equal(view.ids, own["input_ids"][0]) and view.grid == (4, 4)
@@ -140,8 +113,8 @@ def test_interpolation_is_the_towers_own(llava):
 
 @pytest.mark.parametrize("scale", [1, 3])
 @pytest.mark.parametrize(("kind", "enlargement"), ENLARGED)
-def test_a_marked_place_moves_its_own_cell(folder, kind, enlargement, scale):
-    mllm = small_mllm(kind, folder)
+def test_a_marked_place_moves_its_own_cell(kind, enlargement, scale):
+    mllm = small_mllm(kind)
     image = picture(130, 180)
     view = mllm.family.view(image, "now", scale, enlargement)
     rows, cols = view.grid
@@ -190,8 +163,8 @@ def test_region_and_grid_of_llava_lead_back_to_the_image(llava, settings, size):
 
 @pytest.mark.parametrize("scale", [1, 3])
 @pytest.mark.parametrize(("kind", "enlargement"), ENLARGED)
-def test_masked_cells_have_the_mean_colour(folder, kind, enlargement, scale):
-    mllm = small_mllm(kind, folder)
+def test_masked_cells_have_the_mean_colour(kind, enlargement, scale):
+    mllm = small_mllm(kind)
     family, image = mllm.family, picture(112, 168)
     view = family.view(image, "now", scale, enlargement)
     pixels, cells = view.vision["pixel_values"], len(view.image_positions)
@@ -212,9 +185,8 @@ def test_masked_cells_have_the_mean_colour(folder, kind, enlargement, scale):
 
 
 def test_teacher_forcing_gives_the_states_of_stepwise_generation(mllm):
-    options = {"crop_to_patches": False} if "InternVL" in type(mllm.processor).__name__ else {}
-    for image, prompt in zip(pictures(mllm), PROMPTS, strict=True):
-        own = ordinary(mllm, image, prompt, **options)
+    for image, prompt in zip(PICTURES, PROMPTS, strict=True):
+        own = ordinary(mllm, image, prompt)
         steps = mllm.model.generate(
             **own,
             max_new_tokens=6,
@@ -274,9 +246,9 @@ def test_generation_in_batches_is_deterministic_and_equals_singles(mllm):
     assert len({tuple(answer) for answer in together}) > 1
 
 
-def test_generation_is_greedy_whatever_the_checkpoint_says_and_stops_at_its_end(folder, llava, tmp_path):
+def test_generation_is_greedy_whatever_the_checkpoint_says_and_stops_at_its_end(llava, tmp_path):
     other = tmp_path / "sampling"
-    shutil.copytree(folder / "llava", other)
+    shutil.copytree(saved_mllm("llava"), other)
     view = llava.family.view(picture(), PROMPTS[1])
     answer = generate(llava, [view], 10)[0]
     end = answer[4]
@@ -323,9 +295,9 @@ def test_attentions_are_distributions_and_leave_the_model_as_it_was(mllm):
             torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
 
 
-def test_qwen_scales_pass_the_processors_limits(folder):
-    mllm = small_mllm("qwen2_vl", folder)
-    views = distinct_views(mllm, picture(300, 500), "now", [0.75, 1, 1.5, 2])
+def test_qwen_scales_pass_the_processors_limits():
+    mllm = small_mllm("qwen2_vl")
+    views = mllm.family.distinct_views(picture(300, 500), "now", [0.75, 1, 1.5, 2])
     assert [view.grid for view in views] == [(2, 4), (3, 5), (4, 8), (6, 10)]  # 4 x 4 cells are its limit by itself
 
 
@@ -346,23 +318,23 @@ def test_decoded_tokens_say_where_words_start(llava):
 
 
 def test_the_bundled_model_describes(llava):
-    mllm = load_mllm()
+    mllm = tiny_llava()
     answer = generate(mllm, [mllm.family.view(picture(), "describe the scene")])[0]
     assert answer and all(mllm.decode(answer)) and mllm.weights_digest != llava.weights_digest
 
 
-def test_random_weights_follow_the_seed_and_need_no_weights_file(folder, llava, tmp_path):
+def test_random_weights_follow_the_seed_and_need_no_weights_file(llava, tmp_path):
     bare = tmp_path / "bare"
-    shutil.copytree(folder / "llava", bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(saved_mllm("llava"), bare, ignore=shutil.ignore_patterns("*.safetensors"))
     digests = [load_mllm(str(bare), random_weights=True, seed=seed).weights_digest for seed in (0, 0, 1)]
     assert digests[0] == digests[1] != digests[2]
-    assert load_mllm(str(folder / "llava")).weights_digest == llava.weights_digest
+    assert load_mllm(str(saved_mllm("llava"))).weights_digest == llava.weights_digest
     with pytest.raises(FileNotFoundError, match=r"bare lacks model\.safetensors"):
         load_mllm(str(bare))
 
 
-def test_precision_is_of_weights_and_states(folder, llava):
-    half = load_mllm(str(folder / "llava"), precision="bf16")
+def test_precision_is_of_weights_and_states(llava):
+    half = load_mllm(str(saved_mllm("llava")), precision="bf16")
     view = half.family.view(picture(), "now")
     states = teacher_forced(half, [view], [answer_ids(half, "a")])
     assert states.hidden.dtype == half.dtype == torch.bfloat16
@@ -384,59 +356,36 @@ def test_importing_the_package_needs_no_torch():
         ({"device": "abacus"}, ValueError, "device='abacus': torch knows no such device"),
     ],
 )
-def test_wrong_ways_to_load(folder, change, error, message):
+def test_wrong_ways_to_load(change, error, message):
     with pytest.raises(error, match=message):
-        load_mllm(**{"name": str(folder), **change})
+        load_mllm(**{"name": "tiny-llava", **change})
 
 
-def test_folders_that_cannot_be_loaded(folder, llava, tmp_path):
-    source = folder / "llava"
+def changed(path, **settings):
+    """A model's folder with other settings in its configuration."""
+    known = json.loads((path / "config.json").read_text())
+    known["text_config"] |= settings.pop("text_config", {})
+    (path / "config.json").write_text(json.dumps(known | settings))
 
-    def broken(change):
-        copied = tmp_path / change.__name__
-        shutil.copytree(source, copied)
-        change(copied)
-        return str(copied)
 
-    def no_config(path):
-        (path / "config.json").unlink()
-
-    def other_class(path):
-        settings = json.loads((path / "config.json").read_text())
-        (path / "config.json").write_text(json.dumps({**settings, "architectures": ["GPT2LMHeadModel"]}))
-
-    def pickles_only(path):
-        (path / "model.safetensors").rename(path / "pytorch_model.bin")
-
-    def no_processor(path):
-        (path / "processor_config.json").unlink()
-
-    def no_tokenizer(path):
-        (path / "tokenizer.json").unlink()
-
-    def no_template(path):
-        (path / "chat_template.jinja").unlink()
-
-    def missing_layer(path):
-        settings = json.loads((path / "config.json").read_text())
-        settings["text_config"]["num_hidden_layers"] = 3
-        (path / "config.json").write_text(json.dumps(settings))
-
-    def torn_file(path):
-        (path / "model.safetensors").write_bytes(b"torn")
-
-    for change, error, message in [
-        (no_config, FileNotFoundError, r"lacks config\.json"),
-        (other_class, ValueError, "is a GPT2LMHeadModel: .*Llava.*, Qwen2VL.*, InternVL"),
-        (pickles_only, FileNotFoundError, r"only pickles \(pytorch_model\.bin\)"),
-        (no_processor, FileNotFoundError, r"lacks processor_config\.json"),
-        (no_tokenizer, FileNotFoundError, r"lacks tokenizer\.json"),
-        (no_template, ValueError, "no chat template"),
-        (missing_layer, ValueError, "lacks 9 of the weights of Llava"),
-        (torn_file, ValueError, "can't be loaded"),
-    ]:
-        with pytest.raises(error, match=message):
-            load_mllm(broken(change))
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda path: (path / "config.json").unlink(), FileNotFoundError, r"lacks config\.json"),
+        (lambda path: changed(path, architectures=["GPT2LMHeadModel"]), ValueError, "is a GPT2LMHeadModel: .*Llava.*, Qwen2VL.*, InternVL"),
+        (lambda path: (path / "model.safetensors").rename(path / "torch.bin"), FileNotFoundError, r"only pickles \(torch\.bin\)"),
+        (lambda path: (path / "processor_config.json").unlink(), FileNotFoundError, r"lacks processor_config\.json"),
+        (lambda path: (path / "tokenizer.json").unlink(), FileNotFoundError, r"lacks tokenizer\.json"),
+        (lambda path: (path / "chat_template.jinja").unlink(), ValueError, "no chat template"),
+        (lambda path: changed(path, text_config={"num_hidden_layers": 3}), ValueError, "lacks 9 of the weights of Llava"),
+        (lambda path: (path / "model.safetensors").write_bytes(b"torn"), ValueError, "can't be loaded"),
+    ],
+)  # fmt: skip
+def test_folders_that_cannot_be_loaded(tmp_path, change, error, message):
+    copied = shutil.copytree(saved_mllm("llava"), tmp_path / "copied")
+    change(copied)
+    with pytest.raises(error, match=message):
+        load_mllm(str(copied))
 
 
 @pytest.mark.parametrize(
@@ -444,9 +393,9 @@ def test_folders_that_cannot_be_loaded(folder, llava, tmp_path):
     [
         ({"prompt": "  "}, "the prompt .* is empty"),
         ({"prompt": "describe the skene"}, "the word 'skene' is outside the model's vocabulary; .*scene"),
-        ({"scale": 0}, "scale=0: a positive number"),
-        ({"scale": float("nan")}, "scale=nan: a positive number"),
-        ({"scale": True}, "scale=True: a positive number"),
+        ({"scale": 0}, "scale=0: a number above 0"),
+        ({"scale": float("nan")}, "scale=nan: a number above 0"),
+        ({"scale": True}, "scale=True: a number above 0"),
         ({"scale": 0.1}, "scale=0.1: the image becomes 1 x 1 tokens"),
         ({"scale": 20}, "scale=20: prompt and image have .* takes 256"),
         ({"enlargement": "zoom"}, "enlargement='zoom': choose from interpolate, crops"),
@@ -458,19 +407,19 @@ def test_views_that_cannot_be(mllm, arguments, message):
         mllm.family.view(**{"image": picture(), "prompt": "now", **arguments})
 
 
-def test_more_views_that_cannot_be(folder, llava):
+def test_more_views_that_cannot_be(llava):
     with pytest.raises(ValueError, match="scales 1 and 1.05 both give a grid of 4 x 4"):
-        distinct_views(llava, picture(), "now", [1, 1.05])
+        llava.family.distinct_views(picture(), "now", [1, 1.05])
     with pytest.raises(ValueError, match="no scale was given"):
-        distinct_views(llava, picture(), "now", [])
+        llava.family.distinct_views(picture(), "now", [])
     with pytest.raises(ValueError, match="scale=1.5: enlargement='crops' takes whole numbers"):
         llava.family.view(picture(), "now", 1.5, "crops")
     with pytest.raises(ValueError, match="holds <image>, one of the model's own tokens"):
         llava.family.view(picture(), "describe the <image>")
     with pytest.raises(ValueError, match="enlargement='crops': .* takes images of any size"):
-        small_mllm("qwen2_vl", folder).family.view(picture(), "now", 2, "crops")
+        small_mllm("qwen2_vl").family.view(picture(), "now", 2, "crops")
     with pytest.raises(ValueError, match="1 : 200"):
-        small_mllm("qwen2_vl", folder).family.view(picture(2, 500), "now")
+        small_mllm("qwen2_vl").family.view(picture(2, 500), "now")
 
 
 def test_answers_that_cannot_be(mllm):
@@ -498,15 +447,12 @@ def test_answers_that_cannot_be(mllm):
         generate(mllm, [view], 0)
 
 
-def test_an_answer_that_fills_the_context_is_refused(folder, llava, tmp_path):
-    short = tmp_path / "short"
-    shutil.copytree(folder / "llava", short)
+def test_an_answer_that_fills_the_context_is_refused(llava, tmp_path):
+    short = shutil.copytree(saved_mllm("llava"), tmp_path / "short")
     view = llava.family.view(picture(), PROMPTS[1])
     answer = generate(llava, [view], 40)[0]
-    settings = json.loads((short / "config.json").read_text())
     for room, fits in [(len(answer) + 1, True), (5, False)]:
-        settings["text_config"]["max_position_embeddings"] = len(view.ids) + room
-        (short / "config.json").write_text(json.dumps(settings))
+        changed(short, text_config={"max_position_embeddings": len(view.ids) + room})
         mllm = load_mllm(str(short))
         assert generate(mllm, [view], 3)[0] == answer[:3]
         if fits:

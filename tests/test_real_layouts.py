@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xaikit.mllm.explanation import explain_tokens
-from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.model import load_mllm
 
 TEXT = [
     "describe the picture what is left of a small red circle large blue square green triangle",

@@ -6,7 +6,7 @@ import scipy.signal
 import torch
 import xarray as xr
 
-from xaikit.measures.ranks import spatial_entropy
+from xaikit.measures.maps import spatial_entropy
 from xaikit.resonance.change_points import phases
 from xaikit.resonance.modes import dynamic_modes
 from xaikit.resonance.spectra import fourier, resonance_energy, spectrum

@@ -1,31 +1,27 @@
 """Attention and gradient maps of answer tokens: against independent computations, on the three classes of models."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
-from small_mllms import CLASSES, small_mllm
+from small_mllms import CLASSES, alone, small_mllm
 
-from xaikit.mllm import gradients as gradient_maps
-from xaikit.mllm.attention import attention_rollout, last_attention
-from xaikit.mllm.gradients import grad_cam, gradient_x_input
+from xaikit.mllm import methods as token_methods
+from xaikit.mllm.methods import attention, grad_cam, gradient_x_input, rollout
 
-METHODS = (last_attention, attention_rollout, gradient_x_input, grad_cam)
+METHODS = (attention, rollout, gradient_x_input, grad_cam)
 PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene now please")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("mllms")
+@pytest.fixture(params=CLASSES)
+def mllm(request):
+    return small_mllm(request.param)
 
 
-@pytest.fixture(scope="module", params=CLASSES)
-def mllm(request, folder):
-    return small_mllm(request.param, folder)
-
-
-@pytest.fixture(scope="module")
-def internvl(folder):
-    return small_mllm("internvl", folder)
+@pytest.fixture
+def internvl():
+    return small_mllm("internvl")
 
 
 def images(n=3):
@@ -38,18 +34,6 @@ def inputs(mllm, lengths=(4, 1, 3), scale=1.0, enlargement="interpolate"):
     ]
     ids = np.random.default_rng(5).integers(14, len(mllm.output_weight), (len(views), max(lengths)))
     return views, [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
-
-
-def alone(mllm, view, answer, features=None, **options):
-    """One sample through the model itself, from its features on."""
-    ids = torch.cat([view.ids, torch.tensor(answer)])[None]
-    features = mllm.family.encode([view])[0] if features is None else features
-    return mllm.model(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        **mllm.family.language_inputs([view], ids, [features]),
-        **options,
-    )
 
 
 def scores(mllm, view, answer, features, target="logit"):
@@ -72,7 +56,7 @@ def layers(mllm, view, answer):
 def test_a_batch_of_answers_of_several_lengths_equals_its_singles(mllm, method):
     views, answers = inputs(mllm)
     together = method(mllm, views, answers)
-    assert together.shape == (3, 4, *views[0].grid) and together.dtype == torch.float32
+    assert together.shape == (3, 4, *views[0].grid) and together.dtype == torch.float32 and not together.requires_grad
     for row, view, answer in zip(together, views, answers, strict=True):
         single = method(mllm, [view], [answer])[0]
         torch.testing.assert_close(row[: len(answer)], single, atol=1e-5 * float(single.abs().max()), rtol=1e-4)
@@ -92,7 +76,7 @@ def test_later_tokens_and_an_empty_answer_beside_it_change_nothing(internvl, met
 @pytest.mark.parametrize("fusion", ("mean", "max"))
 def test_last_attention_is_that_of_the_model(mllm, fusion):
     views, answers = inputs(mllm)
-    found = last_attention(mllm, views, answers, head_fusion=fusion)
+    found = attention(mllm, views, answers, head_fusion=fusion)
     for heat, view, answer in zip(found, views, answers, strict=True):
         rows = layers(mllm, view, answer)[-1][:, len(view.ids) - 1 : -1]
         rows = rows.mean(0) if fusion == "mean" else rows.amax(0)
@@ -103,7 +87,7 @@ def test_last_attention_is_that_of_the_model(mllm, fusion):
 
 def test_rollout_is_the_product_of_whole_matrices(mllm):
     views, answers = inputs(mllm)
-    found = attention_rollout(mllm, views, answers)
+    found = rollout(mllm, views, answers)
     for heat, view, answer in zip(found, views, answers, strict=True):
         product = None
         for layer in layers(mllm, view, answer):
@@ -140,7 +124,7 @@ def test_gradients_are_those_of_a_loop_over_tokens(mllm, target):
 def test_backward_passes_in_parts_give_the_same(internvl, monkeypatch):
     views, answers = inputs(internvl)
     whole = gradient_x_input(internvl, views, answers, signed=True)
-    monkeypatch.setattr(gradient_maps, "SEQUENCES_AT_ONCE", 1)
+    monkeypatch.setattr(token_methods, "SEQUENCES_AT_ONCE", 1)
     parts = gradient_x_input(internvl, views, answers, signed=True)
     torch.testing.assert_close(parts, whole, atol=1e-5 * float(whole.abs().max()), rtol=1e-4)
 
@@ -172,10 +156,10 @@ def test_crops_are_put_in_their_places(internvl):
     start = view.ids.tolist().index(internvl.family.image_token_id)
     weights = layers(internvl, view, answer)
     emitting = slice(len(view.ids) - 1, -1)
-    last = last_attention(internvl, views, answers)[0].flatten(1)
+    last = attention(internvl, views, answers)[0].flatten(1)
     torch.testing.assert_close(last, weights[-1].mean(0)[emitting, start + order])
     first, second = ((layer.mean(0) + torch.eye(layer.shape[-1])) / 2 for layer in weights)
-    rolled = attention_rollout(internvl, views, answers)[0].flatten(1)
+    rolled = rollout(internvl, views, answers)[0].flatten(1)
     torch.testing.assert_close(rolled, (second @ first)[emitting, start + order])
     features = internvl.family.encode([view])[0].detach().requires_grad_()
     assert len(features) == 20 and view.grid == (4, 4)
@@ -187,38 +171,21 @@ def test_crops_are_put_in_their_places(internvl):
     torch.testing.assert_close(cam, (gradient.mean(0) * cells).sum(-1), atol=1e-4, rtol=1e-3)
 
 
-def test_nothing_is_left_on_the_model(mllm):
-    views, answers = inputs(mllm)
-    language = mllm.model.model.language_model
-    layers(mllm, views[0], answers[0])  # transformers puts hooks of its own there when attention is first asked for
-    hooks = [len(module._forward_hooks) + len(module._backward_hooks) for module in mllm.model.modules()]
-    before = {name: value.clone() for name, value in mllm.model.state_dict().items()}
-    with torch.no_grad():  # gradients are taken whatever the caller's mode is
-        for method in METHODS:
-            assert not method(mllm, views, answers).requires_grad
-    assert language.config._attn_implementation == "sdpa"
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in mllm.model.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in mllm.model.state_dict().items())
-    assert hooks == [len(module._forward_hooks) + len(module._backward_hooks) for module in mllm.model.modules()]
-
-
-def test_bad_input_is_refused_in_a_sentence(internvl):
+@pytest.mark.parametrize("method", METHODS)
+def test_bad_input_is_refused_in_a_sentence(internvl, method):
     views, answers = inputs(internvl)
-    larger, _ = inputs(internvl, scale=2.0)
-    crops, _ = inputs(internvl, scale=2.0, enlargement="crops")
-    for method in METHODS:
-        with pytest.raises(ValueError, match="grids 2 x 2, 4 x 4"):
-            method(internvl, [views[0], larger[0]], answers[:2])
-        with pytest.raises(ValueError, match="by interpolation and by crops"):
-            method(internvl, [crops[0], larger[0]], answers[:2])
-        with pytest.raises(ValueError, match="3 views and 2 answers"):
-            method(internvl, views, answers[:2])
-        with pytest.raises(ValueError, match="all answers are empty"):
-            method(internvl, views, [[], [], []])
-        with pytest.raises(ValueError, match="longer than the 256"):
-            method(internvl, views, [[14] * 300] * 3)
-    with pytest.raises(ValueError, match="head_fusion='min': choose from mean, max"):
-        last_attention(internvl, views, answers, head_fusion="min")
-    for method in (gradient_x_input, grad_cam):
-        with pytest.raises(ValueError, match="target='loss': choose from logit, log_probability"):
-            method(internvl, views, answers, target="loss")
+    with pytest.raises(ValueError, match="3 views and 2 answers"):
+        method(internvl, views, answers[:2])
+    with pytest.raises(ValueError, match="longer than the 256"):
+        method(internvl, views, [[14] * 300] * 3)
+
+
+def test_a_new_file_is_on_the_list_by_itself(tmp_path, monkeypatch):
+    folder = tmp_path / "toy_methods"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from xaikit.files.registry import Registry\nLIST = Registry(__name__)")
+    code = "from xaikit.files.registry import Entry\nfrom . import LIST\n@LIST.register(Entry, source='toy')\n"
+    (folder / "flat.py").write_text(code + "def flat(*, of, seed: int = 0): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    (found,) = importlib.import_module("toy_methods").LIST.all().values()
+    assert (found.name, found.source, found.options) == ("flat", "toy", {"seed": 0})

@@ -3,30 +3,24 @@
 import numpy as np
 import pytest
 import torch
-from small_mllms import CLASSES, small_mllm
+from small_mllms import CLASSES, alone, small_mllm, tiny_llava
 
 import xaikit as xk
 from xaikit.evaluation.token_faithfulness import reduce_to_grid, token_curve_areas, token_deletion_insertion
 from xaikit.measures.localisation import region_coverage
-from xaikit.mllm.generation import answer_ids
-from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.conversations import answer_ids
 
 PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("mllms")
+@pytest.fixture(params=CLASSES)
+def mllm(request):
+    return small_mllm(request.param)
 
 
-@pytest.fixture(scope="module", params=CLASSES)
-def mllm(request, folder):
-    return small_mllm(request.param, folder)
-
-
-@pytest.fixture(scope="module")
-def llava(folder):
-    return small_mllm("llava", folder)
+@pytest.fixture
+def llava():
+    return small_mllm("llava")
 
 
 def inputs(mllm, lengths=(4, 2, 3), scale=1.0, enlargement="interpolate"):
@@ -45,13 +39,7 @@ def inputs(mllm, lengths=(4, 2, 3), scale=1.0, enlargement="interpolate"):
 def log_probability(mllm, view, answer, token, keep):
     """Of one token, from one plain pass over the whole answer with the kept cells (rows, cols) of the image."""
     pixels = mllm.family.masked(view, torch.as_tensor(keep).flatten()[None])
-    features = mllm.family.encode_pixels(view, pixels)
-    ids = torch.cat([view.ids, torch.tensor(answer)])[None]
-    logits = mllm.model(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        **mllm.family.language_inputs([view], ids, features),
-    ).logits
+    logits = alone(mllm, view, answer, mllm.family.encode_pixels(view, pixels)[0]).logits
     return float(logits[0, len(view.ids) - 1 + token].log_softmax(-1)[answer[token]])
 
 
@@ -79,8 +67,8 @@ def test_every_point_of_the_curves_is_that_of_a_plain_pass(mllm):
         assert np.ptp(curve[0, 0, 1]) > 1e-3  # the image matters to these models
 
 
-def test_crops_of_internvl_lose_the_cells_of_the_map(folder):
-    internvl = small_mllm("internvl", folder)
+def test_crops_of_internvl_lose_the_cells_of_the_map():
+    internvl = small_mllm("internvl")
     views, answers, heat, words = inputs(internvl, scale=2.0, enlargement="crops")
     _, deletion, _ = token_deletion_insertion(internvl, views, answers, heat, words, steps=2)
     wanted = log_probability(internvl, views[0], answers[0], 3, kept_after(heat[0, 1, 3], 8))
@@ -129,7 +117,7 @@ def test_equally_hot_cells_go_in_one_seeded_order(llava):
 
 
 def test_the_planted_object_is_what_its_words_need():
-    mllm = load_mllm("tiny-llava")
+    mllm = tiny_llava()
     scenes = xk.draw_descriptions(6, seed=11, objects=(2, 2))
     views = [mllm.family.view(image, "describe the picture") for image in scenes.image.values]
     answers = [answer_ids(mllm, caption) for caption in scenes.caption.values.tolist()]
@@ -153,8 +141,6 @@ def test_areas_are_means_over_the_measured_tokens():
     assert areas.token_deletion_auc.dims == ("sample", "explainer") and areas.explainer.values.tolist() == ["mine"]
     assert areas.token_deletion_auc.attrs["score_direction"] == "lower is better"
     assert areas.token_insertion_auc.attrs["score_direction"] == "higher is better"
-    with pytest.raises(ValueError, match="2 names of explainers for 1"):
-        token_curve_areas(fraction, deletion, deletion, ["a", "b"])
 
 
 def test_finer_maps_are_averaged_over_the_area_of_a_cell():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from small_mllms import tiny_llava
 
 import xaikit as xk
 from xaikit.evaluation import tokens as measuring
@@ -15,7 +16,7 @@ METHODS = ["lens", "arc", "random"]
 
 @pytest.fixture(scope="module")
 def mllm():
-    return xk.load_mllm("tiny-llava")
+    return tiny_llava()
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +29,28 @@ def answers(mllm, scenes):
     return xk.explain_all_tokens(mllm, scenes.image, methods=METHODS)
 
 
-def test_it_is_the_parts_together(mllm, scenes, answers):
-    together, parts = measure_tokens(mllm, scenes, METHODS), measured_words(answers, scenes)
+@pytest.fixture(scope="module")
+def together(mllm, scenes):
+    return measure_tokens(mllm, scenes, METHODS)
+
+
+def test_it_is_the_parts_together(scenes, answers, together):
+    parts = measured_words(answers, scenes)
     for name, values in parts.data_vars.items():
         np.testing.assert_allclose(together[name], values, atol=1e-5, err_msg=name)
     assert together.exact.values.tolist() == (answers.answer.values == scenes.caption.values).tolist()
     assert together.token_text.values.tolist() == np.char.strip(answers.answer_text.values).tolist()
 
 
-def test_how_scenes_are_cut_changes_nothing(mllm, scenes, monkeypatch):
-    whole = measure_tokens(mllm, scenes, METHODS)
+def test_how_scenes_are_cut_changes_nothing(mllm, scenes, together, monkeypatch):
     monkeypatch.setattr(measuring, "SCENES_AT_ONCE", 2)
     cut = measure_tokens(mllm, scenes, METHODS, ["describe the picture"] * 5, batch_size=1)
-    xr.testing.assert_allclose(whole, cut, atol=1e-4)
-    assert (whole.kind == cut.kind).all() and (whole.token_object == cut.token_object).all()
+    xr.testing.assert_allclose(together, cut, atol=1e-4)
+    assert (together.kind == cut.kind).all() and (together.token_object == cut.token_object).all()
 
 
-def test_agreement_of_contexts_is_that_of_the_answers_own_words(mllm, scenes, answers):
-    measured = measure_tokens(mllm, scenes, METHODS).context_auroc
+def test_agreement_of_contexts_is_that_of_the_answers_own_words(scenes, answers, together):
+    measured = together.context_auroc
     assert np.isnan(measured.sel(explainer=["lens", "random"])).all()
     named = xk.samples.name_objects(answers.answer_text.values, scenes).token_object.values
     for sample in range(5):
@@ -58,7 +63,7 @@ def test_agreement_of_contexts_is_that_of_the_answers_own_words(mllm, scenes, an
 
 
 def test_faithfulness_is_that_of_the_maps(mllm, scenes, answers):
-    words = xk.samples.name_objects(answers.answer_text.values, scenes).token_kind.values == "object"
+    words = np.isin(np.char.strip(answers.answer_text.values), xk.samples.worlds.shapes.COLOURS)
     found = measure_faithfulness(mllm, scenes.image, answers, words, steps=2)
     views = [mllm.family.view(image, "describe the picture") for image in scenes.image.values]
     ids = [row[row >= 0].tolist() for row in answers.answer_id.values]

@@ -7,13 +7,23 @@ from oracles.released_token_iou import histogram_otsu, released_label, released_
 from xaikit.measures import localisation
 from xaikit.measures.localisation import region_coverage
 from xaikit.measures.maps import fragments, spread
-from xaikit.measures.planted_tokens import context_auroc, planted_metrics, planted_word_scores, word_classes
-from xaikit.measures.token_iou import f1_difference, f1_interval, f1_iou, token_iou, token_iou_summary
+from xaikit.measures.planted_tokens import answer_means, context_auroc, planted_word_scores, word_classes
+from xaikit.measures.token_iou import f1_difference, f1_iou, token_iou, token_iou_summary
 from xaikit.measures.words import base_forms, category_labels, group_words, name_tokens, word_kind
 from xaikit.samples.descriptions import draw_descriptions
 
 TAGS = dict.fromkeys("a the and".split(), "DT") | dict.fromkeys("cat dog mat dogs grass".split(), "NN")
 CATEGORIES = {"cat": 17, "dog": 18, "hot dog": 58}
+
+
+def f1_interval(*entries, seed=0):
+    return tuple(token_iou_summary(*entries, seed).loc["f1_iou"])
+
+
+def planted_metrics(token_heat, token_object, token_kind, object_mask, region=(0, 0, 1, 1), token_class=None, **named):
+    return answer_means(
+        planted_word_scores(token_heat, token_object, token_kind, object_mask, region, **named), token_class
+    )
 
 
 def tagger(word):
@@ -379,11 +389,9 @@ def test_a_batch_equals_singles_whatever_the_chunks(many, monkeypatch):
     together = planted_metrics(**many, explainers=["first", "second"])
     monkeypatch.setattr("xaikit.measures.planted_tokens.CELLS_AT_ONCE", 1)
     chunked = planted_metrics(**many)
+    singles = [planted_metrics(**{key: value[i : i + 1] for key, value in many.items()}) for i in range(5)]
     for name, values in together.data_vars.items():
-        singles = [
-            planted_metrics(**{key: value[i : i + 1] for key, value in many.items()})[name].values[0] for i in range(5)
-        ]
-        np.testing.assert_array_equal(values, singles)
+        np.testing.assert_array_equal(values, [single[name].values[0] for single in singles])
         np.testing.assert_array_equal(values, chunked[name])
     words = planted_word_scores(**many)
     of = [(words.own_iou[:, i].values, words.function_iou[:, i].values) for i in range(2)]

@@ -7,9 +7,8 @@ import pytest
 import scipy.optimize
 import torch
 
-from xaikit.mllm import arc as overlaps
-from xaikit.mllm.arc import overlap_matrix, rank_biased_overlap, top_ids
-from xaikit.mllm.msea import aggregate
+from xaikit.mllm import msea_arc as overlaps
+from xaikit.mllm.msea_arc import aggregate, overlap_matrix, top_ids
 from xaikit.mllm.tam import (
     WEIGHTINGS,
     context_mask,
@@ -128,12 +127,6 @@ def test_filter_of_larger_windows_against_the_formula(size):
     torch.testing.assert_close(rank_gaussian_filter(maps, size)[4, 4], (kernel * window).sum() / kernel.sum())
 
 
-@pytest.mark.parametrize("size", [0, 2, 3.0, -1])
-def test_filter_refuses_a_size_without_middle(size):
-    with pytest.raises(ValueError, match=f"size={size}.*is needed"):
-        rank_gaussian_filter(torch.ones(4, 4), size)
-
-
 # Rankings
 
 
@@ -150,7 +143,6 @@ def test_filter_refuses_a_size_without_middle(size):
 def test_overlap_of_known_rankings(second, at_90, at_98):
     first, second = torch.arange(50), torch.tensor(second)
     for persistence, wanted in ((0.9, at_90), (0.98, at_98)):
-        assert rank_biased_overlap(first, second, persistence).item() == pytest.approx(wanted, abs=6e-7)
         assert overlap_matrix(torch.stack([first, second])[None], persistence)[0, 0, 1].item() == pytest.approx(
             wanted, abs=6e-7
         )
@@ -167,9 +159,6 @@ def test_overlap_against_its_definition(persistence, k, normalised):
     ids = rankings(2, 4, k, 12)
     ids[1, 2] = ids[1, 0]
     matrix = overlap_matrix(ids, persistence, normalised)
-    torch.testing.assert_close(
-        rank_biased_overlap(ids[:, :, None], ids[:, None], persistence, normalised), matrix, rtol=0, atol=1e-12
-    )
     for n in range(2):
         for i in range(4):
             for j in range(4):
@@ -216,16 +205,9 @@ def test_top_ids_are_stable(levels, k):
     assert np.array_equal(top_ids(logits, k).numpy(), wanted)
 
 
-def test_rankings_refuse_what_they_cannot_rank():
-    with pytest.raises(ValueError, match="k=6: a whole number from 1 to 5 is needed"):
-        top_ids(torch.zeros(2, 5), 6)
+def test_numbers_that_are_none_are_not_ranked():
     with pytest.raises(ValueError, match="NaN"):
         top_ids(torch.tensor([[0.0, torch.nan, 1.0]]), 2)
-    with pytest.raises(ValueError, match="rankings of 3 and 4 ids"):
-        rank_biased_overlap(torch.arange(3), torch.arange(4))
-    for persistence in (0, 1, 1.2, float("nan")):
-        with pytest.raises(ValueError, match="between 0 and 1 is needed"):
-            overlap_matrix(rankings(1, 2, 3, 9), persistence)
 
 
 # Interference
@@ -342,14 +324,6 @@ def test_fixed_damping_takes_off_less(least_squares):
     assert (found >= remove_interference(maps, "relevance", r, rho, allowed, least_squares=least_squares)[0, t]).all()
 
 
-def test_weightings_refuse_bad_input():
-    _, r, rho, allowed = weighting_inputs()
-    with pytest.raises(ValueError, match="weighting='rbo': choose from relevance, irrelevance"):
-        context_weights("rbo", r, rho, allowed)
-    with pytest.raises(ValueError, match="weighting='damped' needs the overlap"):
-        context_weights("damped", r, None, allowed)
-
-
 def test_context_is_what_stands_before_under_another_id():
     ids = torch.tensor([[4, 7, 4, 7, 9, 0], [1, 2, 3, 4, 5, 6]])
     is_answer = torch.arange(6).expand(2, 6) >= 2
@@ -395,18 +369,6 @@ def test_padding_batching_and_precision_change_nothing(weighting):
         torch.testing.assert_close(pipeline(*part, weighting)[0], whole[n, :length], rtol=0, atol=1e-12)
     single = pipeline(maps.float(), logits.float(), ids, is_answer, real, weighting)
     assert single.dtype == torch.float32 and (single - whole)[real].abs().max() < 1e-5
-
-
-def test_some_targets_alone():
-    maps, r, rho, allowed = weighting_inputs()
-    some = slice(3, None)
-    for weighting in WEIGHTINGS:
-        whole = remove_interference(maps, weighting, r, rho, allowed)
-        part = remove_interference(maps, weighting, r[:, some], rho[:, some], allowed[:, some], targets=some)
-        torch.testing.assert_close(part, whole[:, some], rtol=0, atol=1e-12)
-        torch.testing.assert_close(
-            joint_normalisation(part, r[:, some], allowed[:, some]), joint_normalisation(whole, r, allowed)[:, some]
-        )
 
 
 # Scales
@@ -480,25 +442,6 @@ def test_scales_are_normalised_before_the_mean():
         assert (aggregate([torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 6, 6)], normalise=normalise) == 0).all()
 
 
-@pytest.mark.parametrize(
-    "change, sentence",
-    [
-        ({"maps": []}, "at least one scale"),
-        ({"maps": [torch.ones(1, 2, 3, 3), torch.ones(1, 3, 3, 3)]}, r"\(1, 2\) and \(1, 3\)"),
-        ({"normalise": "softmax"}, "normalise='softmax': choose from none, range, sum"),
-        ({"grid": "coarsest"}, "grid='coarsest': choose from finest, native"),
-        ({"grid": (0, 4)}, "rows=0: a whole number"),
-        ({"grid": "native", "native": 2}, "native=2: a whole number from 0 to 1"),
-        ({"weights": torch.ones(1, 3)}, r"weights of shape \(1, 3\): \(samples, scales\) = \(1, 2\)"),
-        ({"weights": torch.zeros(1, 2)}, "all 0"),
-        ({"weights": torch.tensor([[2.0, -1.0]])}, "negative"),
-    ],
-)
-def test_scales_refuse_bad_input(change, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        aggregate(**{"maps": [torch.ones(1, 2, 3, 3), torch.ones(1, 2, 6, 6)], **change})
-
-
 # The released function
 
 
@@ -565,13 +508,3 @@ def test_a_context_of_repeats_leaves_the_map():
     states = torch.cat([prompt, torch.tensor([start - 1])])
     dimmed = joint_normalisation(raw, logits[states, 5].relu()[None, None], torch.ones(1, 1, 5, dtype=torch.bool))
     assert torch.equal(found[1], (255 * rank_gaussian_filter(dimmed))[0, 0].to(torch.uint8))
-
-
-def test_released_function_refuses_positions_that_do_not_fit():
-    tokens, logits, grid, start, image, prompt = sequence()
-    with pytest.raises(ValueError, match="34 image and 4 prompt positions: a grid of 5 x 7 needs 35"):
-        released_tam(tokens, logits, grid, start, image[1:], prompt)
-    with pytest.raises(ValueError, match="at least one answer token"):
-        released_tam(tokens[:start], logits, grid, start, image, prompt)
-    with pytest.raises(ValueError, match="10 rows of logits"):
-        released_tam(tokens, logits[:10], grid, start, image, prompt)

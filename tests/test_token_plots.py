@@ -63,11 +63,15 @@ def scenes():
     )
 
 
+def panels(figure):
+    return [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+
+
 def drawn(figure):
     """The figure's panels and its title, once all of it was laid out without a warning (an error here)."""
     figure.draw_without_rendering()
     assert not plt.get_fignums()
-    return [axis for axis in figure.axes if axis.get_label() != "<colorbar>"], figure.get_suptitle()
+    return panels(figure), figure.get_suptitle()
 
 
 def bar(figure):
@@ -114,7 +118,7 @@ def test_the_tokens_own_object_is_outlined(answers, scenes):
     right, left, none = [RIGHT], [LEFT], []
     assert [outlined(axis) for axis in axes] == [[LEFT, RIGHT], none, right, right, right, none, none, left, left]
     given = np.where(OBJECTS == 0, 1, -1)  # another assignment than that of the words
-    axes, _ = drawn(plots.token_strip(answers, scenes, 0, "lens", objects=given))
+    axes = panels(plots.token_strip(answers, scenes, 0, "lens", objects=given))
     assert [outlined(axis) for axis in axes] == [right, none, none, none, none, none, none, right, right]
 
 
@@ -148,7 +152,7 @@ def test_a_map_lies_on_its_own_part_of_the_image_without_its_padding(answers, sc
         assert np.corrcoef(backdrop.get_array().ravel(), scenes.image.values[1].mean(-1).ravel())[0, 1] > 0.999
     # A grid that reaches beyond the image, as of a padded one, is cut at the image's edges.
     answers["region"][1] = [-0.5, 0, 1.5, 1]
-    axes, _ = drawn(plots.token_strip(answers, scenes, 1, "lens"))
+    axes = panels(plots.token_strip(answers, scenes, 1, "lens"))
     assert axes[1].images[1].get_extent() == [-0.5, 39.5, 29.5, -10.5]
     assert axes[1].get_xlim() == (-0.5, 39.5) and axes[1].get_ylim() == (19.5, -0.5)
 
@@ -159,7 +163,8 @@ def test_images_alone_do_in_any_form(answers, scenes, tmp_path):
     image = scenes.image.values[0]
     Image.fromarray(image).save(tmp_path / "one.png")
     for images in ([image], image, scenes.image[:1], Image.fromarray(image), str(tmp_path / "one.png")):
-        axes, title = drawn(plots.token_strip(single, images))
+        figure = plots.token_strip(single, images)
+        axes, title = panels(figure), figure.get_suptitle()
         np.testing.assert_array_equal(axes[0].images[0].get_array(), image)
         np.testing.assert_array_equal(axes[3].images[1].get_array(), answers.token_heat.values[0, 1, 2])
         assert "tam" in title and not any(outlined(axis) for axis in axes)
@@ -208,7 +213,7 @@ def test_scales_share_the_scale_of_their_row(answers, scenes):
 
 def test_maps_without_heat_are_drawn(answers, scenes):
     for plot in (plots.token_comparison, plots.scales_side_by_side):
-        axes, _ = drawn(plot(answers.assign(token_heat=answers.token_heat * 0), scenes))
+        axes = panels(plot(answers.assign(token_heat=answers.token_heat * 0), scenes))
         assert axes[-1].images[1].get_clim() == (0, 1)
     axes, _ = drawn(plots.token_strip(answers.assign(token_heat=answers.token_heat * 0), scenes, 0, "lens"))
     assert axes[-1].images[1].get_clim() == (0, 1)
@@ -251,9 +256,9 @@ def test_rank_overlap_is_that_of_the_explainer_that_has_it(answers):
 @pytest.mark.parametrize(
     ("plot", "choice", "message"),
     [
-        ("token_strip", {"sample": 2, "explainer": "lens"}, "sample=2: there are samples 0 to 1"),
-        ("token_strip", {"sample": -1, "explainer": "lens"}, "sample=-1: there are samples 0 to 1"),
-        ("token_strip", {"sample": 0.0, "explainer": "lens"}, "sample=0.0: there are samples 0 to 1"),
+        ("token_strip", {"sample": 2, "explainer": "lens"}, "sample=2: a whole number from 0 to 1"),
+        ("token_strip", {"sample": -1, "explainer": "lens"}, "sample=-1: a whole number from 0 to 1"),
+        ("token_strip", {"sample": 0.0, "explainer": "lens"}, "sample=0.0: a whole number from 0 to 1"),
         ("token_strip", {}, "explainer=None: choose one of those that are there, lens, tam, arc"),
         ("token_strip", {"explainer": "msea"}, "explainer='msea': choose"),
         (
@@ -263,12 +268,12 @@ def test_rank_overlap_is_that_of_the_explainer_that_has_it(answers):
         ),
         ("token_strip", {"explainer": "lens", "words": [8]}, "token 8: the answer has tokens 0 to 7"),
         ("token_strip", {"explainer": "lens", "words": "red"}, "tokens='red': give a list"),
-        ("token_strip", {"explainer": "lens", "gamma": 0}, "gamma=0: a positive power"),
+        ("token_strip", {"explainer": "lens", "gamma": 0}, "gamma=0: a power above 0"),
         ("token_strip", {"explainer": "lens", "objects": OBJECTS[:1]}, r"objects of shape \(1, 8\)"),
         ("token_strip", {"explainer": "lens", "objects": OBJECTS + 1}, "up to 2: .* the sample's 2 masks"),
         ("token_comparison", {"tokens": []}, r"tokens=\[\]: give a list"),
         ("token_comparison", {"tokens": [-1]}, "token -1: the answer has tokens 0 to 7"),
-        ("token_comparison", {"explainers": ["lens", "none"]}, "explainer='none': choose"),
+        ("token_comparison", {"explainers": ["lens", "none"]}, "explainers='none': choose"),
         ("token_comparison", {"explainers": []}, r"explainers=\[\]: give a list"),
         ("scales_side_by_side", {"explainers": "lens"}, "explainers='lens': give a list"),
     ],

@@ -17,7 +17,7 @@ from ..measures.localisation import cell_shares
 from ..measures.ranks import area_under_curve, ranks
 from ..mllm.family import View
 from ..mllm.model import Mllm
-from ..mllm.passes import answer_tokens, teacher_forced
+from ..mllm.passes import teacher_forced
 from .faithfulness import deletion_and_insertion, joined_curves
 
 # Of images (b,) with the cells kept in them (b, cells): log-probabilities (k,) of tokens, given each one's row in b.
@@ -52,9 +52,8 @@ def token_deletion_insertion(
     sample for the ends, the whole image and the bare fill. Raises ValueError for arrays that don't fit together,
     steps beyond the cells, views of several grids and answers that don't fit.
     """
-    tokens = answer_tokens(views, answers, torch.device("cpu"))
-    _check(heat, words, tokens.real.numpy(), tokens.grid)
-    cells = tokens.image.shape[1]
+    _check(views, answers, heat, words)
+    cells = len(views[0].image_positions)
     check_whole(1, cells, steps=steps)
     check_whole(1, batch_size=batch_size)
     counts = torch.linspace(0, cells, steps + 1).round().long()
@@ -64,7 +63,7 @@ def token_deletion_insertion(
         return fraction, deletion, insertion
     sample, token = np.nonzero(words)
     # Tokens at about the same position go together, so that little of a batch is padding.
-    order = np.argsort(tokens.emitting.numpy()[sample, token], kind="stable")
+    order = np.argsort(np.array([len(view.ids) for view in views])[sample] + token, kind="stable")
     sample, token = sample[order], token[order]
     place = torch.from_numpy(ranks(heat[sample, :, token], seed))
     keep, versions = deletion_and_insertion(place, counts[None, 1:-1])
@@ -97,36 +96,34 @@ def reduce_to_grid(heat: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def token_curve_areas(
-    fraction: np.ndarray, deletion: np.ndarray, insertion: np.ndarray, explainers: Sequence[str] | None = None
+    fraction: np.ndarray, deletion: np.ndarray, insertion: np.ndarray, explainers: Sequence[str]
 ) -> xr.Dataset:
     """Areas under the curves of ``token_deletion_insertion``, mean over each sample's measured tokens.
 
-    explainers : their names, by default their numbers. Returns ``token_deletion_auc``, ``token_insertion_auc`` and
-    ``insertion_minus_deletion`` (sample, explainer), in nat, by the trapezoid rule over the share of cells; NaN for
-    samples without a measured token. Raises ValueError for another number of names.
+    explainers : their names. Returns ``token_deletion_auc``, ``token_insertion_auc`` and ``insertion_minus_deletion``
+    (sample, explainer), in nat, by the trapezoid rule over the share of cells; NaN for samples without a measured token.
     """
-    n, count = deletion.shape[:2]
-    names = [str(i) for i in range(count)] if explainers is None else [str(name) for name in explainers]
-    if len(names) != count:
-        raise ValueError(f"{len(names)} names of explainers for {count} of them")
-    out = xr.Dataset(coords={"sample": np.arange(n), "explainer": names})
-    for kind, curve, better in (("deletion", deletion, "lower"), ("insertion", insertion, "higher")):
+    out = xr.Dataset(coords={"sample": np.arange(len(deletion)), "explainer": list(explainers)})
+    for kind, curve in (("deletion", deletion), ("insertion", insertion)):
         area = xr.DataArray(area_under_curve(fraction, curve), dims=("sample", "explainer", "token"))
-        out[f"token_{kind}_auc"] = area.mean("token").assign_attrs(
-            long_name=f"area under the {kind} curve of a token's log-probability",
-            units="nat",
-            score_direction=f"{better} is better",
-        )
-    out["insertion_minus_deletion"] = (out.token_insertion_auc - out.token_deletion_auc).assign_attrs(
-        long_name="area between a token's insertion and deletion curves",
-        units="nat",
-        score_direction="higher is better",
-    )
+        out[f"token_{kind}_auc"] = area.mean("token")
+    out["insertion_minus_deletion"] = out.token_insertion_auc - out.token_deletion_auc
+    for name, meaning, better in (
+        ("token_deletion_auc", "area under the deletion curve of a token's log-probability", "lower"),
+        ("token_insertion_auc", "area under the insertion curve of a token's log-probability", "higher"),
+        ("insertion_minus_deletion", "area between a token's insertion and deletion curves", "higher"),
+    ):
+        out[name].attrs = {"long_name": meaning, "units": "nat", "score_direction": f"{better} is better"}
     return out
 
 
-def _check(heat: np.ndarray, words: np.ndarray, real: np.ndarray, grid: tuple[int, int]) -> None:
-    n, rows, cols = len(real), *grid
+def _check(views: Sequence[View], answers: Sequence[Sequence[int]], heat: np.ndarray, words: np.ndarray) -> None:
+    n, grids = len(views), sorted({view.grid for view in views})
+    if n != len(answers):
+        raise ValueError(f"{n} views and {len(answers)} answers: as many of each are needed")
+    if len(grids) > 1:
+        raise ValueError(f"views of the grids {', '.join(f'{r} x {c}' for r, c in grids)}: all need the same")
+    rows, cols = grids[0]
     if heat.ndim != 5 or len(heat) != n or heat.shape[3:] != (rows, cols):
         raise ValueError(f"heat of shape {heat.shape}: ({n}, explainers, tokens, {rows}, {cols}) is needed")
     if words.dtype != bool or words.shape != (n, heat.shape[2]):
@@ -134,12 +131,11 @@ def _check(heat: np.ndarray, words: np.ndarray, real: np.ndarray, grid: tuple[in
             f"words of shape {words.shape} and type {words.dtype}: bool ({n}, {heat.shape[2]}) is needed, as many tokens"
             " as the heat has"
         )
-    tokens = np.pad(real, ((0, 0), (0, max(0, heat.shape[2] - real.shape[1]))))[:, : heat.shape[2]]
-    if (words & ~tokens).any():
-        sample, token = np.argwhere(words & ~tokens)[0]
-        raise ValueError(
-            f"words asks for token {token} of sample {sample}, whose answer has {real[sample].sum()} tokens"
-        )
+    lengths = np.array([len(answer) for answer in answers])
+    beyond = words & (np.arange(heat.shape[2]) >= lengths[:, None])
+    if beyond.any():
+        sample, token = np.argwhere(beyond)[0]
+        raise ValueError(f"words asks for token {token} of sample {sample}, whose answer has {lengths[sample]} tokens")
     if heat.dtype.kind not in "fiu" or not np.isfinite(heat[np.nonzero(words)[0], :, np.nonzero(words)[1]]).all():
         raise ValueError("the heat of a token to measure holds NaN or infinite values: all must be finite")
 

@@ -39,21 +39,37 @@ def measure_tokens(
     ``exact`` (sample), whether the answer is the caption; and ``context_auroc`` (sample, explainer), how well rank overlap
     tells contexts on a word's own object from others, and ``context_auroc_across``, the same among words of different
     classes (size, colour, shape); NaN for methods that don't compare rankings.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> scenes = xk.draw_descriptions(2, seed=1)
+    >>> xk.evaluation.measure_tokens(xk.load_mllm(), scenes, ["lens"]).exact.values.tolist()
+    [True, True]
     """
-    prompts = one_each(prompts, scenes.sizes["sample"], "prompt")
+    n = scenes.sizes["sample"]
+    prompts = one_each(prompts, n, "prompt")
     choices = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "errors": errors, "grid": grid}
     parts = []
-    starts = range(0, scenes.sizes["sample"], SCENES_AT_ONCE)
-    for start in tqdm(starts, disable=not progress, desc="scenes"):
-        part = scenes.isel(sample=slice(start, start + SCENES_AT_ONCE))
-        asked = prompts[start : start + SCENES_AT_ONCE]
-        parts.append(_measured(part, explain_all_tokens(mllm, part.image, asked, methods, **choices)))
+    for start in tqdm(range(0, n, SCENES_AT_ONCE), disable=not progress, desc="scenes"):
+        some = slice(start, start + SCENES_AT_ONCE)
+        part = scenes.isel(sample=some)
+        parts.append(_measured(part, explain_all_tokens(mllm, part.image, prompts[some], methods, **choices)))
     longest = max(part.sizes["token"] for part in parts)
     return xr.concat([_padded(part, longest) for part in parts], "sample", combine_attrs="override")
 
 
 def measured_words(answers: xr.Dataset, scenes: xr.Dataset) -> xr.Dataset:
-    """``planted_word_scores`` of the maps that ``explain_tokens`` or ``explain_all_tokens`` gave for these scenes."""
+    """``planted_word_scores`` of the maps that ``explain_tokens`` or ``explain_all_tokens`` gave for these scenes.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> scenes = xk.draw_descriptions(2, seed=1)
+    >>> answers = xk.explain_tokens(xk.load_mllm(), scenes.image, method="attention")
+    >>> xk.evaluation.measured_words(answers, scenes).own_iou.dims
+    ('sample', 'explainer', 'token')
+    """
     answers = _by_explainer(answers)
     named = name_tokens(answers.answer_text.values, scenes)
     words = planted_word_scores(
@@ -82,32 +98,32 @@ def measure_faithfulness(
 
     words : (n, answer tokens) bool, the tokens to measure, None for all. Finer maps are brought to the model's own grid by
     area. Samples that couldn't be explained are NaN. The rest as in ``token_deletion_insertion``.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> mllm, image = xk.load_mllm(), xk.draw_descriptions(1, seed=1).image
+    >>> answers = xk.explain_tokens(mllm, image, method="attention")
+    >>> list(xk.evaluation.measure_faithfulness(mllm, image, answers, steps=2))
+    ['token_deletion_auc', 'token_insertion_auc', 'insertion_minus_deletion']
     """
     answers = _by_explainer(answers)
-    told = answers.answer_id.values >= 0
-    words = told if words is None else np.asarray(words)
+    real = answers.answer_id.values >= 0
+    words = real if words is None else np.asarray(words)
     images = as_sequence(images)
-    if len(images) != len(told):
-        raise ValueError(f"{len(images)} images but {len(told)} answers: give the images that were explained")
-    good = np.flatnonzero(told.any(1))  # what couldn't be explained has no answer
+    if len(images) != len(real):
+        raise ValueError(f"{len(images)} images but {len(real)} answers: give the images that were explained")
+    good = np.flatnonzero(real.any(1))  # what couldn't be explained has no answer
     views = {i: mllm.family.view(images[i], str(answers.prompt.values[i])) for i in good}
-    ids = [row[real].tolist() for row, real in zip(answers.answer_id.values, told, strict=True)]
-    shape = (*answers.token_heat.shape[:3], steps + 1)
-    deletion, insertion = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    deletion, insertion = np.full((2, *answers.token_heat.shape[:3], steps + 1), np.nan, np.float32)
     for grid in dict.fromkeys(view.grid for view in views.values()):
         index = [i for i, view in views.items() if view.grid == grid]
         rows, cols = answers.grid.values[index[0]]
         heat = reduce_to_grid(answers.token_heat.values[index, ..., :rows, :cols], grid)
+        chosen = [views[i] for i in index]
+        ids = [answers.answer_id.values[i][real[i]].tolist() for i in index]
         fraction, deletion[index], insertion[index] = token_deletion_insertion(
-            mllm,
-            [views[i] for i in index],
-            [ids[i] for i in index],
-            heat,
-            words[index],
-            steps,
-            batch_size,
-            seed,
-            progress,
+            mllm, chosen, ids, heat, words[index], steps, batch_size, seed, progress
         )
     areas = token_curve_areas(fraction, deletion, insertion, answers.explainer.values.tolist())
     return annotate(areas.assign_coords(sample=answers.sample), "evaluation")
@@ -119,41 +135,35 @@ def _measured(scenes: xr.Dataset, answers: xr.Dataset) -> xr.Dataset:
     words["exact"] = "sample", answers.answer.values == scenes.caption.values, exact
     about = {"units": "1", "score_direction": "higher is better"}
     meaning = "AUROC of rank overlap, contexts on the word's own object against others"
-    classes = word_classes(words.token_text.values)
+    overlap, classes = _among_words(answers), word_classes(words.token_text.values)
     for name, known, ending in (("", None, ""), ("_across", classes, ", words of two classes")):
-        found = _context_aurocs(answers, words.token_object.values, known)
+        found = np.full(overlap.shape[:2], np.nan)
+        for index in np.flatnonzero(np.isfinite(overlap).any((0, 2, 3))):  # the others don't compare rankings
+            found[:, index] = context_auroc(overlap[:, index], words.token_object.values, known)
         words[f"context_auroc{name}"] = ("sample", "explainer"), found, about | {"long_name": meaning + ending}
     return words
 
 
-def _context_aurocs(answers: xr.Dataset, token_object: np.ndarray, token_class: np.ndarray | None) -> np.ndarray:
-    """``context_auroc`` among the answer's own tokens, (samples, explainers)."""
-    told = answers.sizes["answer_token"]
+def _among_words(answers: xr.Dataset) -> np.ndarray:
+    """The rank overlap of an answer's tokens with one another, (sample, explainer, token, token)."""
     written = (answers.answer_id.values >= 0).sum(1)
     prompt = (answers.context_text.values != "").sum(1) - written
-    place = np.minimum(prompt[:, None] + np.arange(told), answers.sizes["context_token"] - 1)
-    overlap = np.take_along_axis(answers.rank_overlap.values, place[:, None, None], 3)
-    compares = np.isfinite(overlap).any((0, 2, 3))
-    return np.stack(
-        [
-            context_auroc(overlap[:, index], token_object, token_class) if known else np.full(len(overlap), np.nan)
-            for index, known in enumerate(compares)
-        ],
-        1,
-    )
+    place = prompt[:, None] + np.arange(answers.sizes["answer_token"])
+    place = np.minimum(place, answers.sizes["context_token"] - 1)
+    return np.take_along_axis(answers.rank_overlap.values, place[:, None, None], 3)
 
 
 def _by_explainer(answers: xr.Dataset) -> xr.Dataset:
     """With an explainer where there was none."""
     if "explainer" in answers.token_heat.dims:
         return answers
-    name = answers.token_heat.attrs.get("explainer", "heat")
-    grown = {name_: answers[name_].expand_dims({"explainer": [name]}, 1) for name_ in ("token_heat", "rank_overlap")}
-    return answers.assign(grown)
+    label = [answers.token_heat.attrs["explainer"]]
+    names = ("token_heat", "rank_overlap")
+    return answers.assign({name: answers[name].expand_dims({"explainer": label}, 1) for name in names})
 
 
 def _padded(words: xr.Dataset, longest: int) -> xr.Dataset:
-    missing = longest - words.sizes["token"]
+    missing = {"token": (0, longest - words.sizes["token"])}
     fill = {"token_text": "", "kind": "", "token_object": PADDING}
-    coords = {name: words[name].pad(token=(0, missing), constant_values=value) for name, value in fill.items()}
-    return words.drop_vars(list(coords)).pad(token=(0, missing)).assign_coords(coords)
+    coords = {name: words[name].pad(missing, constant_values=value) for name, value in fill.items()}
+    return words.drop_vars(list(coords)).pad(missing).assign_coords(coords)

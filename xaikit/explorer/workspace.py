@@ -154,7 +154,7 @@ class Workspace:
 
         def load(job: Job):
             job.at(f"loading {state.multimodal_model}")
-            from ..mllm.loading import load_mllm
+            from ..mllm import load_mllm
 
             return load_mllm(state.multimodal_model, device=state.device)
 

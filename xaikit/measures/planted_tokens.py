@@ -144,21 +144,6 @@ def word_classes(token_text: np.ndarray) -> np.ndarray:
     return np.select(classes, [np.array(name) for name in CLASSES], np.array(""))
 
 
-def planted_metrics(
-    token_heat: np.ndarray,
-    token_object: np.ndarray,
-    token_kind: np.ndarray,
-    object_mask: np.ndarray,
-    region: np.ndarray | tuple = WHOLE,
-    explainers: Sequence[str] | None = None,
-    token_class: np.ndarray | None = None,
-) -> xr.Dataset:
-    """Measure the maps of answers, see ``planted_word_scores`` and ``answer_means``."""
-    return answer_means(
-        planted_word_scores(token_heat, token_object, token_kind, object_mask, region, explainers), token_class
-    )
-
-
 def answer_means(words: xr.Dataset, token_class: np.ndarray | None = None) -> xr.Dataset:
     """Means of ``planted_word_scores`` over each answer's words, a dataset of the ``evaluation`` schema.
 

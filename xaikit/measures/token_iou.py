@@ -142,29 +142,22 @@ def f1_iou(object_iou: float | np.ndarray, function_iou: float | np.ndarray) -> 
     return 2 * np.asarray(object_iou) * function_iou / np.where(total == 0, 1, total)
 
 
-def f1_interval(
-    object_iou: Entries, function_iou: Entries, seed: int = 0, level: float = 0.95
-) -> tuple[float, float, float]:
-    """F1-IoU of a data set with its percentile-bootstrap interval.
-
-    object_iou, function_iou: of each of n samples the entries of its words, as lists or (n, words) with NaN for none.
-    Samples are drawn again; each time both means over the entries of all samples, and F1 of these, are computed anew.
-    """
-    return tuple(token_iou_summary(object_iou, function_iou, seed, level).loc["f1_iou"].tolist())
-
-
 def f1_difference(
     first: tuple[Entries, Entries], second: tuple[Entries, Entries], seed: int = 0, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """F1-IoU of the first explainer minus that of the second on the same samples, with its interval as ``f1_interval``
-    has it; both are computed on the same draws. Each explainer: entries of object words, entries of function words."""
+    """F1-IoU of the first explainer minus that of the second on the same samples, with its interval as in
+    ``token_iou_summary``; both are computed on the same draws. Each explainer: entries of object words, entries of function words."""
     means, drawn = _resampled([*first, *second], seed, level)
     values = f1_iou(*means[:2]) - f1_iou(*means[2:])
     return float(values), *_ends(f1_iou(drawn[:, 0], drawn[:, 1]) - f1_iou(drawn[:, 2], drawn[:, 3]), level)
 
 
 def token_iou_summary(object_iou: Entries, function_iou: Entries, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
-    """Rows obj_iou, func_iou and f1_iou; columns mean, low and high, see ``f1_interval``."""
+    """Rows obj_iou, func_iou and f1_iou of a data set; columns mean, and low and high of a percentile-bootstrap interval.
+
+    object_iou, function_iou: of each of n samples the entries of its words, as lists or (n, words) with NaN for none.
+    Samples are drawn again; each time both means over the entries of all samples, and F1 of these, are computed anew.
+    """
     means, drawn = _resampled([object_iou, function_iou], seed, level)
     columns = {"obj_iou": (means[0], drawn[:, 0]), "func_iou": (means[1], drawn[:, 1])}
     columns["f1_iou"] = f1_iou(*means), f1_iou(drawn[:, 0], drawn[:, 1])

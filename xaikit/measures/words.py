@@ -1,4 +1,10 @@
-"""Where the heat of a text explanation lies among the words."""
+"""Words: which of them say something, what tokens they are made of, and where a text explanation's heat lies among them.
+
+Two lists of function words stand side by side. ``captions.FUNCTION_WORDS`` are those that name nothing in a scene,
+prepositions, forms of "to be" and punctuation among them. ``CLOSED_CLASS_WORDS`` stand for the tags of the Penn Treebank
+that TAM's evaluation counts as function words, where there is no tagger; prepositions (IN), numbers (CD), "to" and every
+verb but the modals are not among these. Either list in the other's place would change what was published or stored.
+"""
 
 import string
 import unicodedata
@@ -10,31 +16,12 @@ import xarray as xr
 
 from ..samples.captions import FUNCTION_WORDS, PADDING, name_objects
 
-
-def content_share(word_heat: np.ndarray, token_text: np.ndarray) -> np.ndarray:
-    """Share of the positive word heat on content words, against function words; higher is better.
-
-    word_heat (n, explainers, tokens), token_text (n, tokens) with "" after a prompt's end. A map without
-    positive heat gets 0. Its chance level is the share of content words, see ``content_words``.
-    """
-    heat = np.maximum(word_heat, 0) * (token_text != "")[:, None]
-    total = heat.sum(-1)
-    return (heat * content_words(token_text)[:, None]).sum(-1) / np.where(total == 0, 1, total)
-
-
-def content_words(token_text: np.ndarray) -> np.ndarray:
-    """Which tokens are content words, in the shape of ``token_text``."""
-    lower = np.char.lower(token_text.astype(str))
-    return ~np.isin(lower, list(FUNCTION_WORDS)) & (lower != "")
-
-
 Tagger = Callable[[str], str]  # a word to its tag of the Penn Treebank
 Lemmatiser = Callable[[str], str]
 
 NOUN_TAGS = frozenset("NN NNS NNP NNPS".split())
 FUNCTION_TAGS = frozenset("CC DT EX MD POS PRP PRP$ UH WDT WP WP$ WRB".split())
-# These tags are closed classes, so without a tagger their words can be listed. Prepositions (IN), numbers (CD), "to" and
-# every verb but the modals are not among them, which sets this list apart from ``captions.FUNCTION_WORDS``.
+# These tags are closed classes, so without a tagger their words can be listed.
 CLOSED_CLASS_WORDS = frozenset(
     # conjunctions and determiners
     "and or but nor yet so plus & either neither both a an the this that these those each every some any no all another"
@@ -63,6 +50,34 @@ _IRREGULAR = {
     "knives": "knife", "wolves": "wolf", "wives": "wife", "lives": "life", "mice": "mouse", "children": "child",
     "teeth": "tooth", "feet": "foot", "geese": "goose", "oxen": "ox", "dice": "die", "loaves": "loaf",
 }  # fmt: skip
+
+
+def readable(token: str) -> str:
+    r"""A token without the blank that starts a word; blanks and line breaks alone are spelled out.
+
+    Examples
+    --------
+    >>> [readable(token) for token in (" ring", "\n")]
+    ['ring', '\\n']
+    """
+    return token.strip() or repr(token)[1:-1].replace(" ", "\u2423")
+
+
+def content_share(word_heat: np.ndarray, token_text: np.ndarray) -> np.ndarray:
+    """Share of the positive word heat on content words, against function words; higher is better.
+
+    word_heat (n, explainers, tokens), token_text (n, tokens) with "" after a prompt's end. A map without
+    positive heat gets 0. Its chance level is the share of content words, see ``content_words``.
+    """
+    heat = np.maximum(word_heat, 0) * (token_text != "")[:, None]
+    total = heat.sum(-1)
+    return (heat * content_words(token_text)[:, None]).sum(-1) / np.where(total == 0, 1, total)
+
+
+def content_words(token_text: np.ndarray) -> np.ndarray:
+    """Which tokens are content words, in the shape of ``token_text``."""
+    lower = np.char.lower(token_text.astype(str))
+    return ~np.isin(lower, list(FUNCTION_WORDS)) & (lower != "")
 
 
 class Word(NamedTuple):

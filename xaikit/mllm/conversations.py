@@ -1,18 +1,78 @@
-"""n images with a prompt each, and maybe an answer: checked before any work, then handed out in batches."""
+"""Images with a prompt each and an answer, the model's own or a given one: checked before any work, then in batches."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 import xarray as xr
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from ..clip.pairs import as_sequence, one_each
-from ..files.checks import check_choices
+from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
-from .family import View, distinct_views
-from .generation import answer_ids, check_fits, generate
-from .lens import Key
+from .family import NATIVE, Key, View
 from .model import Mllm
+
+
+@torch.no_grad()
+def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_size: int = 16) -> list[list[int]]:
+    """The greedy answer to each view as token ids, without the end token.
+
+    Batches are padded on the left, so that a batch gives what each view alone gives. Raises ValueError for an
+    answer that fills the model's context before it ends.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> mllm, scene = xk.load_mllm(), xk.draw_descriptions(1, seed=1).isel(sample=0)
+    >>> view = mllm.family.view(scene.image.values, "describe the picture")
+    >>> mllm.tokenizer.decode(xk.mllm.generate(mllm, [view])[0]) == scene.caption.item()
+    True
+    """
+    check_whole(1, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    ends = mllm.model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends])
+    answers = []
+    for start in range(0, len(views), batch_size):
+        part = views[start : start + batch_size]
+        for view, row in zip(part, _written(mllm, part, max_new_tokens), strict=True):
+            length = next((index for index, token in enumerate(row) if token in ends), len(row))
+            room = mllm.context_length - len(view.ids)
+            if length > room or (length == room < max_new_tokens and length == len(row)):
+                raise ValueError(
+                    f"the answer hasn't ended after {room} tokens, which with {len(view.ids)} of prompt and image fill the"
+                    f" {mllm.context_length} that {mllm.name} takes; use max_new_tokens={room} or a smaller scale"
+                )
+            answers.append(row[:length])
+    return answers
+
+
+def _written(mllm: Mllm, views: Sequence[View], max_new_tokens: int) -> list[list[int]]:
+    each, padding = [view.ids for view in views], mllm.model.generation_config.pad_token_id
+    ids = pad_sequence(each, True, padding, padding_side="left").to(mllm.device)
+    real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
+    written = mllm.model.generate(
+        input_ids=ids,
+        attention_mask=real,
+        max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
+        suppress_tokens=[mllm.family.image_token_id],  # an untrained model may write it, and none could read it
+        **mllm.family.language_inputs(views, ids, mllm.family.encode(views)),
+    )
+    return written[:, ids.shape[1] :].tolist()
+
+
+def answer_ids(mllm: Mllm, text: str) -> list[int]:
+    """A user's own answer as ids that continue the assistant's header; ValueError for one the model can't write.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> mllm = xk.load_mllm()
+    >>> mllm.decode(xk.mllm.answer_ids(mllm, "a red ring"))
+    [' a', ' red', ' ring']
+    """
+    return mllm.tokenizer(mllm.family.check_text(text, "the answer"), add_special_tokens=False).input_ids
 
 
 class Conversations:
@@ -38,58 +98,55 @@ class Conversations:
         self.prompts = one_each(prompts, n, "prompt")
         self._answers = one_each(answers, n, "answer") if answers is not None else [None] * n
         self.reasons = [""] * n
-        self._grids: dict[int, tuple] = {}
         self._kept: dict[int, list[View]] = {}
+        self._groups: dict[tuple, list[int]] = {}
         for index in range(n):
             self._check(index)
-        self.good = [index for index in range(n) if not self.reasons[index]]
-        if not self.good:
-            raise ValueError(f"no sample can be explained; the first one: {self.reasons[0]}")
+        self.check_any()
 
     def __len__(self) -> int:
         return len(self._images)
 
+    def check_any(self) -> None:
+        """Raise ValueError, with the first one's reason, where no sample is good."""
+        if all(self.reasons):
+            raise ValueError(f"no sample can be explained; the first one: {self.reasons[0]}")
+
     def batches(self, progress: str = "") -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int] | None]]]:
         """Samples whose grids agree, so many at once: their indices, their views at each scale, and their answers' ids,
         None for those that the model is to write."""
-        groups: dict[tuple, list[int]] = {}
-        for index in self.good:
-            groups.setdefault(self._grids[index], []).append(index)
         parts = [
             group[start : start + self.batch_size]
-            for group in groups.values()
+            for group in self._groups.values()
             for start in range(0, len(group), self.batch_size)
         ]
         for part in tqdm(parts, disable=not progress, desc=progress):
             views = [self._kept.get(index) or self._views(index) for index in part]
-            answers = [
-                None if self._answers[index] is None else answer_ids(self.mllm, self._answers[index]) for index in part
-            ]
-            yield part, dict(zip(self.keys, map(list, zip(*views, strict=True)), strict=True)), answers
+            by_key = dict(zip(self.keys, map(list, zip(*views, strict=True)), strict=True))
+            yield part, by_key, [self._given(index) for index in part]
 
     def answered(
         self, index: Sequence[int], views: dict[Key, list[View]], given: Sequence[list[int] | None], max_new_tokens: int
     ) -> list[list[int]]:
         """The answers' ids of a batch, those that weren't given written by the model; none for samples that are refused."""
-        native = next(iter(views.values()))
+        native = views[NATIVE]
         answers = list(given)
-        asked = [row for row, answer in enumerate(given) if answer is None]
+        open_ = [row for row, answer in enumerate(given) if answer is None]
         try:
-            written = generate(self.mllm, [native[row] for row in asked], max_new_tokens, max(1, len(asked)))
-        except ValueError:  # one of them can't be answered: which one shows when each is asked alone
+            written = generate(self.mllm, [native[row] for row in open_], max_new_tokens, max(1, len(open_)))
+        except ValueError:  # one of them can't be answered: which one shows when each is written alone
             written = None
-        for place, row in enumerate(asked):
+        for place, row in enumerate(open_):
             answers[row] = []
             try:
                 answer = written[place] if written else generate(self.mllm, [native[row]], max_new_tokens)[0]
                 if not answer:
                     raise ValueError("the model ends its answer before the first word; there is nothing to explain")
                 for at_scale in views.values():
-                    check_fits(self.mllm, at_scale[row], answer)
+                    self.mllm.family.check_fits(at_scale[row], answer)
+                answers[row] = answer
             except ValueError as error:
                 self.refuse(index[row], error)
-                continue
-            answers[row] = answer
         return answers
 
     def refuse(self, index: int, error: ValueError | FileNotFoundError) -> None:
@@ -99,28 +156,27 @@ class Conversations:
             raise type(error)(named) from error
         self.reasons[index] = named
 
+    def _given(self, index: int) -> list[int] | None:
+        return None if self._answers[index] is None else answer_ids(self.mllm, self._answers[index])
+
     def _views(self, index: int) -> list[View]:
-        image = read_image(self._images[index], index)
-        by_way: dict[str, list[float]] = {}
+        image, by_way = read_image(self._images[index], index), {}
         for scale, enlargement in self.keys[1:]:
             by_way.setdefault(enlargement, []).append(scale)
         found = {}
         for enlargement, scales in (by_way or {"interpolate": []}).items():
-            views = distinct_views(self.mllm, image, self.prompts[index], (1.0, *scales), enlargement)
-            found |= {(1.0, "interpolate"): views[0]}
-            found |= {(scale, enlargement): view for scale, view in zip(scales, views[1:], strict=True)}
+            native, *others = self.mllm.family.distinct_views(image, self.prompts[index], (1.0, *scales), enlargement)
+            found |= {NATIVE: native} | {(scale, enlargement): view for scale, view in zip(scales, others, strict=True)}
         return [found[key] for key in self.keys]
 
     def _check(self, index: int) -> None:
         try:
-            views = self._views(index)
-            if self._answers[index] is not None:
-                answer = answer_ids(self.mllm, self._answers[index])
-                for view in views:
-                    check_fits(self.mllm, view, answer)
+            views, given = self._views(index), self._given(index)
+            for view in views if given is not None else ():
+                self.mllm.family.check_fits(view, given)
         except (ValueError, FileNotFoundError) as error:
             self.refuse(index, error)
             return
-        self._grids[index] = tuple(view.grid for view in views)
+        self._groups.setdefault(tuple(view.grid for view in views), []).append(index)
         if len(self) <= self.batch_size:  # else they are made again for their batch, since pixels take much memory
             self._kept[index] = views

@@ -1,13 +1,11 @@
-"""One image and prompt at one scale, as a multimodal language model gets them."""
+"""One class of models: how it sees an image and a prompt at one scale, and where in its input these are."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,35 +14,37 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..clip.model import shortened, unknown_word
-from ..files.checks import check_choices
+from ..files.checks import check_choices, check_number
 from ..files.images import read_image
 
-if TYPE_CHECKING:
-    from .model import Mllm
+Picture = str | Path | Image.Image | np.ndarray
+ENLARGEMENTS = ("interpolate", "crops")
+Answers = Sequence[Sequence[int]]  # token ids
+Key = tuple[float, str]  # scale and enlargement
+NATIVE: Key = (1.0, "interpolate")
+SMALLEST_GRID = 2  # a grid with fewer rows and columns shows no place
+_MARK = "\ue000"  # private use: no template and no prompt holds it
 
 
 @dataclass(frozen=True)
 class View:
     """An image and a prompt at one scale; all tensors are on the CPU.
 
-    Cells are the image tokens of the grid in row-major order, whatever their order in the sequence.
+    Cells are the image tokens of the ``grid`` (rows, cols) in row-major order, whatever their order in the sequence.
+    ids : (L0,) input ids, image placeholders expanded, up to and including the assistant's header. image_positions :
+    (rows * cols,) position in ``ids`` of each cell. prompt_positions : (p,) those of the user's own prompt tokens, between
+    the image and the header. region : top, left, bottom, right of what the grid covers, in fractions of the image; beyond
+    0 to 1 where the processor pads it. vision : pixels of this one image, as the vision tower takes them. scale : side of
+    the image in the model, relative to its native one.
     """
 
     ids: Tensor
-    """(L0,) input ids, image placeholders expanded, up to and including the assistant's header."""
     image_positions: Tensor
-    """(rows * cols,) position in ``ids`` of each cell."""
     grid: tuple[int, int]
-    """Rows and columns of cells."""
     prompt_positions: Tensor
-    """(p,) positions of the user's own prompt tokens, between the image and the assistant's header."""
     region: tuple[float, float, float, float]
-    """Top, left, bottom, right of what the grid covers, in fractions of the image; beyond 0 to 1 where the
-    processor pads the image."""
     vision: dict[str, Tensor]
-    """Pixels of this one image, as the vision tower takes them."""
     scale: float
-    """Side of the image in the model, relative to its native one."""
 
     @property
     def feature_rows(self) -> Tensor:
@@ -52,43 +52,10 @@ class View:
         return self.image_positions - self.image_positions.min()
 
 
-def distinct_views(
-    mllm: "Mllm",
-    image: str | Path | Image.Image | np.ndarray,
-    prompt: str,
-    scales: Sequence[float] = (1.0,),
-    enlargement: str = "interpolate",
-) -> list[View]:
-    """The views of an image and a prompt at all scales, in the order of ``scales``.
-
-    Raises ValueError where two scales give the same grid, which would count that one twice, and whatever
-    ``Family.view`` raises.
-    """
-    if len(scales) == 0:
-        raise ValueError("no scale was given: at least one is needed, such as 1.0")
-    views, seen = [], {}
-    for scale in scales:
-        view = mllm.family.view(image, prompt, scale, enlargement)
-        if view.grid in seen:
-            rows, cols = view.grid
-            raise ValueError(
-                f"scales {seen[view.grid]} and {scale} both give a grid of {rows} x {cols} image tokens for this image:"
-                " leave one out or move them further apart"
-            )
-        seen[view.grid] = scale
-        views.append(view)
-    return views
-
-
-ENLARGEMENTS = ("interpolate", "crops")
-SMALLEST_GRID = 2  # a grid with fewer rows and columns shows no place
-_MARK = "\ue000"  # private use: no template and no prompt holds it
-
-
 class Family(ABC):
     """One class of models: how it sees an image, and where in its input the image and the prompt are."""
 
-    enlargements: tuple[str, ...] = ENLARGEMENTS
+    enlargements = ENLARGEMENTS
 
     def __init__(self, model: nn.Module, processor: Any, name: str) -> None:
         self.model, self.processor, self.name = model, processor, name
@@ -123,13 +90,7 @@ class Family(ABC):
         pixels: as ``masked`` gives them. One call of the vision tower; gradients flow.
         """
 
-    def view(
-        self,
-        image: str | Path | Image.Image | np.ndarray,
-        prompt: str,
-        scale: float = 1.0,
-        enlargement: str = "interpolate",
-    ) -> View:
+    def view(self, image: Picture, prompt: str, scale: float = 1.0, enlargement: str = "interpolate") -> View:
         """An image and a prompt as the model gets them at this scale.
 
         enlargement: "interpolate" resizes the image and the tower's position embeddings; "crops" cuts the
@@ -141,9 +102,12 @@ class Family(ABC):
             raise ValueError(
                 f"enlargement={enlargement!r}: {self.name} takes images of any size; use 'interpolate', not tiles"
             )
-        self._check_scale(scale, enlargement)
-        text = self._around(self.check_text(prompt, "the prompt"))
-        ids, start, prompt_positions = text
+        check_number(0, open_low=True, scale=scale)
+        if enlargement == "crops" and scale != int(scale):
+            raise ValueError(
+                f"scale={scale}: enlargement='crops' takes whole numbers, since it cuts scale x scale tiles"
+            )
+        ids, start, prompt_positions = self._around(self.check_text(prompt, "the prompt"))
         seen = self._look(read_image(image), float(scale), enlargement)
         rows, cols = seen["grid"]
         if rows < SMALLEST_GRID or cols < SMALLEST_GRID:
@@ -167,6 +131,28 @@ class Family(ABC):
             vision=seen["vision"],
             scale=float(scale),
         )
+
+    def distinct_views(
+        self, image: Picture, prompt: str, scales: Sequence[float] = (1.0,), enlargement: str = "interpolate"
+    ) -> list[View]:
+        """The views of an image and a prompt at all scales, in the order of ``scales``.
+
+        Raises ValueError where two scales give the same grid, which would count that one twice, and whatever ``view``
+        raises.
+        """
+        if len(scales) == 0:
+            raise ValueError("no scale was given: at least one is needed, such as 1.0")
+        views: dict[tuple[int, int], View] = {}
+        for scale in scales:
+            view = self.view(image, prompt, scale, enlargement)
+            if view.grid in views:
+                (rows, cols), twin = view.grid, scales[list(views).index(view.grid)]
+                raise ValueError(
+                    f"scales {twin} and {scale} both give a grid of {rows} x {cols} image tokens for this image: leave one"
+                    " out or move them further apart"
+                )
+            views[view.grid] = view
+        return list(views.values())
 
     def encode(self, views: Sequence[View]) -> list[Tensor]:
         """Features (image tokens, D) of each view, in sequence order, after the projector; gradients flow.
@@ -208,13 +194,15 @@ class Family(ABC):
             )
         return text
 
-    def _check_scale(self, scale: float, enlargement: str) -> None:
-        if isinstance(scale, bool) or not isinstance(scale, Real) or not math.isfinite(scale) or scale <= 0:
-            raise ValueError(f"scale={scale!r}: a positive number is needed, such as 1.5")
-        if enlargement == "crops" and scale != int(scale):
+    def check_fits(self, view: View, answer: Sequence[int] | Tensor) -> None:
+        """Raise ValueError where an answer's ids don't fit behind a view's prompt and image."""
+        if len(view.ids) + len(answer) > self.context_length:
             raise ValueError(
-                f"scale={scale}: enlargement='crops' takes whole numbers, since it cuts scale x scale tiles"
+                f"an answer of {len(answer)} tokens after {len(view.ids)} of prompt and image is longer than the"
+                f" {self.context_length} that {self.name} takes"
             )
+        if self.image_token_id in list(map(int, answer)):
+            raise ValueError(f"an answer holds the image token {self.image_token_id}: it stands for no word")
 
     def _image_text(self) -> str:
         """What stands for the image in the text, with one token for all of its cells."""

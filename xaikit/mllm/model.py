@@ -1,17 +1,42 @@
-"""A loaded multimodal language model with what is needed to feed it and to read it."""
+"""A multimodal language model with what is needed to feed it and to read it, loaded from a folder or by name."""
 
+import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from string import punctuation
 from typing import Any
 
 import torch
+import transformers
+from safetensors import SafetensorError
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoProcessor, GenerationConfig, PreTrainedConfig
+from transformers.utils import logging
 
+from ..clip.loading import BUNDLED as CLIPS, checked_device
 from ..clip.model import digest_of
+from ..files.checks import check_choices
+from ..files.paths import data_folder
 from .family import Family
+from .internvl import InternVL
+from .llava import Llava
+from .qwen2_vl import Qwen2VL
+
+BUNDLED = ("tiny-llava",)
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+FAMILIES: dict[str, type[Family]] = {
+    "LlavaForConditionalGeneration": Llava,
+    "Qwen2VLForConditionalGeneration": Qwen2VL,
+    "Qwen2_5_VLForConditionalGeneration": Qwen2VL,
+    "InternVLForConditionalGeneration": InternVL,
+}
+_EXAMPLES = ("llava-hf/llava-1.5-7b-hf", "Qwen/Qwen2-VL-2B-Instruct", "OpenGVLab/InternVL3-1B-hf")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass
@@ -61,3 +86,122 @@ class Mllm:
     def weights_digest(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over all weights, to tell models apart in stores."""
         return digest_of(self.model)
+
+
+def load_mllm(
+    name: str = "tiny-llava", device: str = "cpu", precision: str = "fp32", seed: int = 0, random_weights: bool = False
+) -> Mllm:
+    """Load a multimodal language model of one of the supported classes, frozen and in evaluation mode.
+
+    Parameters
+    ----------
+    name : a bundled model ("tiny-llava"), a folder as ``save_pretrained`` writes it, or a hub name "owner/name";
+        the network is used only for the last.
+    device, precision : where and how to compute; precision is "fp32", "fp16" or "bf16".
+    seed, random_weights : with random weights only the configuration and the processor are read, and the
+        weights are drawn with this seed, for trying things out.
+
+    Weights come from safetensors files only. Decoding is greedy, whatever the checkpoint asks for. Raises
+    ValueError for a wrong name, device, precision or class of models, FileNotFoundError for missing files.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> xk.load_mllm("tiny-llava", precision="bf16").dtype
+    torch.bfloat16
+    """
+    check_choices(precision=(precision, tuple(PRECISIONS)))
+    target = checked_device(device)
+    source, local = _source(name)
+    found = _class_name(name, source, local)
+    if found not in FAMILIES:
+        raise ValueError(f"{name} is a {found}: the classes that can be explained are {', '.join(FAMILIES)}")
+    if local:
+        _check_folder(Path(source), random_weights)
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        processor = AutoProcessor.from_pretrained(source, local_files_only=local)
+        model = _model(name, source, local, found, PRECISIONS[precision], seed if random_weights else None)
+    except OSError as error:
+        raise FileNotFoundError(f"{name} is neither whole on this machine nor reachable: {_line(error)}") from error
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{name} can't be loaded: {_line(error)}") from error
+    finally:
+        if bar:
+            logging.enable_progress_bar()
+    if processor.chat_template is None:
+        raise ValueError(f"{name} has no chat template: it says where image and prompt go, and is needed")
+    stated, text = model.generation_config, model.config.get_text_config()
+    ends = next((end for end in (stated.eos_token_id, text.eos_token_id) if end is not None), None)
+    ends = processor.tokenizer.eos_token_id if ends is None else ends
+    # Sampling, penalties and the like of the checkpoint would change what is explained.
+    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=processor.tokenizer.pad_token_id or 0)
+    model.requires_grad_(False).eval().to(target)
+    return Mllm(name, model, processor, FAMILIES[found](model, processor, name), target, PRECISIONS[precision])
+
+
+def _model(name: str, source: str, local: bool, found: str, dtype: torch.dtype, seed: int | None) -> nn.Module:
+    build = getattr(transformers, found)
+    if seed is not None:
+        torch.manual_seed(seed)
+        config = AutoConfig.from_pretrained(source, local_files_only=local)
+        return build._from_config(config, dtype=dtype, attn_implementation="sdpa")
+    model, report = build.from_pretrained(
+        source,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=local,
+        output_loading_info=True,
+    )
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ValueError(f"{name} lacks {len(missing)} of the weights of {found}, the first of them {missing[0]}")
+    return model
+
+
+def _source(name: str) -> tuple[str, bool]:
+    """Where to load from, and whether that is a folder on this machine."""
+    if name in BUNDLED:
+        return str(data_folder() / name), True
+    if Path(name).is_dir():
+        return str(name), True
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        return name, False
+    if name in CLIPS:
+        raise ValueError(f"{name} is a CLIP: load it with load_clip")
+    if "/" in name or "\\" in name:
+        raise FileNotFoundError(f"there is no folder {name}; a hub name has the form owner/name")
+    known = [*BUNDLED, *_EXAMPLES]
+    near = difflib.get_close_matches(name.lower(), [each.lower() for each in known], n=3, cutoff=0.3)
+    near = [each for each in known if each.lower() in near] or known
+    raise ValueError(f"unknown model {name!r}: the nearest known names are {', '.join(near)}; a folder works too")
+
+
+def _class_name(name: str, source: str, local: bool) -> str:
+    if local and not (Path(source) / "config.json").is_file():
+        raise FileNotFoundError(f"{source} lacks config.json: a model's folder holds it, its weights and its processor")
+    try:
+        settings = PreTrainedConfig.get_config_dict(source, local_files_only=local)[0]
+    except OSError as error:
+        raise FileNotFoundError(f"{name} is neither a folder nor reachable on the hub: {_line(error)}") from error
+    return next(iter(settings.get("architectures") or []), None) or f"model of type {settings.get('model_type')!r}"
+
+
+def _check_folder(folder: Path, random_weights: bool) -> None:
+    if not random_weights and not any((folder / file).is_file() for file in _WEIGHTS):
+        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        held = f" and holds only pickles ({', '.join(pickles[:3])}), which are never loaded" if pickles else ""
+        raise FileNotFoundError(f"{folder} lacks {' or '.join(_WEIGHTS)}{held}")
+    processors = ("processor_config.json", "preprocessor_config.json")
+    if not any((folder / file).is_file() for file in processors):
+        raise FileNotFoundError(
+            f"{folder} lacks {' or '.join(processors)}: the processor belongs to the model's folder"
+        )
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise FileNotFoundError(f"{folder} lacks tokenizer.json: the tokenizer belongs to the model's folder")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

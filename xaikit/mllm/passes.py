@@ -1,75 +1,19 @@
-"""Where in a batch the tokens of the answers are written, and from maps over positions to maps over cells."""
+"""Passes over given answers: where in a batch their tokens are, the states behind them, and what the logit lens reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from .family import View
-from .generation import check_fits
+from .family import NATIVE, Answers, Key, View
 from .model import Mllm
+from .msea_arc import top_ids
 
-
-@dataclass(frozen=True)
-class AnswerTokens:
-    """The tokens of n answers, padded at the end to the longest one's a tokens, over images of one grid."""
-
-    emitting: Tensor
-    """(n, a) position whose state wrote each token; of padding, the position of the last one that fits."""
-    ids: Tensor
-    """(n, a) token ids, 0 for padding."""
-    real: Tensor
-    """(n, a) whether the token is no padding."""
-    image: Tensor
-    """(n, cells) position of each cell, row-major."""
-    rows: Tensor
-    """(n, cells) row of each cell in the features that ``encode`` gives, which are in sequence order."""
-    grid: tuple[int, int]
-
-    def on_grid(self, values: Tensor) -> Tensor:
-        """Values (n, a, cells) as maps (n, a, rows, cols), float32, with zeros for padding."""
-        return values.float().masked_fill(~self.real[..., None], 0).unflatten(2, self.grid)
-
-
-def answer_tokens(views: Sequence[View], answers: Sequence[Sequence[int]], device: torch.device) -> AnswerTokens:
-    """Where the tokens of the answers are, for views of one scale and grid; tensors on the device.
-
-    Raises ValueError for views of several grids, another number of answers, and no token at all.
-    """
-    if len(views) == 0 or len(views) != len(answers):
-        raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
-    check_one_grid(views)
-    lengths = torch.tensor([len(answer) for answer in answers])
-    longest = int(lengths.max())
-    if longest == 0:
-        raise ValueError("all answers are empty: at least one needs a token that can be explained")
-    ids = torch.tensor([[*answer, *[0] * (longest - len(answer))] for answer in answers])
-    place = torch.arange(longest)
-    starts = torch.tensor([len(view.ids) for view in views])
-    found = AnswerTokens(
-        emitting=starts[:, None] - 1 + torch.minimum(place, (lengths[:, None] - 1).clamp(min=0)),
-        ids=ids,
-        real=place < lengths[:, None],
-        image=torch.stack([view.image_positions for view in views]),
-        rows=torch.stack([view.feature_rows for view in views]),
-        grid=views[0].grid,
-    )
-    moved = {name: value.to(device) for name, value in vars(found).items() if isinstance(value, Tensor)}
-    return AnswerTokens(**moved, grid=found.grid)
-
-
-def check_one_grid(views: Sequence[View]) -> None:
-    """Raise ValueError for views whose images don't have the same grid, in pixels of the same shape."""
-    grids = sorted({view.grid for view in views})
-    if len(grids) > 1:
-        raise ValueError(
-            f"views of the grids {', '.join(f'{r} x {c}' for r, c in grids)}: one batch takes views of one grid"
-        )
-    if len({view.vision["pixel_values"].shape for view in views}) > 1:
-        raise ValueError("views enlarged by interpolation and by crops: one batch takes views of one kind")
+ROWS_AT_ONCE = 256  # states turned into logits over the whole vocabulary: bounds the memory
 
 
 @dataclass
@@ -78,43 +22,58 @@ class States:
 
     Context tokens are the prompt's and then the answer's, T of them with padding at the end; padded entries of
     positions and ids are 0.
+
+    hidden : (n, L, D) after the final norm: logits are ``hidden @ output_weight.T``. lengths : (n,) tokens of each sample.
+    image : (n, cells) position of each cell, row-major; cells : whether the cell is real, as all are where the grids agree.
+    context : (n, T) each context token's own position. emitting : (n, T) position whose state ranks for the token: its own
+    for a prompt token, the one before (which wrote it) for an answer token. previous : (n, T) the position before each
+    token, whose state predicted it. ids, is_answer, real : (n, T) token ids, whether the token is the answer's, and whether
+    it is no padding. attentions : of each layer (n, heads, L, L), where wanted.
     """
 
     hidden: Tensor
-    """(n, L, D) after the final norm: logits are ``hidden @ output_weight.T``."""
     lengths: Tensor
-    """(n,) tokens of each sample; what comes after them is padding."""
     views: list[View]
-    grids: list[tuple[int, int]]
     image: Tensor
-    """(n, cells) position of each cell, row-major."""
     cells: Tensor
-    """(n, cells) whether the cell is real; all are where the grids agree."""
     context: Tensor
-    """(n, T) each context token's own position."""
     emitting: Tensor
-    """(n, T) position whose state ranks for the token: its own for a prompt token, the one before (which wrote it)
-    for an answer token."""
     previous: Tensor
-    """(n, T) the position before each token, whose state predicted it."""
     ids: Tensor
-    """(n, T) token ids."""
     is_answer: Tensor
-    """(n, T) whether the token is the answer's."""
     real: Tensor
-    """(n, T) whether the token is no padding."""
     attentions: tuple[Tensor, ...] | None = None
-    """Of each layer (n, heads, L, L), where asked for."""
 
     def at(self, positions: Tensor) -> Tensor:
         """States (n, k, D) at positions (n, k), such as ``states.at(states.image)``."""
         return self.hidden.gather(1, positions[..., None].expand(-1, -1, self.hidden.shape[-1]))
 
+    @cached_property
+    def answer_places(self) -> tuple[Tensor, Tensor]:
+        """Where among the context tokens each answer token is (n, a), and which of these are no padding."""
+        counts = self.is_answer.sum(1)
+        order = torch.arange(int(counts.max()), device=counts.device)
+        real = order < counts[:, None]
+        return torch.where(real, self.is_answer.int().argmax(1)[:, None] + order, 0), real
+
+    def of_answers(self, values: Tensor) -> Tensor:
+        """Of values (n, T, ...) of the context tokens those of the answer's, (n, a, ...)."""
+        place, others = self.answer_places[0], values.shape[2:]
+        return values.gather(1, place.view(*place.shape, *[1] * len(others)).expand(-1, -1, *others))
+
+    def on_grid(self, values: Tensor) -> Tensor:
+        """Values (n, a, cells) as maps (n, a, rows, cols), float32, with zeros for padding; views of one grid."""
+        return values.float().masked_fill(~self.answer_places[1][..., None], 0).unflatten(2, self.views[0].grid)
+
+    def to_cells(self, rows: Tensor) -> Tensor:
+        """Values (n, a, L) of all positions as maps of the cells, as ``on_grid`` has them."""
+        return self.on_grid(rows.gather(2, self.image[:, None].expand(-1, rows.shape[1], -1)))
+
 
 def teacher_forced(
     mllm: Mllm,
     views: Sequence[View],
-    answers: Sequence[Sequence[int]],
+    answers: Answers,
     features: Sequence[Tensor] | None = None,
     attentions: bool = False,
 ) -> States:
@@ -123,8 +82,22 @@ def teacher_forced(
     features: what ``family.encode`` (or ``encode_pixels``) gave for each view; encoded here if None. Gradients
     flow where features ask for them. attentions: keep the weights of every layer, which takes the eager
     attention for this pass. Raises ValueError for answers that don't fit the views or the model's context.
+
+    Examples
+    --------
+    >>> import numpy as np, xaikit as xk
+    >>> mllm = xk.load_mllm()
+    >>> view = mllm.family.view(np.zeros((64, 64, 3), np.uint8), "what is this")
+    >>> states = xk.mllm.teacher_forced(mllm, [view], [xk.mllm.answer_ids(mllm, "a red ring")])
+    >>> mllm.decode(states.ids[0])
+    [' what', ' is', ' this', ' a', ' red', ' ring']
     """
-    _check(mllm, views, answers)
+    if len(views) == 0 or len(views) != len(answers):
+        raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
+    if len({view.scale for view in views}) > 1:
+        raise ValueError(f"views of scales {sorted({view.scale for view in views})}: one pass takes views of one scale")
+    for view, answer in zip(views, answers, strict=True):
+        mllm.family.check_fits(view, answer)
     device = mllm.device
     answers = [torch.as_tensor(answer, dtype=torch.long) for answer in answers]
     rows = [torch.cat([view.ids, answer]) for view, answer in zip(views, answers, strict=True)]
@@ -153,7 +126,6 @@ def teacher_forced(
         hidden=out.last_hidden_state,
         lengths=lengths,
         views=list(views),
-        grids=[view.grid for view in views],
         image=pad_sequence([view.image_positions for view in views], True).to(device),
         cells=_mask([len(view.image_positions) for view in views], device),
         context=context,
@@ -170,15 +142,6 @@ def _mask(lengths: list[int], device: torch.device) -> Tensor:
     return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
-def _check(mllm: Mllm, views: Sequence[View], answers: Sequence[Sequence[int]]) -> None:
-    if len(views) == 0 or len(views) != len(answers):
-        raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
-    if len({view.scale for view in views}) > 1:
-        raise ValueError(f"views of scales {sorted({view.scale for view in views})}: one pass takes views of one scale")
-    for view, answer in zip(views, answers, strict=True):
-        check_fits(mllm, view, answer)
-
-
 @contextmanager
 def _eager(language: nn.Module, wanted: bool) -> Iterator[None]:
     """Eager attention, which alone returns its weights, for a while."""
@@ -190,3 +153,82 @@ def _eager(language: nn.Module, wanted: bool) -> Iterator[None]:
     finally:
         if wanted:
             language.set_attn_implementation(usual)
+
+
+class NotFinite(ValueError):
+    """Values of some samples of a batch aren't finite; ``rows`` are the samples' places in the batch."""
+
+    def __init__(self, message: str, rows: Sequence[int]):
+        super().__init__(message)
+        self.rows = list(rows)
+
+
+@dataclass
+class Reading:
+    """A batch of n samples with T context tokens (prompt, then answer, padded), all on the model's device.
+
+    states : of scale 1. maps : for each scale and enlargement (n, T, rows, cols), the logit-lens maps ReLU(F W[token]).
+    likelihood : for each of these the log-probability (n, T) of each token, 0 for the prompt's. relevance : (n, T, T),
+    r[t, k] = ReLU(logit of token t's word at the state of k). top : for each choice of positions the likeliest next tokens
+    (n, T, k). made : what several steps share, kept from the first to the others.
+    """
+
+    states: States
+    maps: dict[Key, Tensor]
+    likelihood: dict[Key, Tensor]
+    relevance: Tensor
+    top: dict[str, Tensor]
+    made: dict[tuple, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def read(mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers, rankings: Mapping[str, int]) -> Reading:
+    """Read a batch, whose views agree in their grid at each scale, with one teacher-forced pass a scale.
+
+    rankings : the choices of positions whose likeliest next tokens are needed, and how many of them. Raises NotFinite
+    for samples whose own states aren't finite, as with broken weights or where half precision overflows.
+    Source: Li et al., Token Activation Map, ICCV 2025, eq. 1; Liang et al., arXiv 2509.22415, reconstructed.
+    """
+    weight = mllm.output_weight
+    unembedding = weight.float().T
+    maps, likelihood, native = {}, {}, None
+    for key, at_scale in views.items():
+        states = teacher_forced(mllm, at_scale, answers)
+        padding = torch.arange(states.hidden.shape[1], device=weight.device) >= states.lengths[:, None]
+        check_finite((states.hidden.isfinite().all(-1) | padding).all(1), f"hidden states at scale {key[0]:g}")
+        column = weight[states.ids].float()  # (n, T, D)
+        lens = column @ states.at(states.image).float().mT
+        maps[key] = lens.relu().unflatten(-1, at_scale[0].grid) * states.real[..., None, None]
+        likelihood[key] = _log_probabilities(states, unembedding)
+        if key == NATIVE:
+            native = states
+            relevance = (column @ states.at(states.emitting).float().mT).relu()
+    top = {name: _top(native.at(getattr(native, name)), unembedding, k) for name, k in rankings.items()}
+    return Reading(native, maps, likelihood, relevance, top)
+
+
+def check_finite(finite: Tensor, what: str) -> None:
+    """Raise NotFinite unless all samples are; finite : (n,) bool."""
+    rows = (~finite).nonzero()[:, 0].tolist()
+    if rows:
+        raise NotFinite(
+            f"the model's {what} aren't finite: its weights are broken or its numbers overflow; where it runs in half"
+            ' precision, load it with precision="fp32"',
+            rows,
+        )
+
+
+def _top(states: Tensor, unembedding: Tensor, k: int) -> Tensor:
+    """The ids (n, T, k) with the largest logits of states (n, T, D), a bounded number of states at a time."""
+    rows = states.flatten(0, 1).split(ROWS_AT_ONCE)
+    return torch.cat([top_ids(part.float() @ unembedding, k) for part in rows]).unflatten(0, states.shape[:2])
+
+
+def _log_probabilities(states: States, unembedding: Tensor) -> Tensor:
+    """Log-probability (n, T) of each of the answer's tokens, 0 elsewhere."""
+    rows, ids = states.at(states.previous)[states.is_answer], states.ids[states.is_answer]
+    parts = zip(rows.split(ROWS_AT_ONCE), ids.split(ROWS_AT_ONCE), strict=True)
+    found = [(r.float() @ unembedding).log_softmax(-1).gather(1, i[:, None])[:, 0] for r, i in parts]
+    result = torch.zeros(states.ids.shape, device=unembedding.device)
+    result[states.is_answer] = torch.cat(found)
+    return result

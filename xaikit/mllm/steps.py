@@ -1,23 +1,32 @@
 """What is done to the logit-lens maps of a token: the choices behind lens, TAM, MSEA and ARC, each a switch of its own."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
-from ..files.checks import check_choices, check_whole
-from .family import ENLARGEMENTS
-from .msea import GRIDS, NORMALISE
-from .tam import WEIGHTINGS
+import torch
+from torch import Tensor
 
-POSITIONS = ("emitting", "previous")
-SCALE_WEIGHTS = ("equal", "likelihood")
+from ..files.checks import check_choices, check_number, check_whole
+from ..files.registry import check_option
+from .family import NATIVE, Key
+from .msea_arc import aggregate, overlap_matrix
+from .passes import Reading
+from .tam import (
+    WEIGHTINGS,
+    context_mask,
+    joint_normalisation,
+    rank_gaussian_filter,
+    released_tam,
+    remove_interference,
+)
+
+GRIDS = ("finest", "native")
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The way from raw maps to an explanation. The defaults are the bare logit lens.
+    """The way from raw maps to an explanation. The defaults are the bare logit lens; ``PRESETS`` names others.
 
     scales : of the input image; the maps are averaged over them (MSEA). The answer is always written at scale 1.
     enlargement : how models of one input size get other scales, "interpolate" (their position embeddings) or "crops".
@@ -37,18 +46,25 @@ class Steps:
     released : TAM as its released function computes it, its faults included (``tam_compat``); needs the choices of TAM.
 
     Raises ValueError, in one sentence, for a choice that isn't possible.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> import xaikit as xk
+    >>> replace(xk.mllm.PRESETS["tam"], scales=(1, 2)).scales
+    (1.0, 2.0)
     """
 
     scales: tuple[float, ...] = (1.0,)
-    enlargement: str = "interpolate"
-    scale_weights: str = "equal"
-    scale_normalisation: str = "none"
+    enlargement: Literal["interpolate", "crops"] = "interpolate"
+    scale_weights: Literal["equal", "likelihood"] = "equal"
+    scale_normalisation: Literal["none", "range", "sum"] = "none"
     grid: str | tuple[int, int] = "finest"
     weighting: str | None = None
     k: int = 50
     persistence: float = 0.9
     normalised: bool = True
-    positions: str = "emitting"
+    positions: Literal["emitting", "previous"] = "emitting"
     threshold: float = 0.5
     prompt_context: bool = True
     least_squares: bool = True
@@ -58,10 +74,8 @@ class Steps:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", _scales(self.scales))
-        check_choices(
-            enlargement=(self.enlargement, ENLARGEMENTS), scale_weights=(self.scale_weights, SCALE_WEIGHTS),
-            scale_normalisation=(self.scale_normalisation, NORMALISE), positions=(self.positions, POSITIONS),
-        )  # fmt: skip
+        for field in fields(self):
+            check_option(field.name, getattr(self, field.name), field.type)
         if isinstance(self.grid, str):
             check_choices(grid=(self.grid, GRIDS))
             if self.grid == "native" and 1.0 not in self.scales:
@@ -71,11 +85,7 @@ class Steps:
         if self.weighting is not None:
             check_choices(weighting=(self.weighting, tuple(WEIGHTINGS)))
         check_whole(1, k=self.k)
-        _check_share("persistence", self.persistence)
-        _check_share("threshold", self.threshold)
-        for name in ("normalised", "prompt_context", "least_squares", "joint", "released"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r}: True or False is needed")
+        check_number(0, 1, open_low=True, open_high=True, persistence=self.persistence, threshold=self.threshold)
         check_whole(0, filter=self.filter)
         if self.filter and self.filter % 2 == 0:
             raise ValueError(f"filter={self.filter}: the side of a window with a middle is odd, such as 3; 0 is none")
@@ -92,6 +102,87 @@ class Steps:
         """Whether rankings are compared."""
         return self.weighting not in (None, "relevance")
 
+    @property
+    def keys(self) -> list[Key]:
+        """The scales, each in its enlargement."""
+        return [NATIVE if scale == 1 else (scale, self.enlargement) for scale in self.scales]
+
+    def maps(self, reading: Reading, weight: Tensor) -> Tensor:
+        """The maps (n, T, rows, cols) of all tokens after these steps; those of the answer are meant to be looked at.
+
+        weight : the output weight (V, D), for ``released`` only.
+        """
+        if self.released:
+            return _released(reading, weight)
+        maps = self._over_scales(reading)
+        states = reading.states
+        tokens = (states.ids, states.is_answer, states.real, self.prompt_context)
+        if self.weighting is not None:
+            overlap = self.rank_overlap(reading) if self.compares else None
+            maps = remove_interference(
+                maps,
+                self.weighting,
+                reading.relevance,
+                overlap,
+                context_mask(*tokens),
+                self.threshold,
+                self.least_squares,
+            )
+        if self.joint:
+            maps = joint_normalisation(maps, reading.relevance, context_mask(*tokens, repeated=True))
+        if self.filter:
+            maps = rank_gaussian_filter(maps, self.filter)
+        return maps * states.real[..., None, None]
+
+    def rank_overlap(self, reading: Reading) -> Tensor:
+        """Rank-biased overlap (n, T, T) of the tokens' rankings, as these steps take them."""
+        choice = (self.positions, self.k, self.persistence, self.normalised)
+        if choice not in reading.made:
+            top = reading.top[self.positions][..., : self.k]
+            reading.made[choice] = overlap_matrix(top, self.persistence, self.normalised, reading.states.real)
+        return reading.made[choice]
+
+    def _over_scales(self, reading: Reading) -> Tensor:
+        choice = (self.scales, self.enlargement, self.scale_weights, self.scale_normalisation, self.grid)
+        if choice not in reading.made:
+            omega = None
+            if self.scale_weights == "likelihood":
+                is_answer = reading.states.is_answer
+                omega = torch.stack([(reading.likelihood[key] * is_answer).sum(1) for key in self.keys], 1)
+                omega = (omega / is_answer.sum(1, keepdim=True)).softmax(1)
+            at_scale = [reading.maps[key] for key in self.keys]
+            reading.made[choice] = aggregate(at_scale, omega, self.grid, self.scale_normalisation, self.native)
+        return reading.made[choice]
+
+
+def _released(reading: Reading, weight: Tensor) -> Tensor:
+    """The released function sample by sample, since its quirks run through its rounds."""
+    states, unembedding = reading.states, weight.float().T
+    result = torch.zeros_like(reading.maps[NATIVE])
+    for row, view in enumerate(states.views):
+        answer = states.ids[row, states.is_answer[row]]
+        logits = states.hidden[row, : int(states.lengths[row])].float() @ unembedding
+        tokens = torch.cat([view.ids.to(answer.device), answer])
+        maps = released_tam(
+            tokens, logits, view.grid, len(view.ids), states.image[row], view.prompt_positions.to(answer.device)
+        )
+        result[row, states.is_answer[row]] = maps.to(result) / 255
+    return result
+
+
+def needed_views(steps: Sequence[Steps]) -> list[Key]:
+    """Which scales, in which enlargement, these steps need; the answer is written at the first."""
+    return list(dict.fromkeys([NATIVE, *(key for choice in steps for key in choice.keys)]))
+
+
+def needed_rankings(steps: Sequence[Steps]) -> dict[str, int]:
+    """How many of the likeliest next tokens these steps compare, by the choice of positions."""
+    needed: dict[str, int] = {}
+    for choice in steps:
+        if choice.compares:
+            needed[choice.positions] = max(choice.k, needed.get(choice.positions, 0))
+    return needed
+
 
 def check_grid(grid: Any, wanted: str) -> None:
     """Raise ValueError unless a grid is (rows, cols)."""
@@ -103,17 +194,12 @@ def check_grid(grid: Any, wanted: str) -> None:
 
 
 def _scales(scales: Any) -> tuple[float, ...]:
-    given = tuple(scales) if isinstance(scales, Iterable) else (scales,)
-    if not all(isinstance(s, Real) and not isinstance(s, bool) and math.isfinite(s) and s > 0 for s in given):
-        raise ValueError(f"scales={scales!r}: positive numbers are needed, such as (1.0, 1.5, 2.0)")
+    given = tuple(scales) if isinstance(scales, Iterable) and not isinstance(scales, str) else (scales,)
+    for scale in given:
+        check_number(0, open_low=True, scales=scale)
     if not given or len(set(given)) < len(given):
         raise ValueError(f"scales={scales!r}: different ones are needed, at least one")
     return tuple(float(scale) for scale in given)
-
-
-def _check_share(name: str, value: Any) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < 1:
-        raise ValueError(f"{name}={value!r}: a number between 0 and 1 is needed")
 
 
 SCALES = (1.0, 1.5, 2.0)

@@ -1,10 +1,9 @@
-"""The rank-Gaussian filter of TAM: each cell becomes a mean of its sorted neighbourhood, centred on the median."""
+"""The steps of TAM (Li et al., Token Activation Map, ICCV 2025), and what ARC reads otherwise in them: what earlier tokens
+light up is taken off a token's map, maps are normalised together with the text's relevance, and filtered."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from ..files.checks import check_choices, check_whole
 
 
 def rank_gaussian_filter(maps: Tensor, size: int = 3) -> Tensor:
@@ -13,12 +12,8 @@ def rank_gaussian_filter(maps: Tensor, size: int = 3) -> Tensor:
     A window's values, sorted, are weighted by exp(-(rank - middle)^2 / (2 sigma^2)), sigma = standard deviation / mean:
     the median where the window is even, almost the mean where it varies much. Windows of mean <= 0 give 0, constant
     ones their value (the released code gives NaN). The border is mirrored, its cells not repeated; an axis with too few
-    cells to mirror repeats its last one. Raises ValueError for a ``size`` that is no odd number from 1.
-    Source: Li et al., Token Activation Map, ICCV 2025; its released code.
+    cells to mirror repeats its last one. size : odd. Source: TAM, released code.
     """
-    check_whole(1, size=size)
-    if size % 2 == 0:
-        raise ValueError(f"size={size}: an odd number of cells is needed, so that a window has a middle")
     reach = size // 2
     padded = maps.flatten(0, -3)[None] if maps.ndim > 2 else maps[None, None]
     for pad in ((reach, reach, 0, 0), (0, 0, reach, reach)):
@@ -78,23 +73,15 @@ def context_weights(
 
     weighting : a name of ``WEIGHTINGS``. relevance : (n, targets, T), r[t, k] = ReLU(logit of t's class at the state of
     k). overlap : rho, same shape, from 0 to 1; only "relevance" does without (None). allowed : same shape, bool.
-    threshold : of "incoherent". Raises ValueError for an unknown weighting, and where the overlap is needed and missing.
+    threshold : of "incoherent".
     Source: TAM eq. 2 for "relevance"; the others read MSEA and ARC (arXiv 2509.22415), section 3.3, whose form is not known.
     """
-    check_choices(weighting=(weighting, tuple(WEIGHTINGS)))
     if weighting == "relevance":
         return relevance * allowed
-    if overlap is None:
-        raise ValueError(f"weighting={weighting!r} needs the overlap of the rankings: only 'relevance' does without")
     overlap = overlap.to(relevance.dtype)
-    weights = {
-        "irrelevance": lambda: 1 - overlap,
-        "damped": lambda: relevance * (1 - overlap),
-        "agreement": lambda: overlap,
-        "damped_fixed": lambda: relevance * (1 - overlap),
-        "incoherent": lambda: relevance * (overlap < threshold),
-    }[weighting]()
-    return weights * allowed
+    if weighting in ("irrelevance", "agreement"):
+        return (overlap if weighting == "agreement" else 1 - overlap) * allowed
+    return relevance * (overlap < threshold if weighting == "incoherent" else 1 - overlap) * allowed
 
 
 def interference(
@@ -103,30 +90,28 @@ def interference(
     allowed: Tensor,
     least_squares: bool = True,
     scale_weights: Tensor | None = None,
-    targets: slice = slice(None),
 ) -> Tensor:
-    """Maps (n, targets, rows, cols) of the targets without what their contexts light up: ReLU(A - s E).
+    """Maps (n, T, rows, cols) without what their contexts light up: ReLU(A - s E).
 
     E is the mean of the contexts' maps with ``weights``, s >= 0 the scale that minimises ||A - s E||^2, or 1 for
     least_squares=False. Where E is 0, A stays.
 
-    maps : (n, T, rows, cols), raw, >= 0. weights, allowed : (n, targets, T); weights >= 0, counted where allowed.
-    scale_weights : like the weights; where given, s is fitted with these and the weights are divided by their sum, so
-    that smaller weights remove less (with the weights alone, only their direction counts).
-    targets : the tokens that the rows belong to. Source: TAM eqs. 2 to 5.
+    maps : raw, >= 0. weights, allowed : (n, T, T); weights >= 0, counted where allowed. scale_weights : like the weights;
+    where given, s is fitted with these and the weights are divided by their sum, so that smaller weights remove less (with
+    the weights alone, only their direction counts). Source: TAM eqs. 2 to 5.
     """
     allowed = allowed.to(maps.dtype)
     fitted = (weights if scale_weights is None else scale_weights).to(maps.dtype) * allowed
     total = fitted.sum(-1, keepdim=True) + EPSILON
-    flat = maps.flatten(2)
-    own, estimate = flat[:, targets], (fitted / total) @ flat
+    own = maps.flatten(2)
+    estimate = (fitted / total) @ own
     scale = 1.0
     if least_squares:
         square = (estimate**2).sum(-1, keepdim=True)
         product = (own * estimate).sum(-1, keepdim=True)
         scale = torch.where(square > 0, product / square, 0).clamp(min=0)
     if scale_weights is not None:
-        estimate = (weights.to(maps.dtype) * allowed / total) @ flat
+        estimate = (weights.to(maps.dtype) * allowed / total) @ own
     return (own - scale * estimate).relu().unflatten(-1, maps.shape[-2:])
 
 
@@ -138,12 +123,10 @@ def remove_interference(
     allowed: Tensor,
     threshold: float = 0.5,
     least_squares: bool = True,
-    targets: slice = slice(None),
 ) -> Tensor:
     """``interference`` with the ``context_weights`` of that weighting, "damped_fixed" with the scale of "relevance"."""
     weights = context_weights(weighting, relevance, overlap, allowed, threshold)
-    scale_weights = relevance if weighting == "damped_fixed" else None
-    return interference(maps, weights, allowed, least_squares, scale_weights, targets)
+    return interference(maps, weights, allowed, least_squares, relevance if weighting == "damped_fixed" else None)
 
 
 def joint_normalisation(maps: Tensor, relevance: Tensor, context_all: Tensor) -> Tensor:
@@ -173,27 +156,15 @@ def released_tam(
     token for the id likeliest at its position; the first map returned is that of the first prompt token, uncorrected.
     Not kept: where every context repeats the target's word the released function crashes, and a constant window makes
     it NaN; and words are compared by id, not by string.
-    Raises ValueError for positions that don't fit grid and tokens.
     Source: Li et al., Token Activation Map, ICCV 2025, released code at 7c7df1d.
     """
-    rows, cols = grid
-    answers = len(tokens) - input_length
-    if answers < 1 or len(logits) < len(tokens) - 1:
-        raise ValueError(
-            f"{len(tokens)} tokens, {input_length} of them input, and {len(logits)} rows of logits: "
-            "at least one answer token and a row for all tokens but the last are needed"
-        )
-    if len(image) != rows * cols or len(prompt) < 1:
-        raise ValueError(
-            f"{len(image)} image and {len(prompt)} prompt positions: a grid of {rows} x {cols} needs {rows * cols}, and one prompt word"
-        )
     emitting = torch.arange(input_length - 1, len(tokens) - 1, device=tokens.device)
     positions = torch.cat([prompt, emitting])
     words = torch.cat([tokens[prompt], tokens[input_length:]])[None]
     classes = words[0].clone()
     classes[0] = logits[prompt[0]].argmax()
     classes[len(prompt)] = tokens[input_length - 1]
-    maps = logits[image][:, classes].relu().T.reshape(1, -1, rows, cols)
+    maps = logits[image][:, classes].relu().T.reshape(1, -1, *grid)
     relevance = logits[positions][:, classes].relu().T[None]
     real = torch.ones_like(words, dtype=torch.bool)
     allowed, before = (context_mask(words, real, real, repeated=repeated) for repeated in (False, True))

@@ -14,8 +14,9 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
+from ..files.checks import check_choices, check_names, check_number, check_whole
 from ..files.images import read_image
-from ..measures.words import name_tokens
+from ..measures.words import name_tokens, readable
 from .panels import HEAT, TEXT, bare, finished, outline, wrapped
 
 PER_ROW = 7  # panels of a strip
@@ -35,10 +36,6 @@ class _Answer:
     masks: np.ndarray
     extent: tuple[float, float, float, float]
     grid: tuple[int, int]
-
-    @property
-    def labels(self) -> list[str]:
-        return [_label(text) for text in self.texts]
 
     def own(self, token: int) -> np.ndarray:
         """The mask of the object that a token names, empty for none."""
@@ -70,8 +67,7 @@ def token_strip(
 
     Raises ValueError for a sample, an explainer or a word that there isn't, and for another number of images.
     """
-    if not gamma > 0:
-        raise ValueError(f"gamma={gamma!r}: a positive power is needed, such as 0.5, or 1 for linear colours")
+    check_number(0, open_low=True, what="power", gamma=gamma)
     name = _chosen(explainer, _explainers(answers))
     one = _answer(answers, scenes, sample, objects)
     heat = _heat(answers, one, sample, name)
@@ -89,7 +85,7 @@ def token_strip(
     for axis, place in zip(others, places, strict=False):
         _map(axis, one, heat[place], norm)
         outline(axis, one.own(place))
-        _entitle(axis, one.labels[place])
+        _entitle(axis, readable(one.texts[place]))
     _bar(figure, [first, *others[: len(places)]], norm, f"heat by {name}")
     title = f"The map of each token by {name}, all on one scale" if title is None else title
     return finished(figure, _title(figure, title))
@@ -133,10 +129,10 @@ def scales_side_by_side(
 
 def _table(answers, scenes, sample, tokens, explainers, objects, title: str, token_a_row: bool) -> Figure:
     """Tokens by explainers, the image first; on one scale a token where it has a row, else each map on its own."""
-    known = _explainers(answers)
-    if explainers is not None and (isinstance(explainers, str) or len(explainers) == 0):
-        raise ValueError(f"explainers={explainers!r}: give a list of them, at least one, or None for all")
-    names = known if explainers is None else [_chosen(name, known) for name in explainers]
+    names = known = _explainers(answers)
+    if explainers is not None:
+        check_names(known, explainers=explainers)
+        names = list(explainers)
     one = _answer(answers, scenes, sample, objects)
     places = _telling(one) if tokens is None else _places(one, tokens)
     heat = np.stack([_heat(answers, one, sample, name)[places] for name in names])
@@ -150,7 +146,10 @@ def _table(answers, scenes, sample, tokens, explainers, objects, title: str, tok
             _map(axis, one, heat[row, col], Normalize(0, peak[row, col] or 1.0))
         for axis in by_explainer[:, col]:
             outline(axis, one.own(place))
-    down, across = ["image", *(name.replace("_", " ") for name in names)], [one.labels[place] for place in places]
+    down, across = (
+        ["image", *(name.replace("_", " ") for name in names)],
+        [readable(one.texts[place]) for place in places],
+    )
     down, across = (across, down) if token_a_row else (down, across)
     for axis, text in zip(axes[:, 0], down, strict=True):
         axis.set_ylabel(wrapped(text, 10), fontsize=TEXT + 1, parse_math=False)
@@ -171,8 +170,7 @@ def context_matrix(
 
     Raises ValueError for a sample or an explainer that there isn't, for one that compares no ranks, and another ``what``.
     """
-    if what not in (RELEVANCE, OVERLAP):
-        raise ValueError(f"what={what!r}: choose from {RELEVANCE}, {OVERLAP}")
+    check_choices(what=(what, (RELEVANCE, OVERLAP)))
     answer = _texts(answers, sample)
     context = _cut(answers.context_text.values[sample])
     values, name = answers[what], None
@@ -195,8 +193,8 @@ def context_matrix(
         if start < end:
             axis.text((start + end - 1) / 2, -0.7, part, ha="center", va="bottom", fontsize=TEXT + 1)
     text = {"fontsize": TEXT, "parse_math": False}
-    axis.set_xticks(range(len(context)), [_label(word) for word in context], rotation=90, **text)
-    axis.set_yticks(range(len(answer)), [_label(word) for word in answer], **text)
+    axis.set_xticks(range(len(context)), [readable(word) for word in context], rotation=90, **text)
+    axis.set_yticks(range(len(answer)), [readable(word) for word in answer], **text)
     axis.set(xlabel="context token", ylabel="token of the answer")
     unit = "relevance (logit)" if what == RELEVANCE else "rank-biased overlap"
     figure.colorbar(drawn, ax=axis, shrink=0.8, label=unit)
@@ -236,9 +234,7 @@ def _answer(answers: xr.Dataset, scenes, sample: int, objects: np.ndarray | None
 
 def _texts(answers: xr.Dataset, sample: int) -> list[str]:
     """The tokens of a sample's answer, after checking that there is such a sample and that it has any."""
-    n = answers.sizes["sample"]
-    if not isinstance(sample, Integral) or isinstance(sample, bool) or not 0 <= sample < n:
-        raise ValueError(f"sample={sample!r}: there are samples 0 to {n - 1}")
+    check_whole(0, answers.sizes["sample"] - 1, sample=sample)
     texts = _cut(answers.answer_text.values[sample])
     if not texts:
         reason = f" ({answers.error.values[sample]})" if "error" in answers.coords else ""
@@ -249,11 +245,6 @@ def _texts(answers: xr.Dataset, sample: int) -> list[str]:
 def _cut(texts: np.ndarray) -> list[str]:
     """The texts up to the last that isn't padding."""
     return [str(text) for text in texts[: np.flatnonzero(texts != "").max(initial=-1) + 1]]
-
-
-def _label(text: str) -> str:
-    """A token as it can be read: without the blank around it, but blanks and line breaks alone spelled out."""
-    return text.strip() or repr(text)[1:-1].replace(" ", "\u2423")
 
 
 def _explainers(answers: xr.Dataset) -> list[str]:
