@@ -12,6 +12,7 @@ from ..files.checks import check_whole
 from ..files.store import annotate
 from ..measures import localisation, words
 from ..measures.maps import checked
+from ..measures.ranks import area_under_curve
 from . import confidence, faithfulness
 
 IMAGE_METRICS = {
@@ -163,7 +164,7 @@ def _add_curves(out: xr.Dataset, curves: tuple[np.ndarray, np.ndarray, np.ndarra
     out[f"{of}fraction"] = (f"{of}step", fraction)
     for name, curve, better in zip(("deletion", "insertion"), both, (LOWER, HIGHER), strict=True):
         out[f"{of}{name}_curve"] = (("sample", "explainer", f"{of}step"), curve)
-        area = faithfulness.area_under_curve(fraction, curve)
+        area = area_under_curve(fraction, curve)
         out[f"{of}{name}_auc"] = _metric(area, f"area under the {name} curve", better)
 
 
