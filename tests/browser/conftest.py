@@ -5,14 +5,16 @@ Screenshots of every view are kept in ``tests/browser/output``, which git ignore
 """
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat import v4
 
 import xaikit as xk
 from xaikit.files import store
+
+from .explorer_page import ExplorerPage
+from .servers import application, jupyterlab
 
 HERE = Path(__file__).parent
 NOTEBOOK = HERE.parents[1] / "notebooks/07_explore.ipynb"
@@ -37,9 +39,9 @@ def chromium():
     return found or pytest.skip("there is no Chromium here: install it, such as by apt-get install chromium")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(chromium, tmp_path_factory):
-    """Chromium without a window; ended with the module, since others start event loops of their own."""
+    """Chromium without a window."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -55,20 +57,27 @@ def browser(chromium, tmp_path_factory):
         context.close()
 
 
-@pytest.fixture(scope="session")
-def small_run(tmp_path_factory):
-    """The folder of the runs, with one of six scenes, their maps by two methods, and what these score."""
+@pytest.fixture(scope="package")
+def servers(chromium, notebook, tmp_path_factory):
+    """JupyterLab, Voila and the folder of their runs. Both start at once, and while the run is made."""
     runs = tmp_path_factory.mktemp("runs")
+    environment = {"XAIKIT_RUNS": str(runs)}
+    with ExitStack() as started:
+        lab = started.enter_context(jupyterlab(notebook.parent, tmp_path_factory.mktemp("lab"), **environment))
+        voila = started.enter_context(application(tmp_path_factory.mktemp("voila"), **environment))
+        yield lab, voila, runs
+
+
+@pytest.fixture(scope="package")
+def small_run(servers):
+    """The folder of the runs, with one of six scenes, their maps by two methods, and what these score."""
+    *_, runs = servers
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAIKIT_RUNS", str(runs))
         clip = xk.load_clip("tiny-clip")
         scenes = xk.draw_scenes(n=6, seed=3, objects=(2, 3))
         xk.save_store(scenes, RUN, "inputs")
-        about = {
-            "model": clip.name,
-            "weights_digest": clip.weights_digest,
-            "inputs_digest": store.provenance(xk.open_inputs(RUN))["inputs_digest"],
-        }
+        about = {"made_by": clip, "inputs_digest": store.provenance(xk.open_inputs(RUN))["inputs_digest"]}
         found = xk.explain_all(clip, scenes.image, scenes.caption, ["grad_eclip", "chefer"])
         xk.save_store(store.annotate(found, "explanations", **about), RUN, "maps", "explanations")
         scores = xk.evaluate(found.heat, clip, scenes, steps=4)
@@ -76,16 +85,21 @@ def small_run(tmp_path_factory):
     return runs
 
 
+@pytest.fixture(scope="package")
+def pages(browser, servers, small_run):
+    """The notebook in JupyterLab, just opened, and the explorer alone, which is starting meanwhile."""
+    lab, voila, _ = servers
+    voila.ready()
+    alone = ExplorerPage(browser.new_page(), voila.url)
+    alone.page.goto(f"{voila.url}/?token={voila.token}", wait_until="commit", timeout=90_000)
+    lab.ready()
+    return ExplorerPage(browser.new_page(), lab.url), alone
+
+
 @pytest.fixture(scope="session")
 def notebook(tmp_path_factory):
     """A copy of the notebook of the explorer, alone in its folder."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    if NOTEBOOK.is_file():
-        return Path(shutil.copy(NOTEBOOK, folder))
-    cells = [v4.new_code_cell("import xaikit as xk\n\napp = xk.explore()\napp")]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / NOTEBOOK.name)
-    return folder / NOTEBOOK.name
+    return Path(shutil.copy(NOTEBOOK, tmp_path_factory.mktemp("notebooks")))
 
 
 @pytest.fixture(scope="session")

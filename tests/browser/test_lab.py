@@ -6,12 +6,10 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from explorer_page import ExplorerPage
 from PIL import Image
-from servers import jupyterlab
 
-from xaikit.explorer.drawing import EDGE, TRUE_EDGE, coloured, relative, upsampled
 from xaikit.explorer.jobs import Job
+from xaikit.explorer.pixels import EDGE, TRUE_EDGE, coloured, relative, upsampled
 from xaikit.explorer.state import TABS, State
 from xaikit.explorer.views import view
 from xaikit.explorer.workspace import Workspace
@@ -31,22 +29,19 @@ APP = (  # the first explorer of the notebook, whatever it is called there
 
 
 @pytest.fixture(scope="module")
-def lab(browser, notebook, small_run, tmp_path_factory):
+def lab(pages, servers, notebook):
     """The notebook in JupyterLab with all its cells run."""
-    scratch = tmp_path_factory.mktemp("lab")
-    with jupyterlab(notebook.parent, scratch, XAIKIT_RUNS=str(small_run)) as server:
-        page = browser.new_page()
-        explorer = ExplorerPage(page, server.url)
-        page.goto(f"{server.url}/lab/workspaces/auto-t/tree/{notebook.name}?reset&token={server.token}")
-        page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        page.evaluate(READY)
-        page.wait_for_function(IDLE)
-        assert page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
-        page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
-        explorer.root.locator("img").first.wait_for()
-        explorer.root.scroll_into_view_if_needed()  # from the last cell, where running all of them leads
-        yield explorer
-        page.close()
+    explorer, _ = pages
+    page, token = explorer.page, servers[0].token
+    page.goto(f"{explorer.url}/lab/workspaces/auto-t/tree/{notebook.name}?reset&token={token}")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.evaluate(READY)
+    page.wait_for_function(IDLE)
+    assert page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
+    explorer.root.locator("img").first.wait_for()
+    explorer.root.scroll_into_view_if_needed()  # from the last cell, where running all of them leads
+    return explorer
 
 
 @pytest.fixture(scope="module")

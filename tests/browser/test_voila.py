@@ -1,19 +1,13 @@
 """The explorer as an application of its own, served by Voila."""
 
 import pytest
-from explorer_page import ExplorerPage
-from servers import application
 
 
 @pytest.fixture(scope="module")
-def explorer(browser, small_run, tmp_path_factory):
-    with application(tmp_path_factory.mktemp("voila"), XAIKIT_RUNS=str(small_run)) as server:
-        page = browser.new_page()
-        explorer = ExplorerPage(page, server.url)
-        page.goto(f"{server.url}/?token={server.token}", timeout=90_000)
-        explorer.root.locator("img").first.wait_for(timeout=60_000)
-        yield explorer
-        page.close()
+def explorer(pages):
+    _, explorer = pages
+    explorer.root.locator("img").first.wait_for(timeout=60_000)
+    return explorer
 
 
 def test_it_shows_the_explorer_without_code(explorer, output):

@@ -8,10 +8,10 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
+from ..files.options import FILLS
 from .model import Clip
 from .towers import Tower, tower
 
-FILLS = ("zero", "mean", "black", "blur", "random")
 WORD_FILLS = ("padding", "removed")
 # What is kept: (n or 1, versions, ...), or a function of the sample and the version (b,) each that gives (b, ...).
 Keep = Tensor | Callable[[Tensor, Tensor], Tensor]

@@ -1,7 +1,6 @@
 """The explorer's widgets: what all tabs share, and the tabs."""
 
 import base64
-import dataclasses
 import html
 import logging
 import threading
@@ -14,15 +13,13 @@ import xarray as xr
 from IPython.display import Image
 from ipywidgets import HTML, Button, Dropdown, HBox, IntProgress, IntSlider, Layout, Tab as Tabs, Text, VBox
 
-from . import exporting
-from .drawn import Drawn
+from . import export
 from .exploration import Exploration
 from .run_stores import known_runs
 from .state import TABS, State
-from .tabs import TITLES, tab_class
-from .tabs.tab import Tab
-from .widgets.picture import Picture
-from .widgets.upload import Upload
+from .tab import Tab, follow
+from .tabs import tab_class
+from .widgets import Picture, Upload
 from .workspace import Workspace, bundled_models
 
 log = logging.getLogger(__name__)
@@ -30,47 +27,27 @@ NO_RUN = "(scenes drawn now)"
 TYPED = ("prompt", "question")  # what is typed stays where it was typed, to be mended, when it can't be shown
 
 
-class Explorer(VBox):
+class Explorer(Exploration, VBox):
     """The application. ``state`` is what is shown, ``drawn`` the pictures and numbers; ``set`` changes it from code.
 
     What the user does goes through ``change``: what is computed already is shown at once, anything else is computed in a
     thread, with a progress bar and a button to cancel; the latest wish wins. What goes wrong is one sentence in the view.
+
+    Examples
+    --------
+    >>> app = explore(methods=["edge"]).set(sample=2)
+    >>> app.numbers.columns.tolist(), len(app.numbers)
+    (['row', 'col', 'edge'], 64)
     """
 
     def __init__(self, workspace: Workspace, state: State):
-        super().__init__(layout=Layout(width="100%"))
-        self._exploration = Exploration(workspace, self._shown, self._failed, self._busy)
+        VBox.__init__(self, layout=Layout(width="100%"))
+        Exploration.__init__(self, workspace)
         self._quiet = threading.local()  # whether this thread sets controls itself
         self._build()
-        self.set(**{field.name: getattr(state, field.name) for field in dataclasses.fields(state)})
-
-    @property
-    def workspace(self) -> Workspace:
-        """Pictures, models and results."""
-        return self._exploration.workspace
-
-    @property
-    def state(self) -> State:
-        """What is shown."""
-        return self._exploration.state
-
-    @property
-    def drawn(self) -> Drawn:
-        """What was drawn of it."""
-        return self._exploration.drawn
+        self.set(**vars(state))
 
     # from code
-
-    def set(self, **changes: Any) -> "Explorer":
-        """Show other choices of ``State``, computed before this returns. Raises ValueError for a bad one and shows the
-        rest as before."""
-        self._exploration.set(**changes)
-        return self
-
-    @property
-    def code(self) -> str:
-        """The line that shows the same again."""
-        return self._exploration.line()
 
     def __repr__(self) -> str:
         return self.code
@@ -88,7 +65,7 @@ class Explorer(VBox):
     @property
     def picture(self) -> Image:
         """The view as one picture, for a notebook's cell."""
-        return Image(exporting.view_picture(self.code, self.drawn, "jpeg"), format="jpeg")
+        return Image(export.view_picture(self.code, self.drawn, "jpeg"), format="jpeg")
 
     @property
     def notes(self) -> pd.DataFrame:
@@ -100,19 +77,14 @@ class Explorer(VBox):
         """Write the view as PNG, its numbers as CSV and a script that shows it again into a folder, and what the script
         needs: the uploaded picture, or the scenes that were handed over. Returns the files; those of an earlier export of
         the same view of the same picture are replaced. The folder is made if it isn't there; FileExistsError for a file."""
-        return exporting.save(self.workspace, self.state, self.code, self.drawn, folder)
-
-    def wait(self, seconds: float = 600) -> "Explorer":
-        """Wait until the work in the background is done."""
-        self._exploration.wait(seconds)
-        return self
+        return export.save(self.workspace, self.state, self.code, self.drawn, folder)
 
     # from the user
 
     def change(self, **changes: Any) -> None:
         """Show other choices, in the background where something must be computed first."""
         if not getattr(self._quiet, "on", False):
-            self._exploration.change(**changes)
+            super().change(**changes)
 
     def upload(self, name: str, content: bytes) -> None:
         """Show a picture of the user's own, with the prompt as it stands."""
@@ -123,49 +95,32 @@ class Explorer(VBox):
         else:
             self.change(image=name, prompt=self.prompt.value)
 
-    def cancel(self) -> None:
-        """Stop the work in the background at its next step; what is shown stays."""
-        self._exploration.cancel()
-
-    def warm(self) -> None:
-        """Load the model in the background, so that the first new map needs not wait for it."""
-        self._exploration.warm()
-
     # widgets
 
     def _build(self) -> None:
-        narrow = {"description_width": "60px"}
-        self.run_picker = Dropdown(options=[NO_RUN], description="run", layout=Layout(width="270px"), style=narrow)
-        self.model = Dropdown(options=bundled_models(), description="model", layout=Layout(width="270px"), style=narrow)
+        narrow, picker = {"description_width": "60px"}, Layout(width="270px")
+        self.run_picker = Dropdown(options=[NO_RUN], description="run", layout=picker, style=narrow)
+        self.model = Dropdown(options=bundled_models(), description="model", layout=picker, style=narrow)
         self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), style=narrow)
         self.uploader = Upload(self.upload, lambda error: self._failed(error, {}))
         self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), style=narrow)
         self.caption = Button(description="back to the scene", layout=Layout(width="160px"))
-        self.run_picker.observe(
-            lambda event: self.change(run=None if event["new"] == NO_RUN else event["new"]), "value"
-        )
-        self.model.observe(lambda event: self.change(model=event["new"], pretrained=None), "value")
-        self.sample.observe(lambda event: self.change(sample=event["new"], image=None, prompt=None), "value")
-        self.prompt.observe(lambda event: self.change(prompt=event["new"]), "value")
-        self.caption.on_click(lambda button: self.change(image=None, prompt=None))
-        self.error, self.notice = HTML(), HTML()
-        self.doing, self.progress = HTML(), IntProgress(layout=Layout(width="200px"), bar_style="info")
+        self.error, self.notice, self.doing = HTML(), HTML(), HTML()
+        self.progress = IntProgress(layout=Layout(width="200px"), bar_style="info")
         self.stop = Button(description="Cancel", icon="", button_style="warning", layout=Layout(width="90px"))
-        self.stop.on_click(lambda button: self.cancel())
         self.working = HBox(
             [self.progress, self.stop, self.doing], layout=Layout(visibility="hidden", align_items="center")
         )
         self.pages = {name: VBox(layout=Layout(width="100%", min_height="420px")) for name in TABS}
-        self.tabs = Tabs(list(self.pages.values()), titles=[TITLES[name] for name in TABS])
-        self.tabs.observe(lambda event: self.change(tab=TABS[event["new"]]), "selected_index")
-        self.line = HTML()
-        self.eye = Picture(seen=self.warm)
+        self.tabs = Tabs(list(self.pages.values()), titles=[name.capitalize() for name in TABS])
         self.exporter = Button(description="Export this view", layout=Layout(width="150px"))
-        self.exporter.on_click(lambda button: self._export())
-        self.files = HTML()
-        wrapped = Layout(flex_flow="row wrap", width="100%", align_items="center")
+        self.line, self.files, self.eye = HTML(), HTML(), Picture(seen=self.warm)
         for control in (self.run_picker, self.model, self.sample, self.prompt, self.progress):
             control.tooltip = ""  # None is shown as "null"
+        self.add_class("xaikit-explorer")
+        self.error.add_class("xaikit-error")
+        self._listen()
+        wrapped = Layout(flex_flow="row wrap", width="100%", align_items="center")
         self.children = [
             HBox([self.run_picker, self.model, self.sample, self.uploader], layout=wrapped),
             HBox([self.prompt, self.caption], layout=wrapped),
@@ -177,8 +132,21 @@ class Explorer(VBox):
             self.line,
             self.eye,
         ]
-        self.add_class("xaikit-explorer")
-        self.error.add_class("xaikit-error")
+
+    def _listen(self) -> None:
+        """Let what the user does with the widgets be a change, what is chosen and what follows from it."""
+        meanings = {
+            self.run_picker: lambda run: {"run": None if run == NO_RUN else run},
+            self.model: lambda model: {"model": model, "pretrained": None},
+            self.sample: lambda sample: {"sample": sample, "image": None, "prompt": None},
+            self.prompt: lambda prompt: {"prompt": prompt},
+        }
+        for control, meaning in meanings.items():
+            control.observe(lambda event, meaning=meaning: self.change(**meaning(event["new"])), "value")
+        self.tabs.observe(lambda event: self.change(tab=TABS[event["new"]]), "selected_index")
+        self.caption.on_click(lambda button: self.change(image=None, prompt=None))
+        self.stop.on_click(lambda button: self.cancel())
+        self.exporter.on_click(lambda button: self._export())
 
     def _busy(self, what: str | None, done: int, total: int) -> None:
         """Say what is being done, None for nothing."""
@@ -223,13 +191,8 @@ class Explorer(VBox):
         """Set what all tabs share to the state."""
         runs = [NO_RUN, *dict.fromkeys([*known_runs(), *([state.run] if state.run else [])])]
         models = list(dict.fromkeys([*bundled_models(), state.model]))
-        for control, options, value in (
-            (self.run_picker, runs, state.run or NO_RUN),
-            (self.model, models, state.model),
-        ):
-            if list(control.options) != options:
-                control.options = options
-            control.value = value
+        follow(self.run_picker, state.run or NO_RUN, runs)
+        follow(self.model, state.model, models)
         try:
             scenes = self.workspace.scenes(state)
         except (ValueError, FileNotFoundError):  # a run without scenes still has tables
@@ -245,7 +208,7 @@ class Explorer(VBox):
 
     def _export(self) -> None:
         try:
-            self.files.value = exporting.links(self.workspace, self.state, self.code, self.drawn)
+            self.files.value = export.links(self.workspace, self.state, self.code, self.drawn)
         except Exception as error:
             self._failed(error, {})
 
@@ -260,6 +223,11 @@ def explore(scenes: xr.Dataset | None = None, **choices: Any) -> Explorer:
 
     Returns the widget, shown by a notebook as a cell's last value. ``state`` and ``code`` say what it shows, ``set`` changes it,
     ``numbers`` and ``export`` give it away. Raises ValueError or FileNotFoundError, in one sentence, for a bad choice.
+
+    Examples
+    --------
+    >>> explore(tab="compare", methods=["edge"], sample=1)
+    xk.explore(sample=1, methods=['edge'])
     """
     state, workspace = State().but(**choices), Workspace(scenes)
     if state.run is not None:

@@ -1,12 +1,11 @@
 """Which state is shown, and the work towards the next one, without any widget."""
 
-import dataclasses
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
-from .drawn import Drawn
 from .jobs import Cancelled, Job, Missing
+from .panels import Drawn
 from .state import CHOICES_OF, State
 from .views import view
 from .workspace import Workspace
@@ -16,36 +15,38 @@ class Exploration:
     """A state, what was drawn of it, and the work in the background towards what the user wants next.
 
     What is computed already is shown at once, anything else after a thread has computed it; the latest wish wins, and what
-    can't be shown leaves everything as it was.
+    can't be shown leaves everything as it was. Whoever shows it fills in ``_shown``, ``_failed`` and ``_busy``.
 
-    shown : called when there is something to show, or controls may say something else than what is shown. failed : called
-    with what went wrong and the choices that were wanted. busy : called with what is being done and how many of how many
-    steps are over, and with None when nothing is.
+    workspace : pictures, models and results. state : what is shown. drawn : what was drawn of it.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        shown: Callable[[], None] = lambda: None,
-        failed: Callable[[Exception, dict[str, Any]], None] = lambda error, changes: None,
-        busy: Callable[[str | None, int, int], None] = lambda what, done, total: None,
-    ):
+    def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self.state, self.drawn = State(), None
-        self._shown, self._failed, self._busy = shown, failed, busy
         self._wanted = self.state
         self._job: Job | None = None
         self._threads: list[threading.Thread] = []
         self._warming: Job | None = None
         self._lock = threading.RLock()  # what is shown, and which job is the present one, change together
 
-    def set(self, **changes: Any) -> None:
-        """Show other choices, computed before this returns. Raises ValueError for a bad one, and all stays as it was."""
+    def _shown(self) -> None:
+        """Show it: there is something new, or controls may say something else than what is shown."""
+
+    def _failed(self, error: Exception, changes: dict[str, Any]) -> None:
+        """Say what went wrong with these choices."""
+
+    def _busy(self, what: str | None, done: int, total: int) -> None:
+        """Say what is being done, None for nothing, and how many of how many steps are over."""
+
+    def set(self, **changes: Any) -> Self:
+        """Show other choices of ``State``, computed before this returns. Raises ValueError for a bad one and shows the
+        rest as before."""
         self._drop()
         try:
             self._show(*self._draw(self._with(changes), Job(self._busy)))
         finally:
             self._busy(None, 0, 1)
+        return self
 
     def change(self, **changes: Any) -> None:
         """Show other choices, in the background where something must be computed first."""
@@ -85,13 +86,15 @@ class Exploration:
                     self._warming = job = Job(lambda *at: self._report(None, *at))
                     self._run(self._warm, job)
 
-    def wait(self, seconds: float = 600) -> None:
+    def wait(self, seconds: float = 600) -> Self:
         """Wait until the work in the background is done."""
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(seconds)
+        return self
 
-    def line(self) -> str:
+    @property
+    def code(self) -> str:
         """The line of code that shows the same again."""
         own = self.workspace.models_of(self.state.run) if self.state.run else {}
         named = {name: getattr(self.state, name) for name, value in own.items() if getattr(self.state, name) != value}
@@ -105,11 +108,8 @@ class Exploration:
 
     def _draw(self, state: State, job: Job | None = None) -> tuple[State, Drawn]:
         """The state with what is drawn of it. A tab that is opened forgets choices of its own that are no longer there."""
-        differing = {
-            field.name
-            for field in dataclasses.fields(State)
-            if getattr(state, field.name) != getattr(self.state, field.name)
-        }
+        shown = vars(self.state)
+        differing = {name for name, value in vars(state).items() if value != shown[name]}
         self.workspace.check(state, differing, job)
         try:
             return state, view(state.tab)(self.workspace, state, job)

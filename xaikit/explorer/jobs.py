@@ -1,8 +1,9 @@
-"""Long work that reports how far it is and can be cancelled."""
+"""Long work that reports how far it is and can be cancelled, and what came of it, kept for the next look."""
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,3 +69,51 @@ class Job:
             what, done, total = self._at
             self._said = now
             self._report(f"{what}, {now - self._since:.0f} s", done, total)
+
+
+class Cache:
+    """Values by key, the ones that were asked for last. size : how many are kept.
+
+    computing : held while something long is computed; caches that share it compute one thing at a time. What is there
+    already never waits for it.
+    """
+
+    def __init__(self, size: int, computing: threading.RLock):
+        self._size, self._computing = size, computing
+        self._values: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def cached(self, key: Hashable, compute: Callable[[Job], Any], job: Job | None) -> Any:
+        """What ``compute`` gave for this key, computed if it isn't there yet. Without a job Missing is raised instead."""
+        try:
+            return self[key]
+        except KeyError:
+            if job is None:
+                raise Missing(key) from None
+        with self._computing:
+            try:  # another thread may have computed it meanwhile
+                return self[key]
+            except KeyError:
+                value = self.keep(key, compute(job))
+                job.check()
+                return value
+
+    def kept(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """``cached`` for what is computed quickly: at once, without waiting for long work in another thread."""
+        try:
+            return self[key]
+        except KeyError:
+            return self.keep(key, compute())
+
+    def __getitem__(self, key: Hashable) -> Any:
+        with self._lock:
+            self._values.move_to_end(key)  # KeyError where it isn't there
+            return self._values[key]
+
+    def keep(self, key: Hashable, value: Any) -> Any:
+        """Keep a value, instead of what was kept for this key, and return it."""
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+        return value

@@ -98,7 +98,13 @@ def _stores_in(folder: Path) -> list[Path]:
 
 
 def known_runs() -> list[str]:
-    """The names of the runs that hold a store."""
+    """The names of the runs that hold a store.
+
+    Examples
+    --------
+    >>> all(name for name in known_runs())
+    True
+    """
     folder = runs_folder()
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path.name for path in found if path.is_dir() and any(path.glob("*.nc"))]

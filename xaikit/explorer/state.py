@@ -1,28 +1,23 @@
 """What the explorer shows, as data: every choice of every view, in as arguments and out as the line that reproduces it."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
-from ..files.checks import check_choices, check_whole
+from ..files.checks import check_choices, check_flags, check_names, check_number, check_whole
+from ..files.options import COUPLINGS, FILLS, RECURSION
 
+# Each is drawn by ``views/NAME.py`` and shown by the class ``NameTab`` in ``tabs.py``.
 TABS = ("compare", "words", "resonance", "answer", "perturb", "runs")
-COLOURS = (
-    "magma",
-    "viridis",
-    "cividis",
-    "gray",
-)  # all rise evenly in lightness, so that colour-blind readers see them alike
+# All rise evenly in lightness, so that colour-blind readers see them alike.
+COLOURS = ("magma", "viridis", "cividis", "gray")
 UPSAMPLING = ("nearest", "bilinear", "bicubic")
 PERTURBATIONS = ("deletion", "insertion")
-COUPLINGS = ("none", "attention", "encoder")
-FILLS = ("zero", "mean", "black", "blur", "random")
 MOST_METHODS = 4
+MOST_SAMPLES = 5  # in each of the two rows below a table
 _OF_PROMPT = ("words", "word", "time", "mode", "concept")
 _OF_PICTURE = (*_OF_PROMPT, "masked", "token")
 _OF_TABLE = ("sort", "descending", "explainer", "metric")
@@ -76,6 +71,11 @@ class State:
 
     Raises ValueError, in one sentence, for the first bad choice. What depends on the model, the picture or the run (a
     method's name, a sample's number, a prompt's words) is checked where it is used.
+
+    Examples
+    --------
+    >>> State(sample=3, words=(1,), opacity=0.5).but(sample=4).line()  # the words were those of another scene
+    'xk.explore(sample=4, opacity=0.5)'
     """
 
     tab: str = "compare"
@@ -95,9 +95,9 @@ class State:
     mask: bool = True
     method: str = "grad_eclip"
     words: tuple[int, ...] = ()
-    alpha: float = 0.5
-    coupling: str = "attention"
-    iterations: int = 20
+    alpha: float = RECURSION["alpha"]
+    coupling: str = RECURSION["coupling"]
+    iterations: int = RECURSION["iterations"]
     word: int = 0
     time: int | None = None
     mode: int = 0
@@ -126,26 +126,20 @@ class State:
         )  # fmt: skip
         check_whole(0, sample=self.sample, word=self.word, mode=self.mode)
         check_whole(1, iterations=self.iterations, batch_size=self.batch_size)
-        for name in ("opacity", "threshold", "share"):
-            _check_number(name, getattr(self, name), 0, 1)
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, Real) or not 0 < self.alpha < 2:
-            raise ValueError(f"alpha={self.alpha!r}: a number above 0 and below 2 is needed; from 2 on no map settles")
-        for name in ("mask", "msea", "arc", "descending"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r}: True or False is needed")
+        check_number(0, 1, opacity=self.opacity, threshold=self.threshold, share=self.share)
+        check_number(0, 2, open_low=True, open_high=True, alpha=self.alpha)
+        check_flags(mask=self.mask, msea=self.msea, arc=self.arc, descending=self.descending)
         for name in ("time", "concept", "token"):
             if getattr(self, name) is not None:
                 check_whole(0, **{name: getattr(self, name)})
-        for name in ("run", "model", "pretrained", "device", "image", "prompt", "method", "multimodal_model", "question",
-                     "table", "sort", "explainer", "metric"):  # fmt: skip
-            self._check_text(name)
-        self._make_tuple("methods", str)
-        self._make_tuple("words", int)
-        self._make_tuple("masked", int)
-        if not 1 <= len(self.methods) <= MOST_METHODS:
-            raise ValueError(f"methods={list(self.methods)!r}: one to {MOST_METHODS} can stand side by side")
-        if len({*self.methods}) < len(self.methods):
-            raise ValueError(f"methods={list(self.methods)!r}: each can stand there only once")
+        for field in dataclasses.fields(self):
+            if field.type in (str, str | None):
+                self._check_text(field.name)
+        check_names(methods=self.methods)
+        if len(self.methods) > MOST_METHODS or not all(isinstance(name, str) for name in self.methods):
+            raise ValueError(f"methods={list(self.methods)!r}: names of one to {MOST_METHODS} methods are needed")
+        self._check_places("words")
+        self._check_places("masked")
 
     def but(self, **changes: Any) -> "State":
         """The state with other choices; what was about the picture, the words or the table before is reset (``RESETS``).
@@ -182,16 +176,12 @@ class State:
             return
         raise ValueError(f"{name}={value!r}: a name is needed{', or None' if default is None else ''}")
 
-    def _make_tuple(self, name: str, kind: type) -> None:
+    def _check_places(self, name: str) -> None:
         value = getattr(self, name)
-        listed = isinstance(value, Sequence) and not isinstance(value, str)
-        wanted = Integral if kind is int else str
-        if not listed or not all(isinstance(each, wanted) and not isinstance(each, bool) for each in value):
-            what = "method names" if kind is str else "whole numbers"
-            raise ValueError(f"{name}={value!r}: a list of {what} is needed")
-        if kind is int and any(each < 0 for each in value):
-            raise ValueError(f"{name}={list(value)!r}: places are counted from 0")
-        object.__setattr__(self, name, tuple(kind(each) for each in value))
+        if not isinstance(value, tuple):
+            raise ValueError(f"{name}={value!r}: a list of whole numbers is needed")
+        for place in value:
+            check_whole(0, **{name: place})
 
 
 def check_known(choices: dict[str, Any]) -> None:
@@ -209,11 +199,6 @@ def _plain(value: Any) -> Any:
     """Numbers and text of numpy as Python's own, arrays and lists as tuples, paths as text."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if isinstance(value, list):
+    if isinstance(value, list | tuple | range):
         return tuple(_plain(each) for each in value)
     return str(value) if isinstance(value, PurePath) else value
-
-
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
-        raise ValueError(f"{name}={value!r}: a number from {low} to {high} is needed")

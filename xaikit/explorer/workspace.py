@@ -5,7 +5,7 @@ maps are shown at once.
 """
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -15,13 +15,10 @@ import xarray as xr
 from ..files.paths import data_folder
 from ..files.store import provenance, validate
 from ..samples.scenes import draw_scenes
-from .cache import Cache
-from .jobs import Job, Missing
-from .pictures import PICTURES, Pictures
-from .prompts import ids, strings
+from .jobs import Cache, Job, Missing
 from .run_stores import RunStores, stamp
 from .state import State
-from .subject import Subject, named_pixels
+from .subject import PICTURES, Pictures, Subject, named_pixels, prompt_ids, prompt_words
 
 KEPT = 1000  # results; a map of a large model takes a few kilobytes, a trajectory a few megabytes
 MODELS, RUNS = 3, 8
@@ -35,8 +32,9 @@ class Workspace:
     def __init__(self, scenes: xr.Dataset | None = None):
         self._given = _checked(scenes)
         computing = threading.RLock()
-        self._models, self._results = Cache(MODELS, computing), Cache(KEPT, computing)
-        self._runs, self._pictured = Cache(RUNS, computing), Cache(2 * PICTURES, computing)
+        self._models, self._runs = Cache(MODELS, computing), Cache(RUNS, computing)
+        self._pictured, results = Cache(2 * PICTURES, computing), Cache(KEPT, computing)
+        self.cached, self.kept = results.cached, results.kept  # all other results: maps, answers, waves, charts
         self.pictures = Pictures()
 
     @property
@@ -55,18 +53,17 @@ class Workspace:
     def models_of(self, run: str) -> dict[str, Any]:
         """The models that a run was made with. Raises as ``run``."""
         parameters = self.run(State(run=run)).parameters
-        return {
-            name: parameters.get(name, getattr(State, name)) for name in ("model", "pretrained", "multimodal_model")
-        }
+        models = ("model", "pretrained", "multimodal_model")
+        return {name: parameters.get(name, getattr(State, name)) for name in models}
 
     def notice(self, state: State) -> str:
         """What a reader must know of the model and the run, "" for nothing."""
-        told = []
+        notices = []
         if state.pretrained is None and state.model not in bundled_models() and ":" not in state.model:
-            told.append(f"{state.model} has random weights: its maps mean nothing until pretrained=... names some.")
+            notices.append(f"{state.model} has random weights: its maps mean nothing until pretrained=... names some.")
         if state.run is not None:
-            told += [f"Left out: {reason}." for reason in self.run(state).broken.values()]
-        return " ".join(told)
+            notices += [f"Left out: {reason}." for reason in self.run(state).broken.values()]
+        return " ".join(notices)
 
     def scenes(self, state: State) -> xr.Dataset:
         """The scenes to choose from."""
@@ -126,16 +123,6 @@ class Workspace:
         """The user's own picture: an uploaded one by its name, or a file as it is now. Raises as ``Pictures``."""
         return self.pictures[state.image]
 
-    # results
-
-    def cached(self, key: Hashable, compute: Callable[[Job], Any], job: Job | None) -> Any:
-        """What ``compute`` gave for this key, computed if it isn't there yet. Without a job Missing is raised instead."""
-        return self._results.cached(key, compute, job)
-
-    def kept(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """``cached`` for what is computed quickly: at once, without waiting for long work in another thread."""
-        return self._results.kept(key, compute)
-
     # models
 
     def clip(self, state: State, job: Job | None = None):
@@ -143,7 +130,7 @@ class Workspace:
 
         def load(job: Job):
             job.at(f"loading {state.model}")
-            from ..clip.loading import load_clip
+            from ..clip import load_clip
 
             return load_clip(state.model, pretrained=state.pretrained, device=state.device)
 
@@ -203,7 +190,7 @@ class Workspace:
         for stored in self._stored_of(state, subject, "text").values():
             return tuple(str(word) for word in stored.token_text.values if str(word))
         clip = self.clip(state, job)
-        return self.kept(("tokens", self.model_key(state), subject.prompt), lambda: strings(clip, subject.prompt))
+        return self.kept(("tokens", self.model_key(state), subject.prompt), lambda: prompt_words(clip, subject.prompt))
 
     def heat(
         self, state: State, method: str, job: Job | None = None, of: str = "image", words: tuple[int, ...] = ()
@@ -237,16 +224,18 @@ class Workspace:
             known = made_by.items() <= provenance(self.scenes(state)).items()
             return float(subject.scene.similarity) if known else None
         key = ("similarity", self.model_key(state), subject.key, subject.prompt, words)
-        return self.cached(
-            key, lambda job: float(clip.similarity([subject.source], ids(clip, subject.prompt, words))), job
-        )
+
+        def compute(job: Job) -> float:
+            return float(clip.similarity([subject.source], prompt_ids(clip, subject.prompt, words)))
+
+        return self.cached(key, compute, job)
 
     def _explained(self, clip, subject: Subject, method: str, of: str, words: tuple[int, ...], job: Job) -> np.ndarray:
-        from ..explainers.explanation import explain
+        from ..explainers import explain
         from ..explainers.registry import check_tower, find
 
         check_tower(find(method, of, {}), clip, of)
-        prompt = ids(clip, subject.prompt, words)
+        prompt = prompt_ids(clip, subject.prompt, words)
         with watched(clip, job):
             return explain(method, clip, [subject.source], prompt, of).values[0]
 
@@ -309,7 +298,7 @@ class Workspace:
 
 def watched(clip, job: Job):
     """A context in which the job can be cancelled at every block of either tower, since some methods run only the last ones."""
-    from ..clip.towers import tower
+    from ..clip import tower
 
     return job.watching(*(block for side in ("image", "text") for block in tower(clip, side).blocks))
 

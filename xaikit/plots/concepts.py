@@ -1,6 +1,5 @@
 """Figures of concept hierarchies."""
 
-import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import seaborn as sns
@@ -30,16 +29,24 @@ def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str) ->
     >>> concepts = xk.resonance.concept_hierarchy(course)
     >>> figure = xk.plots.concept_tree(concepts, 0, scenes.image.values[0], "Concepts")
     """
-    tree = graph(concepts, sample)
+    return drawn_tree(graph(concepts, sample), image, title)
+
+
+def drawn_tree(tree: nx.DiGraph, image: np.ndarray, title: str, width: float = WIDTH) -> Figure:
+    """``concept_tree`` of what ``resonance.concepts.graph`` gives, on a page of so many inches.
+
+    The axes of a concept's picture have its node as their ``gid``. Figure and axes never pass through pyplot, so that a
+    thread can draw them while a notebook runs.
+    """
     bands = int(max(band for _, band in tree.nodes(data="band"))) + 1
     rows = _rows(tree, bands)
-    slot = (WIDTH - LEFT) / max(map(len, rows))
+    slot = (width - LEFT) / max(map(len, rows))
     side = min(LARGEST, 0.85 * slot)
     step = side + WORDS + GAP
     height = TOP + bands * step - GAP + BOTTOM
-    figure = plt.figure(figsize=(WIDTH, height))
+    figure = Figure(figsize=(width, height))
     page = figure.add_axes((0, 0, 1, 1))
-    page.set(xlim=(0, WIDTH), ylim=(0, height))
+    page.set(xlim=(0, width), ylim=(0, height))
     page.axis("off")
     edges = np.linspace(0, 0.5, bands + 1)
     place = {}
@@ -49,10 +56,10 @@ def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str) ->
         text = f"{name}{edges[band]:.2f} to {edges[band + 1]:.2f}\ncycles per\niteration"
         page.text(0.12, top - side / 2, text, fontsize=TEXT, va="center")
         for index, node in enumerate(nodes):
-            middle = LEFT + (WIDTH - LEFT) * (index + 0.5) / len(nodes)
+            middle = LEFT + (width - LEFT) * (index + 0.5) / len(nodes)
             place[node] = middle, top
-            corner = (middle - side / 2) / WIDTH, (top - side) / height
-            axis = figure.add_axes((*corner, side / WIDTH, side / height))
+            corner = (middle - side / 2) / width, (top - side) / height
+            axis = figure.add_axes((*corner, side / width, side / height), gid=str(node))
             _thumbnail(axis, image, tree.nodes[node]["mask"])
             label = wrapped(tree.nodes[node]["label"] or "(no word)", max(8, int(slot * 14)))
             share = f"{100 * tree.nodes[node]['energy']:.3g} % of energy"
@@ -122,12 +129,17 @@ def _rows(tree: nx.DiGraph, bands: int) -> list[list[int]]:
     return rows
 
 
+def faded(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """An image (y, x, rgb), uint8, pale but for a mask (y, x)."""
+    pale = FADED * image + (1 - FADED) * 255
+    return np.where(inside[..., None], image, pale).astype(np.uint8)
+
+
 def _thumbnail(axis, image: np.ndarray, mask: np.ndarray) -> None:
     height, width = image.shape[:2]
     row = np.arange(height) * mask.shape[0] // height
     inside = mask[row][:, np.arange(width) * mask.shape[1] // width]
-    faded = FADED * image + (1 - FADED) * 255
-    bare(axis, np.where(inside[..., None], image, faded).astype(np.uint8))
+    bare(axis, faded(image, inside))
     outline(axis, inside, "black")
 
 

@@ -67,6 +67,35 @@ def curves(evaluation: xr.Dataset, title: str) -> Figure:
     return finished(figure, title)
 
 
+def share_curves(
+    curves: dict[str, tuple[np.ndarray, np.ndarray]],
+    marks: dict[str, tuple[str, str]],
+    xlabel: str,
+    ylabel: str,
+    limits: tuple[float, float],
+) -> Figure:
+    """Curves (shares from 0 to 1, values) by name, the last one solid and the others dashed, and a legend above them.
+
+    marks : marker and colour, by name, of what is put on the picture later and explained here already. limits : of the
+    values. Nothing passes through pyplot, so that a thread can draw while a notebook runs.
+    """
+    figure = Figure(figsize=(3.8, 3.4))
+    axis = figure.add_axes((0.16, 0.15, 0.81, 0.69))
+    *others, last = curves
+    for name in others:
+        axis.plot(*curves[name], "--", color="0.4", label=name)
+    axis.plot(*curves[last], color="#0072b2", label=last)
+    for name, (marker, colour) in marks.items():
+        axis.plot([], [], marker, color=colour, markeredgecolor="black", label=name)
+    axis.set(xlim=(-0.02, 1.02), ylim=limits, xlabel=xlabel, ylabel=ylabel)
+    axis.grid(alpha=0.3)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(
+        handles[::-1], labels[::-1], loc="upper center", ncols=2, fontsize=TEXT, frameon=False, columnspacing=1
+    )
+    return figure
+
+
 def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: int = 3) -> Figure:
     """Mean and bootstrap 95 % interval of each metric, an explainer a row.
 

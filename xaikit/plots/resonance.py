@@ -18,6 +18,7 @@ SHORTEST = 5  # points from which on a phase has a spectrum worth drawing
 FAINT = 0.1  # of the largest |U|: what has less has no angle worth looking at
 FRAME = 1.6  # eigenvalues further out are only counted
 REAL = 1e-6  # of an eigenvalue's size: the imaginary part below which it counts as real
+COLOURS = sns.color_palette("colorblind")  # real eigenvalues, complex pairs
 
 
 def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
@@ -66,29 +67,85 @@ def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
     figure, axes = panels(1, len(names), width=3.2, height=3.3)
     everything = np.abs(eigenvalues.values[np.isfinite(eigenvalues.values)])
     reach = np.clip(1.1 * everything.max(initial=0), 1.15, FRAME)
-    around = np.linspace(0, 2 * np.pi, 200)
-    pair_colour, real_colour = sns.color_palette("colorblind")[1], sns.color_palette("colorblind")[0]
     for axis, name in zip(axes[0], names, strict=True):
         values = eigenvalues.sel(coupling=name).values.ravel()
         values = values[np.isfinite(values)]
-        real = np.abs(values.imag) <= REAL * np.maximum(np.abs(values), 1)
-        axis.plot(np.cos(around), np.sin(around), color="black", linewidth=1)
-        axis.axhline(0, color="0.6", linewidth=0.8)
-        axis.axvline(0, color="0.85", linewidth=0.8)
+        real = ~is_pair(values)
+        _bare_plane(axis, reach)
         point = {"s": 14, "alpha": 0.6, "linewidths": 0}
-        axis.scatter(values[real].real, values[real].imag, color=real_colour, label="real", **point)
+        axis.scatter(values[real].real, values[real].imag, color=COLOURS[0], label="real", **point)
         axis.scatter(
-            values[~real].real, values[~real].imag, color=pair_colour, marker="D", label="complex pair", **point
+            values[~real].real, values[~real].imag, color=COLOURS[1], marker="D", label="complex pair", **point
         )
         outside = int((np.maximum(np.abs(values.real), np.abs(values.imag)) > reach).sum())
         largest = f"largest size {np.abs(values).max():.2f}" if values.size else "none found"
         text = f"{name}: {(~real).sum()} of {values.size} complex\n{largest}"
         axis.set_title(text + (f", {outside} outside the frame" if outside else ""), fontsize=TEXT + 1)
-        axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real part")
-        axis.tick_params(labelsize=TEXT)
     axes[0, 0].set_ylabel("imaginary part")
     axes[0, -1].legend(fontsize=TEXT - 1, loc="lower right")
     return finished(figure, title)
+
+
+def numbered_plane(eigenvalues: np.ndarray, table: pd.DataFrame) -> Figure:
+    """A few eigenvalues (mode,) on the complex plane, numbered from 1 as the rows of a table of text below it.
+
+    Both of a conjugate pair are drawn; what lies outside the frame is drawn on it. The points of mode k are a collection of
+    the first axes whose ``gid`` is k; in the second axes, which span the figure, its row reaches from y = k + 1 to k + 2.
+    Nothing passes through pyplot, so that a thread can draw while a notebook runs.
+    """
+    lines = len(table) + 1
+    width, side, row, left, below = 3.8, 3.2, 0.22, 0.5, 0.5  # inches
+    height = 0.3 + side + below + row * lines
+    figure = Figure(figsize=(width, height))
+    plane = figure.add_axes((left / width, (below + row * lines) / height, side / width, side / height))
+    reach = float(np.clip(1.1 * np.abs(eigenvalues).max(initial=0), 1.2, FRAME))
+    _bare_plane(plane, reach)
+    plane.set(ylabel="imaginary part", xticks=(-1, 0, 1), yticks=(-1, 0, 1))  # more would take half of the time
+    seen = {True: 0, False: 0}
+    for mode in np.argsort(eigenvalues.real, kind="stable"):
+        z = np.clip(eigenvalues[mode].real, -reach, reach) + 1j * np.clip(eigenvalues[mode].imag, -reach, reach)
+        pair = bool(is_pair(eigenvalues[mode]))
+        places = np.array([z, z.conj()]) if pair else np.array([z.real + 0j])
+        label = ("complex pair" if pair else "real") if not seen[pair] else None
+        style = {"marker": "D", "s": 36} if pair else {"s": 52}
+        plane.scatter(
+            places.real, places.imag, color=COLOURS[int(pair)], edgecolors="white", linewidths=0.8, zorder=4,
+            clip_on=False, label=label, gid=str(mode), **style,
+        )  # fmt: skip
+        seen[pair] += 1
+        for place in places:  # numbers of neighbours on the real axis at different heights; else away from that axis
+            away = 0.11 * reach * (np.sign(place.imag) if pair else 1 + (seen[False] - 1) % 4)
+            plane.plot(
+                [place.real] * 2, [place.imag, place.imag + 0.7 * away], color="0.5", linewidth=0.5, clip_on=False
+            )
+            plane.text(place.real, place.imag + away, str(mode + 1), ha="center", va="center", fontsize=TEXT + 2)
+    if len(eigenvalues):
+        plane.legend(fontsize=TEXT + 1, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderpad=0)
+    page = figure.add_axes((0, 0, 1, row * lines / height))
+    page.set(xlim=(0, 1), ylim=(lines, 0))
+    page.axis("off")
+    for line, texts in enumerate(
+        [("mode", *table.columns), *zip(range(1, lines), *table.T.values.tolist(), strict=False)]
+    ):
+        for column, text in enumerate(texts):
+            place = 0.15 + 0.81 * column / max(len(table.columns), 1)
+            page.text(place, line + 0.5, str(text), ha="right", va="center", fontsize=TEXT + 1)
+    return finished(figure, "")
+
+
+def is_pair(eigenvalues: np.ndarray) -> np.ndarray:
+    """Which eigenvalues have an imaginary part that is more than rounding, and so are one of a conjugate pair."""
+    return np.abs(np.imag(eigenvalues)) > REAL * np.maximum(np.abs(eigenvalues), 1)
+
+
+def _bare_plane(axis, reach: float) -> None:
+    """The complex plane within a frame, with the unit circle and both axes."""
+    around = np.linspace(0, 2 * np.pi, 200)
+    axis.plot(np.cos(around), np.sin(around), color="black", linewidth=1)
+    axis.axhline(0, color="0.6", linewidth=0.8)
+    axis.axvline(0, color="0.85", linewidth=0.8)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real part")
+    axis.tick_params(labelsize=TEXT)
 
 
 def regime_maps(regimes: dict[str, pd.DataFrame], title: str) -> Figure:

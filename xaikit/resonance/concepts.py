@@ -6,7 +6,6 @@ which words name one, which of two concepts a link prefers) is chosen here and s
 
 import networkx as nx
 import numpy as np
-import torch
 import xarray as xr
 from scipy.special import rel_entr
 from sklearn.cluster import KMeans
@@ -15,7 +14,6 @@ from sklearn.metrics import silhouette_score
 from ..files.checks import check_choices, check_number, check_whole
 from ..files.store import annotate_from
 from ..measures.words import content_words
-from .spectra import FLAT, check_trajectory, fourier
 
 STRUCTURE = 0.25  # silhouette below which clusters are "no substantial structure" (Kaufman and Rousseeuw 1990)
 QUIET = 1 / 3  # a token's amplitude, as a share of the loudest token's, below which it is not scaled up further
@@ -155,6 +153,8 @@ def concept_labels(concepts: xr.Dataset) -> xr.DataArray:
 
 def _checked(trajectory: xr.DataArray, bands: int) -> tuple[np.ndarray, np.ndarray]:
     """Values (sample, time, token, patch) and words (sample, token)."""
+    from .spectra import check_trajectory  # only here: stored concepts are drawn without torch
+
     check_trajectory(trajectory)
     if "token_text" not in trajectory.coords:
         raise ValueError("the trajectory lacks the coordinate token_text (sample, token), which names its concepts")
@@ -174,6 +174,10 @@ def _amplitudes(values: np.ndarray, bands: int) -> tuple[np.ndarray, np.ndarray]
     Bands are (low, high], by whole numbers, so that a frequency on a boundary does not fall by rounding. Amplitudes of
     the size of float32's rounding are set to 0.
     """
+    import torch
+
+    from .spectra import FLAT, fourier
+
     length = values.shape[1]
     amplitude = fourier(torch.from_numpy(values), 1, "linear", "hann")[:, 1:].abs().numpy()
     amplitude[amplitude <= FLAT * np.abs(values).max((1, 2, 3), keepdims=True)] = 0

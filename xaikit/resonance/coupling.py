@@ -23,11 +23,8 @@ from ..clip.model import Clip
 from ..clip.perturbation import at_once
 from ..clip.score import content_order, project_tokens
 from ..clip.towers import tower
+from ..files.options import COUPLINGS, TEMPERATURES  # noqa: F401 (its users look for them here)
 
-# The temperature of each coupling's softmax over cosines: of 0.02 to 2, on 32 scenes (seed 5, two objects), the coldest at
-# which hardly any map ends on a single patch (attention) or in a cycle (encoder).
-TEMPERATURES = {"none": None, "attention": 0.7, "encoder": 0.1}
-COUPLINGS = tuple(TEMPERATURES)
 TABLE_ERROR = 1e-7
 
 

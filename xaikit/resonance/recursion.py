@@ -13,8 +13,9 @@ from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
 from ..clip.towers import shares_space, tower
 from ..files.checks import check_choices, check_number, check_whole
+from ..files.options import COUPLINGS, RECURSION, TEMPERATURES
 from ..files.store import annotate
-from .coupling import COUPLINGS, TEMPERATURES, Features, check_rerun, competition, coupled, features
+from .coupling import Features, check_rerun, competition, coupled, features
 
 STARTS = ("uniform", "cosine", "random")
 WORDS = ("all", "last")
@@ -43,14 +44,14 @@ class Recursion:
     0.1
     """
 
-    coupling: str = "attention"
-    alpha: float = 0.5
-    iterations: int = 20
-    temperature: float | None = None
-    start: str = "uniform"
-    words: str = "all"
-    block: int = -2
-    seed: int = 0
+    coupling: str = RECURSION["coupling"]
+    alpha: float = RECURSION["alpha"]
+    iterations: int = RECURSION["iterations"]
+    temperature: float | None = RECURSION["temperature"]
+    start: str = RECURSION["start"]
+    words: str = RECURSION["words"]
+    block: int = RECURSION["block"]
+    seed: int = RECURSION["seed"]
 
     def __post_init__(self):
         check_choices(coupling=(self.coupling, COUPLINGS), start=(self.start, STARTS), words=(self.words, WORDS))

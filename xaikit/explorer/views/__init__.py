@@ -6,7 +6,7 @@ Without a job what isn't computed yet raises Missing, so that a caller can start
 import importlib
 from collections.abc import Callable
 
-from ..drawn import Drawn
+from ..panels import Drawn
 
 
 def view(tab: str) -> Callable[..., Drawn]:

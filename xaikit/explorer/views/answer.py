@@ -3,18 +3,29 @@
 import numpy as np
 import pandas as pd
 import xarray as xr
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageDraw
 
-from ..drawing import TRUE_EDGE, colour_bar, coloured, css, enlarged, ink_on, png, relative, upsampled, with_edge
-from ..drawn import Drawn, Panel, Word
 from ..jobs import Job
+from ..panels import Drawn, Panel, drawn_truth, over_picture, shaded_words
+from ..pixels import BLUE, ORANGE, TRUE_EDGE, blank, colour_bar, enlarged, font, png, relative, upsampled, with_edge
 from ..state import State
 from ..subject import Subject
 from ..workspace import Workspace
-from .earlier_words import earlier_words
-from .panels import drawn_truth, over_picture
-from .told import METHODS, Told, answered, readable
+from .token_maps import METHODS, Answer, answer, readable
 
 TITLES = {"lens": "logit lens", "msea": "MSEA", "arc": "ARC", "msea+arc": "MSEA and ARC"}
+WEIGHED_BY = {  # the weightings that METHODS use
+    None: "The logit lens subtracts nothing; seen is what the earlier words say about this one",
+    "relevance": "Weights by relevance (TAM): what the earlier word's state says about this one",
+    "irrelevance": "Weights by 1 - rank overlap (ARC): how differently the two words go on",
+}
+MOST_BARS = 18  # earlier words in the chart; more can't be read
+LONGEST = 14  # letters of a word in the chart
+WIDTH, HEAD, ROWS, FOOT = 380, 26, 330, 42  # pixels: the picture's width; below each other legend, bars and axis
+LEFT, RIGHT = 120, 366  # pixels: where the bars begin, and where the longest may end
+THICKEST = 26  # pixels of a bar, where they are few
+FINE = 2  # pixels of the picture for one of these, so that lines and letters are sharp
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
@@ -25,28 +36,23 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     earlier token of the pressed one (``part`` "weight").
     """
     subject = workspace.uncropped(state)
-    told = answered(workspace, state, job)
-    objects = _objects(told, subject.scene)
-    token = _token(state, told, objects)
+    found = answer(workspace, state, job)
+    objects = _objects(found, subject.scene)
+    token = _token(state, found, objects)
     method = METHODS[state.msea, state.arc]
-    peaks = told.maps[method].max((1, 2))
+    peaks = found.maps[method].max((1, 2))
     panels = {
-        **_pictures(workspace, state, subject, told, objects, token, method),
-        "context": earlier_words(told, token, method),
+        **_pictures(workspace, state, subject, found, objects, token, method),
+        "context": _earlier_words(found, token, method),
     }
     names = [_name(subject.scene, index) for index in objects]
-    share = relative(peaks)
-    words = tuple(
-        Word(text, css(colour), ink_on(colour), place == token, _said(text, name, peak, likely))
-        for place, (text, name, colour, peak, likely) in enumerate(
-            zip(told.texts, names, coloured(share, state.colours), peaks, told.log_probability, strict=True)
-        )
-    )
+    labels = map(_label, found.texts, names, peaks, found.log_probability)
+    words = shaded_words(found.texts, relative(peaks), state.colours, [token], labels)
     return Drawn(
         panels,
-        _numbers(told, token, method),
+        _numbers(found, token, method),
         words,
-        {"answer": _verdict(state, told, subject.scene, objects)},
+        {"answer": _verdict(state, found, subject.scene, objects)},
         legend=(
             colour_bar(state.colours),
             "map: heat as a share of its largest; words: each one's largest heat as a share of the answer's largest; "
@@ -57,10 +63,10 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
 
 
 def _pictures(
-    workspace: Workspace, state: State, subject: Subject, told: Told, objects: np.ndarray, token: int, method: str
+    workspace: Workspace, state: State, subject: Subject, found: Answer, objects: np.ndarray, token: int, method: str
 ) -> dict[str, Panel]:
     """The picture itself, and the pressed token's map on the part of it that the map covers."""
-    heat, text, index = told.maps[method][token], told.texts[token], objects[token]
+    heat, text, index = found.maps[method][token], found.texts[token], objects[token]
     image = workspace.kept(("enlarged", subject.key), lambda: enlarged(subject.image))
     title = state.image or f"scene {state.sample}"
     truth, note = None, f"“{text}” names no object of the scene"
@@ -69,17 +75,18 @@ def _pictures(
     elif index >= 0:
         truth = drawn_truth(subject.scene.object_mask.values[index], image)
         note = f"“{text}” names the {_name(subject.scene, index)}, outlined in blue"
-    large, seen = _placed(relative(heat), told.region, image.shape[:2], state.upsampling)
+    large, seen = _placed(relative(heat), found.region, image.shape[:2], state.upsampling)
     drawn, agrees, inside = over_picture(state, large, image, truth, seen)
-    peak, most = float(heat.max()), float(told.maps[method].max())
+    peak, most = float(heat.max()), float(found.maps[method].max())
     about = f"largest heat {peak:.2g}, {peak / most:.0%} of the answer's largest" if peak > 0 else "no heat above 0"
     about += f"{agrees}, mask {inside.mean():.0%} of the picture"
     if not seen.all():
         about += "; the model doesn't see the rest"
-    plain = image if truth is None else with_edge(image, truth, TRUE_EDGE)
     heading = f"“{text}” by {TITLES[method]}"
     return {
-        "image": Panel(title, png(plain), note, f"the picture that is asked about; {note}"),
+        "image": Panel(
+            title, png(with_edge(image, truth, TRUE_EDGE)), note, f"the picture that is asked about; {note}"
+        ),
         "map": Panel(heading, png(drawn), about, f"heat of {heading} over the picture: {about}"),
     }
 
@@ -102,47 +109,47 @@ def _placed(
     return large, seen
 
 
-def _numbers(told: Told, token: int, method: str) -> pd.DataFrame:
-    maps = told.maps[method]
+def _numbers(found: Answer, token: int, method: str) -> pd.DataFrame:
+    maps = found.maps[method]
     place, row, col = (index.ravel() for index in np.indices(maps.shape))
-    texts = np.array(told.texts, object)
+    texts = np.array(found.texts, object)
     heat = pd.DataFrame(
         {"part": "heat", "token": place, "text": texts[place], "row": row, "col": col, "value": maps.ravel()}
     )
-    earlier = np.arange(told.first + token)
+    earlier = np.arange(found.first + token)
     weight = pd.DataFrame(
         {
-            "part": "weight", "token": token, "text": told.texts[token], "context": earlier,
-            "context_text": [readable(told.context[place]) for place in earlier], "value": told.weights[method][token, earlier],
+            "part": "weight", "token": token, "text": found.texts[token], "context": earlier,
+            "context_text": [readable(found.context[place]) for place in earlier], "value": found.weights[method][token, earlier],
         }
     )  # fmt: skip
     whole = {name: "Int64" for name in ("row", "col", "context")}  # missing where the other part has none
     return pd.concat([heat, weight], ignore_index=True).astype(whole)
 
 
-def _objects(told: Told, scene: xr.Dataset | None) -> np.ndarray:
+def _objects(found: Answer, scene: xr.Dataset | None) -> np.ndarray:
     """The object (T,) that each token names, -1 for none."""
     if scene is None or scene.object_mask.shape[1:] != scene.image.shape[:2]:
-        return np.full(len(told.texts), -1)
+        return np.full(len(found.texts), -1)
     from ...measures.words import name_tokens
 
-    return name_tokens(np.array([told.spelled]), scene.expand_dims("sample")).token_object.values[0]
+    return name_tokens(np.array([found.spelled]), scene.expand_dims("sample")).token_object.values[0]
 
 
-def _token(state: State, told: Told, objects: np.ndarray) -> int:
+def _token(state: State, found: Answer, objects: np.ndarray) -> int:
     """The pressed token; else the first that names an object, or the first of all."""
     if state.token is None:
         return int(np.argmax(objects >= 0))
-    if state.token >= len(told.texts):
-        raise ValueError(f"token={state.token}: the answer has the tokens 0 to {len(told.texts) - 1}")
+    if state.token >= len(found.texts):
+        raise ValueError(f"token={state.token}: the answer has the tokens 0 to {len(found.texts) - 1}")
     return state.token
 
 
-def _verdict(state: State, told: Told, scene: xr.Dataset | None, objects: np.ndarray) -> str:
+def _verdict(state: State, found: Answer, scene: xr.Dataset | None, objects: np.ndarray) -> str:
     """What the model said, and how much of what is there it named."""
-    text = f"{state.multimodal_model} answers: “{told.answer}”"
-    if not told.ended:
-        text += f" (cut off after {len(told.texts)} tokens)"
+    text = f"{state.multimodal_model} answers: “{found.text}”"
+    if not found.ended:
+        text += f" (cut off after {len(found.texts)} tokens)"
     if scene is None:
         return f"{text}."
     there = int((scene.object_group.values >= 0).sum())
@@ -153,6 +160,55 @@ def _name(scene: xr.Dataset | None, index: int) -> str:
     return "" if scene is None or index < 0 else str(scene.object_name.values[index])
 
 
-def _said(text: str, name: str, peak: float, likely: float) -> str:
+def _label(text: str, name: str, peak: float, likely: float) -> str:
     names = f"names the {name}, " if name else ""
     return f"{text}: {names}largest heat {peak:.2g}, probability {np.exp(likely):.0%}"
+
+
+def _earlier_words(found: Answer, token: int, method: str) -> Panel:
+    """Bars of the earlier words with the largest weights for an answer's token under a method, in the order of the text."""
+    from ...mllm import PRESETS
+
+    weights = found.weights[method][token]
+    earlier = np.flatnonzero(weights > 0)
+    largest_first = earlier[np.argsort(-weights[earlier], kind="stable")]
+    shown = np.sort(largest_first[:MOST_BARS])
+    weighting = PRESETS[method].weighting
+    compared = f"Earlier words with which “{found.texts[token]}” is compared"
+    title = compared if weighting is None else "Earlier words whose maps are subtracted"
+    if not len(shown):
+        return Panel(title, _chart([], [], []), "No earlier word has any weight")
+    note = WEIGHED_BY[weighting]
+    if len(shown) < len(earlier):
+        note += f"; the {len(shown)} largest of {len(earlier)}"
+    chart = _chart([readable(found.context[place]) for place in shown], weights[shown], shown >= found.first)
+    largest = ", ".join(f"“{readable(found.context[place])}” {weights[place]:.0%}" for place in largest_first[:3])
+    return Panel(title, chart, f"{note}. Most: {largest}", f"bar chart of earlier words: {largest}")
+
+
+def _chart(words, shares, of_answer) -> bytes:
+    """Horizontal bars, a word each; those of the question and of the answer have different colours."""
+    page = Image.fromarray(blank(FINE * (HEAD + ROWS + FOOT), FINE * WIDTH))
+    draw, letters, small = ImageDraw.Draw(page), font(FINE * 12), font(FINE * 11)
+    bottom, thick = FINE * (HEAD + ROWS), FINE * min(0.8 * ROWS / max(len(words), 1), THICKEST)
+    for x, colour, label in ((LEFT - 40, ORANGE, "of the question"), (LEFT + 110, BLUE, "of the answer")):
+        draw.rectangle([FINE * x, FINE * 6, FINE * (x + 12), FINE * 18], colour)
+        draw.text((FINE * (x + 18), FINE * 12), label, "black", letters, "lm")
+    ticks = MaxNLocator(5).tick_values(0, max(shares, default=1))
+    most = max(max(shares, default=1), ticks[1])
+    for share in ticks[ticks <= most]:
+        x = FINE * (LEFT + (RIGHT - LEFT) * share / most)
+        draw.line([(x, FINE * HEAD), (x, bottom + FINE * 4)], "#cccccc", FINE)
+        draw.text((x, bottom + FINE * 6), f"{share:.3g}" if most < 0.01 else f"{share:.0%}", "black", small, "ma")
+    draw.text((FINE * (LEFT + RIGHT) / 2, bottom + FINE * 22), "share of all weights", "black", letters, "ma")
+    for row, (word, share, mine) in enumerate(zip(words, shares, of_answer, strict=True)):
+        middle = FINE * (HEAD + ROWS * (row + 0.5) / len(words))
+        end = FINE * (LEFT + (RIGHT - LEFT) * float(share) / most)
+        draw.rectangle([FINE * LEFT, middle - thick / 2, end, middle + thick / 2], BLUE if mine else ORANGE)
+        draw.text((FINE * (LEFT - 6), middle), _shortened(word), "black", letters, "rm")
+    draw.line([(FINE * LEFT, FINE * HEAD), (FINE * LEFT, bottom)], "black", FINE)
+    return png(np.asarray(page))
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= LONGEST else word[: LONGEST - 1] + "…"

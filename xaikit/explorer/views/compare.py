@@ -3,13 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from ..drawing import TRUE_EDGE, colour_bar, enlarged, png, with_edge
-from ..drawn import Drawn, Panel
 from ..jobs import Job
+from ..panels import LEGEND, Drawn, Panel, drawn_truth, map_panel, with_similarity
+from ..pixels import TRUE_EDGE, colour_bar, enlarged, png, with_edge
 from ..state import State
 from ..subject import Subject
 from ..workspace import Workspace
-from .panels import LEGEND, drawn_truth, map_panel, with_similarity
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
@@ -40,9 +39,8 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
 
 def _picture(state: State, subject: Subject, image: np.ndarray, truth: np.ndarray | None) -> Panel:
     title = state.image or f"scene {state.sample}"
-    if truth is not None:
-        image = with_edge(image, truth, TRUE_EDGE)
-    return Panel(title, png(image), _about_truth(subject), f"the picture that is explained: {subject.prompt}")
+    outlined = png(with_edge(image, truth, TRUE_EDGE))
+    return Panel(title, outlined, _about_truth(subject), f"the picture that is explained: {subject.prompt}")
 
 
 def _about_truth(subject: Subject) -> str:

@@ -1,21 +1,17 @@
 """Perturb: how much the model needs what a map calls hot. Patches are filled, or put back, hottest first, or by hand."""
 
 import hashlib
-import io
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from PIL import Image, ImageColor
+from PIL import Image, ImageDraw
 
-from ..drawing import BLUE, GREY, VERMILION, colour_bar, enlarged, figure_png, png
-from ..drawn import Drawn, Panel, Spot
 from ..jobs import Job
-from ..prompts import ids
+from ..panels import LEGEND, Drawn, Panel, Spot, drawn_truth, map_panel, place_on
+from ..pixels import VERMILION, colour_bar, decoded, enlarged, figure_png, png
 from ..state import State
-from ..subject import Subject
+from ..subject import Subject, prompt_ids
 from ..workspace import Workspace, watched
-from .panels import LEGEND, drawn_truth, map_panel
 
 MOST_STEPS = 64  # of a curve; a model with no more patches is asked after every one of them
 RANDOM_ORDERS = 5  # that the curve is compared with; drawn with SEED
@@ -28,9 +24,7 @@ FILLED_WITH = {
     "blur": "the blurred picture",
     "random": "a random colour each",
 }
-SIZE, DPI = (3.8, 3.4), 200  # of the chart, drawn twice as large as it is shown
-AXES = (0.16, 0.15, 0.81, 0.69)  # left, bottom, width and height of its axes, as shares of the figure's
-MARGIN = 0.02  # of the share of patches, on both sides
+DPI = 200  # of the chart, drawn twice as large as it is shown
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
@@ -41,7 +35,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     them; beyond, the similarity between two of its ``MOST_STEPS`` steps is interpolated. With patches masked by hand it is
     always exact, by a forward pass. ``numbers`` are the points of both curves; the areas under them are taken over the steps
     at which both have one, so that they compare.
-    Source: deletion and insertion of Petsiuk et al., RISE, 2018, as in ``metrics.faithfulness``.
+    Source: deletion and insertion of Petsiuk et al., RISE, 2018, as in ``evaluation.faithfulness``.
     Raises ValueError for a masked patch that the picture doesn't have.
     """
     subject, clip = workspace.subject(state, job), workspace.clip(state, job)
@@ -120,7 +114,9 @@ def similarities(
         pixels, kept = clip.pixels([subject.source]), torch.from_numpy(keep)[None].to(clip.device)
         fill = filled(clip, pixels, state.fill)
         with watched(clip, job):
-            found = scores_of_images(clip, pixels, ids(clip, subject.prompt), kept, fill, batch_size=state.batch_size)
+            found = scores_of_images(
+                clip, pixels, prompt_ids(clip, subject.prompt), kept, fill, batch_size=state.batch_size
+            )
         return found[0].numpy()
 
     what = keep.shape, hashlib.sha256(keep.tobytes()).hexdigest()
@@ -143,8 +139,8 @@ def _picture(workspace, clip, state, subject, heat, keep, masked, count) -> Pane
     """The picture as the model gets it, each patch a spot. keep, masked : (row, col) of bool."""
     import torch
 
+    from ...clip import tower
     from ...clip.perturbation import filled, to_pixels
-    from ...clip.towers import tower
 
     def colours() -> np.ndarray:
         pixels = clip.pixels([subject.source])
@@ -181,48 +177,33 @@ def _chart(workspace, state, curve, chance, point, note) -> Panel:
     share, now, together = point
     values = np.concatenate([curve[1], chance[1], [] if together is None else [together]])
     low, high = np.floor(values.min() * 10) / 10 - 0.03, np.ceil(values.max() * 10) / 10 + 0.03  # changes seldom
-    shown = tuple(array.tobytes() for array in (*curve, *chance))
-    key = ("chart", state.method, state.perturbation, low, high, together is None, *shown)
-    lines = workspace.kept(key, lambda: _lines(state, curve, chance, (low, high), together is not None))
-    drawn = lines.copy()
-    height, width = drawn.shape[:2]
-    x = width * (AXES[0] + AXES[2] * (share + MARGIN) / (1 + 2 * MARGIN))
-    for value, square in ((together, True), (now, False)):
+    key = ("chart", state.method, state.perturbation, low, high, together is None)
+    key += tuple(array.tobytes() for array in (*curve, *chance))
+    lines, (left, top, width, height) = workspace.kept(
+        key, lambda: _lines(state, curve, chance, (low, high), together is not None)
+    )
+    page = Image.fromarray(lines)
+    mark = ImageDraw.Draw(page)
+    x = page.width * (left + width * share)
+    for value, shape, radius, colour in ((together, mark.rectangle, 15, "white"), (now, mark.ellipse, 11, VERMILION)):
         if value is not None:
-            _mark(drawn, x, height * (1 - AXES[1] - AXES[3] * (value - low) / (high - low)), square)
-    verb = "go" if state.perturbation == "deletion" else "come"
-    title = f"similarity as the hottest patches {verb}"
+            y = page.height * (top + height * (high - value) / (high - low))
+            shape([x - radius, y - radius, x + radius, y + radius], colour, "black", 3)
+    title = f"similarity as the hottest patches {'go' if state.perturbation == 'deletion' else 'come'}"
     alt = f"{title}: {now:z.3f} at a share of {share:.2f}" + ("" if together is None else f", masked {together:z.3f}")
-    return Panel(title, png(drawn), note, alt)
+    return Panel(title, png(np.asarray(page)), note, alt)
 
 
-def _lines(state: State, curve, chance, limits: tuple[float, float], masked: bool) -> np.ndarray:
-    figure = Figure(figsize=SIZE)
-    axis = figure.add_axes(AXES)
-    axis.plot(*chance, "--", color=GREY, label=f"{RANDOM_ORDERS} random orders, mean")
-    axis.plot(*curve, color=BLUE, label=state.method.replace("_", " "))
-    if masked:
-        axis.plot([], [], "s", color="white", markeredgecolor="black", label="now, with those by hand")
-    axis.plot([], [], "o", color=VERMILION, markeredgecolor="black", label="now")
+def _lines(state: State, curve, chance, limits: tuple[float, float], masked: bool) -> tuple[np.ndarray, tuple]:
+    """The figure's pixels, and the place on it of shares from 0 to 1 within the limits."""
+    from ...plots.measures import share_curves
+
+    lines = {f"{RANDOM_ORDERS} random orders, mean": chance, state.method.replace("_", " "): curve}
+    marks = {"now, with those by hand": ("s", "white")} if masked else {}
+    marks["now"] = ("o", VERMILION)
     verb = "filled" if state.perturbation == "deletion" else "there"
-    axis.set(
-        xlim=(-MARGIN, 1 + MARGIN), ylim=limits, xlabel=f"share of patches {verb}, hottest first", ylabel="cosine similarity"
-    )  # fmt: skip
-    axis.grid(alpha=0.3)
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="upper center", ncols=2, fontsize=8, frameon=False, columnspacing=1)
-    return np.array(Image.open(io.BytesIO(figure_png(figure, DPI))).convert("RGB"))
-
-
-def _mark(pixels: np.ndarray, x: float, y: float, square: bool) -> None:
-    """Draw a disc, or a larger square, with a dark edge, centred at pixel (x, y)."""
-    down, right = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
-    if square:
-        away, radius, colour = np.maximum(abs(down - y), abs(right - x)), 16, (255, 255, 255)
-    else:
-        away, radius, colour = np.hypot(down - y, right - x), 12, ImageColor.getrgb(VERMILION)
-    pixels[away <= radius] = 0
-    pixels[away <= radius - 3] = colour
+    figure = share_curves(lines, marks, f"share of patches {verb}, hottest first", "cosine similarity", limits)
+    return decoded(figure_png(figure, DPI)), place_on(figure.axes[0], (0, limits[0]), (1, limits[1]))
 
 
 def _about_masked(masked, whole, by_hand, together, state: State) -> str:

@@ -2,20 +2,17 @@
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
 
-from ..drawing import TRUE_EDGE, colour_bar, coloured, laid_over, png, upsampled, with_edge
-from ..drawn import Drawn, Panel, Spot, Word
 from ..jobs import Job
+from ..panels import Drawn, Panel, Spot, Word, drawn_truth, iou
+from ..pixels import TRUE_EDGE, colour_bar, flowing, lettered, png, resized, stacked, upsampled, with_edge, with_map
 from ..state import State
 from ..workspace import Workspace
-from . import hierarchy, modes
-from .lettering import font
-from .panels import drawn_truth, iou
+from . import patterns
 from .waves import Wave, wave
 
 FRAMES, ACROSS = 12, 6  # pictures of the filmstrip, and in a row of it
-FILM, BETWEEN, CAPTION = 760, 4, 20  # pixels: the strip's width, between its pictures, below each
+FILM, BETWEEN, LETTERS = 760, 4, 13  # pixels: the strip's width, between its pictures, and its letters
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
@@ -34,17 +31,17 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     if time > last:
         raise ValueError(f"time={time}: the maps are those of the iterations 0 to {last}")
     truth = drawn_truth(workspace.subject(state, job).named, found.image)
-    concept = hierarchy.chosen_concept(found, state)
-    plane, modes_of_spots = modes.plane(workspace, found, state)
+    concept = patterns.chosen_concept(found, state)
+    plane, modes_of_spots = patterns.plane(workspace, found, state)
     panels = {
         "map": _map(found, state, time, truth),
         "filmstrip": _filmstrip(workspace, found, state, time),
         "plane": plane,
-        **modes.patterns(found, state, truth),
-        "tree": hierarchy.tree(workspace, found, concept),
-        "concept": hierarchy.concept(found, concept, truth),
+        **patterns.mode_patterns(found, state, truth),
+        "tree": patterns.tree(workspace, found, concept),
+        "concept": patterns.concept(found, concept, truth),
     }
-    least, largest = _scale(found, state.word)
+    course = found.maps[:, state.word]
     choices = {
         "time": (0, last),
         "filmstrip": _times(found),
@@ -61,28 +58,23 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         choices=choices,
         legend=(
             colour_bar(state.colours, "low", "high"),  # without numbers, so that every word has the same
-            f"heat of “{found.words[state.word]}”, from the least ({least:.3g}) to the largest ({largest:.3g}) of its maps",
+            f"heat of “{found.words[state.word]}”, from the least ({course.min():.3g}) to the largest ({course.max():.3g}) of its maps",
         ),
-        chosen={
-            name: value
-            for name, value in (("time", time), ("concept", concept))
-            if getattr(state, name) is None and value is not None
-        },
+        chosen={"time": time, "concept": concept},
     )
 
 
 def _map(wave: Wave, state: State, time: int, truth: np.ndarray | None) -> Panel:
     """The word's map at a time over the picture."""
-    course, shape = wave.maps[:, state.word], wave.image.shape[:2]
+    course = wave.maps[:, state.word]
     heat = course[time]
-    share = np.clip(upsampled(_share(wave, state.word)[time], shape, state.upsampling), 0, 1)
-    drawn = laid_over(wave.image, coloured(share, state.colours), state.opacity)
+    share = _share(wave, state.word)[time]
+    drawn = with_edge(with_map(wave.image, share, state.colours, state.opacity, state.upsampling), truth, TRUE_EDGE)
     row, col = np.unravel_index(int(heat.argmax()), heat.shape)
     note = f"t = {time} of {len(course) - 1}, largest heat {heat.max():.3g}"
     if time:
         note += f", step from t = {time - 1}: {np.linalg.norm(heat - course[time - 1]):.2g}"
     if truth is not None:
-        drawn = with_edge(drawn, truth, TRUE_EDGE)
         note += "; named objects outlined in blue"
     alt = f"map of {wave.words[state.word]} at iteration {time}, hottest at row {row + 1}, column {col + 1}"
     return Panel(f"“{wave.words[state.word]}” at t = {time}", png(drawn), note, alt)
@@ -90,15 +82,12 @@ def _map(wave: Wave, state: State, time: int, truth: np.ndarray | None) -> Panel
 
 def _filmstrip(workspace: Workspace, wave: Wave, state: State, time: int) -> Panel:
     """Some of the word's maps; the last that isn't after the time is pressed."""
-    times, (width, height) = _times(wave), _frame(wave)
-    sight = state.word, state.opacity, state.colours, state.upsampling
-    strip = workspace.kept(("filmstrip", wave, *sight), lambda: strip_png(wave, *sight))
-    full = _size(wave)
+    times, sight = _times(wave), (state.word, state.colours, state.opacity, state.upsampling)
+    strip, places = workspace.kept(("filmstrip", wave, *sight), lambda: _strip(wave, *sight))
     pressed = max(each for each in times if each <= time)
-    spots = [
-        Spot(x / full[0], y / full[1], width / full[0], height / full[1], _caption(wave, each), each == pressed)
-        for each, (x, y) in zip(times, _corners(wave), strict=True)
-    ]
+    spots = tuple(
+        Spot(*place, _caption(wave, each), each == pressed) for each, place in zip(times, places, strict=True)
+    )
     if isinstance(wave.starts, str):
         note = f"No phases: {wave.starts}."
     elif len(wave.starts) == 1:
@@ -106,20 +95,23 @@ def _filmstrip(workspace: Workspace, wave: Wave, state: State, time: int) -> Pan
     else:
         begins = " and ".join(f"t = {start}" for start in wave.starts[1:])
         note = f"All words taken together, a new phase begins at {begins}: there their course changes most."
-    return Panel(f"maps of “{wave.words[state.word]}” over time", strip, note, spots=tuple(spots))
+    return Panel(f"maps of “{wave.words[state.word]}” over time", strip, note, spots=spots)
 
 
-def strip_png(wave: Wave, word: int, opacity: float, colours: str, upsampling: str) -> bytes:
-    """The word's maps at the times of the filmstrip, and below each when it is."""
-    width, height = _frame(wave)
-    small = np.asarray(Image.fromarray(wave.image).resize((width, height), Image.LANCZOS))
-    page = Image.new("RGB", _size(wave), "white")
-    letters, shares = ImageDraw.Draw(page), _share(wave, word)
-    for time, (x, y) in zip(_times(wave), _corners(wave), strict=True):
-        share = np.clip(upsampled(shares[time], (height, width), upsampling), 0, 1)
-        page.paste(Image.fromarray(laid_over(small, coloured(share, colours), opacity)), (x, y))
-        letters.text((x + width // 2, y + height + 2), _caption(wave, time), "black", font(13), "ma")
-    return png(np.asarray(page))
+def _strip(wave: Wave, word: int, colours: str, opacity: float, how: str) -> tuple[bytes, list[tuple[float, ...]]]:
+    """The word's maps at the times of the filmstrip, below each when it is, and the place of each."""
+    width = (FILM - BETWEEN * (ACROSS - 1)) // ACROSS
+    size = round(width * wave.image.shape[0] / wave.image.shape[1]), width
+    small, shares = resized(wave.image, size), _share(wave, word)
+    frames = [
+        stacked(
+            [with_map(small, shares[time], colours, opacity, how), lettered(_caption(wave, time), width, LETTERS)], 2
+        )
+        for time in _times(wave)
+    ]
+    page, corners = flowing(frames, FILM, BETWEEN)
+    (height, full), (tall, wide) = page.shape[:2], size
+    return png(page), [(x / full, y / height, wide / full, tall / height) for x, y in corners]
 
 
 def _times(wave: Wave) -> list[int]:
@@ -128,38 +120,16 @@ def _times(wave: Wave) -> list[int]:
     return [int(time) for time in np.unique(np.linspace(0, last, min(FRAMES, last + 1)).round())]
 
 
-def _frame(wave: Wave) -> tuple[int, int]:
-    """Width and height of a picture of the filmstrip."""
-    width = (FILM - BETWEEN * (ACROSS - 1)) // ACROSS
-    return width, round(width * wave.image.shape[0] / wave.image.shape[1])
-
-
-def _size(wave: Wave) -> tuple[int, int]:
-    rows = -(-len(_times(wave)) // ACROSS)
-    return FILM, rows * (_frame(wave)[1] + CAPTION)
-
-
-def _corners(wave: Wave) -> list[tuple[int, int]]:
-    width, height = _frame(wave)
-    places = (divmod(index, ACROSS) for index in range(len(_times(wave))))
-    return [(col * (width + BETWEEN), row * (height + CAPTION)) for row, col in places]
-
-
 def _caption(wave: Wave, time: int) -> str:
     if isinstance(wave.starts, str) or len(wave.starts) == 1:
         return f"t = {time}"
     return f"t = {time}, phase {np.searchsorted(wave.starts, time, side='right')}"
 
 
-def _scale(wave: Wave, word: int) -> tuple[float, float]:
-    course = wave.maps[:, word]
-    return float(course.min()), float(course.max())
-
-
 def _share(wave: Wave, word: int) -> np.ndarray:
     """The word's maps (time, row, col), from 0 for the least to 1 for the largest of all; 0 where all are alike."""
-    least, largest = _scale(wave, word)
-    return (wave.maps[:, word] - least) / (largest - least or 1)
+    course = wave.maps[:, word]
+    return (course - course.min()) / (np.ptp(course) or 1)
 
 
 def _numbers(wave: Wave, word: int) -> pd.DataFrame:
@@ -180,8 +150,7 @@ def _numbers(wave: Wave, word: int) -> pd.DataFrame:
         links = [next(iter(wave.tree.in_edges(node, data="mutual_information")), (np.nan,) * 3) for node in wave.tree]
         about = {name: np.array([node[name] for node in nodes]) for name in ("band", "label", "energy")}
         about |= {
-            "parent": np.array([link[0] for link in links]),
-            "mutual_information": np.array([link[2] for link in links]),
+            name: np.array([link[at] for link in links]) for name, at in (("parent", 0), ("mutual_information", 2))
         }
         parts["tree"] = _long(("concept",), **about)
         parts["concept"] = _long(("concept", "row", "col"), inside=masks.astype(int))

@@ -13,16 +13,14 @@ from ...files.checks import check_choices
 from ...files.store import SchemaError, provenance
 from ...measures.intervals import oriented
 from ...running.record import Status, read_record, table as record_table
-from ..drawing import colour_bar, coloured, css, enlarged, ink_on, png
-from ..drawn import Cell, Drawn, Panel, Spot, Table
 from ..jobs import Job
+from ..panels import Drawn, Panel, Spot, Table, Word, drawn_truth, map_panel
+from ..pixels import colour_bar, coloured, css, enlarged, ink_on, png
 from ..run_stores import RunStores, stamp
-from ..state import State
+from ..state import MOST_SAMPLES, State
 from ..subject import Subject
 from ..workspace import Workspace
-from .panels import drawn_truth, map_panel
 
-MOST = 5  # samples in each of the two rows
 SHADES = "Blues"  # from worst to best
 FIRST = "evaluation"  # the store that is shown where none is chosen
 OF_WORDS = ("word_", "content_share")  # how the names of metrics begin that are not about the picture's map
@@ -112,7 +110,7 @@ def _record(name: str, run: RunStores) -> dict[str, str]:
     return {"record": f"Run {name}: {first}; {how}."}
 
 
-def _measured(name: str, scores: xr.Dataset) -> tuple[pd.DataFrame, dict[str, tuple[Cell, ...]], str]:
+def _measured(name: str, scores: xr.Dataset) -> tuple[pd.DataFrame, dict[str, tuple[Word, ...]], str]:
     """The mean of the finite values over samples, explainers x metrics (NaN where there are none), the cells of each
     explainer, and what is said of the table."""
     values = scores.to_dataarray("metric").transpose("explainer", "metric", "sample").values.astype(float)
@@ -126,7 +124,7 @@ def _measured(name: str, scores: xr.Dataset) -> tuple[pd.DataFrame, dict[str, tu
     shades[np.isnan(goodness)] = 255
     cells = {
         explainer: tuple(
-            Cell(_number(mean), css(shade), ink_on(shade)) for mean, shade in zip(means[row], shades[row], strict=True)
+            Word(_number(mean), css(shade), ink_on(shade)) for mean, shade in zip(means[row], shades[row], strict=True)
         )
         for row, explainer in enumerate(names)
     }
@@ -173,7 +171,7 @@ def _samples(
     values = of_metric.sel(explainer=state.explainer).astype(float)
     finite = np.flatnonzero(np.isfinite(values))
     order = finite[np.argsort(-oriented(of_metric).sel(explainer=state.explainer).values[finite], kind="stable")]
-    best, worst = order[:MOST], order[::-1][:MOST]
+    best, worst = order[:MOST_SAMPLES], order[::-1][:MOST_SAMPLES]
     best, worst = best[: -(-len(order) // 2)], worst[: len(order) // 2]  # no sample stands in both rows
     neither = of_metric.attrs["score_direction"] == "neither"
     words = ("largest", "smallest") if neither else ("best", "worst")
@@ -183,7 +181,7 @@ def _samples(
         return {}, {}, said
     different = len(np.unique(values.values[finite]))
     if different == 1 < len(finite):
-        best, worst, words = order[:MOST], order[:0], ("equal", "")
+        best, worst, words = order[:MOST_SAMPLES], order[:0], ("equal", "")
         said += f" All {len(finite)} are equal, so none is best or worst: the first are shown."
     elif different < len(best) + len(worst):
         said += f" They have only {different} different values: which of the equal ones are shown means nothing."

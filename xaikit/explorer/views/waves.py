@@ -4,27 +4,22 @@ What the run has stored is taken from there without importing torch, which compu
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
 import xarray as xr
 
+from ...files.options import RECURSION, TEMPERATURES
 from ...files.store import provenance
-from ...resonance.concepts import graph
-from ..drawing import enlarged
 from ..jobs import Job
-from ..prompts import ids
+from ..pixels import enlarged
 from ..state import State
-from ..subject import Subject
+from ..subject import Subject, prompt_ids
 from ..workspace import Workspace, watched
 
 MODES = 4  # of each word
 BANDS = 3  # of frequencies
-# What ``Recursion`` adds to the choices of the state, written here again because asking it would import torch.
-DEFAULTS = {"start": "uniform", "words": "all", "block": -2, "seed": 0}
-TEMPERATURES = {"none": None, "attention": 0.7, "encoder": 0.1}
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity, so that pictures made of one can be kept by it
@@ -33,8 +28,8 @@ class Wave:
 
     image : enlarged, uint8 (y, x, rgb). words : the prompt's tokens. maps : (time, token, row, col). starts : times at
     which phases begin, the first of them 0. modes : of each word, as ``dynamic_modes`` gives them over (token, mode).
-    tree : the concepts as nodes 0, 1, ..., as ``resonance.tree.graph`` gives them. Instead of what can't be computed from
-    this trajectory stands the sentence that says why.
+    tree : the concepts as nodes 0, 1, ..., as ``resonance.concepts.graph`` gives them. Instead of what can't be computed
+    from this trajectory stands the sentence that says why.
     """
 
     image: np.ndarray
@@ -50,18 +45,20 @@ class Wave:
             return self.modes
         of_word = self.modes.isel(token=word)
         count = int((of_word.amplitude > 0).sum())
-        return (
-            of_word.isel(mode=slice(count)) if count else f"the maps of {self.words[word]!r} are all 0: it has no mode"
-        )
+        none = f"the maps of {self.words[word]!r} are all 0: it has no mode"
+        return of_word.isel(mode=slice(count)) if count else none
 
 
 def wave(workspace: Workspace, state: State, job: Job | None = None) -> Wave:
     """The wave of a state. Raises ValueError for a bad recursion, and for a model whose patches have no place in the
     space of the words."""
     subject = workspace.subject(state, job)
-    recursion = (state.alpha, state.coupling, state.iterations)
-    key = ("wave", *workspace.model_key(state), subject.key, subject.prompt, *recursion)
+    key = ("wave", *workspace.model_key(state), subject.key, subject.prompt, *_recursion(state).values())
     return workspace.cached(key, lambda job: _made(workspace, state, subject, job), job)
+
+
+def _recursion(state: State) -> dict[str, object]:
+    return {"alpha": state.alpha, "coupling": state.coupling, "iterations": state.iterations}
 
 
 def _made(workspace: Workspace, state: State, subject: Subject, job: Job) -> Wave:
@@ -69,17 +66,24 @@ def _made(workspace: Workspace, state: State, subject: Subject, job: Job) -> Wav
     trajectory = _stored(workspace, state, subject, "resonance")
     if trajectory is None:
         clip = workspace.clip(state, job)
-        from ...resonance.recursion import resonate
+        from ...resonance import resonate
 
-        options = {"alpha": state.alpha, "coupling": state.coupling, "iterations": state.iterations}
         with watched(clip, job):
-            trajectory = resonate(clip, [subject.source], ids(clip, subject.prompt), **options)
+            trajectory = resonate(clip, [subject.source], prompt_ids(clip, subject.prompt), **_recursion(state))
     course = trajectory.trajectory
     points = course.sizes["time"]
 
     def analysed(stage: str, name: str, **options) -> xr.Dataset | str:
+        """What is stored, else what a function of ``xaikit.resonance`` computes, else the sentence with which it refuses."""
         found = _stored(workspace, state, subject, stage, options)
-        return _computed(name, course, options) if found is None else found
+        if found is not None:
+            return found
+        from ... import resonance
+
+        try:
+            return getattr(resonance, name)(course, **options)
+        except ValueError as error:
+            return str(error)
 
     job.at("finding the phases", 1, 4)
     changes = analysed("phases", "phases", largest=4, penalty=float(4 * np.log(max(points - 1, 2))))
@@ -92,28 +96,16 @@ def _made(workspace: Workspace, state: State, subject: Subject, job: Job) -> Wav
         enlarged(subject.image),
         words,
         course.values[0][:, : len(words)],
-        _else_reason(changes, lambda ds: tuple(int(time) for time in ds.boundary.values[0] if time >= 0)),
-        _else_reason(modes, lambda ds: ds.isel(sample=0)),
-        _else_reason(concepts, lambda ds: nx.convert_node_labels_to_integers(_graph_of(ds, course), ordering="sorted")),
+        changes if isinstance(changes, str) else tuple(int(time) for time in changes.boundary.values[0] if time >= 0),
+        modes if isinstance(modes, str) else modes.isel(sample=0),
+        concepts if isinstance(concepts, str) else _tree(concepts, course),
     )
 
 
-def _computed(name: str, course: xr.DataArray, options: dict) -> xr.Dataset | str:
-    """What a function of ``xaikit.resonance`` makes of a trajectory, or the sentence with which it refuses."""
-    from ... import resonance
+def _tree(concepts: xr.Dataset, course: xr.DataArray) -> nx.DiGraph:
+    from ...resonance.concepts import graph
 
-    try:
-        return getattr(resonance, name)(course, **options)
-    except ValueError as error:
-        return str(error)
-
-
-def _else_reason(found: xr.Dataset | str, read: Callable[[xr.Dataset], object]):
-    return found if isinstance(found, str) else read(found)
-
-
-def _graph_of(concepts: xr.Dataset, course: xr.DataArray) -> nx.DiGraph:
-    return graph(concepts, course.sample.values[0])
+    return nx.convert_node_labels_to_integers(graph(concepts, course.sample.values[0]), ordering="sorted")
 
 
 def _stored(
@@ -126,16 +118,12 @@ def _stored(
     run = workspace.run(state)
     if workspace.scenes(state) is not run.scenes:  # the stores are of others
         return None
-    recursion = {"alpha": state.alpha, "coupling": state.coupling, "iterations": state.iterations}
-    parameters = {**DEFAULTS, **recursion, "temperature": TEMPERATURES[state.coupling]}
+    parameters = RECURSION | _recursion(state) | {"temperature": TEMPERATURES[state.coupling]}
     sample = subject.scene.sample.item()
     for store in workspace.made(state, stage):
         about = provenance(store)
-        if (
-            about.get("parameters") == parameters
-            and _alike(about.get("analysis"), analysis)
-            and sample in store.sample.values
-        ):
+        alike = about.get("parameters") == parameters and _alike(about.get("analysis"), analysis)
+        if alike and sample in store.sample.values:
             return store.sel(sample=[sample]) if "sample" in store.dims else store
     return None
 

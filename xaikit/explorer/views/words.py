@@ -3,13 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from ..drawing import colour_bar, coloured, css, enlarged, ink_on, png, relative
-from ..drawn import Drawn, Panel, Word
 from ..jobs import Job
+from ..panels import LEGEND, Drawn, Panel, drawn_truth, map_panel, shaded_words, with_similarity
+from ..pixels import colour_bar, enlarged, png, relative
 from ..state import State
 from ..subject import named_pixels
 from ..workspace import Workspace
-from .panels import LEGEND, drawn_truth, map_panel, with_similarity
 
 WORDS_BY = ("grad_eclip", "chefer")  # stand in for a method of the image that doesn't explain words
 
@@ -45,16 +44,12 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         columns["heat of the pressed words"] = heat.ravel()
     else:
         panels["pressed"] = Panel("only the pressed words", png(image), "press one or several words above")
-    share = relative(word_heat)
     rows, cols = np.indices(whole.shape).reshape(2, -1)
     of_words = pd.DataFrame({"word": words, "heat of the word": word_heat})
-    numbers = pd.concat(
-        [pd.DataFrame({"row": rows, "col": cols} | columns).astype({"row": "Int64", "col": "Int64"}), of_words]
-    )
-    buttons = tuple(
-        Word(text, css(colour), ink_on(colour), place in pressed, f"{text}: heat {heat:.3g}")
-        for place, (text, colour, heat) in enumerate(zip(words, coloured(share, state.colours), word_heat, strict=True))
-    )
+    of_patches = pd.DataFrame({"row": rows, "col": cols} | columns).astype({"row": "Int64", "col": "Int64"})
+    numbers = pd.concat([of_patches, of_words])
+    labels = [f"{text}: heat {heat:.3g}" for text, heat in zip(words, word_heat, strict=True)]
+    buttons = shaded_words(words, relative(word_heat), state.colours, pressed, labels)
     said = ", ".join(f"{words[place]} {word_heat[place]:.3g}" for place in np.argsort(-word_heat)[:3])
     without = "" if speaker == state.method else f"{state.method} explains pictures only. "
     sentences = {

@@ -1,52 +1,31 @@
 """The explorer without widgets: its state, what it works with, and the views Compare and Words."""
 
-import io
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 import xaikit as xk
-from xaikit.explorer.drawing import coloured, laid_over, relative, upsampled, with_edge
-from xaikit.explorer.jobs import Cancelled, Job, Missing
+from xaikit.explorer.jobs import Job, Missing
+from xaikit.explorer.pixels import coloured, laid_over, relative, upsampled, with_edge
 from xaikit.explorer.state import State
-from xaikit.explorer.uploads import read_upload
+from xaikit.explorer.subject import read_upload
 from xaikit.explorer.views import view
 from xaikit.explorer.workspace import Workspace
+from xaikit.files import store
+
+from .conftest import cancelled_at_the_third, file_of, pixels, shown, with_model, write_run
 
 
-def pixels(panel):
-    """What a panel's PNG shows, uint8 (y, x, rgb)."""
-    return np.asarray(Image.open(io.BytesIO(panel.png)).convert("RGB"))
-
-
-def file_of(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def shown(workspace, **choices):
-    state = State().but(**choices)
-    return view(state.tab)(workspace, state, Job())
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return xk.draw_scenes(n=6, seed=4, objects=(2, 3))
-
-
-@pytest.fixture(scope="module")
-def workspace(scenes):
-    return Workspace(scenes)
-
-
-@pytest.fixture(scope="module")
-def clip(workspace):
-    return workspace.clip(State(), Job())
+def typed(line):
+    """The choices that a line of code makes."""
+    kept = {}
+    exec(line, {"xk": type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})})
+    return kept
 
 
 # state
@@ -56,9 +35,7 @@ def test_code_shows_the_same_state_again():
     state = State(
         tab="words", methods=["mmel", "rise"], words=(2, 1), prompt='it\'s a "ring"', threshold=0.25, image="a b.png"
     )
-    kept = {}
-    exec(state.line(), {"xk": type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})})
-    assert State().but(**kept) == state
+    assert State().but(**typed(state.line())) == state
     assert State().line() == "xk.explore()"
 
 
@@ -67,9 +44,7 @@ def test_numpy_and_paths_become_plain():
         sample=np.int64(3), opacity=np.float64(0.5), prompt=np.str_("a ring, )"), words=np.array([1, 2]), image=Path("a.png"),
         methods=np.array(["mmel", "rise"]),
     )  # fmt: skip
-    kept = {}
-    exec(state.line(), {"xk": type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})})
-    assert State().but(**kept) == state and state.prompt == "a ring, )"
+    assert State().but(**typed(state.line())) == state and state.prompt == "a ring, )"
     assert (
         State(opacity=0.5).line(given=True, model="tiny-clip") == "xk.explore(scenes, opacity=0.5, model='tiny-clip')"
     )
@@ -92,16 +67,18 @@ def test_a_change_resets_what_was_about_the_picture_before():
         ({"threshold": 1.5}, "threshold=1.5: a number from 0 to 1"),
         ({"opacity": float("nan")}, "opacity=nan: a number from 0 to 1"),
         ({"sample": -1}, "sample=-1: a whole number of at least 0"),
-        ({"methods": []}, "one to 4"),
+        ({"methods": []}, "methods=(): give a list of different names, at least one"),
         ({"methods": list("abcde")}, "one to 4"),
-        ({"methods": ["mmel", "mmel"]}, "only once"),
-        ({"methods": "mmel"}, "methods='mmel': a list of method names"),
-        ({"words": [1.5]}, "a list of whole numbers"),
+        ({"methods": ["mmel", "mmel"]}, "a list of different names"),
+        ({"methods": "mmel"}, "methods='mmel': give a list of different names"),
+        ({"words": 3}, "words=3: a list of whole numbers"),
+        ({"words": [1.5]}, "words=1.5: a whole number"),
         ({"mask": "yes"}, "mask='yes': True or False"),
         ({"model": ""}, "model='': a name is needed"),
         ({"colours": "jet"}, "colours='jet': choose from magma"),
+        ({"alpha": 2.5}, "alpha=2.5: a number above 0 and below 2"),
         ({"alpha": float("nan")}, "alpha=nan: a number above 0 and below 2"),
-        ({"masked": [-1]}, "masked=[-1]: places are counted from 0"),
+        ({"masked": [-1]}, "masked=-1: a whole number of at least 0"),
     ],
 )
 def test_bad_choices_are_one_sentence(choices, told):
@@ -163,6 +140,7 @@ def test_masks_edge_and_upsampling():
     assert (drawn[~mask] == 90).all()
     ramp = upsampled(np.array([[0.0, 1.0]]), (4, 8), "bilinear")
     assert ramp.shape == (4, 8) and (np.diff(ramp, axis=1) >= 0).all() and 0 < ramp[0, 4] < 1
+    np.testing.assert_array_equal(upsampled(np.eye(2), (4, 4)), np.kron(np.eye(2), np.ones((2, 2))))
     np.testing.assert_array_equal(laid_over(np.full((1, 1, 3), 100.0), np.full((1, 1, 3), 200.0), 0.25), 125)
 
 
@@ -240,22 +218,6 @@ def test_uploads(workspace, clip):
     assert read_upload("turned.jpg", file_of(picture, "JPEG", exif=turned)).size == (60, 90)
 
 
-@pytest.mark.parametrize(
-    "content, told",
-    [
-        (b"no picture", "notes.txt can't be read as a picture"),
-        (b"", "notes.txt can't be read as a picture"),
-        (file_of(Image.new("1", (10000, 5000))), "notes.txt has 10000 x 5000 pixels (50 megapixels)"),
-        (file_of(Image.new("RGB", (64, 64), "red"))[:90], "notes.txt can't be read as a picture"),
-        (bytes(30_000_001), "notes.txt has 30 MB"),
-    ],
-)
-def test_bad_uploads_are_one_sentence(content, told):
-    with pytest.raises(ValueError) as error:
-        read_upload("notes.txt", content)
-    assert told in str(error.value) and "\n" not in str(error.value)
-
-
 # work
 
 
@@ -273,43 +235,30 @@ def test_nothing_is_computed_without_a_job_nor_twice(scenes, clip):
     assert again.panels["map 0"].png == first.panels["map 0"].png
 
 
-def test_work_stops_at_a_forward_pass(scenes):
-    workspace, passes = Workspace(scenes), []
-    clip = workspace.clip(State(), Job())
+def test_work_stops_at_a_forward_pass(scenes, clip):
+    workspace, state = with_model(Workspace(scenes), clip), State(methods=("kernel_shap",))
+    cancelled_at_the_third(clip.model.visual, lambda job: view("compare")(workspace, state, job))
 
-    def count(*_):
-        passes.append(1)
-        if len(passes) == 3:
-            job.cancel()
 
-    handle = clip.model.visual.register_forward_hook(count)
-    job = Job()
-    try:
-        with pytest.raises(Cancelled):
-            view("compare")(workspace, State(methods=("kernel_shap",)), job)
-    finally:
-        handle.remove()
-    assert len(passes) == 3
-    with pytest.raises(Missing):  # nothing half-done was kept
-        workspace.heat(State(), "kernel_shap")
+@pytest.fixture(scope="module")
+def mmel(clip):
+    """Three scenes, and their maps by mmel."""
+    scenes = xk.draw_scenes(n=3, seed=1)
+    return scenes, xk.explain_all(clip, scenes.image, scenes.caption, ["mmel"])
 
 
 @pytest.fixture
-def stored_run(tmp_path, clip):
-    """A function that writes a run of three scenes with maps by mmel, 7 everywhere, and what they are said to be made with;
+def stored_run(tmp_path, clip, mmel):
+    """A function that writes a run of these scenes with maps that are 7 everywhere, and what they are said to be made with;
     returns its folder as text."""
-    scenes = xk.draw_scenes(n=3, seed=1)
-    xk.files.store.write(scenes, tmp_path / "inputs.nc", "inputs")
-    heat = xk.explain_all(clip, scenes.image, scenes.caption, ["mmel"])
-    digest = xk.files.store.inputs_digest(scenes)
+    scenes, found = mmel
+    sevens = found.assign(heat=found.heat * 0 + 7)
 
-    def write(samples=slice(None), name="maps", **made):
-        about = {"model": "tiny-clip", "weights_digest": clip.weights_digest, "inputs_digest": digest} | made
-        sevens = heat.assign(heat=heat.heat * 0 + 7).isel(sample=samples)
-        xk.files.store.write(
-            xk.files.store.annotate(sevens, "explanations", **about), tmp_path / f"{name}.nc", "explanations"
+    def write(samples=slice(None), name="maps", model="tiny-clip", heat=sevens, **made):
+        found = store.annotate(heat.isel(sample=samples), "explanations", **made) if made else heat.isel(sample=samples)
+        return write_run(
+            tmp_path, scenes, None if "weights_digest" in made else clip, model, **{name: ("explanations", found)}
         )
-        return str(tmp_path)
 
     return write
 
@@ -318,18 +267,12 @@ def is_stored(workspace, **choices):
     return bool((shown(workspace, methods=["mmel"], **choices).numbers.mmel == 7).all())
 
 
-def with_clip():
-    workspace = Workspace()
-    workspace.clip(State(), Job())
-    return workspace
-
-
 @pytest.mark.parametrize("loaded", [False, True])
-def test_stored_maps_are_this_models_by_default_options_of_this_picture_only(stored_run, loaded):
+def test_stored_maps_are_this_models_by_default_options_of_this_picture_only(stored_run, loaded, clip):
     run = stored_run()
 
     def fresh():
-        return with_clip() if loaded else Workspace()
+        return with_model(Workspace(), clip) if loaded else Workspace()
 
     assert is_stored(fresh(), run=run, sample=2)
     assert not is_stored(fresh(), run=run, sample=2, prompt="a ring")
@@ -344,8 +287,8 @@ def test_stored_maps_are_this_models_by_default_options_of_this_picture_only(sto
     assert not is_stored(fresh(), run=run, sample=2)
 
 
-def test_maps_of_other_weights_are_not_this_models(stored_run):
-    assert not is_stored(with_clip(), run=stored_run(weights_digest="0" * 16), sample=2)
+def test_maps_of_other_weights_are_not_this_models(stored_run, clip):
+    assert not is_stored(with_model(Workspace(), clip), run=stored_run(weights_digest="0" * 16), sample=2)
     # a name that isn't a bundled model's says nothing of its weights
     drawn = shown(Workspace(), run=stored_run(model="ViT-S-32-alt"), model="ViT-S-32-alt", methods=["mmel"])
     assert drawn.numbers.mmel.max() < 7 and len(drawn.numbers) == 49
@@ -366,9 +309,7 @@ def test_a_run_and_a_file_are_read_again_when_they_change(stored_run, tmp_path):
 def test_broken_stores_and_records_are_left_out_and_told(stored_run, tmp_path):
     run = stored_run(name="good")
     stored_run(name="broken")
-    xk.files.store.xr.load_dataset(tmp_path / "broken.nc").rename(heat="glow").to_netcdf(
-        tmp_path / "broken.nc", engine="h5netcdf"
-    )
+    xr.load_dataset(tmp_path / "broken.nc").rename(heat="glow").to_netcdf(tmp_path / "broken.nc", engine="h5netcdf")
     for record in ("{", "[]", '{"parameters": 3}'):
         (tmp_path / "run.json").write_text(record)
         workspace = Workspace()
@@ -389,7 +330,7 @@ def test_a_line_names_the_model_where_the_run_has_another(stored_run, tmp_path):
     "scenes, told",
     [
         ("runs/x", "scenes is a str"),
-        (xk.files.store.xr.Dataset(), "schema version None"),
+        (xr.Dataset(), "schema version None"),
         ("none", "scenes holds no sample"),
     ],
 )
@@ -407,32 +348,20 @@ def test_only_the_last_uploads_are_kept(workspace):
     assert workspace.picture(State(image="u9.png", prompt="a ring")).size == (17, 8)
 
 
-def test_stored_maps_are_shown_without_torch(tmp_path, clip):
-    scenes = xk.draw_scenes(n=3, seed=1)
-    heat = xk.explain_all(clip, scenes.image, scenes.caption, ["mmel"])
-    made = {
-        "model": "tiny-clip",
-        "weights_digest": clip.weights_digest,
-        "inputs_digest": xk.files.store.inputs_digest(scenes),
-    }
-    xk.files.store.write(scenes, tmp_path / "inputs.nc", "inputs")
-    xk.files.store.write(xk.files.store.annotate(heat, "explanations", **made), tmp_path / "mmel.nc", "explanations")
+def test_stored_maps_are_shown_without_torch(stored_run, clip, mmel):
+    run, heat = stored_run(heat=mmel[1]), mmel[1].heat
     code = (
         "import sys, xaikit as xk; from xaikit.explorer.state import State; from xaikit.explorer.workspace import Workspace; "
-        f"app = xk.explore(run={str(tmp_path)!r}, methods=['mmel'], sample=2); "
+        "print('torch' in sys.modules); "
+        f"app = xk.explore(run={run!r}, methods=['mmel'], sample=2); "
         "print('torch' in sys.modules, float(app.numbers.mmel.sum()), app.drawn.choices['methods'])"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded, total, methods = run.stdout.strip().split(" ", 2)
-    assert (loaded, methods) == ("False", "['mmel']")
-    np.testing.assert_allclose(float(total), float(heat.heat.values[2].sum()), rtol=1e-5)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, loaded, total, methods = done.stdout.split(maxsplit=3)
+    assert (before, loaded, methods.strip()) == ("False", "False", "['mmel']")
+    np.testing.assert_allclose(float(total), float(heat.values[2].sum()), rtol=1e-5)
     # maps of other weights are not taken for this model's
-    other = heat.assign(heat=heat.heat * 0 + 7)
-    made["weights_digest"] = "0" * 16
-    xk.files.store.write(xk.files.store.annotate(other, "explanations", **made), tmp_path / "mmel.nc", "explanations")
-    drawn = shown(Workspace(), run=str(tmp_path), methods=["mmel"], sample=2, prompt="a ring")
-    assert drawn.numbers.mmel.max() < 7
-    workspace = Workspace()
-    workspace.clip(State(), Job())
-    drawn = view("compare")(workspace, State(run=str(tmp_path), methods=("mmel",), sample=2), Job())
+    stored_run(weights_digest="0" * 16)
+    assert shown(Workspace(), run=run, methods=["mmel"], sample=2, prompt="a ring").numbers.mmel.max() < 7
+    drawn = shown(with_model(Workspace(), clip), run=run, methods=["mmel"], sample=2)
     np.testing.assert_allclose(drawn.numbers.mmel.sum(), float(total), rtol=1e-4)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import gc
-import io
+import json
 import re
 import subprocess
 import sys
@@ -13,21 +13,23 @@ import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
-from PIL import Image, ImageColor
+from PIL import Image
 
 import xaikit as xk
 from xaikit import resonance
 from xaikit.clip.towers import tower
-from xaikit.explorer.drawing import BLUE, ORANGE
-from xaikit.explorer.drawn import Drawn
-from xaikit.explorer.jobs import Cancelled, Job, Missing
+from xaikit.explorer.jobs import Job, Missing
+from xaikit.explorer.panels import Drawn
 from xaikit.explorer.state import State
-from xaikit.explorer.tabs.resonance import ResonanceTab
+from xaikit.explorer.tabs import ResonanceTab
 from xaikit.explorer.views.resonance import draw
 from xaikit.explorer.views.waves import wave
 from xaikit.explorer.workspace import Workspace
 from xaikit.files import store
 from xaikit.measures.words import content_words
+from xaikit.plots.resonance import COLOURS
+
+from .conftest import cancelled_at_the_third, file_of, followed, pixels, with_model, write_run
 
 FREQUENCY, GROWTH, STEPS = 0.1, -0.03, 40  # of the planted course
 PLANTED = State(alpha=0.7, coupling="attention", iterations=STEPS)
@@ -40,11 +42,9 @@ def scenes():
 
 
 @pytest.fixture(scope="module")
-def computed(scenes):
+def computed(scenes, clip):
     """A workspace with the model loaded."""
-    workspace = Workspace(scenes)
-    workspace.clip(State(), Job())
-    return workspace
+    return with_model(Workspace(scenes), clip)
 
 
 def planted_course(scenes) -> xr.Dataset:
@@ -71,14 +71,10 @@ def swinging(scenes, sample=0) -> list[int]:
 
 def run_of(folder, scenes, of=PLANTED, **parameters) -> str:
     """A run folder with the scenes and the planted course, made with the recursion of a state."""
-    folder.mkdir(exist_ok=True)
-    about = {"model": "tiny-clip", "inputs_digest": store.inputs_digest(scenes)}
     recursion = resonance.Recursion(alpha=of.alpha, coupling=of.coupling, iterations=of.iterations)
-    about["parameters"] = dataclasses.asdict(recursion) | parameters
-    store.write(scenes, folder / "inputs.nc", "inputs")
-    course = store.annotate(planted_course(scenes), "resonance", **about)
-    store.write(course, folder / "resonance.nc", "resonance")
-    return str(folder)
+    course = planted_course(scenes)
+    course.attrs["provenance"] = json.dumps({"parameters": dataclasses.asdict(recursion) | parameters})
+    return write_run(folder, scenes, resonance=("resonance", course))
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +86,6 @@ def planted(tmp_path_factory, scenes) -> State:
 def stored():
     """A workspace without any model."""
     return Workspace()
-
-
-def pixels(panel) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(panel.png)))
 
 
 def of_panel(drawn: Drawn, panel: str, **at):
@@ -203,18 +195,7 @@ def test_points_lie_where_the_eigenvalues_are(stored, planted, scenes):
     count = len(of_panel(drawn, "plane"))
     colours = {tuple(picture[round((s.y + s.height / 2) * height), round((s.x + s.width / 2) * width)])
                for s in drawn.panels["plane"].spots[count:]}  # fmt: skip
-    assert colours == {ImageColor.getrgb(BLUE), ImageColor.getrgb(ORANGE)}
-
-
-def test_modes_are_those_of_dynamic_modes(computed, scenes):
-    state = State(word=1, alpha=1.4, coupling="encoder")
-    drawn = draw(computed, state, Job())
-    options = {"alpha": 1.4, "coupling": "encoder"}
-    course = resonance.resonate(computed.clip(state), scenes.image[:1], scenes.caption[:1], **options).trajectory
-    modes = resonance.dynamic_modes(course).isel(sample=0, token=1)
-    shown = of_panel(drawn, "plane")
-    np.testing.assert_allclose(shown.real + 1j * shown.imaginary, modes.eigenvalue.values, atol=1e-6)
-    np.testing.assert_allclose(shown.energy, modes.energy.values, rtol=1e-5)
+    assert colours == {tuple(round(255 * part) for part in colour) for colour in COLOURS[:2]}
 
 
 # concepts
@@ -245,19 +226,22 @@ def test_planted_concepts_are_the_tree(stored, planted, scenes):
     assert low.energy[first] / low.energy[second] == pytest.approx(4, rel=1e-3)
 
 
-def test_concepts_are_those_of_concept_hierarchy(computed, scenes):
-    state = State(sample=1)
+def test_modes_and_concepts_are_those_of_the_library(computed, scenes):
+    options = {"alpha": 1.4, "coupling": "encoder"}
+    state = State(word=1, sample=1, **options)
     drawn = draw(computed, state, Job())
-    course = resonance.resonate(computed.clip(state), scenes.image[1:], scenes.caption[1:]).trajectory
-    concepts = resonance.concept_hierarchy(course)
-    shown = of_panel(drawn, "tree")
-    assert shown.label.tolist() == concepts.label.values.tolist()
-    np.testing.assert_allclose(shown.energy, concepts.energy.values, rtol=1e-5)
-    linked = shown.dropna(subset="parent")
+    course = resonance.resonate(computed.clip(state), scenes.image[1:], scenes.caption[1:], **options).trajectory
+    modes, found = resonance.dynamic_modes(course).isel(sample=0, token=1), of_panel(drawn, "plane")
+    np.testing.assert_allclose(found.real + 1j * found.imaginary, modes.eigenvalue.values, atol=1e-6)
+    np.testing.assert_allclose(found.energy, modes.energy.values, rtol=1e-5)
+    concepts, found = resonance.concept_hierarchy(course), of_panel(drawn, "tree")
+    assert found.label.tolist() == concepts.label.values.tolist()
+    np.testing.assert_allclose(found.energy, concepts.energy.values, rtol=1e-5)
+    linked = found.dropna(subset="parent")
     np.testing.assert_array_equal(linked.concept, concepts.link_target.values)
     np.testing.assert_array_equal(linked.parent, concepts.link_source.values)
     np.testing.assert_allclose(linked.mutual_information, concepts.mutual_information.values)
-    assert len(drawn.panels["tree"].spots) == len(shown) == len(drawn.choices["tree"])
+    assert len(drawn.panels["tree"].spots) == len(found) == len(drawn.choices["tree"])
 
 
 # what the run has stored
@@ -294,16 +278,15 @@ def test_other_choices_need_the_model(planted, monkeypatch, change):
     assert asked[-1] is not None
 
 
-def test_course_of_other_options_weights_or_scenes_is_not_taken(tmp_path, scenes):
-    cold = Workspace()
+def test_course_of_other_options_weights_or_scenes_is_not_taken(tmp_path, scenes, clip):
+    cold = with_model(Workspace(), clip)
     state = dataclasses.replace(PLANTED, run=run_of(tmp_path / "cold", scenes, temperature=0.1))
-    cold.clip(state, Job())
     heat = grid(of_panel(draw(cold, state, Job()), "map", time=7), "heat")
     course = planted_course(scenes).trajectory.values[0, 7, 0]
     assert not np.allclose(heat, course)
     same = dataclasses.replace(PLANTED, run=run_of(tmp_path / "same", scenes))  # without the weights' digest
     assert not np.allclose(grid(of_panel(draw(cold, same, Job()), "map", time=7), "heat"), course)
-    given = Workspace(scenes.copy())  # other scenes than the run's, though alike
+    given = with_model(Workspace(scenes.copy()), clip)  # other scenes than the run's, though alike
     assert not np.allclose(grid(of_panel(draw(given, same, Job()), "map", time=7), "heat"), course)
 
 
@@ -370,36 +353,14 @@ def test_what_is_not_there_is_refused(stored, planted, change, said):
         draw(stored, planted.but(**change))
 
 
-def test_bad_alpha_is_refused(computed):
-    with pytest.raises(ValueError, match="alpha=2.5: a number above 0 and below 2 is needed"):
-        draw(computed, State(alpha=2.5), Job())
-
-
-def test_cancelled_work_stops_at_the_next_pass(computed):
-    state, passes, job = State(alpha=0.35, coupling="encoder"), [], Job()
-    clip = computed.clip(state)
-
-    def cancel(module, inputs, output):
-        passes.append(output)
-        if len(passes) == 3:  # while the recursion runs the last blocks again
-            job.cancel()
-
-    handle = tower(clip, "image").blocks[-1].register_forward_hook(cancel)
-    try:
-        with pytest.raises(Cancelled):
-            draw(computed, state, job)
-    finally:
-        handle.remove()
-    assert len(passes) == 3
-    with pytest.raises(Missing):
-        draw(computed, state)
+def test_cancelled_work_stops_at_the_next_pass(computed, clip):
+    state = State(alpha=0.35, coupling="encoder")  # whose recursion runs the last blocks again
+    cancelled_at_the_third(tower(clip, "image").blocks[-1], lambda job: draw(computed, state, job))
 
 
 def test_own_picture_has_no_truth(computed):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    computed.pictures.upload("mine.png", buffer.getvalue())
+    computed.pictures.upload("mine.png", file_of(picture))
     drawn = draw(computed, State(image="mine.png", prompt="a red ring"), Job())
     assert "iou" not in drawn.numbers and "IoU" not in drawn.panels["concept"].note
     assert [word.text for word in drawn.words] == ["a", "red", "ring"]
@@ -450,26 +411,14 @@ def test_sliders_hold_what_code_asks_for(computed):
 @pytest.fixture
 def shown(stored, planted):
     """The tab at the planted course, which shows what its user chooses; ``shown.told`` lists the choices."""
-    told, at = [], [planted]
-
-    def change(**changes):
-        told.append(changes)
-        at[0] = at[0].but(**changes)
-        tab.show(at[0], draw(stored, at[0], Job()))
-
-    tab = ResonanceTab(change)
-    tab.told = told
-    tab.show(planted, draw(stored, planted, Job()))
-    assert not told  # following a state tells nothing
+    tab, tab.told, _ = followed(ResonanceTab, planted, lambda state: draw(stored, state, Job()))
     return tab
 
 
 def test_tab_shows_every_panel(shown, stored, planted):
     panels = draw(stored, planted, Job()).panels
-    pictures = {"map": shown.map, "filmstrip": shown.filmstrip, "plane": shown.plane, "mode size": shown.size,
-                "mode angle": shown.angle, "tree": shown.tree, "concept": shown.concept}  # fmt: skip
-    assert pictures.keys() == panels.keys()
-    for name, picture in pictures.items():
+    assert shown.pictures.keys() == panels.keys()
+    for name, picture in shown.pictures.items():
         assert (picture.png, picture.title, picture.note) == (
             panels[name].png, panels[name].title, panels[name].note
         )  # fmt: skip
@@ -514,14 +463,7 @@ def test_pressing_words_modes_and_concepts(shown, scenes):
 
 
 def test_other_recursion_changes_what_is_shown(computed):
-    at = [State(iterations=12)]
-
-    def change(**changes):
-        at[0] = at[0].but(**changes)
-        tab.show(at[0], draw(computed, at[0], Job()))
-
-    tab = ResonanceTab(change)
-    tab.show(at[0], draw(computed, at[0], Job()))
+    tab, _, at = followed(ResonanceTab, State(iterations=12), lambda state: draw(computed, state, Job()))
     tab.controls["time"].value = 3
     before = tab.map.png
     tab.controls["iterations"].value = 15

@@ -1,7 +1,6 @@
 """The explorer's widgets, without a browser: what controls do to the state, and what the pictures then show."""
 
 import dataclasses
-import io
 import threading
 
 import numpy as np
@@ -13,6 +12,8 @@ import xaikit as xk
 from xaikit.explorer.application import NO_RUN
 from xaikit.explorer.jobs import Missing
 from xaikit.explorer.state import TABS, State
+
+from .conftest import file_of, pixels, write_run
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +117,13 @@ def test_a_bad_prompt_is_a_sentence_and_the_view_stays(app, prompt, told):
 
 def test_uploading(app):
     caption = app.prompt.value
-    buffer = io.BytesIO()
-    Image.new("RGB", (80, 80), (0, 90, 200)).save(buffer, "PNG")
-    text_file(app, buffer.getvalue(), "blue.png")
+    text_file(app, file_of(Image.new("RGB", (80, 80), (0, 90, 200))), "blue.png")
     app.wait()
     assert (app.state.image, app.state.prompt, app.error.value) == ("blue.png", caption, "")
-    picture = np.asarray(Image.open(io.BytesIO(tab(app).image.png)))
-    assert (np.abs(picture.astype(int) - (0, 90, 200)) < 2).all()
+    assert (np.abs(pixels(tab(app).image).astype(int) - (0, 90, 200)) < 2).all()
     text_file(app, b"not a picture", "notes.txt")
     assert "notes.txt can't be read as a picture" in app.error.value and app.state.image == "blue.png"
-    huge = io.BytesIO()
-    Image.new("1", (10000, 5000)).save(huge, "PNG")
-    text_file(app, huge.getvalue(), "huge.png")
+    text_file(app, file_of(Image.new("1", (10000, 5000))), "huge.png")
     assert "50 megapixels" in app.error.value and app.state.image == "blue.png"
     app.uploader._handle_custom_msg({"name": "film.mp4", "size": 2_000_000_000}, [])  # not sent at all
     assert "film.mp4 has 2000 MB" in app.error.value and app.state.image == "blue.png"
@@ -230,8 +226,9 @@ def test_a_tab_that_cannot_be_shown_is_left_again(app, monkeypatch):
     assert app.state.tab == "compare" and app.tabs.selected_index == TABS.index("compare")
 
 
-def test_loading_goes_on_whatever_else_is_done():
-    app = xk.explore(xk.draw_scenes(n=2, seed=1), tab="runs")  # which needs no model
+def test_loading_goes_on_whatever_else_is_done_and_choices_are_checked_before():
+    scenes = xk.draw_scenes(n=2, seed=1)
+    cold, app = (xk.explore(scenes, tab="runs") for _ in range(2))  # which needs no model
     app.warm()
     app.change(opacity=0.3)
     app.wait()
@@ -239,14 +236,10 @@ def test_loading_goes_on_whatever_else_is_done():
     app.change(prompt="zzz")
     app.wait()
     assert "'zzz' is outside the model's vocabulary" in app.error.value
-
-
-def test_a_choice_is_checked_also_before_the_model_is_loaded():
-    app = xk.explore(xk.draw_scenes(n=2, seed=1), tab="runs")
-    app.change(prompt="zzz")
-    app.change(opacity=0.4)
-    app.wait()
-    assert "zzz" in app.error.value and app.state.prompt is None
+    cold.change(prompt="zzz")
+    cold.change(opacity=0.4)
+    cold.wait()
+    assert "zzz" in cold.error.value and cold.state.prompt is None
 
 
 def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
@@ -288,9 +281,7 @@ def test_export(app, tmp_path, monkeypatch):
 
 def test_an_uploads_export_holds_the_picture(tmp_path, monkeypatch):
     app = xk.explore(tab="compare", methods=["edge"])
-    buffer = io.BytesIO()
-    Image.new("RGB", (90, 60), (0, 90, 200)).save(buffer, "PNG")
-    app.upload(r"../<b>$\frac$.png", buffer.getvalue())
+    app.upload(r"../<b>$\frac$.png", file_of(Image.new("RGB", (90, 60), (0, 90, 200))))
     app.wait()
     assert app.error.value == "" and "<b>" not in app.line.value
     names = {path.name for path in app.export(tmp_path)}
@@ -302,15 +293,12 @@ def test_an_uploads_export_holds_the_picture(tmp_path, monkeypatch):
 
 
 def test_another_picture_of_the_same_name(app):
-    files = []
-    for colour in ("blue", "red"):
-        buffer = io.BytesIO()
-        Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
-        files.append(buffer.getvalue())
-        app.upload("one.png", files[-1])
+    files = [file_of(Image.new("RGB", (64, 64), colour)) for colour in ("blue", "red")]
+    for content in files:
+        app.upload("one.png", content)
         app.wait()
     assert app.state.image == "one (2).png"
-    assert tuple(np.asarray(Image.open(io.BytesIO(tab(app).image.png)))[0, 0]) == (255, 0, 0)
+    assert tuple(pixels(tab(app).image)[0, 0]) == (255, 0, 0)
     app.upload("one.png", files[0])
     app.wait()
     assert app.state.image == "one.png"
@@ -319,20 +307,11 @@ def test_another_picture_of_the_same_name(app):
     assert app.state.image is None
 
 
-def test_a_sample_of_a_run_opens_in_compare(tmp_path):
+def test_a_sample_of_a_run_opens_in_compare(tmp_path, clip):
     scenes = xk.draw_scenes(n=3, seed=2)
-    clip = xk.load_clip()
-    about = {
-        "model": "tiny-clip",
-        "weights_digest": clip.weights_digest,
-        "inputs_digest": xk.files.store.inputs_digest(scenes),
-    }
     scores = xk.evaluate(xk.explain_all(clip, scenes.image, scenes.caption, ["chefer"]).heat, clip, scenes, steps=2)
-    xk.files.store.write(scenes, tmp_path / "inputs.nc", "inputs")
-    xk.files.store.write(
-        xk.files.store.annotate(scores, "evaluation", **about), tmp_path / "evaluation.nc", "evaluation"
-    )
-    app = xk.explore(run=str(tmp_path), tab="runs", explainer="chefer", metric="energy")
+    run = write_run(tmp_path, scenes, clip, evaluation=("evaluation", scores))
+    app = xk.explore(run=run, tab="runs", explainer="chefer", metric="energy")
     worst = int(scores.energy.sel(explainer="chefer").values.argmin())
     assert tab(app).worst[0].spots[0]["label"] == f"open scene {worst} in Compare"
     tab(app).worst[0].press(0)

@@ -1,6 +1,5 @@
 """The view Runs, on a run folder whose stores hold planted numbers."""
 
-import io
 import json
 import subprocess
 import sys
@@ -8,17 +7,18 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from PIL import Image
 
 import xaikit as xk
 from xaikit.explorer import views
-from xaikit.explorer.drawing import enlarged
 from xaikit.explorer.jobs import Job, Missing
+from xaikit.explorer.panels import map_panel
+from xaikit.explorer.pixels import enlarged
 from xaikit.explorer.state import State
-from xaikit.explorer.tabs import tab_class
-from xaikit.explorer.views.panels import map_panel
+from xaikit.explorer.tabs import RunsTab
 from xaikit.explorer.workspace import Workspace
-from xaikit.files.store import annotate, inputs_digest, write
+from xaikit.files.store import annotate, write
+
+from .conftest import followed, pixels, with_model, write_run
 
 N = 12
 EXPLAINERS = ["edge", "grad_eclip", "edge, blurred", "random"]
@@ -51,30 +51,27 @@ def planted():
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
+def scenes():
+    return xk.draw_scenes(n=N, seed=3, objects=(2, 3))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, clip):
+def run(tmp_path_factory, clip, scenes):
     folder = tmp_path_factory.mktemp("runs") / "planted"
-    scenes = xk.draw_scenes(n=N, seed=3, objects=(2, 3))
-    write(scenes, folder / "inputs.nc", "inputs")
-    made = {"model": "tiny-clip", "weights_digest": clip.weights_digest, "inputs_digest": inputs_digest(scenes)}
-    scores = annotate(planted(), "evaluation", **made)
-    write(scores, folder / "evaluation.nc", "evaluation")
+    scores = planted()
     heat = np.zeros((N, 2, 8, 8), np.float32)
     heat[:, 1, 2, 5] = np.arange(1, N + 1)  # a planted map, by which a stored one can be told
     maps = xr.Dataset(
         {"heat": (("sample", "explainer", "row", "col"), heat)}, {"explainer": ["grad_eclip", "edge, blurred"]}
     )
-    write(annotate(maps, "explanations", **made), folder / "maps.nc", "explanations")
+    # as many samples as scenes, and the digest of the run's scenes
     suites = scores[["good"]].assign_coords(suite=("sample", ["single"] * 6 + ["word"] * 6))
-    write(suites, folder / "evaluation_suites.nc", "evaluation")  # as many samples, and the digest of the run's scenes
-    write(scores[["good"]].isel(sample=slice(3, 8)), folder / "few.nc", "evaluation")
-    others = annotate(planted()[["good"]], "evaluation", model="tiny-llava")
+    stores = {"evaluation": scores, "evaluation_suites": suites, "few": scores[["good"]].isel(sample=slice(3, 8))}
+    stores = {name: ("evaluation", store) for name, store in stores.items()}
+    write_run(folder, scenes, clip, maps=("explanations", maps), **stores)
+    others = annotate(scores[["good"]], "evaluation", model="tiny-llava")
     write(others, folder / "mllm_evaluation.nc", "evaluation")
-    write(annotate(planted()[["deletion_curve"]], "evaluation"), folder / "sanity.nc", "evaluation")
+    write(annotate(scores[["deletion_curve"]], "evaluation"), folder / "sanity.nc", "evaluation")
     record = {
         "parameters": {"n": N},
         "seed": 7,
@@ -210,7 +207,7 @@ def test_maps_that_are_not_stored_are_computed(workspace, state, clip):
 def test_the_scene_alone_where_its_map_was_not_scored(workspace, state, explainer, metric, model, reason):
     drawn = draw(workspace, state.but(explainer=explainer, metric=metric, model=model), Job())
     assert reason in drawn.sentences["samples"]
-    shown = np.asarray(Image.open(io.BytesIO(drawn.panels["best 0"].png)))
+    shown = pixels(drawn.panels["best 0"])
     np.testing.assert_array_equal(shown[::5, ::5], workspace.scenes(state).image.values[11])
 
 
@@ -236,21 +233,16 @@ def test_scores_of_some_of_the_scenes_show_these(workspace, state):
         assert panel.note == str(workspace.scenes(state).caption.values[scene])
 
 
-def run_of(folder, clip, scores, maps=None):
-    """A run folder of as many scenes as there are scores, with maps (sample, explainer, row, col) of some of them."""
-    scenes = xk.draw_scenes(n=N, seed=3, objects=(2, 3))
-    folder.mkdir()
-    write(scenes, folder / "inputs.nc", "inputs")
-    made = {"model": "tiny-clip", "weights_digest": clip.weights_digest, "inputs_digest": inputs_digest(scenes)}
-    write(annotate(scores, "evaluation", **made), folder / "evaluation.nc", "evaluation")
-    if maps is not None:
-        write(annotate(maps.to_dataset(name="heat"), "explanations", **made), folder / "maps.nc", "explanations")
-    return State(tab="runs", run=str(folder), explainer="edge", metric="good")
+def run_of(folder, scenes, clip, scores, maps=None):
+    """A run of as many scenes as there are scores, with maps (sample, explainer, row, col) of some of them."""
+    stored = {} if maps is None else {"maps": ("explanations", maps.to_dataset(name="heat"))}
+    run = write_run(folder, scenes, clip, evaluation=("evaluation", scores), **stored)
+    return State(tab="runs", run=run, explainer="edge", metric="good")
 
 
-def test_scores_in_another_order_than_the_scenes(tmp_path, clip, workspace):
+def test_scores_in_another_order_than_the_scenes(tmp_path, clip, scenes, workspace):
     order = np.random.default_rng(0).permutation(N)
-    drawn = draw(workspace, run_of(tmp_path / "run", clip, planted().isel(sample=order)[["good"]]), Job())
+    drawn = draw(workspace, run_of(tmp_path / "run", scenes, clip, planted().isel(sample=order)[["good"]]), Job())
     for name, scene in (("best 0", N - 1), ("best 1", N - 2), ("worst 0", 0)):
         value = 0.25 + np.linspace(-0.2, 0.2, N)[scene]
         panel = drawn.panels[name]
@@ -258,15 +250,15 @@ def test_scores_in_another_order_than_the_scenes(tmp_path, clip, workspace):
         assert panel.note == str(workspace.scenes(State(run=str(tmp_path / "run"))).caption.values[scene])
 
 
-def test_equal_samples_are_neither_best_nor_worst(tmp_path, clip, workspace):
+def test_equal_samples_are_neither_best_nor_worst(tmp_path, clip, scenes, workspace):
     scores = planted()[["good"]]
     scores.good[:, 0] = 0.5
-    at = run_of(tmp_path / "equal", clip, scores)
+    at = run_of(tmp_path / "equal", scenes, clip, scores)
     drawn = draw(workspace, at, Job())
     assert "All 12 are equal" in drawn.sentences["samples"]
     assert [panel.title for panel in drawn.panels.values()] == [f"equal {i + 1}: 0.500, scene {i}" for i in range(5)]
     scores.good[3, 0] = 0.7
-    at = run_of(tmp_path / "two", clip, scores)
+    at = run_of(tmp_path / "two", scenes, clip, scores)
     drawn = draw(workspace, at, Job())
     assert "only 2 different values" in drawn.sentences["samples"] and len(drawn.panels) == 10
     assert drawn.panels["best 0"].title == "best 1: 0.700, scene 3"
@@ -274,7 +266,7 @@ def test_equal_samples_are_neither_best_nor_worst(tmp_path, clip, workspace):
     assert "equal" not in said and "different" not in said
 
 
-def test_a_store_of_some_of_the_maps_is_used_for_these(tmp_path, clip, workspace):
+def test_a_store_of_some_of_the_maps_is_used_for_these(tmp_path, clip, scenes, workspace):
     heat = np.zeros((4, 1, 8, 8), np.float32)
     heat[..., 2, 5] = 1
     maps = xr.DataArray(
@@ -282,7 +274,7 @@ def test_a_store_of_some_of_the_maps_is_used_for_these(tmp_path, clip, workspace
         {"sample": np.arange(N - 4, N), "explainer": ["edge"]},  # the best four
         ("sample", "explainer", "row", "col"),
     )
-    at = run_of(tmp_path / "run", clip, planted()[["good"]], maps)
+    at = run_of(tmp_path / "run", scenes, clip, planted()[["good"]], maps)
     with pytest.raises(Missing):
         draw(Workspace(), at)  # the other maps need the model
     drawn = draw(workspace, at, Job())
@@ -290,15 +282,16 @@ def test_a_store_of_some_of_the_maps_is_used_for_these(tmp_path, clip, workspace
     planted_at = [name for name, panel in drawn.panels.items() if "row 3 of 8, column 6 of 8" in panel.alt]
     assert planted_at[:4] == ["best 0", "best 1", "best 2", "best 3"] and "best 4" not in planted_at
     variant = maps.assign_coords(explainer=["edge, blurred"])
-    at = run_of(tmp_path / "variant", clip, planted()[["good"]], variant).but(explainer="edge, blurred", metric="good")
+    at = run_of(tmp_path / "variant", scenes, clip, planted()[["good"]], variant).but(
+        explainer="edge, blurred", metric="good"
+    )
     drawn = draw(workspace, at, Job())
     assert "a variant that isn't stored for all of them" in drawn.sentences["samples"]
     assert not any("hottest" in (panel.alt or "") for panel in drawn.panels.values()) and len(drawn.panels) == 10
 
 
-def test_a_stored_variant_has_its_map_while_the_model_is_loaded(state):
-    workspace = Workspace()
-    workspace.clip(state, Job())  # which knows no method of this name
+def test_a_stored_variant_has_its_map_while_the_model_is_loaded(state, clip):
+    workspace = with_model(Workspace(), clip)  # which knows no method of this name
     drawn = draw(workspace, state.but(explainer="edge, blurred", metric="good"))
     assert "hottest at row 3 of 8, column 6 of 8" in drawn.panels["worst 0"].alt
 
@@ -310,7 +303,7 @@ def test_a_run_without_scenes_has_tables(tmp_path, workspace):
     assert [name for name, _ in drawn.table.rows] == EXPLAINERS
     drawn = draw(workspace, state.but(explainer="edge", metric="good"))
     assert not drawn.panels and "No pictures: the run has no scenes." in drawn.sentences["samples"]
-    tab_class("runs")(lambda **changes: None).show(state, drawn)
+    RunsTab(lambda **changes: None).show(state, drawn)
 
 
 def test_the_record_says_what_was_run_and_what_failed(workspace, state, tmp_path):
@@ -365,19 +358,12 @@ assert "torch" not in sys.modules and "open_clip" not in sys.modules
 
 @pytest.fixture
 def shown(workspace, state):
-    """The tab, which shows every state that it tells of; and what it told."""
-    told, now = [], [state]
-
-    def change(**changes):
-        told.append(changes)
-        now[0] = now[0].but(**changes)
-        tab.show(now[0], draw(workspace, now[0], Job()))
-
-    tab = tab_class("runs")(change)
-    tab.show(State(tab="runs"), draw(workspace, State(tab="runs")))
+    """The tab, which shows every state that its user asks for; and what was asked for."""
+    tab, wishes, now = followed(RunsTab, State(tab="runs"), lambda state: draw(workspace, state, Job()))
     assert tab.table.table == {} and "choose one" in tab.about.value and tab.controls["table"].disabled
+    now[0] = state
     tab.show(state, draw(workspace, state))
-    return tab, told
+    return tab, wishes
 
 
 def send(tab, **content):

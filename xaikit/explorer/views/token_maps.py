@@ -1,4 +1,4 @@
-"""What a multimodal LLM says to a question about a picture, with a map of each word by every method, computed once."""
+"""What a multimodal LLM answers to a question about a picture, with a map of each token by every method, computed once."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ METHODS = {(False, False): "lens", (True, False): "msea", (False, True): "arc", 
 
 
 @dataclass(frozen=True)
-class Told:
+class Answer:
     """An answer of T tokens and its C context tokens (the question's, then its own), explained by all of ``METHODS``.
 
     spelled, context : the tokens' texts, with a blank before those that start a word. maps : by method (T, rows, cols), at
@@ -23,7 +23,7 @@ class Told:
     of all, 0 for the token itself, those after it, and those of its spelling.
     """
 
-    answer: str
+    text: str
     ended: bool
     spelled: tuple[str, ...]
     context: tuple[str, ...]
@@ -43,7 +43,7 @@ class Told:
         return len(self.context) - len(self.spelled)
 
 
-def answered(workspace: Workspace, state: State, job: Job | None = None) -> Told:
+def answer(workspace: Workspace, state: State, job: Job | None = None) -> Answer:
     """What the state's multimodal LLM says to its question about its picture, explained by all of ``METHODS``.
 
     All of them come from the same passes, so that switching between them needs nothing new. Raises as ``explain_all_tokens``
@@ -54,9 +54,9 @@ def answered(workspace: Workspace, state: State, job: Job | None = None) -> Told
     return workspace.cached(key, lambda job: _explained(workspace, state, source, job), job)
 
 
-def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -> Told:
+def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -> Answer:
     mllm = workspace.mllm(state, job)
-    from ...mllm.explanation import explain_all_tokens
+    from ...mllm import explain_all_tokens
 
     job.at("answering, and explaining each word of the answer")
     with job.watching(*mllm.model.model.language_model.layers):
@@ -66,13 +66,14 @@ def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -
             raise ValueError(_about_question(str(error))) from error
     one = found.isel(sample=0)
     count = int((one.answer_id.values >= 0).sum())
-    context = _cut(one.context_text.values)
+    texts = one.context_text.values
+    context = texts[: np.flatnonzero(texts != "").max(initial=-1) + 1]  # up to the last that isn't padding
     weights = {name: _weights(one, name, count, len(context)) for name in METHODS.values()}
-    return Told(
-        answer=str(one.answer.item()),
+    return Answer(
+        text=str(one.answer.item()),
         ended=bool(one.ended),
         spelled=tuple(map(str, one.answer_text.values[:count])),
-        context=tuple(context),
+        context=tuple(map(str, context)),
         maps={name: one.token_heat.sel(explainer=name).values[:count] for name in METHODS.values()},
         region=tuple(one.region.values.tolist()),
         log_probability=one.log_probability.values[0, :count],
@@ -81,10 +82,10 @@ def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -
 
 
 def _weights(one: xr.Dataset, method: str, count: int, contexts: int) -> np.ndarray:
-    """``Told.weights`` of a method; those of relevance for the logit lens, which subtracts nothing."""
+    """``Answer.weights`` of a method; those of relevance for the logit lens, which subtracts nothing."""
     import torch
 
-    from ...mllm.steps import PRESETS
+    from ...mllm import PRESETS
     from ...mllm.tam import context_weights
 
     text = one.context_text.values[:contexts]
@@ -103,17 +104,11 @@ def _weights(one: xr.Dataset, method: str, count: int, contexts: int) -> np.ndar
 def _about_question(text: str) -> str:
     """An error of the library in the words of this view: one picture, and a question instead of a prompt."""
     text = text.removeprefix("no sample can be explained; the first one: ").removeprefix("sample 0: ")
-    text = text.removeprefix("scale=1.0: ").replace(
-        "a smaller scale or a shorter", "a shorter"
-    )  # there is no such control
+    # there is no control of the scale
+    text = text.removeprefix("scale=1.0: ").replace("a smaller scale or a shorter", "a shorter")
     if text.startswith("the prompt ("):  # what follows is the user's own text, and stays
         return text.replace("the prompt", "the question", 1)
     return text.replace("prompt", "question")
-
-
-def _cut(texts: np.ndarray) -> list[str]:
-    """The texts up to the last that isn't padding."""
-    return [str(text) for text in texts[: np.flatnonzero(texts != "").max(initial=-1) + 1]]
 
 
 def readable(text: str) -> str:

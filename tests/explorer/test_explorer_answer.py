@@ -1,6 +1,5 @@
 """The view Answer: a multimodal LLM's words, where it looks for each, and what is subtracted; and its tab."""
 
-import io
 import itertools
 import time
 
@@ -9,7 +8,8 @@ import pytest
 from PIL import Image, ImageColor
 
 import xaikit as xk
-from xaikit.explorer.drawing import (
+from xaikit.explorer.jobs import Job, Missing
+from xaikit.explorer.pixels import (
     BLUE,
     ORANGE,
     TRUE_EDGE,
@@ -20,18 +20,15 @@ from xaikit.explorer.drawing import (
     upsampled,
     with_edge,
 )
-from xaikit.explorer.jobs import Cancelled, Job, Missing
 from xaikit.explorer.state import State
-from xaikit.explorer.tabs.answer import AnswerTab
+from xaikit.explorer.tabs import AnswerTab
 from xaikit.explorer.views.answer import draw
-from xaikit.explorer.views.told import METHODS
+from xaikit.explorer.views.token_maps import METHODS
 from xaikit.explorer.workspace import Workspace
 
+from .conftest import cancelled_at_the_third, followed, pixels
+
 SCENE = 1
-
-
-def pixels(png):
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +90,7 @@ def test_the_first_word_of_an_object_is_chosen_and_that_object_outlined(drawn, s
     assert [word.pressed for word in drawn.words].index(True) == token
     image = enlarged(scenes.image.values[SCENE])
     mask = upsampled(scenes.object_mask.values[SCENE, 0], image.shape[:2]) > 0.5
-    assert (pixels(drawn.panels["image"].png) == with_edge(image, mask, TRUE_EDGE)).all()
+    assert (pixels(drawn.panels["image"]) == with_edge(image, mask, TRUE_EDGE)).all()
     assert f"names the {scenes.object_name.values[SCENE, 0]}" in drawn.panels["image"].note
 
 
@@ -103,7 +100,7 @@ def test_opacity_goes_from_the_picture_to_the_colours(workspace, state, drawn, s
     colours = coloured(upsampled(relative(heat_of(drawn, token)), image.shape[:2]), "viridis")
     for opacity in (0.0, 0.3, 1.0):
         panel = draw(workspace, state.but(token=token, opacity=opacity, colours="viridis")).panels["map"]
-        assert (pixels(panel.png) == laid_over(image, colours, opacity)).all()
+        assert (pixels(panel) == laid_over(image, colours, opacity)).all()
         assert "IoU" not in panel.note
 
 
@@ -149,7 +146,7 @@ def test_weights_say_what_arc_and_tam_subtract(workspace, state, drawn, truth):
 def test_bars_are_as_long_as_the_weights(workspace, state, drawn):
     token = len(drawn.words) - 1
     shown = draw(workspace, state.but(token=token))
-    chart = pixels(shown.panels["context"].png)[60:]  # below the legend
+    chart = pixels(shown.panels["context"])[60:]  # below the legend
     question, answer = ((chart == ImageColor.getrgb(colour)).all(-1).sum(1) for colour in (ORANGE, BLUE))
     lengths = [max(group) for any_, group in itertools.groupby(question + answer, key=bool) if any_]
     weights = np.array([weight for weight in weights_of(shown).values() if weight > 0])
@@ -172,7 +169,7 @@ def test_a_picture_needs_no_prompt_and_no_clip(tmp_path):
     Image.fromarray(noise).save(tmp_path / "noise.png")
     fresh, state = Workspace(), State(tab="answer", image=str(tmp_path / "noise.png"), opacity=0.0, mask=False)
     shown = draw(fresh, state, Job())
-    assert (pixels(shown.panels["map"].png) == enlarged(noise)).all()
+    assert (pixels(shown.panels["map"]) == enlarged(noise)).all()
     assert shown.panels["image"].note == "no truth is known of this picture"
     assert shown.chosen == {"token": 0}
     with pytest.raises(Missing):
@@ -187,7 +184,7 @@ def test_the_map_lies_on_the_part_that_the_model_sees(workspace, tmp_path):
     shown = draw(workspace, state, Job())
     hottest = int(shown.numbers[shown.numbers.part == "heat"].sort_values("value").token.iloc[-1])
     shown = draw(workspace, state.but(token=hottest))
-    drawn = pixels(shown.panels["map"].png)
+    drawn = pixels(shown.panels["map"])
     assert (drawn[:, :160] == wide[:, :160]).all() and (drawn[:, 480:] == wide[:, 480:]).all()
     heat = heat_of(shown, hottest)
     assert heat.max() > 0
@@ -214,40 +211,21 @@ def test_what_cant_be_answered_is_said_in_a_sentence(workspace, state, changes, 
 
 
 def test_an_answer_can_be_cancelled_while_it_is_written(workspace, state):
-    job, passes = Job(), []
     layer = workspace.mllm(state).model.model.language_model.layers[0]
-
-    def count(*_):
-        passes.append(1)
-        if len(passes) == 3:
-            job.cancel()
-
-    handle = layer.register_forward_hook(count)
-    try:
-        with pytest.raises(Cancelled):
-            draw(workspace, state.but(question="name all objects"), job)
-    finally:
-        handle.remove()
-    assert len(passes) == 3  # of some twenty
-    with pytest.raises(Missing):  # nothing half done is kept
-        draw(workspace, state.but(question="name all objects"))
+    other = state.but(question="name all objects")
+    cancelled_at_the_third(layer, lambda job: draw(workspace, other, job))  # of some twenty
 
 
 def test_the_tab_says_what_is_chosen_and_shows_what_is_drawn(workspace, state, drawn):
-    told = []
-    tab = AnswerTab(lambda **changes: told.append(changes))
-    tab.show(state, drawn)
-    assert told == []  # following is no choice
+    tab, wishes, _ = followed(AnswerTab, state, lambda state: draw(workspace, state, Job()))
     assert tab.controls["question"].value == "describe the picture"
     assert not tab.controls["question"].continuous_update
     assert tab.map.png == drawn.panels["map"].png and tab.context.png == drawn.panels["context"].png
     before = tab.map.png
     tab.words.press(4)
     tab.controls["msea"].value = False
-    tab.controls["question"].value = "name all objects"
     tab.controls["colours"].value = "gray"
-    assert told == [{"token": 4}, {"msea": False}, {"question": "name all objects"}, {"colours": "gray"}]
-    changed = state.but(token=4, msea=False, colours="gray")
-    tab.show(changed, draw(workspace, changed))
     assert tab.words.words[4]["pressed"] and tab.map.png != before
     assert "by ARC" in tab.map.title
+    tab.controls["question"].value = "name all objects"
+    assert wishes == [{"token": 4}, {"msea": False}, {"colours": "gray"}, {"question": "name all objects"}]

@@ -1,6 +1,5 @@
 """The view Perturb against the library's own curves, closed forms and pictures made directly."""
 
-import io
 import json
 import re
 
@@ -8,17 +7,16 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 
-import xaikit as xk
 from xaikit.clip.perturbation import filled, perturbed_images, scores_of_images
 from xaikit.evaluation.faithfulness import deletion_insertion
 from xaikit.explorer import views
 from xaikit.explorer.jobs import Cancelled, Job, Missing
 from xaikit.explorer.state import State
-from xaikit.explorer.tabs import tab_class
-from xaikit.explorer.workspace import Workspace
+from xaikit.explorer.tabs import PerturbTab
 from xaikit.measures.ranks import area_under_curve
+
+from .conftest import followed, passes, pixels
 
 STATE = State(tab="perturb")
 ORANGE, BLUE = (213, 94, 0), (0, 114, 178)
@@ -30,32 +28,16 @@ WIDE = {
 }
 
 
-@pytest.fixture(scope="module")
-def workspace():
-    made = Workspace(xk.draw_scenes(n=3, seed=4, objects=(2, 3)))
-    made.clip(STATE, Job())
-    return made
-
-
-@pytest.fixture(scope="module")
-def clip(workspace):
-    return workspace.clip(STATE)
-
-
 def inputs(workspace, clip, state):
     scene = workspace.scene(state)
     return clip.pixels([scene.image.values]), clip.tokens([str(scene.caption.item())])
 
 
-def pixels_of(panel):
-    return np.asarray(Image.open(io.BytesIO(panel.png)))
-
-
 def scored(workspace, clip, state, keep):
     """Directly, in one pass of the model."""
-    pixels, tokens = inputs(workspace, clip, state)
+    seen, tokens = inputs(workspace, clip, state)
     keep = torch.from_numpy(keep)[None, None]
-    return float(scores_of_images(clip, pixels, tokens, keep, filled(clip, pixels, state.fill))[0, 0])
+    return float(scores_of_images(clip, seen, tokens, keep, filled(clip, seen, state.fill))[0, 0])
 
 
 @pytest.mark.parametrize(("method", "fill"), [("grad_eclip", "mean"), ("maskclip", "random")])
@@ -103,11 +85,11 @@ def test_the_picture_is_what_the_model_gets(workspace, clip, perturbation):
     hot = heat >= np.sort(heat.ravel())[-19]  # 0.3 of 64 patches, rounded
     keep = hot if perturbation == "insertion" else ~hot
     keep.ravel()[[0, 9, 63]] = False
-    pixels, _ = inputs(workspace, clip, state)
-    given = perturbed_images(clip, pixels, torch.from_numpy(keep)[None], filled(clip, pixels, state.fill))[0]
+    seen, _ = inputs(workspace, clip, state)
+    given = perturbed_images(clip, seen, torch.from_numpy(keep)[None], filled(clip, seen, state.fill))[0]
     mean, std = (torch.tensor(getattr(clip.model.visual, name)).view(3, 1, 1) for name in ("image_mean", "image_std"))
     wanted = (255 * (given * std + mean)).round().byte().permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(pixels_of(drawn.panels["picture"])[::5, ::5], wanted)
+    np.testing.assert_array_equal(pixels(drawn.panels["picture"])[::5, ::5], wanted)
     assert "19 of 64 patches (30%)" in drawn.panels["picture"].note
     now = scored(workspace, clip, state, keep)
     assert f"{now:.3f} with the {perturbation} as well" in drawn.sentences["masked"]
@@ -129,10 +111,10 @@ def test_masked_patches_are_scored_beside_the_whole_picture(workspace, clip):
 
 
 def test_a_change_that_rounds_to_nothing_has_no_minus(workspace, clip):
-    pixels, tokens = inputs(workspace, clip, STATE)
+    seen, tokens = inputs(workspace, clip, STATE)
     keep = torch.ones(1, 65, 64, dtype=torch.bool)
     keep[0, torch.arange(64), torch.arange(64)] = False
-    scores = scores_of_images(clip, pixels, tokens, keep.view(1, 65, 8, 8), filled(clip, pixels, STATE.fill))[0]
+    scores = scores_of_images(clip, seen, tokens, keep.view(1, 65, 8, 8), filled(clip, seen, STATE.fill))[0]
     changed = scores[:64] - scores[64]
     patch = int(((changed < -5e-5) & (changed > -4.5e-4)).nonzero()[0])
     said = draw(workspace, STATE.but(masked=(patch,)), Job()).sentences["masked"]
@@ -140,24 +122,16 @@ def test_a_change_that_rounds_to_nothing_has_no_minus(workspace, clip):
 
 
 def test_as_many_pictures_at_once_as_asked_for(workspace, clip):
-    state, sizes = STATE.but(batch_size=24, fill="black"), []
+    state = STATE.but(batch_size=24, fill="black")
     workspace.heat(state, state.method, Job())
-    handle = clip.model.visual.register_forward_hook(lambda module, given, found: sizes.append(len(given[0])))
-    try:
+    with passes(clip.model.visual) as sizes:
         draw(workspace, state, Job())
-    finally:
-        handle.remove()
     assert max(sizes) == 24 and sum(sizes) == 65 + 5 * 17
-
-
-def test_the_legend_explains_both_outlines(workspace):
-    text = draw(workspace, STATE, Job()).legend[1]
-    assert "white: the edge of the mask" in text and "blue: that of the named objects" in text
 
 
 def test_the_marker_stands_on_the_curve(workspace):
     def coloured(share, colour):
-        chart = pixels_of(draw(workspace, STATE.but(share=share), Job()).panels["curve"]).astype(int)
+        chart = pixels(draw(workspace, STATE.but(share=share), Job()).panels["curve"]).astype(int)
         rows, cols = np.nonzero(np.abs(chart[150:] - colour).sum(-1) < 30)  # the legend is above
         return cols, rows
 
@@ -171,21 +145,18 @@ def test_the_marker_stands_on_the_curve(workspace):
 
 
 def test_a_share_or_another_sight_of_the_map_needs_no_model(workspace, clip):
-    draw(workspace, STATE, Job())
-    passes = []
-    handle = clip.model.visual.register_forward_hook(lambda *of: passes.append(1))
-    try:
+    text = draw(workspace, STATE, Job()).legend[1]
+    assert "white: the edge of the mask" in text and "blue: that of the named objects" in text
+    with passes(clip.model.visual) as seen:
         for share in (0, 0.01, 0.5, 1):
             draw(workspace, STATE.but(share=share, colours="gray"))
-        assert not passes
+        assert not seen
         with pytest.raises(Missing):
             draw(workspace, STATE.but(masked=(1,)))
         draw(workspace, STATE.but(masked=(1,)), Job())
-        assert len(passes) == 2  # with the patches masked by hand alone, and with the share as well
+        assert len(seen) == 2  # with the patches masked by hand alone, and with the share as well
         draw(workspace, STATE.but(masked=(1,)))
-        assert len(passes) == 2
-    finally:
-        handle.remove()
+    assert len(seen) == 2
 
 
 def test_the_chart_is_drawn_once_for_all_shares(workspace, monkeypatch):
@@ -196,17 +167,12 @@ def test_the_chart_is_drawn_once_for_all_shares(workspace, monkeypatch):
 
 
 def test_cancelled_at_the_next_pass_of_the_model(workspace, clip):
-    state = STATE.but(sample=2)
+    state, stopped = STATE.but(sample=2), []
     workspace.heat(state, state.method, Job())
     job = Job(lambda what, done, total: job.cancel() if "random" in what else None)
-    passes = []
-    handle = clip.model.visual.register_forward_hook(lambda *of: passes.append(job._stop.is_set()))
-    try:
-        with pytest.raises(Cancelled):
-            draw(workspace, state, job)
-    finally:
-        handle.remove()
-    assert passes and not any(passes)
+    with passes(clip.model.visual, lambda seen: stopped.append(job._stop.is_set())), pytest.raises(Cancelled):
+        draw(workspace, state, job)
+    assert stopped and not any(stopped)
 
 
 def test_many_patches_are_asked_after_in_steps(tmp_path, workspace):
@@ -241,53 +207,44 @@ def test_a_patch_that_is_not_there_is_refused(workspace):
 
 
 @pytest.fixture
-def shown(workspace):
-    """The tab, which shows every state that it tells of; and what it told."""
-    told, now = [], [STATE]
-
-    def change(**changes):
-        told.append(changes)
-        now[0] = now[0].but(**changes)
-        tab.show(now[0], draw(workspace, now[0], Job()))
-
-    tab = tab_class("perturb")(change)
-    tab.show(STATE, draw(workspace, STATE, Job()))
-    return tab, told
+def tab(workspace):
+    """The tab, which shows every state that its user asks for; and what was asked for."""
+    return followed(PerturbTab, STATE, lambda state: draw(workspace, state, Job()))[:2]
 
 
 def press(picture, place):
     picture._handle_custom_msg({"spot": place}, [])
 
 
-def test_the_slider_moves_the_picture_and_the_marker(workspace, shown):
-    tab, told = shown
+def test_the_slider_moves_the_picture_and_the_marker(workspace, tab):
+    tab, wishes = tab
     before = tab.picture.png, tab.map.png, tab.curve.png
     tab.controls["share"].value = 0.5
-    assert told == [{"share": 0.5}]
+    assert wishes == [{"share": 0.5}]
     drawn = draw(workspace, STATE.but(share=0.5))
     assert (tab.picture.png, tab.curve.png) == (drawn.panels["picture"].png, drawn.panels["curve"].png)
     assert tab.picture.png != before[0] and tab.curve.png != before[2] and tab.map.png == before[1]
 
 
-def test_patches_are_masked_and_seen_again(workspace, shown):
-    tab, told = shown
+def test_patches_are_masked_and_seen_again(workspace, tab):
+    tab, wishes = tab
     before = tab.picture.png
     assert tab.none.disabled and "No patch" in tab.said.value
     press(tab.picture, 20)
     press(tab.picture, 5)
-    assert told == [{"masked": (20,)}, {"masked": (5, 20)}]
+    assert wishes == [{"masked": (20,)}, {"masked": (5, 20)}]
     assert [place for place, spot in enumerate(tab.picture.spots) if spot["pressed"]] == [5, 20]
     assert tab.picture.png == draw(workspace, STATE.but(masked=(5, 20))).panels["picture"].png != before
     press(tab.picture, 20)
-    assert told[-1] == {"masked": (5,)} and "1 patch masked by hand" in tab.said.value
+    assert wishes[-1] == {"masked": (5,)} and "1 patch masked by hand" in tab.said.value
     tab.none.click()
-    assert told[-1] == {"masked": ()} and tab.picture.png == before and tab.none.disabled
+    assert wishes[-1] == {"masked": ()} and tab.picture.png == before and tab.none.disabled
 
 
-def test_other_choices_change_what_is_shown(shown):
-    tab, told = shown
+def test_other_choices_change_what_is_shown(tab):
+    tab, wishes = tab
     for choice, value in (("perturbation", "insertion"), ("fill", "black"), ("method", "edge")):
         before = tab.picture.png, tab.curve.png
         tab.controls[choice].value = value
-        assert told[-1] == {choice: value} and (tab.picture.png, tab.curve.png) != before
+        assert wishes[-1] == {choice: value} and (tab.picture.png, tab.curve.png) != before
     assert "edge" in tab.controls["method"].options and "rise" in tab.controls["method"].options

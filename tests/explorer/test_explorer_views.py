@@ -7,35 +7,18 @@ import pytest
 from PIL import Image
 
 import xaikit as xk
-from xaikit.explorer.drawing import LONGEST_SIDE, enlarged, upsampled
-from xaikit.explorer.drawn import Drawn, Panel, Spot, Word
 from xaikit.explorer.jobs import Job
+from xaikit.explorer.panels import Drawn, Panel, Spot, Word, map_panel
+from xaikit.explorer.pixels import LONGEST_SIDE, enlarged
 from xaikit.explorer.state import State
-from xaikit.explorer.tabs.tab import Legend
-from xaikit.explorer.tabs.words import WordsTab
-from xaikit.explorer.uploads import MOST_BYTES, read_upload
+from xaikit.explorer.subject import MOST_BYTES, read_upload
+from xaikit.explorer.tab import Legend
+from xaikit.explorer.tabs import WordsTab
 from xaikit.explorer.views import view
-from xaikit.explorer.views.panels import map_panel
-from xaikit.explorer.widgets.picture import Picture
-from xaikit.explorer.widgets.upload import Upload
-from xaikit.explorer.widgets.words import Words
+from xaikit.explorer.widgets import Picture, Upload, Words
 from xaikit.explorer.workspace import Workspace
 
-
-@pytest.fixture(scope="module")
-def workspace():
-    return Workspace(xk.draw_scenes(n=2, seed=4, objects=(2, 3)))
-
-
-def pixels(png):
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-
-
-def file_of(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
+from .conftest import file_of, pixels, shown
 
 # maps on pictures
 
@@ -46,7 +29,7 @@ def test_a_flat_map_has_no_mask_at_any_threshold():
     for threshold in (0.0, 0.5):
         state = State(threshold=threshold, opacity=0.0)
         flat = map_panel(state, "flat", np.zeros((8, 8)), image)
-        assert flat.note == "no heat above 0, mask 0% of the picture" and (pixels(flat.png) == 90).all()
+        assert flat.note == "no heat above 0, mask 0% of the picture" and (pixels(flat) == 90).all()
         assert "IoU 0.00" in map_panel(state, "flat", np.zeros((8, 8)), image, truth).note
     half = np.arange(64).reshape(8, 8) >= 32
     assert "mask 50% of the picture" in map_panel(State(threshold=0.0), "half", half * 1.0, image).note
@@ -75,9 +58,8 @@ def test_pictures_are_enlarged_within_bounds(size, shown):
 
 def test_a_narrow_file_is_shown(tmp_path):
     Image.new("RGB", (3000, 1), "red").save(tmp_path / "line.png")
-    state = State(image=str(tmp_path / "line.png"), question="describe the picture", tab="answer")
-    panel = view("answer")(Workspace(), state, Job()).panels["image"]
-    assert pixels(panel.png).shape == (1, 1280, 3)
+    panel = shown(Workspace(), image=str(tmp_path / "line.png"), tab="answer").panels["image"]
+    assert pixels(panel).shape == (1, 1280, 3)
 
 
 def test_pixels_as_they_look_are_the_picture(workspace):
@@ -89,22 +71,17 @@ def test_pixels_as_they_look_are_the_picture(workspace):
 # Compare and Words
 
 
-@pytest.mark.parametrize("prompt", ["a photo", "blue"])
-def test_compare_says_why_nothing_is_outlined(workspace, prompt):
+def test_compare_says_what_is_outlined_and_why_nothing_is(workspace):
     name = str(workspace.scene(State()).object_name.values[0])
-    note = view("compare")(workspace, State(methods=("edge",), prompt=prompt), Job()).panels["image"].note
-    assert (
-        note.split("; ", 1)[1]
-        == f"no object is outlined: the prompt has no phrase such as “{name}” for an object that is there"
-    )
 
+    def note(**choices):
+        return shown(workspace, methods=["edge"], **choices).panels["image"].note.split("; ", 1)[1]
 
-def test_compare_says_what_is_outlined(workspace):
-    state = State(methods=("edge",))
-    name = str(workspace.scene(state).object_name.values[0])
-    assert view("compare")(workspace, state, Job()).panels["image"].note.endswith("; named objects outlined in blue")
-    typed = view("compare")(workspace, state.but(prompt=f"the {name}"), Job()).panels["image"].note
-    assert "; outlined in blue: the objects for which the prompt has a phrase" in typed and "“not”" in typed
+    assert note() == "named objects outlined in blue"
+    typed = note(prompt=f"the {name}")
+    assert typed.startswith("outlined in blue: the objects for which the prompt has a phrase") and "“not”" in typed
+    why = f"no object is outlined: the prompt has no phrase such as “{name}” for an object that is there"
+    assert note(prompt="a photo") == note(prompt="blue") == why
 
 
 def test_columns_of_words_have_fixed_names(workspace):
@@ -156,6 +133,11 @@ def broken_tiff(tag, value):
 @pytest.mark.parametrize(
     "content, told",
     [
+        (b"no picture", "x.png can't be read as a picture"),
+        (b"", "x.png can't be read as a picture"),
+        (file_of(Image.new("1", (10000, 5000))), "x.png has 10000 x 5000 pixels (50 megapixels)"),
+        (file_of(Image.new("RGB", (64, 64), "red"))[:90], "x.png can't be read as a picture"),
+        (bytes(30_000_001), "x.png has 30 MB"),
         (bomb(), "x.png has more than 179 megapixels: pictures up to 40 megapixels are taken; make it smaller first"),
         (
             file_of(Image.new("L", (2001, 100))),
@@ -238,7 +220,3 @@ def test_texts_are_not_markup(workspace):
     drawn.sentences["words"] = "largest: <img src=x>"
     tab.show(state, drawn)
     assert tab.said.value == "largest: &lt;img src=x&gt;"
-
-
-def test_a_map_is_nearest_to_its_patches():
-    np.testing.assert_array_equal(upsampled(np.eye(2), (4, 4)), np.kron(np.eye(2), np.ones((2, 2))))

@@ -1,0 +1,1 @@
+"""The explorer without a browser: its state, views and tabs."""
