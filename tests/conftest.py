@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from xaikit.running import workbook
+from xaikit.running import notebooks as declared, workbook
 
 FIRST = "run = 'default'  # the run\nn = 2  # scenes\nseed = 5  # of the scenes\nscale = 1.0  # of the heat"
 SECOND = "run = 'default'  # the run\nn = 2  # scenes\nblocks = 1  # how many, None for all\nmethods = ['a']  # which"
@@ -18,10 +18,11 @@ READ = "from xaikit.files.paths import run_folder\nprint('read', (run_folder(run
 def write_notebook():
     """A function that writes a notebook of code cells, the first of them tagged ``parameters``, and returns it."""
 
-    def write(path, parameters, *cells):
+    def write(path, parameters, *cells, stores=(), reads=()):
         code = [v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}), *map(v4.new_code_cell, cells)]
         notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# A toy"), *code])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook.metadata["xaikit"] = {"stores": [*stores], "reads": [*reads]}
         for index, cell in enumerate(notebook.cells):
             cell.id = f"toy-{index:02}"
         nbformat.write(notebook, path)
@@ -35,8 +36,8 @@ def notebooks(tmp_path, write_notebook):
     """A folder of two notebooks, the second of which reads what the first stores."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    write_notebook(folder / "00_store.ipynb", FIRST, STORE)
-    write_notebook(folder / "01_read.ipynb", SECOND, READ)
+    write_notebook(folder / "00_store.ipynb", FIRST, STORE, stores=["store"])
+    write_notebook(folder / "01_read.ipynb", SECOND, READ, reads=["store"])
     write_notebook(folder / "scratch.ipynb", "n = 1  # not numbered, never run")
     return folder
 
@@ -50,12 +51,12 @@ def executed(monkeypatch, notebooks):
 
     calls = Executed()
 
-    def execute(notebook, target, parameters, runs, limit=None):
+    def execute(notebook, target, parameters, runs, limit=None, threads=None):
         calls.append((notebook.stem, parameters))
         if notebook.stem in calls.bad:
             raise RuntimeError("no kernel")
         shutil.copyfile(notebook, target)
 
     monkeypatch.setattr(workbook, "execute", execute)
-    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    monkeypatch.setattr(declared, "notebooks_folder", lambda: notebooks)
     return calls

@@ -5,12 +5,15 @@ Exit codes: 0 done, 1 a notebook, a row or a sample failed, 2 bad arguments. Wha
 """
 
 import argparse
+import ast
+import difflib
 import errno
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .parameters import literal
+from .notebooks import literal
 
 EXIT_CODES = "Exit codes: 0 done; 1 a notebook or a row failed, or samples were bad (both are listed); 2 bad arguments."
 NOT_THE_ARGUMENTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options)
     except RunFailed as error:
         return _say(error, 1)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return _say(error, 1 if getattr(error, "errno", None) in NOT_THE_ARGUMENTS else 2)
     except KeyboardInterrupt:
         return _say("interrupted", 1)
@@ -78,22 +81,22 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from . import sweep_ledger as ledger, sweep_ledger as progress
-    from .record import Status, read_record, table
+    from .record import SWEEP, Status, read_record, table
+    from .sweep_status import entries, report
 
     folder = _folder_of(options.run)
-    if (folder / ledger.SWEEP).exists():
-        print(progress.report(folder))
-        entries = [entry for _, entry in ledger.entries(folder)]
+    if (folder / SWEEP).exists():
+        print(report(folder))
+        known = [entry for _, entry in entries(folder)]
     else:
         record = read_record(folder)
         print(table(record))
-        entries = list(record["notebooks"].values())
-    return max(_list_bad_samples(folder), int(any(entry["status"] == Status.FAILED for entry in entries)))
+        known = list(record["notebooks"].values())
+    return max(_list_bad_samples(folder), int(any(entry["status"] == Status.FAILED for entry in known)))
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .check import check_run
+    from .record import check_run
 
     found = check_run(_folder_of(options.run))
     for problem in found.problems:
@@ -136,31 +139,45 @@ def _app(options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    import xaikit
-
-    listed = xaikit.methods()
+    listed = _listed_methods()
     width = max(map(len, listed))
     for name, about in listed.items():
-        print(f"{name:{width}}  {' and '.join(about['explains']):14}  {about['source']}")
+        print(f"{name:{width}}  {' and '.join(about['sides']):14}  {about['source']}")
     return 0
 
 
+def _listed_methods() -> dict[str, dict]:
+    """What the decorator of each explanation method says, by name, read from its source: torch takes seconds to import."""
+    from .. import explainers
+
+    found = {}
+    for module in pkgutil.iter_modules(explainers.__path__):
+        source = Path(module.module_finder.path, f"{module.name}.py").read_text(encoding="utf-8")
+        for function in ast.parse(source).body:
+            for call in getattr(function, "decorator_list", ()):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "method":
+                    found[function.name] = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    return dict(sorted(found.items()))
+
+
 def _explain(options: argparse.Namespace) -> int:
+    from ..files.images import read_image
+
+    _check_picture(options.out)
+    if options.method not in (known := _listed_methods()):
+        near = difflib.get_close_matches(options.method, known, n=3, cutoff=0.3) or known
+        raise ValueError(f"unknown method {options.method!r}: the nearest known ones are {', '.join(near)}")
+    image = read_image(options.image)
+
     import matplotlib
 
     import xaikit
 
-    from ..explainers.registry import find
-    from ..files.images import read_image
-
     matplotlib.use("agg")
-    find(options.method, "image", {})
-    _check_picture(options.out)
-    image = read_image(options.image)
     clip = xaikit.load_clip(options.model, pretrained=options.pretrained, device=options.device)
     heat = xaikit.explain(options.method, clip, [image], [options.prompt])
 
-    from ..plots.maps import overlay
+    from ..plots import overlay
 
     overlay(clip.seen(image), heat.isel(sample=0), title=_title(options)).savefig(options.out)
     print(options.out)

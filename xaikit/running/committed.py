@@ -15,8 +15,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from .execution import execute, failure
-from .workbook import RunFailed, find_notebooks
+from .notebooks import find_notebooks
+from .workbook import RunFailed
 
+DECLARED = "xaikit"  # the stores that the notebook writes and reads
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 CELL_NOISE = ("papermill", "execution", "collapsed", "scrolled", "jupyter")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -38,7 +40,10 @@ def cleaned(text: str) -> str:
 
 def clean(notebook: NotebookNode) -> NotebookNode:
     """Clean a notebook (changed in place) and return it."""
-    notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), language_info=NotebookNode(name="python"))
+    notebook.metadata = NotebookNode(
+        {name: own for name, own in notebook.metadata.items() if name == DECLARED}
+        | {"kernelspec": NotebookNode(KERNEL), "language_info": NotebookNode(name="python")}
+    )
     executed = 0
     for cell in notebook.cells:
         for key in [key for key in CELL_NOISE if key in cell.metadata]:
@@ -85,10 +90,10 @@ def refresh(only: Sequence[str] | None = None, notebooks: Path | None = None) ->
     left as they are. Everything is computed in a temporary folder: ``runs/`` is not touched. Raises RunFailed
     when a notebook fails; it is then left as it was, and the temporary folder is kept to look at.
     """
-    chosen = find_notebooks(only, notebooks)
-    needed = [path for path in find_notebooks(folder=notebooks) if path <= chosen[-1]]
+    chosen = [notebook.path for notebook in find_notebooks(only, notebooks).values()]
+    every = [notebook.path for notebook in find_notebooks(folder=notebooks).values()]
     workplace = Path(tempfile.mkdtemp(prefix="xaikit-refresh-"))
-    for path in needed:
+    for path in every[: every.index(chosen[-1]) + 1]:
         executed = workplace / path.name
         print(f"{path.stem}: running", flush=True)
         try:

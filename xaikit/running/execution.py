@@ -1,20 +1,25 @@
-"""Execute one notebook with papermill, in a kernel of its own, and say why it failed."""
+"""Execute one notebook with papermill, in a kernel of its own that keeps off the network, and say why it failed.
+
+A kernel uses the network only if a parameter names a model on a hub.
+"""
 
 import contextlib
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from . import offline
-from .parameters import declared_parameters
+from ..files.paths import data_folder, notebooks_folder
 
 # What is set for a kernel is set for the process that starts it: one at a time.
 _ONE_AT_A_TIME = threading.Lock()
 # glibc gives large arrays back to the system after each use and then waits for fresh pages: nearly half of a notebook's time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+OFFLINE = "XAIKIT_OFFLINE"
+HERE = {"localhost", "127.0.0.1", "::1", "", "0.0.0.0"}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -47,9 +52,11 @@ def execute(
     from nbclient.exceptions import CellTimeoutError
     from traitlets.config import Config
 
+    from .notebooks import read_notebook  # not above: every import of xaikit comes by here, for keep_off_network
+
     part = target.resolve().with_suffix(".part.ipynb")
-    effective = {name: known.default for name, known in declared_parameters(notebook).items()} | dict(parameters)
-    variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **offline.environment(effective)}
+    effective = read_notebook(notebook).defaults | dict(parameters)
+    variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **offline_variables(effective)}
     variables |= dict.fromkeys(_THREADS if threads else (), str(threads))
     stopped = OutOfTime(f"stopped at its time limit of {limit} s (see {part})")
     with _ONE_AT_A_TIME, _environment(variables):
@@ -104,3 +111,43 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def names_hub_model(parameters: Mapping[str, object]) -> bool:
+    """Whether the parameters of a notebook name a model that has to be fetched: ``hf-hub:OWNER/NAME``, weights by a tag of
+    open_clip, or a multimodal model that is no folder here."""
+    if any(str(value).startswith("hf-hub:") for value in parameters.values()):
+        return True
+    weights, multimodal = parameters.get("pretrained"), parameters.get("multimodal_model")
+    if weights is not None and not (notebooks_folder() / str(weights)).is_file():
+        return True
+    folders = (notebooks_folder(), data_folder())  # where a kernel looks for it
+    return multimodal is not None and not any((folder / str(multimodal)).is_dir() for folder in folders)
+
+
+def offline_variables(parameters: Mapping[str, object]) -> dict[str, str]:
+    """The variables with which a notebook's kernel keeps off the network, none if its parameters name a hub model."""
+    if names_hub_model(parameters):
+        return {}
+    return {OFFLINE: "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+def keep_off_network() -> None:
+    """Where ``XAIKIT_OFFLINE`` is set, let every connection of Python's sockets to another machine fail with the reason, from
+    the import of xaikit on. Programs that a cell starts are not watched."""
+    if os.environ.get(OFFLINE) == "1":
+        sys.addaudithook(_refuse)
+
+
+def _refuse(event: str, arguments: tuple) -> None:
+    if event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host is not None and host not in HERE:
+        raise PermissionError(
+            f"the network isn't used ({host}): no parameter of this run names a model on a hub, such as pretrained='openai'"
+        )

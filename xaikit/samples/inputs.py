@@ -44,8 +44,7 @@ def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: Rea
     """
     path = data_folder().parent / data
     if ":" in data and not path.is_file():
-        from ..samples.inputs import first_good
-        from ..samples.layouts import open_source
+        from .layouts import open_source
 
         scenes = first_good(open_source(data), 64 if n is None else n, clip)
     else:
