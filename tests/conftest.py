@@ -1,6 +1,11 @@
 """Toy notebooks for the tests of the workbook itself."""
 
+import ast
+import contextlib
+import io
+import os
 import shutil
+import threading
 
 import nbformat
 import pytest
@@ -60,3 +65,58 @@ def executed(monkeypatch, notebooks):
     monkeypatch.setattr(workbook, "execute", execute)
     monkeypatch.setattr(declared, "notebooks_folder", lambda: notebooks)
     return calls
+
+
+class CellFailed(Exception):
+    """An exception in a cell, as papermill reports it."""
+
+    def __init__(self, error, exec_count):
+        super().__init__(str(error))
+        self.ename, self.evalue, self.exec_count = type(error).__name__, str(error), exec_count
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """Notebooks are executed in this process, and a sweep's workers are threads of it: as with kernels, but quick."""
+    from distributed import Client, LocalCluster
+
+    from xaikit.running import sweeping
+
+    elsewhere, one_at_a_time = sweeping._connected, threading.Lock()
+
+    @contextlib.contextmanager
+    def connected(scheduler, workers):
+        own = {"threads_per_worker": 1, "processes": False, "dashboard_address": None, "memory_limit": None}
+        if scheduler:
+            with elsewhere(scheduler, workers) as client:
+                yield client
+        else:
+            with LocalCluster(n_workers=workers, **own) as cluster, Client(cluster) as client:
+                yield client
+
+    def execute(notebook, target, parameters, runs, limit=None, threads=None):
+        with one_at_a_time, pytest.MonkeyPatch.context() as patched:
+            patched.setitem(os.environ, "XAIKIT_RUNS", str(runs))
+            _execute_here(notebook, target, parameters)
+
+    monkeypatch.setattr(sweeping, "_connected", connected)
+    monkeypatch.setattr(workbook, "execute", execute)
+
+
+def _execute_here(notebook, target, parameters):
+    found, part, names = nbformat.read(notebook, as_version=4), target.with_suffix(".part.ipynb"), {}
+    given = v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in parameters.items()))
+    found.cells[2:2] = [given]  # after the title and the cell of parameters
+    try:
+        for count, cell in enumerate(found.cells[1:], start=1):
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                try:
+                    exec(compile(ast.parse(cell.source), "cell", "exec"), names)
+                except Exception as error:
+                    cell.outputs = [v4.new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[])]
+                    raise CellFailed(error, count) from error
+            if said.getvalue():
+                cell.outputs = [v4.new_output("stream", name="stdout", text=said.getvalue())]
+    finally:
+        nbformat.write(found, part)
+    os.replace(part, target)

@@ -22,7 +22,6 @@ from xaikit.running.sweep_status import entries
 from xaikit.running.sweeping import ALLOWED_DEATHS, SweepFailed, sweep
 
 RUN = "run = 'default'  # the run\n"
-KILLS = 20  # of runners and workers
 TABLE = [{"seed": 3}]
 SWEEP = """
 import sys
@@ -59,13 +58,14 @@ def stores(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.nc")}
 
 
-def test_runners_and_workers_killed_again_and_again_give_what_undisturbed_ones_do(tmp_path, notebooks):
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_runners_and_workers_killed_again_and_again_give_what_undisturbed_ones_do(tmp_path, notebooks, kills):
     began = time.monotonic()
     assert start(tmp_path / "quiet", notebooks).wait() == 0
     wanted, seconds = stores(tmp_path / "quiet"), time.monotonic() - began
     assert len(wanted) == 3
     out, draws, killed = tmp_path / "disturbed", random.Random(0), {"runner": 0, "worker": 0}
-    while sum(killed.values()) < KILLS or not all(killed.values()):
+    while sum(killed.values()) < kills or not all(killed.values()):
         runner, deaths, began = start(out, notebooks), 0, time.monotonic()
         while runner.returncode is None:
             try:
@@ -97,7 +97,7 @@ def _workers(runner):
 
 def test_a_store_is_the_old_one_or_the_new_one_whenever_its_writer_is_killed(tmp_path):
     code = (
-        "import sys, numpy as np; from pathlib import Path; from xaikit import store; import xaikit as xk\n"
+        "import sys, numpy as np; from pathlib import Path; from xaikit.files import store; import xaikit as xk\n"
         "both = [xk.draw_scenes(200, seed) for seed in (0, 1)]; print('go', flush=True)\n"
         "while True:\n    for ds in both: store.write(ds, Path(sys.argv[1]), 'inputs')"
     )

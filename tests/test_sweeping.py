@@ -1,4 +1,5 @@
-"""Sweeps of real notebooks on Dask: what is executed, skipped, copied, given up, retried and reported."""
+"""Sweeps on Dask: what is executed, skipped, copied, given up, retried and reported. With kernels and workers that are
+processes, and what may happen to them, they stand in test_faults."""
 
 import json
 import shutil
@@ -16,6 +17,7 @@ from xaikit.running.sweep_plan import make_plan
 from xaikit.running.sweep_status import entries, report, seconds_left
 from xaikit.running.sweeping import SweepFailed, sweep
 
+pytestmark = pytest.mark.usefixtures("without_kernels")
 RUN = "run = 'default'  # the run\n"
 DRAW = RUN + "n = 4  # scenes\nseed = 0  # of the scenes\nmodel = 'tiny-clip'  # a model"
 READ = RUN + "model = 'tiny-clip'  # a model\nfail = False  # raise an error"

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+import h5py
 import xarray as xr
 
 from .atomic import replacing
@@ -162,8 +163,8 @@ def stage_in(path: Path) -> str:
 
 def _attributes_in(path: Path) -> dict:
     try:
-        with xr.open_dataset(path, engine="h5netcdf", decode_cf=False) as ds:
-            return dict(ds.attrs)
+        with h5py.File(path) as file:  # a dataset would read the heads of all variables, too
+            return dict(file.attrs)
     except (OSError, ValueError, RuntimeError, KeyError):
         return {}
 

@@ -4,7 +4,6 @@ A kernel uses the network only if a parameter names a model on a hub.
 """
 
 import contextlib
-import math
 import os
 import sys
 import threading
@@ -12,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..files.checks import check_number
 from ..files.paths import data_folder, notebooks_folder
 
 # What is set for a kernel is set for the process that starts it: one at a time.
@@ -28,9 +28,9 @@ class OutOfTime(TimeoutError):
 
 
 def check_limit(limit: float | None) -> None:
-    """Raise ValueError for a time limit that is no number of seconds above 0."""
-    if limit is not None and not 0 < limit < math.inf:
-        raise ValueError(f"limit={limit!r}: a number of seconds above 0 is needed, or None for any time")
+    """Raise ValueError for a time limit that is no number of seconds above 0, or None."""
+    if limit is not None:
+        check_number(0, what="number of seconds", open_low=True, limit=limit)
 
 
 def execute(
