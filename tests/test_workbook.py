@@ -3,6 +3,10 @@
 import ast
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -172,6 +176,40 @@ def test_an_interrupted_run_says_so(tmp_path, executed, monkeypatch):
     monkeypatch.setattr(workbook, "execute", interrupt)
     assert main(["run", "--out", str(tmp_path / "toy")]) == 1
     assert read_record(tmp_path / "toy")["notebooks"]["00_store"]["reason"] == "interrupted"
+
+
+def test_notebooks_that_need_one_another_wait_and_others_run_beside_them(tmp_path, notebooks, write_notebook, capsys):
+    write_notebook(
+        notebooks / "02_alone.ipynb", PARAMETERS, "import os\nprint('threads', os.environ['OMP_NUM_THREADS'])"
+    )
+    folder = run(tmp_path / "toy", {"n": 7}, notebooks=notebooks, workers=2)
+    entries = read_record(folder)["notebooks"]
+    assert entries["02_alone"]["started"] < entries["00_store"]["finished"] <= entries["01_read"]["started"]
+    assert (
+        outputs(folder / "01_read.ipynb") == ["read 7 ['a']\n"] and "threads " in outputs(folder / "02_alone.ipynb")[0]
+    )
+    assert capsys.readouterr().out.startswith("00_store: running\n02_alone: running\n")
+    run(folder, {"n": 7}, notebooks=notebooks, workers=2, resume=True)
+    assert capsys.readouterr().out.count(": skipped, done at ") == 3
+
+
+def test_a_run_that_is_interrupted_ends_its_kernels(tmp_path, write_notebook):
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    for name in ("00_a", "01_b"):
+        write_notebook(folder / f"{name}.ipynb", PARAMETERS, "import time\ntime.sleep(600)")
+    code = "import sys; from pathlib import Path; from xaikit.running import run\n"
+    code += "run(sys.argv[1], notebooks=Path(sys.argv[2]), workers=2)"
+    command = [sys.executable, "-c", code, str(tmp_path / "toy"), str(folder)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    parts = [tmp_path / "toy" / f"{name}.part.ipynb" for name in ("00_a", "01_b")]
+    while not all(part.exists() and '"status": "running"' in part.read_text() for part in parts):
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    running.wait(timeout=60)
+    entries = read_record(tmp_path / "toy")["notebooks"]
+    assert {(entry["status"], entry["reason"]) for entry in entries.values()} == {("failed", "interrupted")}
 
 
 def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path, executed):

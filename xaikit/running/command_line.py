@@ -38,7 +38,9 @@ def _run(options: argparse.Namespace) -> int:
     from .workbook import run
 
     parameters = dict(map(_given, options.parameters))
-    folder = run(options.out, parameters, options.only, options.resume, limit=options.time_limit)
+    folder = run(
+        options.out, parameters, options.only, options.resume, limit=options.time_limit, workers=options.workers
+    )
     print(f"done: {folder}")
     return _list_bad_samples(folder)
 
@@ -218,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a parameter of the notebooks; its value is a Python literal, anything else is text",
     )  # fmt: skip
     command.add_argument("--resume", action="store_true", help="skip what is done with the same code and parameters")
+    command.add_argument("--workers", type=int, default=1, help="notebooks executed at once (%(default)s)")
     _add_time_limit(command)
 
     command = commands.add_parser(

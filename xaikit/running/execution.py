@@ -3,24 +3,22 @@
 A kernel uses the network only if a parameter names a model on a hub.
 """
 
-import contextlib
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..files.checks import check_number
 from ..files.paths import data_folder, notebooks_folder
 
-# What is set for a kernel is set for the process that starts it: one at a time.
-_ONE_AT_A_TIME = threading.Lock()
 # glibc gives large arrays back to the system after each use and then waits for fresh pages: nearly half of a notebook's time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 OFFLINE = "XAIKIT_OFFLINE"
 HERE = {"localhost", "127.0.0.1", "::1", "", "0.0.0.0"}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_kernels = weakref.WeakSet()
 
 
 class OutOfTime(TimeoutError):
@@ -49,6 +47,7 @@ def execute(
     many as they like. The kernel can't use the network unless a parameter names a model on a hub.
     """
     import papermill
+    from jupyter_client import AsyncKernelManager
     from nbclient.exceptions import CellTimeoutError
     from traitlets.config import Config
 
@@ -59,32 +58,46 @@ def execute(
     variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **offline_variables(effective)}
     variables |= dict.fromkeys(_THREADS if threads else (), str(threads))
     stopped = OutOfTime(f"stopped at its time limit of {limit} s (see {part})")
-    with _ONE_AT_A_TIME, _environment(variables):
-        end = None if limit is None else time.monotonic() + limit
+    end = None if limit is None else time.monotonic() + limit
 
-        def left(cell: object) -> float | None:  # nbclient's limit is a cell's: each gets what is left
-            seconds = None if end is None else end - time.monotonic()
-            if seconds is not None and seconds <= 0:
-                raise stopped
-            return seconds
+    def left(cell: object) -> float | None:  # nbclient's limit is a cell's: each gets what is left
+        seconds = None if end is None else end - time.monotonic()
+        if seconds is not None and seconds <= 0:
+            raise stopped
+        return seconds
 
-        try:
-            papermill.execute_notebook(
-                str(notebook.resolve()),
-                str(part),
-                parameters=dict(parameters),
-                cwd=str(notebook.resolve().parent),
-                kernel_name="python3",
-                progress_bar=False,
-                timeout_func=left,
-                shutdown_kernel="immediate",
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-            )
-        except CellTimeoutError as error:
-            raise stopped from error
+    class Kernel(AsyncKernelManager):
+        """A kernel with variables of its own."""
+
+        async def start_kernel(self, **options) -> None:
+            await super().start_kernel(**options, env=os.environ | variables)
+            _kernels.add(self)
+
+    try:
+        papermill.execute_notebook(
+            str(notebook.resolve()),
+            str(part),
+            parameters=dict(parameters),
+            cwd=str(notebook.resolve().parent),
+            kernel_name="python3",
+            progress_bar=False,
+            timeout_func=left,
+            shutdown_kernel="immediate",
+            kernel_manager_class=Kernel,
+            config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+        )
+    except CellTimeoutError as error:
+        raise stopped from error
     with open(part, "rb") as written:
         os.fsync(written.fileno())
     os.replace(part, target)
+
+
+def end_kernels() -> None:
+    """Kill the kernels of all notebooks that threads of this process execute; they fail."""
+    for kernel in [*_kernels]:
+        if kernel.has_kernel:
+            kernel.provisioner.process.kill()
 
 
 def failure(error: BaseException) -> str:
@@ -96,21 +109,6 @@ def failure(error: BaseException) -> str:
 
 def _first_line(text: str) -> str:
     return next(iter(text.strip().splitlines()), "")
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the kernels started inside."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def names_hub_model(parameters: Mapping[str, object]) -> bool:

@@ -144,6 +144,14 @@ def needs_of(notebooks: Mapping[str, Notebook]) -> dict[str, list[str]]:
     }
 
 
+def all_needs_of(notebooks: Mapping[str, Notebook]) -> dict[str, set[str]]:
+    """For each notebook, in their order, those whose stores it reads, and those whose stores these read, and so on."""
+    needs, found = needs_of(notebooks), {}
+    for name in notebooks:
+        found[name] = {*needs[name]}.union(*(found[need] for need in needs[name]))
+    return found
+
+
 def _in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
     sorter, ready, order = TopologicalSorter(needs), [], []
     try:

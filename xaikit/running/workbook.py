@@ -1,15 +1,18 @@
 """Run the numbered notebooks in order with papermill, each into the run's folder, and record how it went."""
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files.checks import check_whole
 from ..files.paths import run_folder
 from ..samples.bad_samples import STAGE as BAD_SAMPLES, count_bad_samples
-from .execution import check_limit, execute, failure
+from .execution import check_limit, end_kernels, execute, failure
 from .lock import hold
-from .notebooks import find_notebooks, own_parameters, parameters_for, with_whole_paths
+from .notebooks import all_needs_of, find_notebooks, own_parameters, parameters_for, with_whole_paths
 from .record import (
     SWEEP,
     Status,
@@ -79,6 +82,7 @@ def run(
     resume: bool = False,
     notebooks: Path | None = None,
     limit: float | None = None,
+    workers: int = 1,
 ) -> Path:
     """Execute the notebooks in order and leave them, executed, in one folder with ``run.json``.
 
@@ -90,45 +94,73 @@ def run(
     resume : skip, and say so, what is already done with the same code and parameters.
     notebooks : the folder of the notebooks, if not the checkout's.
     limit : seconds that a notebook may take; then it is stopped, and has failed.
+    workers : how many notebooks are executed at once, each after those whose stores it reads, with its share of the cores.
 
     Returns the run's folder. Raises ValueError for bad arguments before any work, or for a folder that another run writes
-    into, RunFailed when a notebook fails: what it got to stays as ``NN_name.part.ipynb``, and no later notebook is run.
+    into, RunFailed when a notebook fails: what it got to stays as ``NN_name.part.ipynb``, and no further notebook is begun.
     """
-    known, chosen = find_notebooks(folder=notebooks), list(find_notebooks(only, notebooks))
+    known, chosen = find_notebooks(folder=notebooks), find_notebooks(only, notebooks)
     parameters = with_whole_paths(parameters or {})
-    given = parameters_for(parameters, known, chosen)
+    given = parameters_for(parameters, known, list(chosen))
     check_limit(limit)
+    check_whole(1, workers=workers)
     folder = Path(out).resolve() if out else run_folder("default")
     with hold(folder):
         if (folder / SWEEP).exists():
             raise ValueError(f"{folder} holds a sweep, whose runs are the folders in it: give another --out")
-        waiting = {name: {"status": Status.WAITING} for name in known}
-        earlier = earlier_entries(folder) if only or resume else {}
-        entries = waiting | {name: entry for name, entry in earlier.items() if name in known}
-        begin_record(folder, known, parameters, entries)
-        for place, name in enumerate(chosen):
-            notebook, values = known[name], given[name] | own_parameters(known[name], folder)
-            to_do = Execution(folder, name, notebook.path, values, stamp(notebook.path, values), notebook.stores)
-            if resume and _is_done(to_do, list(known)):
-                done = read_record(folder)["notebooks"][name]["finished"]
+        entries = {name: {"status": Status.WAITING} for name in known}
+        if only or resume:
+            entries |= {name: entry for name, entry in earlier_entries(folder).items() if name in known}
+        needs, to_do = all_needs_of(known), {}
+        for name, notebook in chosen.items():
+            values = given[name] | own_parameters(notebook, folder)
+            own = Execution(folder, name, notebook.path, values, stamp(notebook.path, values), notebook.stores)
+            if resume and not needs[name] & {*to_do} and _is_done(own, entries, needs[name]):
+                done = entries[name]["finished"]
                 print(f"{name}: skipped, done at {done} with the same code and parameters", flush=True)
-                continue
-            print(f"{name}: running", flush=True)
-            note(folder, {later: waiting[later] for later in chosen[place:]})
-            entry = to_do.carry_out(limit)
-            if entry["status"] == Status.FAILED:
-                raise RunFailed(_what_is_left(to_do, entry["reason"]))
-            print(f"{name}: done in {entry['seconds']:.1f} s", flush=True)
+            else:
+                to_do[name], entries[name] = own, {"status": Status.WAITING}
+        begin_record(folder, known, parameters, entries)
+        _carry_out(to_do, needs, limit, workers)
     return folder
 
 
-def _is_done(to_do: Execution, order: Sequence[str]) -> bool:
-    """Whether a notebook was finished as it would now run, and after the last run of all that come before it."""
-    entries = read_record(to_do.folder)["notebooks"]
-    own, before = entries[to_do.name], order[: order.index(to_do.name)]
-    return is_done(own, to_do.stamp, to_do.target) and all(
-        entries[name].get("finished", "") <= own["started"] for name in before
+def _is_done(own: Execution, entries: Mapping[str, Mapping], needs: Collection[str]) -> bool:
+    """Whether a notebook was finished as it would now run, and after the last run of all whose stores it reads."""
+    before = entries[own.name]
+    return is_done(before, own.stamp, own.target) and all(
+        entries[name].get("finished", "") <= before["started"] for name in needs
     )
+
+
+def _carry_out(
+    to_do: Mapping[str, Execution], needs: Mapping[str, Collection[str]], limit: float | None, workers: int
+) -> None:
+    """Execute what is to be done, so many at once. Raises RunFailed for the first that fails, once the others have ended."""
+    threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
+    waiting, running, failed = dict(to_do), {}, None
+    with ThreadPoolExecutor(workers) as pool:
+        while running or (waiting and not failed):
+            ready = [name for name in waiting if not needs[name] & {*waiting, *running.values()} and not failed]
+            for name in ready[: workers - len(running)]:
+                print(f"{name}: running", flush=True)
+                running[pool.submit(waiting.pop(name).carry_out, limit, threads)] = name
+            try:
+                ended = wait(running, return_when=FIRST_COMPLETED).done
+            except KeyboardInterrupt:
+                while wait(running, timeout=0.5).not_done:
+                    end_kernels()  # also of those that start only now
+                for future, name in running.items():
+                    note(to_do[name].folder, {name: future.result() | {"reason": "interrupted"}})
+                raise
+            for future in ended:
+                name, entry = running.pop(future), future.result()
+                if entry["status"] == Status.FAILED:
+                    failed = failed or RunFailed(_what_is_left(to_do[name], entry["reason"]))
+                else:
+                    print(f"{name}: done in {entry['seconds']:.1f} s", flush=True)
+    if failed:
+        raise failed
 
 
 def _what_is_left(failed: Execution, reason: str) -> str:
