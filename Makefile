@@ -42,7 +42,7 @@ test: $(INSTALLED) ## unit tests and, beside them, the numbers stored in the not
 	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks tests
 
 unit: $(INSTALLED) ## the unit tests alone
-	$(PYTHON) $(PYTEST) $(ARGS) tests
+	$(PYTHON) $(PYTEST) $(ARGS)
 
 numbers: $(INSTALLED) ## the numbers stored in the notebooks alone
 	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks

@@ -192,7 +192,14 @@ class Checked:
 
 def check_run(folder: Path) -> Checked:
     """Read every store in a run's folder, or a sweep's, and hold it against the schema and the digest that it carries, and
-    those that ``run.json`` lists against what is there. Raises FileNotFoundError for a folder that isn't there."""
+    those that ``run.json`` lists against what is there. Raises FileNotFoundError for a folder that isn't there.
+
+    Examples
+    --------
+    >>> path = xk.save_store(xk.draw_scenes(2), "checked", "inputs")
+    >>> xk.running.check_run(path.parent)
+    Checked(stores=1, problems=[])
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     paths = sorted(path for path in folder.rglob("*.nc") if not path.name.startswith("."))

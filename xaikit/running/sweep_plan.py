@@ -41,7 +41,13 @@ def parse_choice(text: str) -> tuple[str, list[object]]:
 
 def rows_of(table: Path | None, choices: Sequence[str]) -> list[dict[str, object]]:
     """The rows of a table, or one row of defaults for None, each combined with each combination of choices, as
-    ``parse_choice`` takes them. Raises ValueError, or FileNotFoundError, for what can't be read, or is given twice."""
+    ``parse_choice`` takes them. Raises ValueError, or FileNotFoundError, for what can't be read, or is given twice.
+
+    Examples
+    --------
+    >>> xk.running.rows_of(None, ["model=tiny-clip", "seed=0..1"])
+    [{'model': 'tiny-clip', 'seed': 0}, {'model': 'tiny-clip', 'seed': 1}]
+    """
     chosen = {}
     for name, values in map(parse_choice, choices):
         if name in chosen:
