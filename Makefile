@@ -28,7 +28,7 @@ install: $(INSTALLED) ## install xaikit and what it needs, once
 workbook: $(INSTALLED) ## run all notebooks into runs/default (options: ARGS="-p n 64 --out runs/more")
 	$(PYTHON) -m xaikit run --out runs/default --workers 2 $(ARGS)
 
-# A process a core, each taking a file at a time in this order: notebooks, which take longest, come first.
+# A process a core, each taking a file at a time, in the order of conftest.py.
 PYTEST := -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 NBVAL := --nbval --nbval-current-env
 

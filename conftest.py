@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from xaikit.running.committed import ADDRESS
-from xaikit.running.notebooks import find_notebooks, needs_of
+from xaikit.running.notebooks import all_needs_of, find_notebooks
 
 NOT_COMPARED = ("text/html", "image/svg+xml", "application/vnd.jupyter.widget-view+json", "stderr")
 DECIMAL = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE][-+]?\d))(?:[eE][-+]?\d+)?(?!\w)")
@@ -38,8 +38,10 @@ def pytest_unconfigure(config):
 
 def pytest_collection_modifyitems(config, items):
     if getattr(config.option, "nbval", False):
-        order = [notebook.path for notebook in find_notebooks().values()]
-        items.sort(key=lambda item: order.index(item.path) if item.path in order else len(order))
+        # Those that need few others come first, what needs all others last of all, unit tests before it: nobody waits.
+        notebooks = find_notebooks()
+        needed = {notebooks[name].path: len(needs) for name, needs in all_needs_of(notebooks).items()}
+        items.sort(key=lambda item: needed.get(item.path, max(needed.values()) - 0.5))
 
 
 def pytest_collectstart(collector):
@@ -55,7 +57,7 @@ def _teach_nbval(runs):
 
     def setup_after_needs(file):
         beside = {Path(item.path).stem for item in file.session.items}
-        needs = needs_of(find_notebooks()).get(file.path.stem, ())  # of these, those that are compared, too
+        needs = all_needs_of(find_notebooks()).get(file.path.stem, ())  # of these, those that are compared, too
         end = time.monotonic() + PATIENCE
         while any(not _ended(runs, name).exists() for name in beside.intersection(needs)) and time.monotonic() < end:
             time.sleep(0.1)

@@ -54,8 +54,8 @@ def _given(words: Sequence[str]) -> tuple[str, object]:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from .. import running as sweeping
     from ..files.paths import runs_folder
+    from . import SweepFailed, read_sweep, rows_of, sweep
 
     only, out = options.only, options.out or runs_folder() / "sweep"
     if options.retry:
@@ -63,17 +63,17 @@ def _sweep(options: argparse.Namespace) -> int:
             raise ValueError(
                 "--retry takes rows and notebooks from the sweep in --out: give neither a table, -p nor --only"
             )
-        earlier = sweeping.read_sweep(out)
+        earlier = read_sweep(out)
         rows, only = earlier.table, earlier.only
     else:
         if not (options.table or options.choices or only):
             raise ValueError("nothing to sweep: give a table, parameters with -p NAME=VALUES, or notebooks with --only")
-        rows = sweeping.rows_of(options.table, options.choices)
+        rows = rows_of(options.table, options.choices)
     try:
-        folder = sweeping.sweep(
+        folder = sweep(
             out, rows, only, options.workers, options.scheduler, options.time_limit, options.threads, options.retry
         )
-    except sweeping.SweepFailed as error:
+    except SweepFailed as error:
         print(error, file=sys.stderr)
         return _say(
             f"some rows failed; look at their notebooks, then retry them alone: xaikit sweep --retry --out {out}", 1
