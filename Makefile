@@ -26,22 +26,26 @@ install: $(INSTALLED) ## install xaikit and what it needs, once
 	@echo "xaikit is installed for $(PYTHON)"
 
 workbook: $(INSTALLED) ## run all notebooks into runs/default (options: ARGS="-p n 64 --out runs/more")
-	$(PYTHON) -m xaikit run --out runs/default $(ARGS)
+	$(PYTHON) -m xaikit run --out runs/default --workers 2 $(ARGS)
 
-test: $(INSTALLED) ## unit tests and, beside them, the numbers stored in the notebooks
-	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit numbers
+# A process a core, each taking a file at a time, in the order of conftest.py.
+PYTEST := -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+NBVAL := --nbval --nbval-current-env
 
 # The models are small, and two processes with a thread a core each get in each other's way.
-unit numbers: export OMP_NUM_THREADS = 1
+test unit numbers: export OMP_NUM_THREADS = 1
 # And glibc keeps the memory of large arrays, as it does for the kernels of a run.
-unit numbers: export MALLOC_MMAP_THRESHOLD_ = 33554432
-unit numbers: export MALLOC_TRIM_THRESHOLD_ = 268435456
+test unit numbers: export MALLOC_MMAP_THRESHOLD_ = 33554432
+test unit numbers: export MALLOC_TRIM_THRESHOLD_ = 268435456
+
+test: $(INSTALLED) ## unit tests and, beside them, the numbers stored in the notebooks
+	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks tests
 
 unit: $(INSTALLED) ## the unit tests alone
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) $(PYTEST) $(ARGS)
 
 numbers: $(INSTALLED) ## the numbers stored in the notebooks alone
-	$(PYTHON) -m pytest --nbval --nbval-current-env $(ARGS) notebooks
+	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first (options: ARGS="--no-browser --port=8888")
 	$(PYTHON) -m jupyterlab $(ARGS) notebooks/07_explore.ipynb

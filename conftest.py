@@ -2,29 +2,38 @@
 
 Stored text and numbers are compared with those of a fresh execution: words and whole numbers exactly, decimal
 numbers within one unit in the last printed digit. Pictures, HTML, widgets and what goes to stderr (warnings,
-progress bars) are not compared, nor are the addresses of objects.
+progress bars) are not compared, nor are the addresses of objects. Notebooks may be compared beside one another: each
+waits for those whose stores it reads.
 """
 
 import os
 import re
 import shutil
 import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xaikit as xk
 from xaikit.running.committed import ADDRESS
+from xaikit.running.notebooks import all_needs_of, find_notebooks
 
 NOT_COMPARED = ("text/html", "image/svg+xml", "application/vnd.jupyter.widget-view+json", "stderr")
 DECIMAL = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE][-+]?\d))(?:[eE][-+]?\d+)?(?!\w)")
 RELATIVE = 1e-6  # for numbers printed with all their digits
 
 
+PATIENCE = 600  # seconds that a notebook waits for the stores of others
+
+
 def pytest_configure(config):
-    os.environ["XAIKIT_RUNS"] = config.runs_folder = tempfile.mkdtemp(prefix="xaikit-test-")
+    folder = config.runs_folder = tempfile.mkdtemp(prefix="xaikit-test-")
+    os.environ["XAIKIT_RUNS"] = folder
     if getattr(config.option, "nbval", False):
-        _teach_nbval()
+        # One for the notebooks of all processes, which the first of them makes.
+        _teach_nbval(Path(os.environ.setdefault("XAIKIT_NOTEBOOKS_RUNS", folder)))
 
 
 def pytest_unconfigure(config):
@@ -46,14 +55,42 @@ def _names_of_examples(request):
         request.getfixturevalue("doctest_namespace").update(names)
 
 
+def pytest_collection_modifyitems(config, items):
+    if getattr(config.option, "nbval", False):
+        # Those that need few others come first, what needs all others last of all, unit tests before it: nobody waits.
+        notebooks = find_notebooks()
+        needed = {notebooks[name].path: len(needs) for name, needs in all_needs_of(notebooks).items()}
+        items.sort(key=lambda item: needed.get(item.path, max(needed.values()) - 0.5))
+
+
 def pytest_collectstart(collector):
     if type(collector).__name__ == "IPyNbFile":
         collector.skip_compare += NOT_COMPARED
 
 
-def _teach_nbval():
+def _teach_nbval(runs):
     from nbval.kernel import RunningKernel
-    from nbval.plugin import IPyNbCell
+    from nbval.plugin import IPyNbCell, IPyNbFile
+
+    setup, teardown = IPyNbFile.setup, IPyNbFile.teardown
+
+    def setup_after_needs(file):
+        beside = {Path(item.path).stem for item in file.session.items}
+        needs = all_needs_of(find_notebooks()).get(file.path.stem, ())  # of these, those that are compared, too
+        end = time.monotonic() + PATIENCE
+        while any(not _ended(runs, name).exists() for name in beside.intersection(needs)) and time.monotonic() < end:
+            time.sleep(0.1)
+        own, os.environ["XAIKIT_RUNS"] = os.environ["XAIKIT_RUNS"], str(runs)
+        try:
+            setup(file)
+        finally:
+            os.environ["XAIKIT_RUNS"] = own
+
+    def teardown_and_say(file):
+        teardown(file)
+        _ended(runs, file.path.stem).touch()
+
+    IPyNbFile.setup, IPyNbFile.teardown = setup_after_needs, teardown_and_say
 
     sanitize = IPyNbCell.sanitize
     IPyNbCell.sanitize = lambda cell, output: _printed(sanitize(cell, output))
@@ -61,6 +98,10 @@ def _teach_nbval():
     RunningKernel.execute_cell_input = lambda kernel, source, allow_stdin=None: kernel.kc.execute(
         source, store_history=True, allow_stdin=allow_stdin, stop_on_error=False
     )
+
+
+def _ended(runs, name):
+    return runs / f".{name}.ended"
 
 
 def _printed(output):

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from xaikit.running.sweep_table import rows_of
+from xaikit.running.sweep_plan import rows_of
 from xaikit.running.sweeping import sweep
 
 SHARDS = 4

@@ -13,7 +13,7 @@ from PIL import Image
 import xaikit
 from xaikit.files.paths import run_folder
 from xaikit.running.command_line import main
-from xaikit.running.parameters import literal
+from xaikit.running.notebooks import literal
 from xaikit.running.workbook import run
 
 
@@ -73,8 +73,7 @@ def toy_package(monkeypatch):
         return Figure()
 
     clip = SimpleNamespace(seen=lambda image: np.full((2, 3, 3), [200, 100, 0], np.uint8))
-    listed = {"mmel": {"explains": ("image", "text"), "options": {}, "source": "a paper"}}
-    for name, value in {"load_clip": lambda *_, **__: clip, "explain": explain, "methods": lambda: listed}.items():
+    for name, value in {"load_clip": lambda *_, **__: clip, "explain": explain}.items():
         monkeypatch.setitem(vars(xaikit), name, value)
     monkeypatch.setitem(sys.modules, "xaikit.plots", SimpleNamespace(overlay=overlay))
 
@@ -89,9 +88,38 @@ def test_explain_draws_the_map_over_the_image_as_the_model_sees_it(tmp_path, toy
     assert capsys.readouterr().err.startswith("xaikit: unknown method 'none': the nearest known ones are ")
 
 
-def test_methods_are_listed_with_their_source(toy_package, capsys):
+def test_methods_are_listed_with_their_source(capsys):
     assert main(["methods"]) == 0
-    assert capsys.readouterr().out == "mmel  image and text  a paper\n"
+    lines = capsys.readouterr().out.splitlines()
+    listed = {name: [" and ".join(about["explains"]), about["source"]] for name, about in xaikit.methods().items()}
+    for line, (name, [sides, source]) in zip(lines, listed.items(), strict=True):
+        assert line.split(maxsplit=1) == [name, f"{sides:14}  {source}"]
+
+
+QUICK = """
+import sys
+from xaikit.running.command_line import main
+code = main(sys.argv[1:])
+slow = sorted({"torch", "open_clip", "transformers", "IPython", "distributed", "papermill"} & {*sys.modules})
+sys.exit(f"imported: {slow}" if slow else code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["methods"], 0),
+        (["status", "none"], 2),
+        (["check", "none"], 2),
+        (["run", "-p", "m", "1"], 2),
+        (["explain", "no.png", "a red circle"], 2),
+        (["explain", "no.png", "a red circle", "--method", "none"], 2),
+        (["app", "-p", "m", "1"], 2),
+    ],
+)
+def test_a_short_answer_waits_for_no_import_of_seconds(arguments, code):
+    done = subprocess.run([sys.executable, "-c", QUICK, *arguments], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
 
 
 def test_an_unknown_command_is_exit_code_2_and_the_module_can_be_run():

@@ -18,12 +18,10 @@ from xaikit.files.atomic import leftovers, replacing
 from xaikit.running import lock as run_lock, workbook
 from xaikit.running.command_line import main
 from xaikit.running.record import read_record, write_record
-from xaikit.running.sweep_cluster import ALLOWED_DEATHS
-from xaikit.running.sweep_ledger import entries
-from xaikit.running.sweeping import SweepFailed, sweep
+from xaikit.running.sweep_status import entries
+from xaikit.running.sweeping import ALLOWED_DEATHS, SweepFailed, sweep
 
 RUN = "run = 'default'  # the run\n"
-KILLS = 20  # of runners and workers
 TABLE = [{"seed": 3}]
 SWEEP = """
 import sys
@@ -40,11 +38,12 @@ def notebooks(tmp_path, write_notebook):
     folder.mkdir()
     write_notebook(
         folder / "00_draw.ipynb", RUN + "seed = 0  # of the scenes", "import xaikit as xk\nscenes = xk.draw_scenes(40, seed)",
-        "xk.save_store(scenes, run, 'inputs').name",
+        "xk.save_store(scenes, run, 'inputs').name", stores=["inputs"],
     )  # fmt: skip
     write_notebook(
         folder / "01_read.ipynb", RUN + "again = 0  # to execute it again", "import xaikit as xk\nscenes = xk.open_inputs(run)",
         "for name in ('tape', 'mllm'):\n    xk.save_store(scenes, run, name, 'inputs')",
+        stores=["tape", "mllm"], reads=["inputs"],
     )  # fmt: skip
     return folder
 
@@ -59,13 +58,14 @@ def stores(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.nc")}
 
 
-def test_runners_and_workers_killed_again_and_again_give_what_undisturbed_ones_do(tmp_path, notebooks):
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_runners_and_workers_killed_again_and_again_give_what_undisturbed_ones_do(tmp_path, notebooks, kills):
     began = time.monotonic()
     assert start(tmp_path / "quiet", notebooks).wait() == 0
     wanted, seconds = stores(tmp_path / "quiet"), time.monotonic() - began
     assert len(wanted) == 3
     out, draws, killed = tmp_path / "disturbed", random.Random(0), {"runner": 0, "worker": 0}
-    while sum(killed.values()) < KILLS or not all(killed.values()):
+    while sum(killed.values()) < kills or not all(killed.values()):
         runner, deaths, began = start(out, notebooks), 0, time.monotonic()
         while runner.returncode is None:
             try:
@@ -97,7 +97,7 @@ def _workers(runner):
 
 def test_a_store_is_the_old_one_or_the_new_one_whenever_its_writer_is_killed(tmp_path):
     code = (
-        "import sys, numpy as np; from pathlib import Path; from xaikit import store; import xaikit as xk\n"
+        "import sys, numpy as np; from pathlib import Path; from xaikit.files import store; import xaikit as xk\n"
         "both = [xk.draw_scenes(200, seed) for seed in (0, 1)]; print('go', flush=True)\n"
         "while True:\n    for ds in both: store.write(ds, Path(sys.argv[1]), 'inputs')"
     )
@@ -162,7 +162,7 @@ def test_a_notebook_past_its_time_limit_is_stopped_and_reported(tmp_path, write_
         folder / "00_hang.ipynb", RUN, "print('so far')", "import time\ntime.sleep(0.1)", "while True:\n    pass"
     )
     write_notebook(folder / "01_fine.ipynb", RUN, "print('fine')")
-    monkeypatch.setattr(workbook, "notebooks_folder", lambda: folder)
+    monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: folder)
     began = time.monotonic()
     assert (
         main(["sweep", "--out", str(tmp_path / "out"), "--only", "00-01", "--time-limit", "8", "--workers", "1"]) == 1
@@ -239,9 +239,9 @@ def test_a_run_on_a_full_disk_fails_in_one_sentence(full_disk, write_notebook, t
     draw = "import xaikit as xk\nxk.save_store(xk.draw_scenes(n, 0), run, 'inputs').name"
     fill = "import xaikit as xk\nfrom xaikit.files.paths import run_folder\nxk.open_inputs(run)\n"
     fill += "(run_folder(run) / 'junk').write_bytes(bytes(4_000_000))"
-    write_notebook(folder / "00_draw.ipynb", RUN + "n = 4  # scenes", draw)
-    write_notebook(folder / "01_fill.ipynb", RUN, fill)
-    monkeypatch.setattr(workbook, "notebooks_folder", lambda: folder)
+    write_notebook(folder / "00_draw.ipynb", RUN + "n = 4  # scenes", draw, stores=["inputs"])
+    write_notebook(folder / "01_fill.ipynb", RUN, fill, reads=["inputs"])
+    monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: folder)
     for command in ("run", "sweep"):
         out = full_disk / command
         assert main([command, "--out", str(out), "--only", "00-01"]) == 1

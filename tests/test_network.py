@@ -6,8 +6,7 @@ import sys
 import nbformat
 import pytest
 
-from xaikit.running import offline
-from xaikit.running.execution import execute
+from xaikit.running.execution import OFFLINE, execute, names_hub_model, offline_variables
 
 TRY = """
 import socket
@@ -53,8 +52,8 @@ def test_a_kernel_keeps_off_the_network_unless_a_model_is_named(tmp_path, write_
     ],
 )
 def test_which_parameters_name_a_model_on_a_hub(parameters, named):
-    assert offline.names_hub_model(parameters) == named
-    assert bool(offline.environment(parameters)) != named
+    assert names_hub_model(parameters) == named
+    assert bool(offline_variables(parameters)) != named
 
 
 def test_connections_on_this_machine_stay_possible():
@@ -65,9 +64,7 @@ def test_connections_on_this_machine_stay_possible():
         "try:\n    socket.create_connection(('192.0.2.1', 80), timeout=1)\n"
         "except PermissionError as error:\n    print(error)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={offline.VARIABLE: "1"}, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env={OFFLINE: "1"}, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("the network isn't used (192.0.2.1): no parameter of this run names a model on a hub")
 
 

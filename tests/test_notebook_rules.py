@@ -8,7 +8,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from xaikit.running.committed import cleaned
-from xaikit.running.parameters import read_parameters
+from xaikit.running.notebooks import read_parameters
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 COMMON = {"run", "n", "seed", "device", "batch_size"}

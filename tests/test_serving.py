@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from xaikit.running.parameters import declared_parameters
+from xaikit.running.notebooks import read_notebook
 from xaikit.running.serving import write_application
 
 
@@ -11,7 +11,7 @@ def test_the_explorers_cells_with_the_parameters_that_were_given(tmp_path):
     written = write_application(tmp_path, "mine", {"model": "ViT-B-32", "pretrained": "a'b"})
     cells = nbformat.read(written, as_version=4).cells
     assert all(cell.cell_type == "code" and not cell.outputs for cell in cells)
-    assert declared_parameters(written)["run"].default == "default"
+    assert read_notebook(written).parameters["run"].default == "default"
     given = {}
     exec(cells[1].source, given)
     assert (given["run"], given["model"], given["pretrained"]) == ("mine", "ViT-B-32", "a'b")

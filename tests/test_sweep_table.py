@@ -2,7 +2,7 @@
 
 import pytest
 
-from xaikit.running.sweep_table import parse_choice, rows_of
+from xaikit.running.sweep_plan import parse_choice, rows_of
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Sweeps of real notebooks on Dask: what is executed, skipped, copied, given up, retried and reported."""
+"""Sweeps on Dask: what is executed, skipped, copied, given up, retried and reported. With kernels and workers that are
+processes, and what may happen to them, they stand in test_faults."""
 
 import json
 import shutil
@@ -8,14 +9,15 @@ import pytest
 
 import xaikit as xk
 from xaikit.files import store
-from xaikit.running import record as run_record, sweep_cluster as cluster, workbook
+from xaikit.running import record as run_record, sweeping, workbook
 from xaikit.running.command_line import main
 from xaikit.running.lock import hold
 from xaikit.running.record import read_record, write_record
-from xaikit.running.sweep_ledger import entries, report, seconds_left
 from xaikit.running.sweep_plan import make_plan
+from xaikit.running.sweep_status import entries, report, seconds_left
 from xaikit.running.sweeping import SweepFailed, sweep
 
+pytestmark = pytest.mark.usefixtures("without_kernels")
 RUN = "run = 'default'  # the run\n"
 DRAW = RUN + "n = 4  # scenes\nseed = 0  # of the scenes\nmodel = 'tiny-clip'  # a model"
 READ = RUN + "model = 'tiny-clip'  # a model\nfail = False  # raise an error"
@@ -30,9 +32,10 @@ def notebooks(tmp_path, write_notebook):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     save = "xk.save_store(xk.draw_scenes(n, seed), run, 'inputs').name"
-    write_notebook(folder / "00_draw.ipynb", DRAW, "import xaikit as xk", save)
+    write_notebook(folder / "00_draw.ipynb", DRAW, "import xaikit as xk", save, stores=["inputs"])
     check = "if fail:\n    raise ValueError('asked to')"
-    write_notebook(folder / "01_read.ipynb", READ, OPEN, check, "xk.save_store(scenes, run, 'tape', 'inputs').name")
+    store = "xk.save_store(scenes, run, 'tape', 'inputs').name"
+    write_notebook(folder / "01_read.ipynb", READ, OPEN, check, store, stores=["tape"], reads=["inputs"])
     write_notebook(folder / "05_alone.ipynb", ALONE, "print('seed', seed)")
     return folder
 
@@ -85,6 +88,8 @@ def test_what_changed_is_executed_again_and_nothing_else(notebooks, out, write_n
         READ,
         OPEN,
         "xk.save_store(scenes[['image', 'caption', 'token_text']], run, 'tape', 'inputs').name",
+        stores=["tape"],
+        reads=["inputs"],
     )
     (out / "seed=1" / "inputs.nc").unlink()  # lost: what made it runs again
     lines.clear()
@@ -97,10 +102,10 @@ def test_what_changed_is_executed_again_and_nothing_else(notebooks, out, write_n
 def test_a_store_that_the_new_code_no_longer_writes_goes(notebooks, out, write_notebook):
     choices = {"workers": 1, "notebooks": notebooks, "only": ["01"], "say": lambda line: None}
     save = "import xaikit as xk\nxk.save_store(xk.draw_scenes(2), run, 'tape', 'inputs').name"
-    write_notebook(notebooks / "01_read.ipynb", RUN, save)
+    write_notebook(notebooks / "01_read.ipynb", RUN, save, stores=["tape"])
     sweep(out, [{}], **choices)
     assert (out / "run" / "tape.nc").exists()
-    write_notebook(notebooks / "01_read.ipynb", RUN, "print('stores nothing any more')")
+    write_notebook(notebooks / "01_read.ipynb", RUN, "print('stores nothing any more')", stores=["tape"])
     sweep(out, [{}], **choices)
     assert not (out / "run" / "tape.nc").exists()
 
@@ -130,10 +135,9 @@ def test_retrying_after_the_package_was_mended_does_what_the_failed_row_needs_to
 
 
 def test_a_failed_row_keeps_its_notebook_and_can_be_retried_alone(notebooks, out, write_notebook, monkeypatch, capsys):
-    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
-    write_notebook(
-        notebooks / "06_last.ipynb", RUN, "import xaikit as xk\nxk.open_store(run, 'tape', 'inputs').sizes['sample']"
-    )
+    monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: notebooks)
+    last = "import xaikit as xk\nxk.open_store(run, 'tape', 'inputs').sizes['sample']"
+    write_notebook(notebooks / "06_last.ipynb", RUN, last, reads=["tape"])
     choices = ["-p", "fail=True,False", "-p", "n=3", "--out", str(out), "--workers", "2"]
     assert main(["sweep", *choices]) == 1
     problem = capsys.readouterr().err.splitlines()
@@ -233,8 +237,8 @@ def test_rows_with_paths_get_folders_of_their_own(notebooks, out):
 
 
 def test_no_scheduler_there_is_one_sentence(notebooks, out, monkeypatch, capsys):
-    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
-    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: notebooks)
+    monkeypatch.setattr(sweeping, "PATIENCE", 0.5)
     assert main(["sweep", "--out", str(out), "--only", "05", "--scheduler", "tcp://127.0.0.1:9"]) == 2
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
 
@@ -281,14 +285,15 @@ def test_a_row_keeps_its_folder_when_others_join_the_sweep(notebooks, out):
 
 
 def test_rows_that_met_bad_samples_are_listed_and_retried(notebooks, out, write_notebook, monkeypatch, capsys):
-    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: notebooks)
     flag = out.parent / "mended"
     save = (
         "from pathlib import Path\nfrom xaikit.samples.bad_samples import save_bad_samples\nfrom xaikit.files.paths import run_folder\n"
         f"bad = {{}} if Path({str(flag)!r}).exists() else {{'7': 'no picture'}}\n"
         "save_bad_samples({'coco': bad}, run_folder(run), shard).name"
     )
-    write_notebook(notebooks / "08_protocols.ipynb", RUN + "shard = None  # 'i/k', None for all", save)
+    shared = RUN + "shard = None  # 'i/k', None for all"
+    write_notebook(notebooks / "08_protocols.ipynb", shared, save, stores=["bad_samples"])
     command = ["sweep", "--out", str(out), "--workers", "1"]
     assert main([*command, "--only", "08", "-p", "shard=*/2"]) == 1
     assert "bad sample 7 of coco in run: no picture" in capsys.readouterr().out
@@ -315,7 +320,7 @@ def test_a_store_of_all_runs_opens_as_one(notebooks, out):
 
 
 def test_a_run_and_a_sweep_keep_to_folders_of_their_own(notebooks, out, monkeypatch, capsys):
-    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: notebooks)
     monkeypatch.setattr(workbook, "execute", lambda notebook, target, *rest: shutil.copyfile(notebook, target))
     assert main(["run", "--out", str(out)]) == 0
     assert main(["sweep", "--out", str(out), "-p", "seed=1"]) == 2

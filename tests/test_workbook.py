@@ -1,18 +1,29 @@
 """Running notebooks: order, parameters, what is recorded, failures, resuming."""
 
+import ast
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
+from xaikit.files import store
 from xaikit.files.paths import run_folder, runs_folder
 from xaikit.running import record as run_record, workbook
 from xaikit.running.command_line import main
 from xaikit.running.committed import refresh
-from xaikit.running.parameters import read_parameters, with_whole_paths
+from xaikit.running.notebooks import find_notebooks, read_parameters, with_whole_paths
 from xaikit.running.record import read_record, write_record
-from xaikit.running.workbook import RunFailed, find_notebooks, run
+from xaikit.running.sweep_plan import make_plan
+from xaikit.running.workbook import RunFailed, run
 
+COMMITTED = Path(__file__).parents[1] / "notebooks"
 PARAMETERS = "run = 'default'  # the run\nn = 2  # scenes\nscale = 1.0  # of the heat"
 
 
@@ -39,7 +50,7 @@ def test_a_failing_notebook_is_kept_and_recorded_and_ends_the_run(
     tmp_path, notebooks, write_notebook, monkeypatch, capsys
 ):
     write_notebook(notebooks / "00_store.ipynb", PARAMETERS, "print('so far')", "raise ValueError('no\\nway')")
-    monkeypatch.setattr(workbook, "notebooks_folder", lambda: notebooks)
+    monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: notebooks)
     folder = tmp_path / "toy"
     assert main(["run", "--out", str(folder)]) == 1
     problem = capsys.readouterr().err
@@ -167,6 +178,40 @@ def test_an_interrupted_run_says_so(tmp_path, executed, monkeypatch):
     assert read_record(tmp_path / "toy")["notebooks"]["00_store"]["reason"] == "interrupted"
 
 
+def test_notebooks_that_need_one_another_wait_and_others_run_beside_them(tmp_path, notebooks, write_notebook, capsys):
+    write_notebook(
+        notebooks / "02_alone.ipynb", PARAMETERS, "import os\nprint('threads', os.environ['OMP_NUM_THREADS'])"
+    )
+    folder = run(tmp_path / "toy", {"n": 7}, notebooks=notebooks, workers=2)
+    entries = read_record(folder)["notebooks"]
+    assert entries["02_alone"]["started"] < entries["00_store"]["finished"] <= entries["01_read"]["started"]
+    assert (
+        outputs(folder / "01_read.ipynb") == ["read 7 ['a']\n"] and "threads " in outputs(folder / "02_alone.ipynb")[0]
+    )
+    assert capsys.readouterr().out.startswith("00_store: running\n02_alone: running\n")
+    run(folder, {"n": 7}, notebooks=notebooks, workers=2, resume=True)
+    assert capsys.readouterr().out.count(": skipped, done at ") == 3
+
+
+def test_a_run_that_is_interrupted_ends_its_kernels(tmp_path, write_notebook):
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    for name in ("00_a", "01_b"):
+        write_notebook(folder / f"{name}.ipynb", PARAMETERS, "import time\ntime.sleep(600)")
+    code = "import sys; from pathlib import Path; from xaikit.running import run\n"
+    code += "run(sys.argv[1], notebooks=Path(sys.argv[2]), workers=2)"
+    command = [sys.executable, "-c", code, str(tmp_path / "toy"), str(folder)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    parts = [tmp_path / "toy" / f"{name}.part.ipynb" for name in ("00_a", "01_b")]
+    while not all(part.exists() and '"status": "running"' in part.read_text() for part in parts):
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    running.wait(timeout=60)
+    entries = read_record(tmp_path / "toy")["notebooks"]
+    assert {(entry["status"], entry["reason"]) for entry in entries.values()} == {("failed", "interrupted")}
+
+
 def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path, executed):
     folder = run(tmp_path / "toy")
     record = read_record(folder)
@@ -178,8 +223,8 @@ def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path, executed):
 
 def test_find_notebooks_ignores_unfinished_ones(notebooks, tmp_path):
     (notebooks / "00_store.part.ipynb").touch()
-    assert [path.stem for path in find_notebooks(folder=notebooks)] == ["00_store", "01_read"]
-    assert [path.stem for path in find_notebooks(["01_read.ipynb"], notebooks)] == ["01_read"]
+    assert list(find_notebooks(folder=notebooks)) == ["00_store", "01_read"]
+    assert list(find_notebooks(["01_read.ipynb"], notebooks)) == ["01_read"]
     with pytest.raises(FileNotFoundError, match="no numbered notebook"):
         find_notebooks(folder=tmp_path)
 
@@ -250,3 +295,52 @@ def test_a_time_limit_is_a_number_of_seconds(tmp_path, executed):
         with pytest.raises(ValueError, match="a number of seconds above 0 is needed"):
             run(tmp_path / "toy", limit=limit)
     assert executed == []
+
+
+def test_renaming_a_notebook_breaks_nothing(tmp_path, executed, monkeypatch):
+    folder = tmp_path / "checkout" / "notebooks"
+    shutil.copytree(COMMITTED, folder)
+    (folder / "02_grad_eclip.ipynb").rename(folder / "12_gradients.ipynb")
+    order = list(find_notebooks(folder=folder))
+    assert order.index("12_gradients") < order.index("03_mmel") and len(order) == 9
+    plan = make_plan([{"seed": 1}], tmp_path / "sweep", ["03"], folder)
+    assert [row.name for row in plan.rows] == ["00_planted_scenes", "12_gradients", "03_mmel"]
+    assert [need.name for need in plan.rows[2].needs] == ["00_planted_scenes", "12_gradients"]
+    record = read_record(run(tmp_path / "toy", notebooks=folder))["notebooks"]
+    assert [name for name, _ in executed] == order == [name for name in record if record[name]["status"] == "done"]
+    monkeypatch.setattr(store, "CHECKOUT", folder.parent)
+    with pytest.raises(FileNotFoundError, match="no store 'grad_eclip' yet: run notebook 12_gradients first"):
+        store.open_store("none-yet", "grad_eclip")
+
+
+def test_notebooks_that_read_from_one_another_in_a_circle_are_refused(notebooks, write_notebook):
+    write_notebook(notebooks / "00_store.ipynb", PARAMETERS, stores=["store"], reads=["more"])
+    write_notebook(notebooks / "01_read.ipynb", PARAMETERS, stores=["more"], reads=["store"])
+    with pytest.raises(ValueError, match="each of these notebooks reads what the next one stores: .*0[01]_"):
+        find_notebooks(folder=notebooks)
+
+
+def test_a_notebook_that_says_nothing_of_stores_comes_after_all_before_it(notebooks, write_notebook):
+    silent = nbformat.read(write_notebook(notebooks / "02_silent.ipynb", PARAMETERS), 4)
+    del silent.metadata["xaikit"]
+    nbformat.write(silent, notebooks / "02_silent.ipynb")
+    rows = make_plan([{}], notebooks / "out", ["02"], notebooks).rows
+    assert [row.name for row in rows] == ["00_store", "01_read", "02_silent"]
+
+
+@pytest.mark.parametrize("path", sorted(COMMITTED.glob("*.ipynb")), ids=lambda path: path.name)
+def test_a_committed_notebook_declares_the_stores_that_its_code_names(path):
+    notebook = find_notebooks()[path.stem]
+    code = TransformerManager().transform_cell("\n".join(notebook.code))
+    places = {
+        "save_store": (2, notebook.stores),
+        "open_store": (1, notebook.reads),
+        "open_inputs": (None, notebook.reads),
+    }
+    for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+        place, declared = places.get(getattr(call.func, "attr", ""), (0, None))
+        name = "inputs" if place is None else getattr([*call.args, None][place], "value", None) if declared else None
+        if (
+            name is not None and "inputs" not in notebook.stores
+        ):  # notebook 00 takes its scenes from elsewhere, or draws them
+            assert name in declared

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import lazy_loader
 
-from .running.offline import keep_off_network
+from .running.execution import keep_off_network
 
 # Names are looked up on first use: importing torch and open_clip takes seconds, and notebooks that only read stores
 # need neither.

@@ -1,5 +1,5 @@
 """The explorer: widgets over every method. ``state`` says what is shown, ``views`` draw it, ``tabs`` show it."""
 
-import lazy_loader
+from ..files.extras import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -10,46 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+import h5py
 import xarray as xr
 
 from .atomic import replacing
 from .digests import ATTRIBUTE, content_digest
-from .paths import run_folder
+from .paths import CHECKOUT, run_folder
 from .schema import COORDINATES, DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
-
-WRITERS = {  # which notebook writes which store
-    "inputs": "00_planted_scenes",
-    "tape": "01_hooking_clip",
-    "grad_eclip": "02_grad_eclip",
-    "mmel": "03_mmel",
-    "mmel_grid": "03_mmel",
-    **dict.fromkeys(
-        (
-            "resonance",
-            "resonance_spectrum",
-            "resonance_modes",
-            "resonance_phases",
-            "resonance_stability",
-            "resonance_nulls",
-            "resonance_concepts",
-            "resonance_ablation",
-            "resonance_suppression",
-            "resonance_claims",
-        ),
-        "04_srm_spectral",
-    ),
-    **dict.fromkeys(("mllm", "mllm_evaluation", "mllm_misleading", "mllm_claims"), "05_mllm_msea_arc"),
-    "evaluation": "06_evaluation",
-    "evaluation_words": "06_evaluation",
-    "evaluation_suites": "06_evaluation",
-    "sanity": "06_evaluation",
-    "claims": "06_evaluation",
-    "claims_timed": "06_evaluation",
-    **dict.fromkeys(
-        ("bad_samples", *(f"protocol_{name}" for name in ("confidence", "classification", "retrieval", "winoground"))),
-        "08_protocols",
-    ),
-}
 
 
 class SchemaError(ValueError):
@@ -239,8 +206,8 @@ def stage_in(path: Path) -> str:
 
 def _attributes_in(path: Path) -> dict:
     try:
-        with xr.open_dataset(path, engine="h5netcdf", decode_cf=False) as ds:
-            return dict(ds.attrs)
+        with h5py.File(path) as file:  # a dataset would read the heads of all variables, too
+            return dict(file.attrs)
     except (OSError, ValueError, RuntimeError, KeyError):
         return {}
 
@@ -271,14 +238,28 @@ def open_store(run: str, name: str, stage: str | None = None, made_with: dict | 
     4
     """
     path = run_folder(run) / f"{name}.nc"
-    writer = f"notebook {WRITERS[name]}" if name in WRITERS else "what writes it"
     if not path.is_file():
-        raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run {writer} first")
+        raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run {_writer(name)} first")
     found = read(path, stage or name)
     about = provenance(found)
     for key, wanted in (made_with or {}).items():
         if about.get(key) != wanted:
             raise ValueError(
-                f"the store {name!r} of run {run!r} has {key} {about.get(key)}, not {wanted}: run {writer} again"
+                f"the store {name!r} of run {run!r} has {key} {about.get(key)}, not {wanted}: run {_writer(name)} again"
             )
     return found
+
+
+def declared_stores(notebook: dict) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """The names of the stores that a notebook, as its file holds it, says that it writes, and of those that it reads; None
+    where it says nothing of them."""
+    declared = notebook["metadata"].get("xaikit", {})
+    reads = declared.get("reads")
+    return tuple(declared.get("stores", ())), None if reads is None else tuple(reads)
+
+
+def _writer(name: str) -> str:
+    for path in sorted((CHECKOUT / "notebooks").glob("[0-9]*.ipynb")):
+        if name in declared_stores(json.loads(path.read_text(encoding="utf-8")))[0]:
+            return f"notebook {path.stem}"
+    return "what writes it"

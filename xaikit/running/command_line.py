@@ -5,12 +5,15 @@ Exit codes: 0 done, 1 a notebook, a row or a sample failed, 2 bad arguments. Wha
 """
 
 import argparse
+import ast
+import difflib
 import errno
+import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .parameters import literal
+from .notebooks import literal
 
 EXIT_CODES = "Exit codes: 0 done; 1 a notebook or a row failed, or samples were bad (both are listed); 2 bad arguments."
 NOT_THE_ARGUMENTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options)
     except RunFailed as error:
         return _say(error, 1)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return _say(error, 1 if getattr(error, "errno", None) in NOT_THE_ARGUMENTS else 2)
     except KeyboardInterrupt:
         return _say("interrupted", 1)
@@ -35,7 +38,9 @@ def _run(options: argparse.Namespace) -> int:
     from .workbook import run
 
     parameters = dict(map(_given, options.parameters))
-    folder = run(options.out, parameters, options.only, options.resume, limit=options.time_limit)
+    folder = run(
+        options.out, parameters, options.only, options.resume, limit=options.time_limit, workers=options.workers
+    )
     print(f"done: {folder}")
     return _list_bad_samples(folder)
 
@@ -49,8 +54,8 @@ def _given(words: Sequence[str]) -> tuple[str, object]:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from .. import running as sweeping
     from ..files.paths import runs_folder
+    from . import SweepFailed, read_sweep, rows_of, sweep
 
     only, out = options.only, options.out or runs_folder() / "sweep"
     if options.retry:
@@ -58,17 +63,17 @@ def _sweep(options: argparse.Namespace) -> int:
             raise ValueError(
                 "--retry takes rows and notebooks from the sweep in --out: give neither a table, -p nor --only"
             )
-        earlier = sweeping.read_sweep(out)
+        earlier = read_sweep(out)
         rows, only = earlier.table, earlier.only
     else:
         if not (options.table or options.choices or only):
             raise ValueError("nothing to sweep: give a table, parameters with -p NAME=VALUES, or notebooks with --only")
-        rows = sweeping.rows_of(options.table, options.choices)
+        rows = rows_of(options.table, options.choices)
     try:
-        folder = sweeping.sweep(
+        folder = sweep(
             out, rows, only, options.workers, options.scheduler, options.time_limit, options.threads, options.retry
         )
-    except sweeping.SweepFailed as error:
+    except SweepFailed as error:
         print(error, file=sys.stderr)
         return _say(
             f"some rows failed; look at their notebooks, then retry them alone: xaikit sweep --retry --out {out}", 1
@@ -78,22 +83,22 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from . import sweep_ledger as ledger, sweep_ledger as progress
-    from .record import Status, read_record, table
+    from .record import SWEEP, Status, read_record, table
+    from .sweep_status import entries, report
 
     folder = _folder_of(options.run)
-    if (folder / ledger.SWEEP).exists():
-        print(progress.report(folder))
-        entries = [entry for _, entry in ledger.entries(folder)]
+    if (folder / SWEEP).exists():
+        print(report(folder))
+        known = [entry for _, entry in entries(folder)]
     else:
         record = read_record(folder)
         print(table(record))
-        entries = list(record["notebooks"].values())
-    return max(_list_bad_samples(folder), int(any(entry["status"] == Status.FAILED for entry in entries)))
+        known = list(record["notebooks"].values())
+    return max(_list_bad_samples(folder), int(any(entry["status"] == Status.FAILED for entry in known)))
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .check import check_run
+    from .record import check_run
 
     found = check_run(_folder_of(options.run))
     for problem in found.problems:
@@ -136,31 +141,45 @@ def _app(options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    import xaikit
-
-    listed = xaikit.methods()
+    listed = _listed_methods()
     width = max(map(len, listed))
     for name, about in listed.items():
-        print(f"{name:{width}}  {' and '.join(about['explains']):14}  {about['source']}")
+        print(f"{name:{width}}  {' and '.join(about['sides']):14}  {about['source']}")
     return 0
 
 
+def _listed_methods() -> dict[str, dict]:
+    """What the decorator of each explanation method says, by name, read from its source: torch takes seconds to import."""
+    from .. import explainers
+
+    found = {}
+    for module in pkgutil.iter_modules(explainers.__path__):
+        source = Path(module.module_finder.path, f"{module.name}.py").read_text(encoding="utf-8")
+        for function in ast.parse(source).body:
+            for call in getattr(function, "decorator_list", ()):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "method":
+                    found[function.name] = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    return dict(sorted(found.items()))
+
+
 def _explain(options: argparse.Namespace) -> int:
+    from ..files.images import read_image
+
+    _check_picture(options.out)
+    if options.method not in (known := _listed_methods()):
+        near = difflib.get_close_matches(options.method, known, n=3, cutoff=0.3) or known
+        raise ValueError(f"unknown method {options.method!r}: the nearest known ones are {', '.join(near)}")
+    image = read_image(options.image)
+
     import matplotlib
 
     import xaikit
 
-    from ..explainers.registry import find
-    from ..files.images import read_image
-
     matplotlib.use("agg")
-    find(options.method, "image", {})
-    _check_picture(options.out)
-    image = read_image(options.image)
     clip = xaikit.load_clip(options.model, pretrained=options.pretrained, device=options.device)
     heat = xaikit.explain(options.method, clip, [image], [options.prompt])
 
-    from ..plots.maps import overlay
+    from ..plots import overlay
 
     overlay(clip.seen(image), heat.isel(sample=0), title=_title(options)).savefig(options.out)
     print(options.out)
@@ -190,91 +209,68 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("run", help="execute the notebooks in order into a run's folder")
-    command.set_defaults(command=_run)
-    command.add_argument("--out", metavar="runs/NAME", help="the run's folder (runs/default)")
-    command.add_argument(
-        "--only", nargs="+", action="extend", metavar="NN", help="only these notebooks, such as 04 or 01-03"
+    def command(name: str, function: Callable, about: str) -> Callable:
+        """Add a command, and return what adds an argument to it."""
+        added = commands.add_parser(name, help=about)
+        added.set_defaults(command=function)
+        return added.add_argument
+
+    # What run and sweep have in common
+    limit = "seconds that a notebook may take; then it is stopped, and has failed"
+    notebooks = {"nargs": "+", "action": "extend", "metavar": "NN"}
+
+    add = command("run", _run, "execute the notebooks in order into a run's folder")
+    add("--out", metavar="runs/NAME", help="the run's folder (runs/default)")
+    add("--only", **notebooks, help="only these notebooks, such as 04 or 01-03")
+    about = "a parameter of the notebooks; its value is a Python literal, anything else is text"
+    add("-p", dest="parameters", nargs="+", action="append", default=[], metavar="NAME VALUE", help=about)
+    add("--resume", action="store_true", help="skip what is done with the same code and parameters")
+    add("--workers", type=int, default=1, help="notebooks executed at once (%(default)s)")
+    add("--time-limit", type=float, metavar="SECONDS", help=limit)
+
+    add = command(
+        "sweep", _sweep, "execute the notebooks with many parameters, on Dask; again, it goes on where it was"
     )
-    command.add_argument(
-        "-p", dest="parameters", nargs="+", action="append", default=[], metavar="NAME VALUE",
-        help="a parameter of the notebooks; its value is a Python literal, anything else is text",
-    )  # fmt: skip
-    command.add_argument("--resume", action="store_true", help="skip what is done with the same code and parameters")
-    _add_time_limit(command)
-
-    command = commands.add_parser(
-        "sweep", help="execute the notebooks with many parameters, on Dask; again, it goes on where it was"
+    add("table", nargs="?", type=Path, help="a .csv, .yaml or .yml of rows of parameters")
+    add("--out", type=Path, metavar="runs/NAME", help="the sweep's folder (runs/sweep)")
+    add("--only", **notebooks, help="these notebooks, such as 01-06, and those whose stores they read")
+    about = (
+        "values of a parameter, as in -p model=tiny-clip,tiny-clip-shortcut -p seed=0..4 -p 'shard=*/8'; each is"
+        " combined with each, and with each row of the table"
     )
-    command.set_defaults(command=_sweep)
-    command.add_argument("table", nargs="?", type=Path, help="a .csv, .yaml or .yml of rows of parameters")
-    command.add_argument("--out", type=Path, metavar="runs/NAME", help="the sweep's folder (runs/sweep)")
-    command.add_argument(
-        "--only", nargs="+", action="extend", metavar="NN",
-        help="these notebooks, such as 01-06, and those whose stores they read",
-    )  # fmt: skip
-    command.add_argument(
-        "-p", dest="choices", action="append", default=[], metavar="NAME=VALUES",
-        help="values of a parameter, as in -p model=tiny-clip,tiny-clip-shortcut -p seed=0..4 -p 'shard=*/8'; each is"
-        " combined with each, and with each row of the table",
-    )  # fmt: skip
-    command.add_argument("--workers", type=int, help="processes, each for one notebook at a time (one a core)")
-    command.add_argument("--threads", type=int, default=1, help="of each notebook's computations (%(default)s)")
-    command.add_argument(
-        "--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, instead of this machine's cores"
-    )
-    command.add_argument(
-        "--retry", action="store_true", help="only rows of the sweep in --out that failed or met bad samples"
-    )
-    _add_time_limit(command)
+    add("-p", dest="choices", action="append", default=[], metavar="NAME=VALUES", help=about)
+    add("--workers", type=int, help="processes, each for one notebook at a time (one a core)")
+    add("--threads", type=int, default=1, help="of each notebook's computations (%(default)s)")
+    add("--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, instead of this machine's cores")
+    add("--retry", action="store_true", help="only rows of the sweep in --out that failed or met bad samples")
+    add("--time-limit", type=float, metavar="SECONDS", help=limit)
 
-    command = commands.add_parser("check", help="hold every store of a run against the schema and its digest")
-    command.set_defaults(command=_check)
-    command.add_argument("run", metavar="RUN", help="a run's or sweep's name or folder")
+    add = command("check", _check, "hold every store of a run against the schema and its digest")
+    add("run", metavar="RUN", help="a run's or sweep's name or folder")
 
-    command = commands.add_parser("status", help="show how a run or sweep went, or how far it has come")
-    command.set_defaults(command=_status)
-    command.add_argument("run", metavar="RUN", help="a run's name or folder")
+    add = command("status", _status, "show how a run or sweep went, or how far it has come")
+    add("run", metavar="RUN", help="a run's name or folder")
 
-    command = commands.add_parser("refresh", help="execute the committed notebooks in place, with their defaults")
-    command.set_defaults(command=_refresh)
-    command.add_argument("--only", nargs="+", action="extend", metavar="NN", help="store only these, such as 04")
+    add = command("refresh", _refresh, "execute the committed notebooks in place, with their defaults")
+    add("--only", **notebooks, help="store only these, such as 04")
 
-    command = commands.add_parser("app", help="serve the explorer as a web page")
-    command.set_defaults(command=_app)
-    command.add_argument(
-        "--run", default="default", metavar="NAME", help="whose scenes and stores are shown (%(default)s)"
-    )
-    command.add_argument(
-        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="a parameter of notebook 07",
-    )  # fmt: skip
-    command.add_argument(
-        "voila", nargs="*", metavar="-- VOILA'S OWN", help="options of Voila, such as -- --port=8866 --no-browser"
-    )
+    add = command("app", _app, "serve the explorer as a web page")
+    add("--run", default="default", metavar="NAME", help="whose scenes and stores are shown (%(default)s)")
+    about = "a parameter of the explorer's notebook"
+    add("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=about)
+    add("voila", nargs="*", metavar="-- VOILA'S OWN", help="options of Voila, such as -- --port=8866 --no-browser")
 
-    command = commands.add_parser("methods", help="list the explanation methods")
-    command.set_defaults(command=_methods)
+    command("methods", _methods, "list the explanation methods")
 
-    command = commands.add_parser("explain", help="draw what a model sees of a prompt in an image")
-    command.set_defaults(command=_explain)
-    command.add_argument("image", metavar="IMAGE")
-    command.add_argument("prompt", metavar="PROMPT")
-    command.add_argument("--method", default="mmel", help="one of 'xaikit methods' (%(default)s)")
-    command.add_argument("--model", default="tiny-clip", help="bundled, or any that open_clip knows (%(default)s)")
-    command.add_argument("--pretrained", help="open_clip's tag of the weights, or a file")
-    command.add_argument("--device", default="cpu", help="such as cuda (%(default)s)")
-    command.add_argument("--out", type=Path, default=Path("map.png"), help="the picture to write (%(default)s)")
+    add = command("explain", _explain, "draw what a model sees of a prompt in an image")
+    add("image", metavar="IMAGE")
+    add("prompt", metavar="PROMPT")
+    add("--method", default="mmel", help="one of 'xaikit methods' (%(default)s)")
+    add("--model", default="tiny-clip", help="bundled, or any that open_clip knows (%(default)s)")
+    add("--pretrained", help="open_clip's tag of the weights, or a file")
+    add("--device", default="cpu", help="such as cuda (%(default)s)")
+    add("--out", type=Path, default=Path("map.png"), help="the picture to write (%(default)s)")
     return parser
-
-
-def _add_time_limit(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--time-limit",
-        type=float,
-        metavar="SECONDS",
-        help="that a notebook may take; then it is stopped, and has failed",
-    )
 
 
 def _say(problem: object, code: int) -> int:

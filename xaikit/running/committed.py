@@ -4,7 +4,6 @@ What goes: times, widget state, stderr with its progress bars, object addresses,
 table's HTML is kept). What stays is what a reader sees and the test compares.
 """
 
-import os
 import re
 import shutil
 import tempfile
@@ -14,43 +13,34 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from ..files.atomic import write_text
 from .execution import execute, failure
-from .workbook import RunFailed, find_notebooks
+from .notebooks import find_notebooks
+from .workbook import RunFailed
 
-KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-CELL_NOISE = ("papermill", "execution", "collapsed", "scrolled", "jupyter")
+DECLARED = "xaikit"  # the stores that the notebook writes and reads
+LANGUAGE = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 
-def clean_file(path: Path) -> None:
-    """Clean a notebook in place."""
-    part = path.with_suffix(".part.ipynb")
-    part.write_text(cleaned(path.read_text(encoding="utf-8")), encoding="utf-8")
-    os.replace(part, path)
-
-
 def cleaned(text: str) -> str:
     """The text of a notebook file as it is committed."""
-    notebook = clean(nbformat.reads(text, as_version=4))
-    return nbformat.writes(notebook).rstrip("\n") + "\n"
-
-
-def clean(notebook: NotebookNode) -> NotebookNode:
-    """Clean a notebook (changed in place) and return it."""
-    notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), language_info=NotebookNode(name="python"))
+    notebook = nbformat.reads(text, as_version=4)
+    declared = {name: own for name, own in notebook.metadata.items() if name == DECLARED}
+    notebook.metadata = NotebookNode(declared | LANGUAGE)
     executed = 0
     for cell in notebook.cells:
-        for key in [key for key in CELL_NOISE if key in cell.metadata]:
-            del cell.metadata[key]
-        if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]
+        cell.metadata = NotebookNode({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
         if cell.cell_type == "code":
             if cell.execution_count is not None:
                 executed += 1
                 cell.execution_count = executed
             cell.outputs = _clean_outputs(cell)
-    return notebook
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
 
 
 def _clean_outputs(cell: NotebookNode) -> list[NotebookNode]:
@@ -85,10 +75,10 @@ def refresh(only: Sequence[str] | None = None, notebooks: Path | None = None) ->
     left as they are. Everything is computed in a temporary folder: ``runs/`` is not touched. Raises RunFailed
     when a notebook fails; it is then left as it was, and the temporary folder is kept to look at.
     """
-    chosen = find_notebooks(only, notebooks)
-    needed = [path for path in find_notebooks(folder=notebooks) if path <= chosen[-1]]
+    chosen = [notebook.path for notebook in find_notebooks(only, notebooks).values()]
+    every = [notebook.path for notebook in find_notebooks(folder=notebooks).values()]
     workplace = Path(tempfile.mkdtemp(prefix="xaikit-refresh-"))
-    for path in needed:
+    for path in every[: every.index(chosen[-1]) + 1]:
         executed = workplace / path.name
         print(f"{path.stem}: running", flush=True)
         try:
@@ -97,9 +87,6 @@ def refresh(only: Sequence[str] | None = None, notebooks: Path | None = None) ->
             part = executed.with_suffix(".part.ipynb")
             raise RunFailed(f"{path.stem} failed, {failure(error)} (see {part}); it is left as it was") from error
         if path in chosen:
-            clean_file(executed)
-            part = path.with_suffix(".part.ipynb")
-            shutil.copyfile(executed, part)
-            os.replace(part, path)
+            write_text(path, cleaned(executed.read_text(encoding="utf-8")))
     shutil.rmtree(workplace)
     return chosen

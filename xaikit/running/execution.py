@@ -1,21 +1,24 @@
-"""Execute one notebook with papermill, in a kernel of its own, and say why it failed."""
+"""Execute one notebook with papermill, in a kernel of its own that keeps off the network, and say why it failed.
 
-import contextlib
-import math
+A kernel uses the network only if a parameter names a model on a hub.
+"""
+
 import os
-import threading
+import sys
 import time
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
 
-from . import offline
-from .parameters import declared_parameters
+from ..files.checks import check_number
+from ..files.paths import data_folder, notebooks_folder
 
-# What is set for a kernel is set for the process that starts it: one at a time.
-_ONE_AT_A_TIME = threading.Lock()
 # glibc gives large arrays back to the system after each use and then waits for fresh pages: nearly half of a notebook's time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+OFFLINE = "XAIKIT_OFFLINE"
+HERE = {"localhost", "127.0.0.1", "::1", "", "0.0.0.0"}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_kernels = weakref.WeakSet()
 
 
 class OutOfTime(TimeoutError):
@@ -23,9 +26,9 @@ class OutOfTime(TimeoutError):
 
 
 def check_limit(limit: float | None) -> None:
-    """Raise ValueError for a time limit that is no number of seconds above 0."""
-    if limit is not None and not 0 < limit < math.inf:
-        raise ValueError(f"limit={limit!r}: a number of seconds above 0 is needed, or None for any time")
+    """Raise ValueError for a time limit that is no number of seconds above 0, or None."""
+    if limit is not None:
+        check_number(0, what="number of seconds", open_low=True, limit=limit)
 
 
 def execute(
@@ -44,40 +47,57 @@ def execute(
     many as they like. The kernel can't use the network unless a parameter names a model on a hub.
     """
     import papermill
+    from jupyter_client import AsyncKernelManager
     from nbclient.exceptions import CellTimeoutError
     from traitlets.config import Config
 
+    from .notebooks import read_notebook  # not above: every import of xaikit comes by here, for keep_off_network
+
     part = target.resolve().with_suffix(".part.ipynb")
-    effective = {name: known.default for name, known in declared_parameters(notebook).items()} | dict(parameters)
-    variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **offline.environment(effective)}
+    effective = read_notebook(notebook).defaults | dict(parameters)
+    variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **offline_variables(effective)}
     variables |= dict.fromkeys(_THREADS if threads else (), str(threads))
     stopped = OutOfTime(f"stopped at its time limit of {limit} s (see {part})")
-    with _ONE_AT_A_TIME, _environment(variables):
-        end = None if limit is None else time.monotonic() + limit
+    end = None if limit is None else time.monotonic() + limit
 
-        def left(cell: object) -> float | None:  # nbclient's limit is a cell's: each gets what is left
-            seconds = None if end is None else end - time.monotonic()
-            if seconds is not None and seconds <= 0:
-                raise stopped
-            return seconds
+    def left(cell: object) -> float | None:  # nbclient's limit is a cell's: each gets what is left
+        seconds = None if end is None else end - time.monotonic()
+        if seconds is not None and seconds <= 0:
+            raise stopped
+        return seconds
 
-        try:
-            papermill.execute_notebook(
-                str(notebook.resolve()),
-                str(part),
-                parameters=dict(parameters),
-                cwd=str(notebook.resolve().parent),
-                kernel_name="python3",
-                progress_bar=False,
-                timeout_func=left,
-                shutdown_kernel="immediate",
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-            )
-        except CellTimeoutError as error:
-            raise stopped from error
+    class Kernel(AsyncKernelManager):
+        """A kernel with variables of its own."""
+
+        async def start_kernel(self, **options) -> None:
+            await super().start_kernel(**options, env=os.environ | variables)
+            _kernels.add(self)
+
+    try:
+        papermill.execute_notebook(
+            str(notebook.resolve()),
+            str(part),
+            parameters=dict(parameters),
+            cwd=str(notebook.resolve().parent),
+            kernel_name="python3",
+            progress_bar=False,
+            timeout_func=left,
+            shutdown_kernel="immediate",
+            kernel_manager_class=Kernel,
+            config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+        )
+    except CellTimeoutError as error:
+        raise stopped from error
     with open(part, "rb") as written:
         os.fsync(written.fileno())
     os.replace(part, target)
+
+
+def end_kernels() -> None:
+    """Kill the kernels of all notebooks that threads of this process execute; they fail."""
+    for kernel in [*_kernels]:
+        if kernel.has_kernel:
+            kernel.provisioner.process.kill()
 
 
 def failure(error: BaseException) -> str:
@@ -91,16 +111,41 @@ def _first_line(text: str) -> str:
     return next(iter(text.strip().splitlines()), "")
 
 
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the kernels started inside."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def names_hub_model(parameters: Mapping[str, object]) -> bool:
+    """Whether the parameters of a notebook name a model that has to be fetched: ``hf-hub:OWNER/NAME``, weights by a tag of
+    open_clip, or a multimodal model that is no folder here."""
+    if any(str(value).startswith("hf-hub:") for value in parameters.values()):
+        return True
+    weights, multimodal = parameters.get("pretrained"), parameters.get("multimodal_model")
+    if weights is not None and not (notebooks_folder() / str(weights)).is_file():
+        return True
+    folders = (notebooks_folder(), data_folder())  # where a kernel looks for it
+    return multimodal is not None and not any((folder / str(multimodal)).is_dir() for folder in folders)
+
+
+def offline_variables(parameters: Mapping[str, object]) -> dict[str, str]:
+    """The variables with which a notebook's kernel keeps off the network, none if its parameters name a hub model."""
+    if names_hub_model(parameters):
+        return {}
+    return {OFFLINE: "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+def keep_off_network() -> None:
+    """Where ``XAIKIT_OFFLINE`` is set, let every connection of Python's sockets to another machine fail with the reason, from
+    the import of xaikit on. Programs that a cell starts are not watched."""
+    if os.environ.get(OFFLINE) == "1":
+        sys.addaudithook(_refuse)
+
+
+def _refuse(event: str, arguments: tuple) -> None:
+    if event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host is not None and host not in HERE:
+        raise PermissionError(
+            f"the network isn't used ({host}): no parameter of this run names a model on a hub, such as pretrained='openai'"
+        )

@@ -50,11 +50,10 @@ def hold(folder: Path) -> Iterator[None]:
 
 def is_held(folder: Path) -> bool:
     """Whether a process is writing into the run folder now."""
-    lock = FileLock(folder / LOCK, timeout=0)
     if not (folder / LOCK).exists():
         return False
     try:
-        with lock:
+        with FileLock(folder / LOCK, timeout=0):
             return False
     except Timeout:
         return True

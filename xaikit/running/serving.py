@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
-from nbformat import v4
+from nbformat import NotebookNode, v4
 
+from ..files.extras import EXTRAS, needs
 from ..files.paths import notebooks_folder
-from .parameters import TAG, declared_parameters, parameters_for
+from .notebooks import TAG, find_notebooks, parameters_for
 
-NOTEBOOK = "07_explore.ipynb"
 APPLICATION = "application"  # the tag of the cell that shows the explorer
 # A page that was closed leaves its kernel behind, with a model in it: it is ended once nothing is connected to it.
 OPTIONS = (
@@ -27,14 +27,14 @@ def serve(run: str = "default", parameters: Mapping[str, object] | None = None, 
     """Serve the explorer until it is interrupted, and return Voila's exit code.
 
     run : whose scenes and stores are shown. parameters : of the notebook. options : of Voila, such as ``--port=8866`` or
-    ``--no-browser``. Raises ValueError for bad parameters, FileNotFoundError where Voila isn't installed.
+    ``--no-browser``. Raises ValueError for bad parameters, ModuleNotFoundError where Voila isn't installed.
     """
     with tempfile.TemporaryDirectory(prefix="xaikit-app-") as folder:
         notebook = write_application(Path(folder), run, parameters)
         try:
             import voila  # noqa: F401
         except ImportError as error:
-            raise FileNotFoundError("Voila serves the explorer and isn't installed: pip install voila") from error
+            raise ModuleNotFoundError(needs("voila", EXTRAS["voila"])) from error
         with subprocess.Popen([sys.executable, "-m", "voila", *OPTIONS, *options, str(notebook)]) as server:
             # Terminated, Voila ends its kernels and then itself.
             before = signal.signal(signal.SIGTERM, lambda *about: server.terminate())
@@ -48,18 +48,22 @@ def serve(run: str = "default", parameters: Mapping[str, object] | None = None, 
 
 def write_application(folder: Path, run: str = "default", parameters: Mapping[str, object] | None = None) -> Path:
     """Write the cells that show the explorer, and those that they need, into a folder and return the notebook."""
-    path = notebooks_folder() / NOTEBOOK
-    given = parameters_for(parameters or {}, {path.stem: declared_parameters(path)})[path.stem] | {"run": run}
-    notebook = nbformat.read(path, as_version=4)
+    every = {path.stem: nbformat.read(path, as_version=4) for path in sorted(notebooks_folder().glob("*.ipynb"))}
+    name, notebook = next((name, own) for name, own in every.items() if any(_shows(cell) for cell in own.cells))
+    given = parameters_for(parameters or {}, {name: find_notebooks()[name]})[name] | {"run": run}
     kept = []
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         cell.outputs, cell.execution_count = [], None
         kept.append(cell)
         if TAG in cell.metadata.get("tags", []):
             kept.append(v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in given.items())))
-        if APPLICATION in cell.metadata.get("tags", []):
+        if _shows(cell):
             break
     notebook.cells = kept
     written = folder / "explorer.ipynb"
     nbformat.write(notebook, written)
     return written
+
+
+def _shows(cell: NotebookNode) -> bool:
+    return APPLICATION in cell.metadata.get("tags", [])

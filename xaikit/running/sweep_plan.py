@@ -1,66 +1,170 @@
-"""What a sweep has to do: each notebook of each row once, after those whose stores it reads."""
+"""What a sweep has to do: its rows of parameters, from a table or from choices to be combined, and for each row every
+notebook once, after those whose stores it reads."""
 
-import ast
+import csv
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import nbformat
-from IPython.core.inputtransformer2 import TransformerManager
+import yaml
 
-from ..files.store import WRITERS
 from ..samples.source import in_names, parse_shard
-from .parameters import Parameter, check_used, declared_parameters, literal, parameters_for, with_whole_paths
+from .notebooks import Notebook, find_notebooks, literal, needs_of, own_parameters, parameters_for, with_whole_paths
 from .record import stamp
-from .workbook import find_notebooks, own_parameters
+from .workbook import SHARD, Execution
 
-SHARD = "shard"
 FIRST = ("model", "pretrained", "multimodal_model", "data", "seed")  # in the names of folders
 LONGEST_NAME = 120
+RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+EVERY_SHARD = re.compile(r"\*/(\d+)")
+AT_MOST = 100_000  # rows: beyond that a range is more likely mistyped
+# Between values: a comma that stands in no bracket and no quotes.
+VALUES = re.compile(r"""(?:\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|\([^()]*\)|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
+
+
+def parse_choice(text: str) -> tuple[str, list[object]]:
+    """The name and values of "model=tiny-clip,tiny-clip-shortcut", "seed=0..4" or "shard=*/8".
+
+    A value is a Python literal, a range of whole numbers, all shares of a number of shards, or else text; it is never
+    executed. Raises ValueError for anything that isn't NAME=VALUE.
+    """
+    name, equals, values = text.partition("=")
+    if not equals or not name.isidentifier() or not values or ",," in values or values[0] == "," or values[-1] == ",":
+        raise ValueError(f"-p {text}: NAME=VALUE is needed, or NAME=VALUE,VALUE or NAME=FIRST..LAST")
+    return name, [value for found in VALUES.findall(values) for value in _expanded(literal(found.strip()), name)]
+
+
+def rows_of(table: Path | None, choices: Sequence[str]) -> list[dict[str, object]]:
+    """The rows of a table, or one row of defaults for None, each combined with each combination of choices, as
+    ``parse_choice`` takes them. Raises ValueError, or FileNotFoundError, for what can't be read, or is given twice.
+
+    Examples
+    --------
+    >>> xk.running.rows_of(None, ["model=tiny-clip", "seed=0..1"])
+    [{'model': 'tiny-clip', 'seed': 0}, {'model': 'tiny-clip', 'seed': 1}]
+    """
+    chosen = {}
+    for name, values in map(parse_choice, choices):
+        if name in chosen:
+            raise ValueError(f"parameter {name} is given twice: write -p {name}=VALUE,VALUE")
+        chosen[name] = values
+    rows = read_table(table) if table else [{}]
+    for name in chosen:
+        if any(name in row for row in rows):
+            raise ValueError(f"parameter {name} is in the table and in -p: give it in one place")
+    found = [row | choice for row in rows for choice in combinations(chosen)]
+    if len(found) > AT_MOST:
+        raise ValueError(f"the sweep has {len(found)} rows: {AT_MOST} at most")
+    return found
+
+
+def read_table(path: Path) -> list[dict[str, object]]:
+    """The rows of a table of parameters.
+
+    A CSV file has the parameters' names as its head and a row a line; an empty field leaves the notebook's default. A YAML
+    file is a list of rows, each from name to value, or one mapping from name to a value or a list of values, of which all
+    combinations are the rows: "0..4" is a range, "*/8" all eight shards, and a value that is a list itself stands in a list.
+    Raises ValueError, or FileNotFoundError, in one sentence that names the file and the line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no table {path}")
+    if path.suffix.lower() == ".csv":
+        return list(_rows_of_csv(path))
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise ValueError(f"{path.name}: a table of rows is a .csv, .yaml or .yml file")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} isn't plain YAML ({' '.join(str(error).split())})") from error
+    for row in found if isinstance(found, list) else [found]:
+        if isinstance(row, dict) and not all(isinstance(name, str) for name in row):
+            raise ValueError(
+                f"{path.name}: {next(name for name in row if not isinstance(name, str))!r} is no parameter's name"
+            )
+    if isinstance(found, list) and found and all(isinstance(row, dict) for row in found):
+        return [dict(row) for row in found]
+    if isinstance(found, dict) and found:
+        return combinations({name: _choices(name, value) for name, value in found.items()})
+    raise ValueError(
+        f"{path.name}: a list of rows is needed, each from name to value, or one mapping from name to values"
+    )
+
+
+def combinations(choices: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:
+    """A row for each way to take one value of each parameter. Raises ValueError for a parameter without values, or for more
+    rows than a sweep can mean."""
+    count = 1
+    for name, values in choices.items():
+        if not values:
+            raise ValueError(f"parameter {name} has no values: give at least one")
+        count *= len(values)
+    if count > AT_MOST:
+        raise ValueError(f"the sweep has {count} rows: {AT_MOST} at most")
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+def _choices(name: str, value: object) -> list[object]:
+    return [each for one in (value if isinstance(value, list) else [value]) for each in _expanded(one, name)]
+
+
+def _expanded(value: object, name: str) -> list[object]:
+    if not isinstance(value, str):
+        return [value]
+    if numbers := RANGE.fullmatch(value):
+        first, last = map(int, numbers.groups())
+        if not first <= last < first + AT_MOST:
+            raise ValueError(f"{name}={value}: a range goes upwards, such as 0..4")
+        return list(range(first, last + 1))
+    if every := EVERY_SHARD.fullmatch(value):
+        parse_shard(f"{every[1]}/{every[1]}")
+        return [f"{share}/{every[1]}" for share in range(1, int(every[1]) + 1)]
+    return [value]
+
+
+def _rows_of_csv(path: Path) -> Iterator[dict[str, object]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            lines, head = list(reader), reader.fieldnames
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} isn't a CSV file in UTF-8 ({error})") from error
+    names = [name.strip() for name in head or ()]
+    if len({*names}) < len(names):
+        raise ValueError(f"{path.name}: its head names {next(name for name in names if names.count(name) > 1)} twice")
+    if not lines:
+        raise ValueError(f"{path.name} has no row below its head")
+    for number, line in enumerate(lines, start=2):
+        if None in line or None in line.values():
+            raise ValueError(f"{path.name}, line {number}: it has more or fewer fields than the head")
+        yield {name.strip(): literal(text.strip()) for name, text in line.items() if text.strip()}
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One execution of one notebook.
+class Row(Execution):
+    """One execution of one notebook in a sweep.
 
-    folder : the run's folder, that of all notebooks and shards with the same parameters. differs : the parameters in which
-    it differs from other rows, as text. name : of the executed notebook, without its ending. values : of the notebook's
-    parameters. needs : the names of those in the same folder that come first. stamp : changes with whatever its results
-    depend on; stamp_now computes it again.
+    label : how it is called in messages, by the parameters in which it differs from other rows. needs : those in the same
+    folder that come first. stamp_now : computes its stamp again, which changes with whatever its results depend on.
     """
 
-    folder: Path
-    differs: str
-    name: str
-    notebook: Path
-    values: dict
-    needs: tuple[str, ...]
-    stamp: str
+    label: str
+    needs: tuple["Row", ...]
     stamp_now: Callable[[], str]
-
-    @property
-    def target(self) -> Path:
-        """The executed notebook."""
-        return self.folder / f"{self.name}.ipynb"
-
-    @property
-    def label(self) -> str:
-        """How the row is called in messages."""
-        return f"{self.differs} {self.name}".strip()
 
 
 @dataclass(frozen=True)
 class Plan:
     """The rows in an order in which none comes before one that it needs, the parameters that each run's folder was given, and
-    what the notebooks declare."""
+    the notebooks by name."""
 
     rows: list[Row]
     parameters: dict[Path, dict[str, object]]
-    declared: dict[str, dict[str, Parameter]]
+    notebooks: dict[str, Notebook]
 
 
 def make_plan(
@@ -72,7 +176,7 @@ def make_plan(
     the shards, the notebook is executed once more when they are done, over all of them. Raises ValueError for parameters
     that the notebooks don't take, before any work.
     """
-    planner = _Planner(find_notebooks(folder=notebooks), [path.stem for path in find_notebooks(only, notebooks)])
+    planner = _Planner(find_notebooks(folder=notebooks), list(find_notebooks(only, notebooks)))
     table = [with_whole_paths(row) for row in table]
     names = {name for row in table for name in row if name != SHARD}
     varying = {name for name in names if len({repr(row.get(name)) for row in table}) > 1}
@@ -88,87 +192,63 @@ def make_plan(
             raise ValueError(f"row {number} of the sweep: {error}") from error
     for folder, parameters in folders.items():
         planner.gather_shards(folder, parameters)
-    return Plan(list(planner.rows.values()), folders, planner.declared)
+    return Plan(list(planner.rows.values()), folders, planner.notebooks)
 
 
 class _Planner:
-    def __init__(self, notebooks: Sequence[Path], wanted: Sequence[str]):
-        self._paths = {path.stem: path for path in notebooks}
-        self.declared = {name: declared_parameters(path) for name, path in self._paths.items()}
-        self._reads = {name: _reads(path, list(self._paths)) for name, path in self._paths.items()}
-        self._chosen = _with_needs(wanted, self._reads)
+    def __init__(self, notebooks: dict[str, Notebook], wanted: Sequence[str]):
+        self.notebooks, self._needs, chosen = notebooks, needs_of(notebooks), {*wanted}
+        for name in reversed(notebooks):  # what a notebook needs comes before it
+            if name in chosen:
+                chosen.update(self._needs[name])
+        self._chosen = [name for name in notebooks if name in chosen]
+        self._sharded = [name for name in self._chosen if SHARD in notebooks[name].parameters]
         self._shards: dict[Path, list[str | None]] = {}
         self._differs: dict[Path, str] = {}
         self.rows: dict[tuple[Path, str], Row] = {}
 
     def add(self, folder: Path, parameters: Mapping[str, object], differs: str) -> None:
         """The chosen notebooks with these parameters, as far as they aren't there yet."""
-        values = parameters_for(parameters, self.declared)
-        check_used(parameters, values, self._chosen)
+        values = parameters_for(parameters, self.notebooks, self._chosen)
         shard = parameters.get(SHARD)
         parse_shard(shard)
         self._shards.setdefault(folder, []).append(shard)
         self._differs[folder] = differs
         for name in self._chosen:
-            self._add(folder, name, values[name], shard if SHARD in self.declared[name] else None)
+            self._add(folder, name, values[name], shard if name in self._sharded else None)
 
     def gather_shards(self, folder: Path, parameters: Mapping[str, object]) -> None:
         """Where there is a row for each share of one division, the sharded notebooks once more, over all shares."""
         shards = sorted({str(shard) for shard in self._shards[folder]})
         divisions = {parse_shard(shard)[1] for shard in shards if shard != "None"}
-        if divisions != {len(shards)}:
-            return
-        values = parameters_for(parameters, self.declared)
-        for name in (name for name in self._chosen if SHARD in self.declared[name]):
-            self._add(folder, name, values[name], None, [_called(name, shard) for shard in shards])
+        if divisions == {len(shards)}:
+            values = parameters_for(parameters, self.notebooks)
+            for name in self._sharded:
+                self._add(folder, name, values[name], None, [name + in_names(shard) for shard in shards])
 
     def _add(
         self, folder: Path, name: str, given: Mapping[str, object], shard: str | None, after: Sequence[str] = ()
     ) -> None:
-        called = _called(name, shard)
+        called, notebook = name + in_names(shard), self.notebooks[name]
         if (folder, called) in self.rows:
             return
         values = {key: value for key, value in given.items() if key != SHARD} | ({SHARD: shard} if shard else {})
-        needs = (*self._reads[name], *after)
-        stamps = {need: self.rows[folder, need].stamp for need in needs}
-        if SHARD in self.declared[name] or values.get("train"):  # what it leaves beside stores stays in its folder
+        needs = tuple(self.rows[folder, need] for need in (*self._needs[name], *after))
+        stamps = {need.name: need.stamp for need in needs}
+        if name in self._sharded or values.get("train"):  # what it leaves beside stores stays in its folder
             stamps["folder"] = folder.name
-        stamp_now = partial(stamp, self._paths[name], values, stamps)
-        values = values | own_parameters(self.declared[name], folder)
+        stamp_now = partial(stamp, notebook.path, values, stamps)
         self.rows[folder, called] = Row(
-            folder, self._differs[folder], called, self._paths[name], values, needs, stamp_now(), stamp_now
+            folder=folder,
+            name=called,
+            notebook=notebook.path,
+            values=values | own_parameters(notebook, folder),
+            stamp=stamp_now(),
+            stores=notebook.stores,
+            label=f"{self._differs[folder]} {called}".strip(),
+            needs=needs,
+            stamp_now=stamp_now,
         )
-
-
-def _called(notebook: str, shard: str | None) -> str:
-    return notebook + in_names(shard)
-
-
-def _reads(notebook: Path, known: Sequence[str]) -> list[str]:
-    """The notebooks before this one whose stores it opens; all of them, if the name of a store is no plain text."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    before = [name for name in known if name < notebook.stem]
-    found = set()
-    for node in ast.walk(ast.parse(TransformerManager().transform_cell(code))):
-        function = getattr(node, "func", None)
-        called = getattr(function, "attr", getattr(function, "id", ""))
-        if called == "open_inputs":
-            found.add(WRITERS["inputs"])
-        elif called == "open_store":
-            named = [*node.args[1:2], *(keyword.value for keyword in node.keywords if keyword.arg == "name")]
-            if not named or not isinstance(named[0], ast.Constant):
-                return before
-            found.add(WRITERS.get(named[0].value, ""))
-    return [name for name in before if any(name[:3] == writer[:3] for writer in found)]
-
-
-def _with_needs(chosen: Sequence[str], reads: Mapping[str, list[str]]) -> list[str]:
-    wanted = set(chosen)
-    for name in sorted(reads, reverse=True):
-        if name in wanted:
-            wanted.update(reads[name])
-    return [name for name in reads if name in wanted]
 
 
 def _folder_name(parameters: Mapping[str, object]) -> str:

@@ -1,24 +1,32 @@
-"""Execute a sweep's rows, each once what it needs is done, and keep account of all of them."""
+"""Rows of a sweep as futures on Dask, each after those that it needs; what is known of them stands in the runs' folders.
 
+A row notes in the ``run.json`` of its folder how far it has come, and finds there that it was done already: whatever dies
+may be done again.
+"""
+
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dask.distributed import Client, Future, as_completed
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from filelock import FileLock
 
 from ..files.atomic import replacing
 from ..files.checks import check_whole
-from .execution import check_limit
+from .execution import check_limit, failure
 from .lock import hold
-from .record import FILE, SWEEP, Status, now
-from .sweep_cluster import SchedulerLost, connected, outcome, slots, submit
-from .sweep_ledger import Ledger, Sweep, counts, listed, pace, read_sweep
+from .record import FILE, SWEEP, Status, begin_record, earlier_entries, is_done, note, now, read_record, stores_in
 from .sweep_plan import Plan, Row, make_plan
+from .sweep_status import Entries, Listed, Sweep, counts, pace, read_sweep
 
 Say = Callable[[str], None]
+ALLOWED_DEATHS = 5  # of workers under one row, before the row is given up
+PATIENCE = 10  # seconds until a scheduler that doesn't answer is taken for none
 
 
 class SweepFailed(RuntimeError):
@@ -51,7 +59,7 @@ def sweep(
     limit : seconds that a notebook may take, None for any.
     threads : of the computations of each notebook.
     failed_only : do only the rows that failed before or met bad samples, and those that need them.
-    say : is told each line of progress.
+    say : gets each line of progress.
 
     Returns the folder. Raises ValueError for bad arguments before any work, or for a folder in use; SweepFailed, when all
     else is done, with the rows that failed. Whatever kills the sweep, doing it again goes on where it was.
@@ -70,141 +78,199 @@ def sweep(
     with hold(folder):
         if (folder / FILE).exists():
             raise ValueError(f"{folder} holds a run of the workbook, not a sweep: give another --out")
+        rows = {(row.folder.name, row.name): row for row in plan.rows}
         before = read_sweep(folder).rows if (folder / SWEEP).exists() else []
-        rows = [listed(row) for row in plan.rows]
-        about = Sweep([dict(row) for row in table], list(only) if only else None, rows, now(), at_once)
-        execution = _Execution(plan, folder, about, say)
-        if failed_only:
-            execution.leave_all_but_failed()
-        if other := {(row.folder, row.name) for row in before} - {(row.folder, row.name) for row in rows}:
+        if other := {(row.folder, row.name) for row in before} - {*rows}:
             say(f"{len(other)} rows of an earlier table in this folder are no longer listed; what they gave stays")
+        listed = [Listed(*key, row.label) for key, row in rows.items()]
+        about = Sweep([dict(row) for row in table], list(only) if only else None, listed, now(), at_once)
         about.write(folder)
-        execution.run(lambda: connected(scheduler, at_once), limit, threads)
+        _Progress(plan, folder, about, failed_only, say).do(scheduler, limit, threads)
     return folder
 
 
-class _Execution:
-    """One go at a plan: each row is done already, copied from another that would give the same, or executed."""
+class _Progress:
+    """One go at a plan: what is known of each row, the rows that are to be done, and from which each would be copied."""
 
-    def __init__(self, plan: Plan, folder: Path, about: Sweep, say: Say):
-        self._rows, self._folder, self._about, self._say = plan.rows, folder, about, say
-        self._ledger = Ledger(plan)
-        self._by_name = {(row.folder, row.name): row for row in plan.rows}
-        self._state = {row: Status.DONE if self._ledger.is_done(row) else Status.WAITING for row in plan.rows}
+    def __init__(self, plan: Plan, folder: Path, about: Sweep, failed_only: bool, say: Say):
+        self._folder, self._about, self._say = folder, about, say
+        earlier = {own: earlier_entries(own) for own in plan.parameters}
+        self._entries = {row: earlier[row.folder].get(row.name, {"status": Status.WAITING}) for row in plan.rows}
+        done = {row for row, entry in self._entries.items() if is_done(entry, row.stamp, row.target)}
+        again = self._failed(done) if failed_only else {*plan.rows} - done
+        self._done, self._left = done - again, [row for row in plan.rows if row in again]
+        self._entries |= {row: {"status": Status.WAITING} for row in self._left}
+        records = {own: {} for own in plan.parameters}
+        for row, entry in self._entries.items():
+            records[row.folder][row.name] = entry
+        for own, known in records.items():
+            others = {name: entry for name, entry in earlier[own].items() if "stamp" in entry and name not in known}
+            begin_record(own, plan.notebooks, plan.parameters[own], known | others)
+        first: dict[str, Row] = {}
+        for row in [*(row for row in plan.rows if row in self._done), *self._left]:
+            first.setdefault(row.stamp, row)
+        self._original = {row: first[row.stamp] for row in self._left if first[row.stamp] is not row}
 
-    def leave_all_but_failed(self) -> None:
-        """Do only what failed before or met bad samples, what needs it, and what it needs that isn't done any more."""
+    def _failed(self, done: set[Row]) -> set[Row]:
+        """What failed before or met bad samples, what needs it, and what it needs that isn't done any more."""
         again: set[Row] = set()
-        for row in self._rows:
-            entry = self._ledger.entry(row)
-            if entry["status"] == Status.FAILED or entry.get("bad_samples") or again.intersection(self._needs(row)):
+        for row, entry in self._entries.items():
+            if entry["status"] == Status.FAILED or entry.get("bad_samples") or again.intersection(row.needs):
                 again.add(row)
-                self._state[row] = Status.WAITING
-        for row in reversed(self._rows):
+        for row in reversed(self._entries):
             if row in again:
-                again.update(need for need in self._needs(row) if self._state[need] != Status.DONE)
-        self._state = {row: own for row, own in self._state.items() if row in again or own == Status.DONE}
+                again.update(need for need in row.needs if need not in done)
+        return again
 
-    def run(self, connect: Callable[[], AbstractContextManager[Client]], limit: float | None, threads: int) -> None:
+    def do(self, scheduler: str | None, limit: float | None, threads: int) -> None:
         """Do what is left. Raises SweepFailed at the end if any row failed."""
-        if done := self._in(Status.DONE):
-            self._say(f"{len(done)} of {len(self._rows)} rows are done already, with the same code and parameters")
-        for row in self._in(Status.WAITING):
-            self._ledger.note(row, status=Status.WAITING)
-        self._copy_what_is_known()
-        if waiting := self._in(Status.WAITING):
+        if self._done:
+            self._say(
+                f"{len(self._done)} of {len(self._entries)} rows are done already, with the same code and parameters"
+            )
+        for row in self._left:
+            before = [self._entries[of] for of in self._before(row)]
+            if row in self._original and all(entry["status"] == Status.DONE for entry in before):
+                self._entries[row] = _outcome(row, self._original[row], before)
+        if waiting := [row for row in self._left if self._entries[row]["status"] == Status.WAITING]:
             self._say(
                 f"{len(waiting)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
             )
-            with connect() as client:
-                self._execute(client, limit, threads)
-        self._account_for_the_rest()
-        self._say(f"{self._folder.name}: {counts(self._ledger.entries())}")
-        if missing := self._in(Status.FAILED) + self._in(Status.WAITING):
-            raise SweepFailed("\n".join(f"{row.label}: {self._ledger.entry(row)['reason']}" for row in missing))
-        others = (row for row in self._rows if row not in self._state)
-        if left := sum(self._ledger.entry(row)["status"] != Status.DONE for row in others):
+            with _connected(scheduler, self._about.at_once) as client:
+                self._execute(client, waiting, limit, threads)
+        self._say(f"{self._folder.name}: {counts(self._listed())}")
+        missing = [row for row in self._left if self._entries[row]["status"] != Status.DONE]
+        if missing:
+            raise SweepFailed("\n".join(f"{row.label}: {self._entries[row]['reason']}" for row in missing))
+        if left := sum(entry["status"] != Status.DONE for entry in self._entries.values()):
             raise SweepFailed(
                 f"{left} rows were not executed yet and didn't fail: give the sweep's own command to go on"
             )
 
-    def _execute(self, client: Client, limit: float | None, threads: int) -> None:
-        self._about = replace(self._about, at_once=max(1, slots(client)))
+    def _execute(self, client: Client, waiting: Sequence[Row], limit: float | None, threads: int) -> None:
+        workers = client.scheduler_info(n_workers=-1).get("workers", ())
+        self._about = replace(self._about, at_once=max(1, len(workers)))
         self._about.write(self._folder)
-        running: dict[Future, Row] = {}
-        ended = as_completed()
-        while True:
-            for row in self._ready()[: max(0, max(1, slots(client)) - len(running))]:
-                self._ledger.begin(row)
-                self._note(row, status=Status.RUNNING, started=now())
-                future = submit(client, row, limit, threads)
-                running[future] = row
+        futures: dict[Row, Future] = {}
+        for row in waiting:
+            before = [futures.get(of, self._entries[of]) for of in self._before(row)]
+            key = f"{row.notebook.stem}-{uuid.uuid4().hex}"  # Dask learns how long a notebook takes from its name
+            given = row, self._original.get(row), before, limit, threads
+            futures[row] = client.submit(_outcome, *given, key=key, pure=False)
+        row_of = {future: row for row, future in futures.items()}
+        ended = as_completed(row_of)
+        for future in ended:
+            row, status = row_of[future], future.status
+            if status == "cancelled":
+                raise SweepFailed("the Dask scheduler was lost; give the same command again, and the sweep goes on")
+            if status == "finished":
+                self._entries[row] = future.result()
+            elif status == "error":
+                self._entries[row] = self._without_worker(row, futures, future.exception())
+            else:  # the worker that had its entry died just now, and another looks it up
                 ended.add(future)
-            if not running:
-                return
-            future = next(ended)
-            try:
-                self._end(running.pop(future), outcome(future))
-            except SchedulerLost as error:
-                raise SweepFailed(str(error)) from error
-            self._copy_what_is_known()
+                continue
+            if row not in self._original and "held_up" not in self._entries[row]:
+                self._tell(row)
 
-    def _ready(self) -> list[Row]:
-        """The rows that can begin: all that they need is done, and none with the same stamp has begun, or failed."""
-        begun = {row.stamp for row in self._in(Status.RUNNING) + self._in(Status.FAILED)}
-        first = {row.stamp: row for row in reversed(self._in(Status.WAITING)) if self._can_begin(row)}
-        return [row for row in self._in(Status.WAITING) if first.get(row.stamp) is row and row.stamp not in begun]
+    def _before(self, row: Row) -> list[Row]:
+        """What must have ended before a row: the rows that it needs, and that of which it would be a copy."""
+        return [*row.needs, *([self._original[row]] if row in self._original else [])]
 
-    def _copy_what_is_known(self) -> None:
-        """Copy what a row would give from one that is done with the same stamp: the same notebook in another run's folder."""
-        known = {row.stamp: row for row in self._in(Status.DONE)}
-        for row in self._in(Status.WAITING):
-            if row.stamp in known and self._can_begin(row):
-                done = known[row.stamp]
-                row.folder.mkdir(parents=True, exist_ok=True)
-                self._ledger.begin(row)
-                for name in self._ledger.entry(done).get("stores", {}):
-                    _copy(done.folder / name, row.folder / name)
-                _copy(done.target, row.target)
-                row.target.with_suffix(".part.ipynb").unlink(missing_ok=True)
-                self._note(row, status=Status.DONE, same_as=done.label, finished=now())
+    def _without_worker(self, row: Row, futures: Mapping[Row, Future], error: BaseException) -> dict:
+        """The entry of a row that no worker could give one, or one that such a row holds up."""
+        why = "its worker was killed again and again" if isinstance(error, KilledWorker) else failure(error)
+        entry = {"status": Status.FAILED, "reason": why, "finished": now()}
+        before = [
+            entry if of in futures and futures[of].status == "error" else self._entries[of] for of in self._before(row)
+        ]
+        if any(known is entry for known in before):
+            return _outcome(row, self._original.get(row), before)
+        note(row.folder, {row.name: {"parameters": row.values, "stamp": row.stamp} | entry})
+        return entry
 
-    def _end(self, row: Row, result: dict) -> None:
+    def _tell(self, row: Row) -> None:
+        entry, ended = self._entries[row], [entry["status"] for entry in self._entries.values()]
+        how = f"done in {entry['seconds']:.1f} s" if entry["status"] == Status.DONE else f"FAILED, {entry['reason']}"
+        failed = ended.count(Status.FAILED)
+        rate = pace(self._listed(), self._about.began, self._about.at_once)
+        self._say(f"[{ended.count(Status.DONE) + failed}/{len(ended)}] {row.label}: {how}; {failed} failed; {rate}")
+
+    def _listed(self) -> Entries:
+        return list(zip(self._about.rows, self._entries.values(), strict=True))
+
+
+def _outcome(
+    row: Row, original: Row | None, before: Sequence[dict], limit: float | None = None, threads: int | None = None
+) -> dict:
+    """What becomes of a row, as its entry in ``run.json`` says: held up by what it needs, a copy of its original, or executed.
+
+    before : the entries of what it needs, and of its original.
+    """
+    entry = {"parameters": row.values, "stamp": row.stamp}
+    missing = [need.name for need, known in zip(row.needs, before, strict=False) if known["status"] != Status.DONE]
+    if missing:
+        entry |= {"status": Status.WAITING, "reason": f"needs {missing[0]}, which isn't done", "held_up": True}
+    elif original and before[-1]["status"] != Status.DONE:
+        entry |= {"status": Status.FAILED, "reason": f"{before[-1]['reason']} (in {original.label})"}
+    elif original:
+        stores = _copy(original, row, before[-1].get("stores", {}))
+        entry |= {"status": Status.DONE, "stores": stores, "same_as": original.label, "finished": now()}
+    else:
+        return _executed(row, limit, threads)
+    note(row.folder, {row.name: entry})
+    return entry
+
+
+def _copy(original: Row, row: Row, stores: Mapping[str, str]) -> dict[str, str]:
+    """Copy the executed notebook and the stores that a row with the same stamp gave in another run's folder."""
+    for name in {*stores_in(row.folder, row.stores)} - {*stores}:  # of another version
+        (row.folder / name).unlink()
+    for name in (*stores, None):
+        source, target = (original.folder / name, row.folder / name) if name else (original.target, row.target)
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+    row.target.with_suffix(".part.ipynb").unlink(missing_ok=True)
+    return dict(stores)
+
+
+def _executed(row: Row, limit: float | None, threads: int | None) -> dict:
+    # The runner, its connection, or another worker may have died and left this row to a second worker: it waits for the first.
+    with FileLock(row.folder / f".{row.name}.lock"):
+        entry = read_record(row.folder)["notebooks"][row.name]
+        if is_done(entry, row.stamp, row.target):
+            return entry
+        entry = row.carry_out(limit, threads)
         if row.stamp != row.stamp_now():  # somebody edits code meanwhile: done, but to be done again next time
-            result |= {"stamp": "the code changed while the sweep ran"}
-        self._note(row, **result)
-        how = f"done in {result['seconds']:.1f} s" if result["status"] == Status.DONE else f"FAILED, {result['reason']}"
-        ended, failed = len(self._in(Status.DONE) + self._in(Status.FAILED)), len(self._in(Status.FAILED))
-        rate = pace(self._ledger.entries(), self._about.began, self._about.at_once)
-        self._say(f"[{ended}/{len(self._rows)}] {row.label}: {how}; {failed} failed; {rate}")
-
-    def _account_for_the_rest(self) -> None:
-        """What never began needs a row that failed, or would be the same as one."""
-        failed = {row.stamp: row for row in self._in(Status.FAILED)}
-        for row in self._in(Status.WAITING):
-            if row.stamp in failed:
-                other = failed[row.stamp]
-                self._note(
-                    row, status=Status.FAILED, reason=f"{self._ledger.entry(other)['reason']} (in {other.label})"
-                )
-            else:
-                missing = next(need for need in self._needs(row) if self._state.get(need) != Status.DONE)
-                self._note(row, status=Status.WAITING, reason=f"needs {missing.name}, which isn't done", held_up=True)
-
-    def _needs(self, row: Row) -> list[Row]:
-        return [self._by_name[row.folder, need] for need in row.needs]
-
-    def _can_begin(self, row: Row) -> bool:
-        return all(self._state.get(need) == Status.DONE for need in self._needs(row))
-
-    def _in(self, status: Status) -> list[Row]:
-        return [row for row, own in self._state.items() if own == status]
-
-    def _note(self, row: Row, **news) -> None:
-        self._state[row] = news["status"]
-        self._ledger.note(row, **news)
+            entry |= {"stamp": "the code changed while the sweep ran"}
+            note(row.folder, {row.name: entry})
+    return entry
 
 
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+@contextlib.contextmanager
+def _connected(scheduler: str | None, workers: int) -> Iterator[Client]:
+    """A client of the scheduler at this address, or of a cluster of so many single-threaded processes on this machine, whose
+    parts talk to one another under keys of their own. Raises ConnectionError for an address where no scheduler answers."""
+    # A row is handed to a worker once that is free, not before: some take seconds, some an hour.
+    settings = {
+        "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
+        "distributed.scheduler.worker-saturation": 1.0,
+    }
+    with dask.config.set(settings), contextlib.ExitStack() as opened:
+        if scheduler:
+            try:
+                client = opened.enter_context(Client(scheduler, timeout=PATIENCE))
+            except (OSError, ValueError) as error:
+                raise ConnectionError(f"no Dask scheduler answers at {scheduler} ({error})") from error
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError as error:
+                raise ConnectionError(f"the Dask scheduler at {scheduler} has no worker: start some first") from error
+        else:
+            own = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": "127.0.0.1:0", "security": True}
+            try:
+                cluster = opened.enter_context(LocalCluster(n_workers=workers, silence_logs="CRITICAL", **own))
+            except RuntimeError as error:
+                raise ConnectionError(f"Dask's workers did not start ({error}); give the same command again") from error
+            client = opened.enter_context(Client(cluster))
+        yield client

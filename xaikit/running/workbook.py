@@ -1,19 +1,78 @@
 """Run the numbered notebooks in order with papermill, each into the run's folder, and record how it went."""
 
-import re
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.paths import notebooks_folder, run_folder
-from .execution import check_limit, execute, failure
+from ..files.checks import check_whole
+from ..files.paths import run_folder
+from ..samples.bad_samples import STAGE as BAD_SAMPLES, count_bad_samples
+from .execution import check_limit, end_kernels, execute, failure
 from .lock import hold
-from .parameters import FOR_THE_RUNNER, Parameter, check_used, declared_parameters, parameters_for, with_whole_paths
-from .record import FILE, SWEEP, Status, is_done, now, read_record, stamp, stored, stores_of, surroundings, write_record
+from .notebooks import all_needs_of, find_notebooks, own_parameters, parameters_for, with_whole_paths
+from .record import (
+    SWEEP,
+    Status,
+    begin_record,
+    earlier_entries,
+    is_done,
+    note,
+    now,
+    read_record,
+    stamp,
+    stored,
+    stores_in,
+)
+
+SHARD = "shard"
 
 
 class RunFailed(RuntimeError):
     """A notebook failed; the message says which, why, and what was and wasn't run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Execution:
+    """A notebook to be executed into a run's folder.
+
+    name : of the executed notebook, without its ending. values : of its parameters. stores : the names of those that it writes.
+    """
+
+    folder: Path
+    name: str
+    notebook: Path
+    values: Mapping[str, object]
+    stamp: str
+    stores: tuple[str, ...]
+
+    @property
+    def target(self) -> Path:
+        """The executed notebook."""
+        return self.folder / f"{self.name}.ipynb"
+
+    def carry_out(self, limit: float | None = None, threads: int | None = None) -> dict:
+        """Execute it, keep its entry in ``run.json`` up to date before and after, and return that. A notebook that fails is an
+        entry like another; only an interruption is raised."""
+        shard = self.values.get(SHARD)
+        stores = () if shard else self.stores  # a share leaves parts alone; the stores are of all of them
+        before, clock = stores_in(self.folder, stores), time.perf_counter()
+        entry = {"parameters": dict(self.values), "stamp": self.stamp, "started": now()}
+        note(self.folder, {self.name: entry | {"status": Status.RUNNING}})
+        outcome = {"status": Status.FAILED, "reason": "interrupted"}
+        try:
+            execute(self.notebook, self.target, self.values, self.folder.parent, limit, threads)
+            outcome = {"status": Status.DONE, "stores": stored(self.folder, stores, before)}
+            if BAD_SAMPLES in self.stores:
+                outcome["bad_samples"] = count_bad_samples(self.folder, shard)
+        except Exception as error:
+            outcome["reason"] = failure(error)
+        finally:
+            entry |= outcome | {"finished": now(), "seconds": round(time.perf_counter() - clock, 2)}
+            note(self.folder, {self.name: entry})
+        return entry
 
 
 def run(
@@ -23,6 +82,7 @@ def run(
     resume: bool = False,
     notebooks: Path | None = None,
     limit: float | None = None,
+    workers: int = 1,
 ) -> Path:
     """Execute the notebooks in order and leave them, executed, in one folder with ``run.json``.
 
@@ -34,108 +94,78 @@ def run(
     resume : skip, and say so, what is already done with the same code and parameters.
     notebooks : the folder of the notebooks, if not the checkout's.
     limit : seconds that a notebook may take; then it is stopped, and has failed.
+    workers : how many notebooks are executed at once, each after those whose stores it reads, with its share of the cores.
 
     Returns the run's folder. Raises ValueError for bad arguments before any work, or for a folder that another run writes
-    into, RunFailed when a notebook fails: what it got to stays as ``NN_name.part.ipynb``, and no later notebook is run.
+    into, RunFailed when a notebook fails: what it got to stays as ``NN_name.part.ipynb``, and no further notebook is begun.
     """
-    chosen = find_notebooks(only, notebooks)
-    declared = {path.stem: declared_parameters(path) for path in find_notebooks(folder=notebooks)}
+    known, chosen = find_notebooks(folder=notebooks), find_notebooks(only, notebooks)
     parameters = with_whole_paths(parameters or {})
-    given = parameters_for(parameters, declared)
-    check_used(parameters, given, [path.stem for path in chosen])
+    given = parameters_for(parameters, known, list(chosen))
     check_limit(limit)
+    check_whole(1, workers=workers)
     folder = Path(out).resolve() if out else run_folder("default")
     with hold(folder):
         if (folder / SWEEP).exists():
             raise ValueError(f"{folder} holds a sweep, whose runs are the folders in it: give another --out")
-        record = new_record(folder, declared, parameters, keep=bool(only or resume))
-        for path in chosen:
-            values = given[path.stem] | own_parameters(declared[path.stem], folder)
-            entry = {"parameters": values, "stamp": stamp(path, values)}
-            if resume and _is_done(path.stem, entry, record["notebooks"], folder):
-                done = record["notebooks"][path.stem]["finished"]
-                print(f"{path.stem}: skipped, done at {done} with the same code and parameters", flush=True)
-                continue
-            record["notebooks"] |= {later.stem: {"status": Status.WAITING} for later in chosen if later > path}
-            _run_one(path, folder, entry, record, limit)
-        write_record(folder, record)
+        entries = {name: {"status": Status.WAITING} for name in known}
+        if only or resume:
+            entries |= {name: entry for name, entry in earlier_entries(folder).items() if name in known}
+        needs, to_do = all_needs_of(known), {}
+        for name, notebook in chosen.items():
+            values = given[name] | own_parameters(notebook, folder)
+            own = Execution(folder, name, notebook.path, values, stamp(notebook.path, values), notebook.stores)
+            if resume and not needs[name] & {*to_do} and _is_done(own, entries, needs[name]):
+                done = entries[name]["finished"]
+                print(f"{name}: skipped, done at {done} with the same code and parameters", flush=True)
+            else:
+                to_do[name], entries[name] = own, {"status": Status.WAITING}
+        begin_record(folder, known, parameters, entries)
+        _carry_out(to_do, needs, limit, workers)
     return folder
 
 
-def new_record(
-    folder: Path, declared: Mapping[str, Mapping[str, Parameter]], parameters: Mapping[str, object], keep: bool
-) -> dict:
-    """The record of a run that begins; with ``keep`` it goes on from what stands in the folder, but for what was killed."""
-    earlier = read_record(folder)["notebooks"] if keep and (folder / FILE).exists() else {}
-    earlier = {name: entry for name, entry in earlier.items() if entry["status"] != Status.RUNNING}
-    seeds = [notebook["seed"].default for notebook in declared.values() if "seed" in notebook]
-    return {
-        "run": folder.name,
-        "parameters": dict(parameters),
-        "seed": parameters.get("seed", seeds[0] if seeds else None),
-        **surroundings(),
-        "notebooks": {name: {"status": Status.WAITING} for name in declared} | earlier,
-    }
+def _is_done(own: Execution, entries: Mapping[str, Mapping], needs: Collection[str]) -> bool:
+    """Whether a notebook was finished as it would now run, and after the last run of all whose stores it reads."""
+    before = entries[own.name]
+    return is_done(before, own.stamp, own.target) and all(
+        entries[name].get("finished", "") <= before["started"] for name in needs
+    )
 
 
-def own_parameters(declared: Mapping[str, Parameter], folder: Path) -> dict[str, str]:
-    """What a notebook is told that follows from the run's folder."""
-    return {FOR_THE_RUNNER: folder.name} if FOR_THE_RUNNER in declared else {}
+def _carry_out(
+    to_do: Mapping[str, Execution], needs: Mapping[str, Collection[str]], limit: float | None, workers: int
+) -> None:
+    """Execute what is to be done, so many at once. Raises RunFailed for the first that fails, once the others have ended."""
+    threads = None if workers == 1 else max(1, (os.cpu_count() or 1) // workers)
+    waiting, running, failed = dict(to_do), {}, None
+    with ThreadPoolExecutor(workers) as pool:
+        while running or (waiting and not failed):
+            ready = [name for name in waiting if not needs[name] & {*waiting, *running.values()} and not failed]
+            for name in ready[: workers - len(running)]:
+                print(f"{name}: running", flush=True)
+                running[pool.submit(waiting.pop(name).carry_out, limit, threads)] = name
+            try:
+                ended = wait(running, return_when=FIRST_COMPLETED).done
+            except KeyboardInterrupt:
+                while wait(running, timeout=0.5).not_done:
+                    end_kernels()  # also of those that start only now
+                for future, name in running.items():
+                    note(to_do[name].folder, {name: future.result() | {"reason": "interrupted"}})
+                raise
+            for future in ended:
+                name, entry = running.pop(future), future.result()
+                if entry["status"] == Status.FAILED:
+                    failed = failed or RunFailed(_what_is_left(to_do[name], entry["reason"]))
+                else:
+                    print(f"{name}: done in {entry['seconds']:.1f} s", flush=True)
+    if failed:
+        raise failed
 
 
-def find_notebooks(only: Sequence[str] | None = None, folder: Path | None = None) -> list[Path]:
-    """The numbered notebooks in order, or those named in ``only`` by number, by a range of numbers ("01-06"), or in full."""
-    folder = folder or notebooks_folder()
-    found = sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if ".part" not in path.name)
-    if not found:
-        raise FileNotFoundError(f"{folder} holds no numbered notebook such as 00_name.ipynb")
-    for name in only or ():
-        if not any(_is_named(path, name) for path in found):
-            raise ValueError(f"there is no notebook {name!r}: choose from {', '.join(path.stem for path in found)}")
-    return [path for path in found if not only or any(_is_named(path, name) for name in only)]
-
-
-def _run_one(path: Path, folder: Path, entry: dict, record: dict, limit: float | None) -> None:
-    """Run one notebook and keep the record up to date before and after it."""
-    print(f"{path.stem}: running", flush=True)
-    started, clock = now(), time.perf_counter()
-    record["notebooks"][path.stem] = entry | {"status": Status.RUNNING, "started": started}
-    write_record(folder, record)
-    outcome, before = {"status": Status.DONE}, stores_of(folder, path.stem)
-    try:
-        execute(path, folder / path.name, entry["parameters"], folder.parent, limit)
-        outcome["stores"] = stored(folder, path.stem, before)
-    except Exception as error:
-        outcome = {"status": Status.FAILED, "reason": failure(error)}
-        raise RunFailed(_what_is_left(path, folder, outcome["reason"], record)) from error
-    except KeyboardInterrupt:
-        outcome = {"status": Status.FAILED, "reason": "interrupted"}
-        raise
-    finally:
-        seconds = round(time.perf_counter() - clock, 2)
-        times = {"started": started, "finished": now(), "seconds": seconds}
-        record["notebooks"][path.stem] = entry | outcome | times
-        write_record(folder, record)
-    print(f"{path.stem}: done in {seconds:.1f} s", flush=True)
-
-
-def _is_done(name: str, entry: Mapping, entries: Mapping[str, Mapping], folder: Path) -> bool:
-    """Whether a notebook was finished as it would now run, and after the last run of all that come before it."""
-    before = entries[name]
-    if not is_done(before, entry["stamp"], folder / f"{name}.ipynb"):
-        return False
-    return all(other.get("finished", "") <= before["started"] for earlier, other in entries.items() if earlier < name)
-
-
-def _what_is_left(path: Path, folder: Path, reason: object, record: Mapping) -> str:
-    status = {name: entry["status"] for name, entry in record["notebooks"].items()}
+def _what_is_left(failed: Execution, reason: str) -> str:
+    status = {name: entry["status"] for name, entry in read_record(failed.folder)["notebooks"].items()}
     done = ", ".join(name for name, value in status.items() if value == Status.DONE) or "none"
     left = ", ".join(name for name, value in status.items() if value == Status.WAITING) or "none"
-    part = folder / path.with_suffix(".part.ipynb").name
-    return f"{path.stem} failed, {reason} (see {part}); done: {done}; not run: {left}"
-
-
-def _is_named(path: Path, name: str) -> bool:
-    if between := re.fullmatch(r"(\d\d)-(\d\d)", name):
-        return between[1] <= path.stem[:2] <= between[2]
-    return name.removesuffix(".ipynb") in (path.stem, path.stem[:2])
+    part = failed.target.with_suffix(".part.ipynb")
+    return f"{failed.name} failed, {reason} (see {part}); done: {done}; not run: {left}"

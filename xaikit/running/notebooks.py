@@ -1,0 +1,236 @@
+"""What the numbered notebooks declare, their parameters, the stores that they write and those that they read, and whether
+what a user gives fits.
+
+Nothing hangs on the number in a file's name but the order of notebooks that don't need one another. papermill only warns
+about an unknown parameter, after running with it ignored; here it is an error before any work.
+"""
+
+import ast
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from ..files.paths import data_folder, notebooks_folder
+from ..files.store import declared_stores
+
+TAG = "parameters"
+FOR_THE_RUNNER = "run"
+PLAIN = (type(None), bool, int, float, str, list, dict)  # what papermill can write into a notebook
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line ``name = default  # meaning`` of a notebook's parameters cell."""
+
+    name: str
+    default: object
+    meaning: str = ""
+
+    def checked(self, value: object) -> object:
+        """The value as the notebook takes it, or a ValueError that says what it takes."""
+        value = list(value) if isinstance(value, tuple) else value  # papermill would write a tuple as a string
+        if self._fits(value):
+            return value
+        wanted = f"parameter {self.name} is of type {type(self.default).__name__}, as in {self.name} = {self.default!r}"
+        meaning = f" ({self.meaning})" if self.meaning else ""
+        raise ValueError(f"{wanted}{meaning}, but was given {value!r}")
+
+    def _fits(self, value: object) -> bool:
+        if not _is_plain(value):
+            return False
+        if value is None:
+            return self.default is None or "None" in self.meaning
+        if self.default is None or type(value) is type(self.default):
+            return True
+        return isinstance(self.default, float) and type(value) is int
+
+
+def _is_plain(value: object) -> bool:
+    inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return isinstance(value, PLAIN) and all(map(_is_plain, inner))
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook, by what it declares.
+
+    code : of its cells. stores, reads : the stores that it writes and reads, from ``metadata.xaikit``; ``reads`` is None
+    where it doesn't say, which is taken for all that come before.
+    """
+
+    path: Path
+    code: tuple[str, ...]
+    parameters: dict[str, Parameter]
+    stores: tuple[str, ...] = ()
+    reads: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @property
+    def defaults(self) -> dict[str, object]:
+        """The defaults of its parameters."""
+        return {name: known.default for name, known in self.parameters.items()}
+
+
+def read_notebook(path: Path) -> Notebook:
+    """A notebook by what it declares. Raises ValueError for one without exactly one cell tagged ``parameters``, or with anything
+    but parameters in it."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _read(path: Path, changed: int) -> Notebook:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    cells = [(cell, "".join(cell["source"])) for cell in found["cells"] if cell["cell_type"] == "code"]
+    tagged = [source for cell, source in cells if TAG in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{path.name} has {len(tagged)} cells tagged {TAG!r}: one is needed")
+    code = tuple(source for _, source in cells)
+    return Notebook(path, code, read_parameters(tagged[0], path.name), *declared_stores(found))
+
+
+def read_parameters(source: str, where: str = "the parameters cell") -> dict[str, Parameter]:
+    """The parameters in the source of a parameters cell. Raises ValueError if it holds anything else."""
+    lines = source.splitlines()
+    found = {}
+    for node in ast.parse(source).body:
+        try:
+            (target,) = node.targets
+            name, default = target.id, ast.literal_eval(node.value)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{where}, line {node.lineno}: only 'name = literal  # meaning' may stand there"
+            ) from error
+        comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+        found[name] = Parameter(name, default, comment.strip().lstrip("# "))
+    return found
+
+
+def find_notebooks(only: Sequence[str] | None = None, folder: Path | None = None) -> dict[str, Notebook]:
+    """The numbered notebooks by name, or those named in ``only`` by number, by a range of numbers ("01-06"), or in full: in the
+    order of their names, but each after those whose stores it reads."""
+    folder = folder or notebooks_folder()
+    paths = sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if ".part" not in path.name)
+    if not paths:
+        raise FileNotFoundError(f"{folder} holds no numbered notebook such as 00_name.ipynb")
+    for name in only or ():
+        if not any(_is_named(path, name) for path in paths):
+            raise ValueError(f"there is no notebook {name!r}: choose from {', '.join(path.stem for path in paths)}")
+    found = {path.stem: read_notebook(path) for path in paths}
+    return {
+        name: found[name]
+        for name in _in_order(needs_of(found))
+        if not only or any(_is_named(found[name].path, wanted) for wanted in only)
+    }
+
+
+def needs_of(notebooks: Mapping[str, Notebook]) -> dict[str, list[str]]:
+    """For each notebook those whose stores it reads itself."""
+    return {
+        name: [
+            other
+            for other, writer in notebooks.items()
+            if (other < name if notebook.reads is None else other != name and set(writer.stores) & set(notebook.reads))
+        ]
+        for name, notebook in notebooks.items()
+    }
+
+
+def all_needs_of(notebooks: Mapping[str, Notebook]) -> dict[str, set[str]]:
+    """For each notebook, in their order, those whose stores it reads, and those whose stores these read, and so on."""
+    needs, found = needs_of(notebooks), {}
+    for name in notebooks:
+        found[name] = {*needs[name]}.union(*(found[need] for need in needs[name]))
+    return found
+
+
+def _in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    sorter, ready, order = TopologicalSorter(needs), [], []
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ValueError(
+            f"each of these notebooks reads what the next one stores: {', '.join(error.args[1])}"
+        ) from None
+    while sorter.is_active():
+        first, *ready = sorted([*ready, *sorter.get_ready()])
+        order.append(first)
+        sorter.done(first)
+    return order
+
+
+def _is_named(path: Path, name: str) -> bool:
+    if between := re.fullmatch(r"(\d\d)-(\d\d)", name):
+        return between[1] <= path.stem[:2] <= between[2]
+    return name.removesuffix(".ipynb") in (path.stem, path.stem[:2])
+
+
+def parameters_for(
+    given: Mapping[str, object], notebooks: Mapping[str, Notebook], chosen: Sequence[str] | None = None
+) -> dict[str, dict[str, object]]:
+    """For each notebook the given parameters that it declares, checked.
+
+    given : value by parameter name. chosen : the notebooks that are wanted, None for all.
+
+    Raises ValueError for a parameter that no notebook declares, or none of the chosen ones, for a value of another type than
+    the default, and for ``run``, which follows from the run's folder.
+    """
+    owners = {name: [nb.name for nb in notebooks.values() if name in nb.parameters] for name in given}
+    known = sorted({name for notebook in notebooks.values() for name in notebook.parameters} - {FOR_THE_RUNNER})
+    for name in given:
+        if name == FOR_THE_RUNNER:
+            raise ValueError("parameter run can't be given: it is the name of the run's folder, set with --out")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            raise ValueError(f"no notebook has a parameter {name}{hint} (known: {', '.join(known)})")
+    found = {
+        notebook.name: {
+            name: notebook.parameters[name].checked(given[name]) for name in given if name in notebook.parameters
+        }
+        for notebook in notebooks.values()
+    }
+    for name, own in owners.items():
+        if chosen is not None and not {*own} & {*chosen}:
+            raise ValueError(f"parameter {name} has no effect here: of the notebooks only {', '.join(own)} has it")
+    return found
+
+
+def own_parameters(notebook: Notebook, folder: Path) -> dict[str, str]:
+    """What a notebook is given that follows from the run's folder."""
+    return {FOR_THE_RUNNER: folder.name} if FOR_THE_RUNNER in notebook.parameters else {}
+
+
+def with_whole_paths(parameters: Mapping[str, object]) -> dict[str, object]:
+    """The parameters, with each file or folder that one names from the working folder named by its whole path: kernels work
+    in another folder. A name that is no file or folder here stays as it is."""
+    return {name: _whole_path(name, value) for name, value in parameters.items()}
+
+
+def _whole_path(name: str, value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    from ..samples.layouts import LAYOUTS
+
+    kind, colon, path = value.partition(":")
+    named = path if kind in ("local-dir", *LAYOUTS) else value if name in ("pretrained", "multimodal_model") else ""
+    found = Path(named.rpartition("#")[0] if "#" in named and not Path(named).exists() else named)
+    if not named or (data_folder() / named).exists() or not found.exists():
+        return value
+    return (kind + colon if named == path else "") + str(Path.cwd() / named)
+
+
+def literal(text: str) -> object:
+    """The Python literal that the text is (a number, a list, None), or the text itself; nothing in it is executed."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
