@@ -1,6 +1,7 @@
 """The training code: labels agree with the scenes, the loss with its formula, and a seed fixes the weights."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 import training
 from training.batches import contrastive_loss, draw_batch
 from training.bundled import new_model, save, word_tokenizer
+
+import xaikit as xk
 
 SHORT = replace(training.Recipe(), steps=3, warmup_steps=1, batch_size=6, report_every=3, threads=1)
 
@@ -50,18 +53,23 @@ def test_the_loss_is_infonce_with_joint_positives():
     torch.testing.assert_close(contrastive_loss(similarity, true), (sum(to_image) / 2 + sum(to_text) / 2) / 2)
 
 
-def test_a_seed_fixes_the_weights():
-    first, again = (training.train(SHORT, progress=False)[0].state_dict() for _ in range(2))
-    other = training.train(replace(SHORT, seed=5), progress=False)[0].state_dict()
+@pytest.fixture(scope="module")
+def trained():
+    """Two runs of one seed and one of another, each with its log; the curve is of few scenes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training.clip, "validate", partial(training.validate, n=16))
+        return [training.train(replace(SHORT, seed=seed), progress=False) for seed in (0, 0, 5)]
+
+
+def test_a_seed_fixes_the_weights(trained):
+    first, again, other = (model.state_dict() for model, _ in trained)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_a_saved_model_is_whole(tmp_path):
-    model, log = training.train(SHORT, progress=False)
+def test_a_saved_model_is_whole(trained, tmp_path):
+    model, log = trained[0]
     save(model, log, (SHORT,), tmp_path)
-    import xaikit as xk
-
     clip = xk.load_clip(f"local-dir:{tmp_path}")
     assert all(torch.equal(weight, clip.model.state_dict()[name]) for name, weight in model.state_dict().items())
     assert not any(name.startswith("patch") for name in clip.model.state_dict())

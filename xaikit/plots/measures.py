@@ -164,13 +164,22 @@ def score_table(
 
 def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, title: str) -> Figure:
     """Explainers down, metrics across: means, coloured from worst (0) to best (1) within each metric, with a star for
-    the best and for those not significantly worse. best: explainers x metrics of bool."""
+    the best and for those not significantly worse. best: explainers x metrics of bool.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"]).heat
+    >>> largest = heat.max(("row", "col")).assign_attrs(score_direction="higher is better")
+    >>> measured = largest.to_dataset(name="largest")
+    >>> best = measured.mean("sample").to_dataframe()[["largest"]] > 1
+    >>> figure = xk.plots.leaderboard(measured, ["largest"], best, "Leaderboard")
+    """
     means = measured[metrics].mean("sample").to_dataframe()[metrics]
     turned = pd.DataFrame({metric: oriented(measured[metric]).mean("sample").to_series() for metric in metrics})
     scaled = (turned - turned.min()) / (turned.max() - turned.min()).replace(0, 1)
     star = best.loc[means.index, metrics].map(lambda first: "*" if first else "")
     names = {m: f"{m} {ARROWS.get(measured[m].attrs.get('score_direction'), '')}" for m in metrics}
-    order = scaled.mean(1).sort_values(ascending=False).index
+    order = scaled.mean(axis=1).sort_values(ascending=False).index
     text = means.map(lambda value: f"{value:.2f}") + star
     return score_table(
         scaled.loc[order].rename(columns=names), title, "worst 0, best 1",
@@ -230,6 +239,13 @@ def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, 
     """Each mean curve of ``protocols.measured`` in a panel, an explainer a line.
 
     Raises ValueError for results without curves.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> curve = ("explainer", "step"), [[1, 0.5, 0]], {"score_direction": "lower is better"}
+    >>> measured = xr.Dataset({"deletion curve": curve, "fraction": ("step", [0, 0.5, 1])}, {"explainer": ["srm"]})
+    >>> figure = xk.plots.protocol_curves(measured, "Deletion", "share removed", "share found")
     """
     suffix = " curve"
     names = [name for name in measured.data_vars if str(name).endswith(suffix)]

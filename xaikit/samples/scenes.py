@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..files.checks import check_choices, check_number
 from ..files.store import annotate
-from .assembly import LAYOUT, MARK, assemble, check_scenes, compose, stream
+from .assembly import LAYOUT, MARK, assemble, compose, stream
 from .captions import KINDS, Statement, sentence, state, words
 from .worlds.shapes import COLOURS, SHAPES, SIZES, SMALL_FACTOR, Layout
 
@@ -109,7 +109,6 @@ def draw_pairs(
     """
     check_choices(kind=(kind, PAIRS))
     kinds = ("object",) if kind == "absent" else ("relation",)
-    check_scenes(n, objects, kinds, similar)
     rng = stream(seed, LAYOUT)
     layout, said, _ = compose(rng, n, objects, kinds, similar, sized=0.0, swappable=True)
     other, foil = _counterpart(rng, kind, layout, said)
@@ -177,7 +176,6 @@ def draw_suite(name: str, n: int = 32, seed: int = 0, mark: bool = True) -> xr.D
     ['purple', 'cross']
     """
     check_choices(name=(name, tuple(SUITES)))
-    check_scenes(n, (1, 1), ("object",), 0.0)
     if name == "absent":
         return draw_pairs("absent", n, seed, objects=(2, 4), similar=1.0)
     layout, said = _COMPOSED[name](stream(seed, LAYOUT), n)
