@@ -1,4 +1,4 @@
-"""Toy notebooks for the tests of the workbook itself."""
+"""The bundled model, loaded once for all tests, and toy notebooks for the tests of the workbook itself."""
 
 import shutil
 
@@ -6,12 +6,19 @@ import nbformat
 import pytest
 from nbformat import v4
 
+import xaikit as xk
 from xaikit.running import workbook
 
 FIRST = "run = 'default'  # the run\nn = 2  # scenes\nseed = 5  # of the scenes\nscale = 1.0  # of the heat"
 SECOND = "run = 'default'  # the run\nn = 2  # scenes\nblocks = 1  # how many, None for all\nmethods = ['a']  # which"
 STORE = "from xaikit.files.paths import run_folder\n(run_folder(run) / 'store').write_text(str(n))"
 READ = "from xaikit.files.paths import run_folder\nprint('read', (run_folder(run) / 'store').read_text(), methods)"
+
+
+@pytest.fixture(scope="session")
+def clip():
+    """The bundled model, which no test may leave changed."""
+    return xk.load_clip("tiny-clip")
 
 
 @pytest.fixture

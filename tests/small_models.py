@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import open_clip
+import torch
 
 import xaikit as xk
 
@@ -48,3 +49,11 @@ def small_clip(name: str, folder: Path):
     path.write_text(json.dumps(CONFIGS[name]))
     open_clip.add_model_config(path)
     return xk.load_clip(name)
+
+
+def pairs(clip):
+    """Three images and prompts of 8, 2 and 5 words."""
+    draw = torch.Generator().manual_seed(0)
+    prompts = ([1, 5, 9, 14, 22, 8, 30, 41, 17, 63], [1, 7, 11, 63], [1, 7, 3, 19, 4, 2, 63])
+    tokens = torch.tensor([[*ids, *[0] * (12 - len(ids))] for ids in prompts])
+    return torch.randn(3, 3, *clip.image_size, generator=draw), tokens

@@ -47,8 +47,8 @@ KINDS = ("compared", "mean", "worst", "share", "every", "groups", "separated")
 SAY_SO_THEMSELVES = "mmel-drop-34 mmel-clutter-10 mmel-clutter-scales debunk-misaligned srm-deletion-marked".split()
 
 
-def test_what_is_compared_exists():
-    clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+def test_what_is_compared_exists(clip):
+    scenes = xk.draw_scenes(2, seed=0)
     image = xk.explain("centre", clip, scenes.image, scenes.caption)
     text = xk.explain("random", clip, scenes.image, scenes.caption, of="text")
     known = {"image": xk.evaluate(image, clip, scenes, steps=2), "text": xk.evaluate(text, clip, scenes)}
@@ -411,8 +411,8 @@ def test_the_change_of_a_map():
     np.testing.assert_array_equal(claims.map_change(0 * first, first), [np.inf, np.inf])
 
 
-def test_time_ratios_are_of_the_first_over_the_second():
-    clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(4, seed=0)
+def test_time_ratios_are_of_the_first_over_the_second(clip):
+    scenes = xk.draw_scenes(4, seed=0)
     slow = notebook.time_ratios("grad_eclip", "centre", clip, scenes.image, scenes.caption, rounds=2)
     assert slow.shape == (2,) and (slow > 1).all()
 
@@ -500,10 +500,9 @@ def test_a_method_applies_to_towers_of_transformer_blocks():
     assert notebook.applies("mmel", ["tiny-clip", "RN50"]).tolist() == [1.0, 0.0]
 
 
-def test_clutter_says_nothing_of_a_map_that_knows_nothing():
+def test_clutter_says_nothing_of_a_map_that_knows_nothing(clip):
     """Objects are smaller in clutter: a metric that shrinks with them would make any map fail there."""
     scenes = xk.draw_suite("clutter", 200, seed=1)
-    clip = xk.load_clip("tiny-clip")
     noise = xk.explain("random", clip, scenes.image, scenes.caption).assign_attrs(explainer="mmel")
     measured = {"clutter": xk.evaluate(noise, clip, scenes, metrics=["energy", "auroc"])}
     found = _row("mmel-clutter-10", images=measured, scenes={"clutter": scenes})

@@ -1,16 +1,19 @@
 """Deletion and insertion on a model whose scores are known, evaluate, retrieval and the grid search."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from notebook_functions import functions_of
 
 import xaikit as xk
+from xaikit import evaluation
 from xaikit.clip import perturbation as perturbing
 from xaikit.clip.towers import Tower
-from xaikit.evaluation import faithfulness, retrieval
+from xaikit.evaluation import faithfulness, metrics, retrieval
 from xaikit.measures import intervals
 
 
@@ -56,11 +59,6 @@ def test_fills(counting_clip):
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return xk.draw_scenes(12, seed=21, objects=(2, 3))
 
@@ -95,6 +93,12 @@ def test_methods_beat_the_controls_on_the_bundled_model(clip, scenes):
     [
         (lambda heat: heat.isel(sample=slice(3)), "3 samples but the scenes of 12"),
         (lambda heat: heat.where(heat.sample != 4), "the map of sample 4 holds NaN"),
+        (lambda heat: heat.to_dataset(name="heat"), "the maps are a Dataset: give a DataArray"),
+        (lambda heat: heat.values, "the maps are a ndarray"),
+        (lambda heat: heat.isel(sample=0, drop=True), "the maps have the dimensions"),
+        (lambda heat: heat.expand_dims(seed=2), "the maps have the dimensions"),
+        (lambda heat: heat.astype(complex), "type complex"),
+        (lambda heat: heat > 0, "type bool"),
         (lambda heat: heat.isel(row=slice(5)), r"\(5, 8\) rows and columns, but tiny-clip has \(8, 8\)"),
     ],
 )
@@ -146,8 +150,6 @@ def test_grid_search_finds_the_planted_best(clip, scenes, monkeypatch):
 
 
 def test_shared_best_and_paired_difference():
-    import xarray as xr
-
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 5, 60)
     values = np.stack([difficulty + 1, difficulty + 1 + rng.normal(0, 1, 60), difficulty], 1)
@@ -159,6 +161,10 @@ def test_shared_best_and_paired_difference():
     assert intervals.shared_best(scores).tolist() == [True, True, False]
     scores.attrs["score_direction"] = "lower is better"
     assert intervals.shared_best(scores).tolist() == [False, False, True]
+    scores[:] = np.nan  # nobody is best where nothing is finite
+    assert not intervals.shared_best(scores).any()
+    scores[:, 1] = 1.0
+    assert intervals.shared_best(scores).tolist() == [False, True, False]
 
 
 def test_only_the_metrics_wanted_are_computed(clip, scenes, monkeypatch):
@@ -176,3 +182,73 @@ def test_metrics_that_are_none(clip, scenes, metrics):
     heat = xk.explain("centre", clip, scenes.image, scenes.caption)
     with pytest.raises(ValueError, match="give a list of names, or None for all; the names are pointing_game, energy"):
         xk.evaluate(heat, clip, scenes, metrics=metrics)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The metrics, those that a test adds for itself alone."""
+    metrics.all_metrics("image")
+    monkeypatch.setattr(metrics, "_metrics", dict(metrics._metrics))
+
+
+def test_a_metric_is_one_function(clip, scenes, registered):
+    @xk.evaluation.metric("lower is better", "a test's", units="percent", needs=("coverage", "deletion_curve", "seed"))
+    def missed(heat, coverage, curve, seed):
+        assert coverage.shape == (12, 1, 8, 8) and curve.shape == (12, 2, 3) and seed == 5
+        return 100 * (1 - (heat * coverage).sum((2, 3)))
+
+    @xk.evaluation.metric("neither", "tokens", needs=("tokens", "fraction"), of=("image", "text"))
+    def length(heat, tokens, fraction):
+        return np.broadcast_to(clip.content(tokens).sum(1)[:, None], heat.shape[:2])
+
+    heat = xk.explain(["centre", "edge"], clip, scenes.image, scenes.caption)
+    found = xk.evaluate(heat, clip, scenes, steps=2, seed=5)
+    assert {"missed", "length"} <= {*found}
+    about = {"long_name": "a test's", "units": "percent", "score_direction": "lower is better"}
+    assert found.missed.attrs == about and found.missed.dims == ("sample", "explainer")
+    some = xk.evaluate(heat, clip, scenes, steps=2, seed=5, metrics=["missed", "insertion_auc"])
+    assert list(some) == ["fraction", "insertion_curve", "insertion_auc", "deletion_curve", "missed"]
+    xr.testing.assert_identical(some.missed, found.missed)
+    with pytest.raises(ValueError, match="the metric 'missed' compares maps with the objects' masks"):
+        xk.evaluate(heat, clip, scenes.drop_vars("object_mask"), metrics=["missed"])
+    assert "missed" not in xk.evaluate(heat, clip, scenes.drop_vars("object_mask"), steps=2)
+    words = xk.explain("random", clip, scenes.image, scenes.caption, of="text")
+    spoken = xk.evaluate(words, clip, scenes, steps=2, metrics=["word_length"])
+    assert list(spoken) == ["word_fraction", "word_length"] and spoken.word_fraction.dims == ("word_step",)
+    np.testing.assert_array_equal(spoken.word_length[:, 0], found.length[:, 0])
+
+
+def test_a_metric_in_one_new_file_is_found(clip, scenes, registered, tmp_path, monkeypatch):
+    (tmp_path / "warmth.py").write_text(
+        "from xaikit.evaluation import metric\n\n\n"
+        "@metric('neither', 'mean heat')\ndef warmth(heat):\n    return heat.mean((2, 3))\n"
+    )
+    monkeypatch.setattr(evaluation, "__path__", [*evaluation.__path__, str(tmp_path)])
+    metrics._load_all.cache_clear()
+    try:
+        heat = xk.explain("edge", clip, scenes.image, scenes.caption)
+        found = xk.evaluate(heat, clip, scenes, metrics=["warmth"]).warmth
+        np.testing.assert_allclose(found[:, 0], heat.mean(("row", "col")), rtol=1e-6)
+    finally:
+        metrics._load_all.cache_clear()
+        sys.modules.pop("xaikit.evaluation.warmth", None)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"direction": "up"}, "direction='up': choose from higher is better"),
+        ({"of": "sound"}, "of='sound': choose from image, text"),
+        ({"needs": ("mask",)}, "needs='mask': choose from coverage, objects"),
+    ],
+)
+def test_metrics_that_cannot_be(choice, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.metric(**{"direction": "neither", "meaning": "", **choice})
+
+
+def test_a_metric_of_another_shape_is_refused(clip, scenes, registered):
+    metrics.metric("neither", "of no sample")(np.shape)
+    heat = xk.explain("edge", clip, scenes.image, scenes.caption)
+    with pytest.raises(ValueError, match=r"the metric 'shape' gave the shape \(4,\): \(12, 1\) is needed"):
+        xk.evaluate(heat, clip, scenes, metrics=["shape"])

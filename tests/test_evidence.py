@@ -21,11 +21,6 @@ WORDS = ["a", "red", "ring", "below", "square", "there"]
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def drawn():
     return xk.draw_scenes(3, seed=2, objects=(2, 3))
 

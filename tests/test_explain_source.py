@@ -10,11 +10,6 @@ from xaikit.files import store
 from xaikit.samples.source import BLOCK, blocks_of, parse_shard
 
 
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
 @pytest.fixture
 def counted(monkeypatch):
     """How many samples were explained."""

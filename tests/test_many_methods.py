@@ -17,11 +17,6 @@ from xaikit.measures.ranks import rank_agreement
 
 
 @pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return xk.draw_scenes(5, seed=2).assign_coords(sample=[3, 5, 7, 8, 9])
 

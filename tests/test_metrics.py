@@ -146,15 +146,6 @@ def test_patch_auroc_is_that_of_scikit_learn_and_free_of_area():
     )
 
 
-def test_nobody_is_best_where_nothing_is_finite():
-    import xarray as xr
-
-    scores = xr.DataArray(np.full((4, 2), np.nan), {"explainer": ["a", "b"]}, ("sample", "explainer"))
-    assert not intervals.shared_best(scores).any()
-    scores[:, 1] = 1.0
-    assert intervals.shared_best(scores).tolist() == [False, True]
-
-
 def test_extreme_levels_have_resamples_beyond_their_ends():
     values = np.random.default_rng(0).normal(size=40)
     level = 1 - 0.05 / 54

@@ -2,15 +2,13 @@
 
 from itertools import combinations
 from math import factorial
-from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from captum.attr import KernelShap
+from golden_models import arrays, assert_near, golden_cases, golden_model
 from sklearn.linear_model import orthogonal_mp
-from small_models import small_clip
 
 import xaikit as xk
 from xaikit.clip.perturbation import (
@@ -29,20 +27,6 @@ from xaikit.explainers.osp import DISTRACTORS, ProjectedClip, content_words, pro
 from xaikit.explainers.rise import combined, draw_cells, enlarged, mask_ways, patch_means
 from xaikit.explainers.saliency import pixel_gradients
 
-GOLDEN = Path(__file__).parent / "golden"
-CHEAP = {
-    "saliency": {},
-    "integrated_gradients": {"steps": 3},
-    "kernel_shap": {"samples": 12},
-    "rise": {"masks": 5, "grid": 3},
-    "m2ib": {"steps": 2, "copies": 2},
-}
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
-
 
 @pytest.fixture(scope="module")
 def scenes():
@@ -56,24 +40,16 @@ def pair(clip, scenes):
 
 @pytest.fixture(scope="module", params=["a4", "d7"])
 def golden(request):
-    """A golden model, its stored numbers of one group, and its pairs (key, pixels, tokens)."""
-    name = request.param
-    open_clip.add_model_config(GOLDEN / f"{name}.json")
-    model = xk.load_clip(name, pretrained=str(GOLDEN / f"{name}.safetensors"))
-    inputs = np.load(GOLDEN / f"{name}_inputs.npz")
+    """A golden model, and a function to the stored numbers of one group and its pairs (key, pixels, tokens)."""
 
     def group(which, having):
-        stored = np.load(GOLDEN / f"{name}_{which}.npz")
-        keys = sorted({key.split("__")[0] for key in stored.files if having in key})
-        assert keys
-        pairs = [(k, inputs[f"image{k[1]}"][None], inputs["text_ids"][None, int(k[4])]) for k in keys]
-        return stored, [(k, torch.tensor(image), torch.tensor(text)) for k, image, text in pairs]
+        stored = arrays(request.param, which)[1]
+        cases = golden_cases(request.param, which, lambda key: having in key)
+        return stored, [
+            (key, *pair) for key, pair in sorted({k.split("__")[0]: case[1:] for _, k, case, _ in cases}.items())
+        ]
 
-    return model, group
-
-
-def assert_near(ours, expected, relative):
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=relative * np.abs(expected).max())
+    return golden_model(request.param), group
 
 
 def patches_of(values):
@@ -303,48 +279,6 @@ def test_m2ib_runs_the_blocks_above_only(clip, pair):
     torch.testing.assert_close(clip.encode_image(pixels), true)
 
 
-@pytest.mark.parametrize("side", ["image", "text"])
-@pytest.mark.parametrize("method", list(CHEAP))
-def test_nothing_is_left_on_the_model(clip, pair, method, side, monkeypatch):
-    modules = list(clip.model.modules())
-    before = [set(vars(module)) for module in modules]
-    runs = {"n": 0}
-    encode = {"image": clip.model.encode_image, "text": clip.model.encode_text}
-
-    def failing(*args, **kwargs):
-        runs["n"] += 1
-        if runs["n"] == 3:
-            raise MemoryError
-        return encode[side](*args, **kwargs)
-
-    monkeypatch.setattr(clip.model, f"encode_{side}", failing)
-    options = {**CHEAP[method], "steps": 12} if "steps" in CHEAP[method] else CHEAP[method]
-    monkeypatch.setattr("xaikit.clip.perturbation.at_once", lambda device: 4)
-    monkeypatch.setattr("xaikit.explainers.integrated_gradients.at_once", lambda device: 4)
-    if method == "saliency":
-        runs["n"] = 2
-    with pytest.raises(MemoryError):
-        xk.explain(method, clip, *pair, of=side, **options)
-    monkeypatch.undo()
-    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in modules)
-    assert before == [set(vars(module)) for module in modules]
-    assert all(weight.grad is None and not weight.requires_grad for weight in clip.model.parameters())
-
-
-@pytest.mark.parametrize("family", ["small-siglip", "small-eva02", "small-coca", "small-custom-blocks"])
-def test_other_families(family, tmp_path_factory):
-    model = small_clip(family, tmp_path_factory.getbasetemp())
-    pixels = torch.randn(2, 3, *model.image_size, generator=torch.Generator().manual_seed(0))
-    tokens = torch.tensor([[1, 5, 9, 63, *[0] * 8], [1, 7, 63, *[0] * 9]])
-    for method, options in CHEAP.items():
-        # the tokenizer of SigLIP, which knows its padding, would have to be fetched
-        for side in ("image",) if family == "small-siglip" else ("image", "text"):
-            heat = xk.explain(method, model, pixels, tokens, of=side, **options)
-            single = xk.explain(method, model, pixels[1:], tokens[1:], of=side, **options)
-            assert np.isfinite(heat).all() and heat.values.std() > 0
-            assert_near(heat.values[1:, ..., : single.shape[-1]], single.values, 1e-4)
-
-
 def test_edges_are_where_the_image_changes(clip):
     image = np.zeros((1, 64, 64, 3), np.uint8)
     assert np.abs(xk.explain("edge", clip, image, "a red ring")).max() == 0
@@ -406,11 +340,9 @@ def test_what_the_prompt_says_itself_is_no_distractor(clip):
 
 
 def test_osp_with_the_tokenizer_of_clip():
-    open_clip.add_model_config(GOLDEN / "a4.json")
-    model = xk.load_clip("a4", pretrained=str(GOLDEN / "a4.safetensors"))
     ids = torch.zeros(1, 77, dtype=torch.long)
     ids[0, :4] = torch.tensor([510, 320, 400, 511])
-    assert isinstance(prompts(model, ids)[0], str)
+    assert isinstance(prompts(golden_model("a4"), ids)[0], str)
 
 
 def test_dropped_words(clip):
@@ -440,73 +372,6 @@ def test_scores_of_perturbed_images(clip, pair):
     shared = scores_of_images(clip, pixels, tokens, keep[:1], fill)
     torch.testing.assert_close(shared[0], scores[0], atol=1e-6, rtol=0)
     assert to_patches(torch.ones(2, 64, 64), tower(clip, "image")).eq(64).all()
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "message"),
-    [
-        ("integrated_gradients", {"steps": 0}, "steps=0: a whole number from 1"),
-        ("integrated_gradients", {"fill": "pink"}, "fill='pink': choose from zero, mean"),
-        ("integrated_gradients", {"fill": "removed", "of": "text"}, "fill='removed': choose from padding, zero"),
-        ("kernel_shap", {"samples": 1}, "samples=1: a whole number of at least 2"),
-        ("kernel_shap", {"fill": "padding"}, "fill='padding': for the image choose from zero"),
-        ("kernel_shap", {"fill": "blur", "of": "text"}, "fill='blur': for the text choose from padding, removed"),
-        ("rise", {"masks": 0}, "masks=0: a whole number of at least 1"),
-        ("rise", {"grid": 2.5}, "grid=2.5"),
-        ("rise", {"p": 1.0}, "p=1.0: a probability above 0 and below 1 is needed"),
-        ("rise", {"fill": "pink"}, "fill='pink'"),
-        ("m2ib", {"block": 4}, "block=4: a whole number from 0 to 3 is needed"),
-        ("m2ib", {"beta": 0}, "beta=0: a number above 0"),
-        ("m2ib", {"steps": 0}, "steps=0"),
-        ("m2ib", {"copies": 0}, "copies=0"),
-        ("m2ib", {"rate": float("nan")}, "rate=nan: a number above 0, up to 100 is needed"),
-        ("osp", {"base": "osp"}, "base='osp': choose the method"),
-        ("osp", {"base": "gradeclip"}, "unknown method 'gradeclip'"),
-        ("osp", {"options": {"gamma": 1}}, "unknown option 'gamma' of grad_eclip"),
-        ("osp", {"atoms": -1}, "atoms=-1"),
-        ("osp", {"max_similarity": 2}, "max_similarity=2"),
-        ("osp", {"distractors": "a red ring"}, "distractors='a red ring': a list"),
-        ("osp", {"distractors": []}, "a list of captions"),
-        ("osp", {"distractors": ["a mauve ring"]}, "'mauve' is outside"),
-    ],
-)
-def test_bad_options_are_refused_before_any_work(clip, pair, method, options, message, monkeypatch):
-    for side in ("image", "text"):
-        monkeypatch.setattr(clip.model, f"encode_{side}", lambda *args, **kwargs: pytest.fail("the model was run"))
-    with pytest.raises(ValueError, match=message):
-        xk.explain(method, clip, *pair, **options)
-
-
-@pytest.mark.parametrize("value", [None, "a", True, 1.5, float("nan"), -1])
-@pytest.mark.parametrize(
-    ("method", "name", "wanted"),
-    [
-        ("integrated_gradients", "seed", "of at least 0"),
-        ("integrated_gradients", "steps", "from 1 to 1000"),
-        ("kernel_shap", "samples", "of at least 2"),
-        ("kernel_shap", "seed", "of at least 0"),
-        ("m2ib", "copies", "from 1 to 1000"),
-        ("m2ib", "seed", "of at least 0"),
-        ("m2ib", "steps", "from 1 to 1000"),
-        ("mmel", "seed", "of at least 0"),
-        ("osp", "atoms", "of at least 0"),
-        ("random", "seed", "of at least 0"),
-        ("rise", "grid", "of at least 1"),
-        ("rise", "masks", "of at least 1"),
-        ("rise", "seed", "of at least 0"),
-    ],
-)
-def test_whole_numbers_are_needed(clip, pair, method, name, wanted, value):
-    if (name, value) == ("samples", None):
-        return  # four a player
-    with pytest.raises(ValueError, match=f"{name}={value!r}: a whole number {wanted} is needed"):
-        xk.explain(method, clip, *pair, **{name: value})
-
-
-def test_a_seed_may_be_numpys(clip, pair):
-    for method in ("kernel_shap", "m2ib", "mmel", "random", "rise"):
-        ours, numpys = (xk.explain(method, clip, *pair, **CHEAP.get(method, {}), seed=s) for s in (3, np.int64(3)))
-        np.testing.assert_array_equal(ours, numpys)
 
 
 def test_distractors_are_captions_of_scenes():

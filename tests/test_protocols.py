@@ -1,5 +1,6 @@
 """The papers' protocols as computations: shares, resumption, bad samples, choices."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -17,11 +18,6 @@ from xaikit.samples.layouts import open_source
 METHODS = ["grad_eclip", "random"]
 KINDS = {"confidence": "captions", "classification": "classes", "retrieval": "captions", "winoground": "pairs"}
 CHOICES = {"classification": {"steps": 2}, "retrieval": {"steps": 2}}
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
 
 
 def with_foils(source):
@@ -223,7 +219,12 @@ BAD = [
     ("confidence", {"batch_size": 0}, "batch_size=0"),
     ("confidence", {"seed": -1}, "seed=-1"),
     ("confidence", {"source": "planted"}, "source is a str"),
-    ("classification", {"source": open_source("planted", 4)}, "prompts for 0 classes: at least 6 are needed"),
+    ("classification", {"source": open_source("planted", 4)}, "the planted dataset has no class_index"),
+    (
+        "classification",
+        {"source": replace(open_source("planted", 4, 0, "classes"), prompts=())},
+        "prompts for 0 classes: at least 6 are needed",
+    ),
     ("classification", {"steps": 65}, "steps=65: a whole number from 1 to the 64 patches"),
     ("classification", {"unit": "word"}, "unit='word'"),
     ("classification", {"fill": "grey"}, "fill='grey'"),

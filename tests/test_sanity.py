@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from small_models import FAMILIES, small_clip
@@ -12,11 +13,7 @@ from small_models import FAMILIES, small_clip
 import xaikit as xk
 from xaikit.evaluation import cost, faithfulness, hallucination, sanity
 from xaikit.files.store import validate
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
+from xaikit.measures import localisation
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +83,12 @@ def test_rank_correlation_and_ssim_are_those_of_scipy_and_scikit_image():
 
 def test_seed_stability_is_the_mean_over_pairs(clip, scenes, monkeypatch):
     maps = np.random.default_rng(0).normal(size=(3, 6, 8, 8))
-    monkeypatch.setattr(sanity, "explain", lambda *args, seed: xk_maps(maps[seed]))
+    monkeypatch.setattr(sanity, "explain", lambda *args, seed: xr.DataArray(maps[seed]))
     found = sanity.seed_stability("random", clip, scenes, seeds=(0, 1, 2)).seed_stability
     pairs = [
         [spearmanr(maps[a, i].ravel(), maps[b, i].ravel())[0] for a, b in ((0, 1), (0, 2), (1, 2))] for i in range(6)
     ]
     np.testing.assert_allclose(found[:, 0], np.mean(pairs, 1), atol=1e-12)
-
-
-def xk_maps(values):
-    import xarray as xr
-
-    return xr.DataArray(values, dims=("sample", "row", "col"))
 
 
 def test_seed_stability_of_noise_and_of_what_has_no_seed(clip, scenes):
@@ -218,6 +209,11 @@ def test_bad_hallucination_inputs(clip, pairs, scenes):
         hallucination.hallucination(heat, heat, pairs, area=0)
     with pytest.raises(ValueError, match="'a photo' doesn't name one object"):
         hallucination.hallucination(heat, heat, pairs.assign(foil=("sample", ["a photo"] * 24)))
+    maps = heat.expand_dims(explainer=["centre", "edge"])
+    with pytest.raises(ValueError, match="both must be alike"):
+        hallucination.hallucination(maps, maps[::-1], pairs)
+    with pytest.raises(ValueError, match="of 24 samples but the scenes of 24, or of others"):
+        hallucination.hallucination(maps[:, ::-1], maps, pairs)
 
 
 def test_agreement_with_quantus(clip):
@@ -225,8 +221,6 @@ def test_agreement_with_quantus(clip):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import quantus
-
-        from xaikit.measures import localisation
 
         rng = np.random.default_rng(0)
         mask = np.zeros((5, 8, 8), bool)
@@ -243,29 +237,3 @@ def test_agreement_with_quantus(clip):
         theirs = quantus.AUC(**quiet)(model=model, **given)
         from_auroc = [hallucination.auroc(h[m], h[~m]) for h, m in zip(heat, mask, strict=True)]
         np.testing.assert_allclose(from_auroc, theirs)
-
-
-def test_maps_of_other_explainers_or_samples_are_not_compared(clip):
-    pairs = xk.draw_suite("absent", 5)
-    maps = xk.explain_all(clip, pairs.image, pairs.caption, ["centre", "grad_eclip"]).heat
-    with pytest.raises(ValueError, match="both must be alike"):
-        hallucination.hallucination(maps, maps[:, ::-1], pairs)
-    with pytest.raises(ValueError, match="of 5 samples but the scenes of 5, or of others"):
-        hallucination.hallucination(maps[::-1], maps, pairs)
-
-
-@pytest.mark.parametrize(
-    ("spoilt", "message"),
-    [
-        (lambda maps: maps.to_dataset(name="heat"), "the maps are a Dataset: give a DataArray"),
-        (lambda maps: maps.values, "the maps are a ndarray"),
-        (lambda maps: maps.isel(sample=0, drop=True), "the maps have the dimensions"),
-        (lambda maps: maps.expand_dims(seed=2), "the maps have the dimensions"),
-        (lambda maps: maps.astype(complex), "type complex"),
-        (lambda maps: maps > 0, "type bool"),
-    ],
-)
-def test_what_is_no_map_is_refused(clip, scenes, spoilt, message):
-    maps = xk.explain("centre", clip, scenes.image, scenes.caption)
-    with pytest.raises(ValueError, match=message):
-        xk.evaluate(spoilt(maps), clip, scenes)

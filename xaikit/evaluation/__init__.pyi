@@ -1,5 +1,7 @@
 from . import claims as claims, protocols as protocols
+from .faithfulness import completeness as completeness
 from .metrics import evaluate as evaluate, metric as metric
+from .retrieval import retrieval_faithfulness as retrieval_faithfulness
 from .sanity import sanity_cascade as sanity_cascade, seed_stability as seed_stability
 from .tokens import (
     measure_faithfulness as measure_faithfulness,

@@ -84,11 +84,11 @@ def scorer(
         )
     else:
         target = own
-    worth = [_worth(clip, name, known, target.to(known.device)) for name in names]
-    return worth[0] if isinstance(score, str) else lambda *given: torch.stack([one(*given) for one in worth], -1)
+    scores = [_score(clip, name, known, target.to(known.device)) for name in names]
+    return scores[0] if isinstance(score, str) else lambda *given: torch.stack([one(*given) for one in scores], -1)
 
 
-def _worth(clip: Clip, score: str, known: Tensor, target: Tensor) -> Score:
+def _score(clip: Clip, score: str, known: Tensor, target: Tensor) -> Score:
     """One score at the candidates ``target`` (n,) among ``known`` (k, width)."""
     if score == "similarity":
         return cosine_with(known[target])
@@ -169,10 +169,10 @@ def image_confidence(
         weight = (large - low) / torch.where(high > low, high - low, 1)
         return F.pad(weight[:, :1].expand_as(weight) if released else weight, margin)
 
-    worth = scorer(clip, pixels, tokens, "image", batch_size=batch_size)
-    whole = worth(encoded(clip.encode_image, pixels, batch_size), torch.arange(n, device=clip.device)).cpu()
+    score_of = scorer(clip, pixels, tokens, "image", batch_size=batch_size)
+    whole = score_of(encoded(clip.encode_image, pixels, batch_size), torch.arange(n, device=clip.device)).cpu()
     bar = "confidence" if progress else ""
-    left = scores_of_images(clip, pixels, tokens, keep, None, explainers, batch_size, bar, worth)
+    left = scores_of_images(clip, pixels, tokens, keep, None, explainers, batch_size, bar, score_of)
     return _drop_and_increase(whole, left)
 
 
@@ -202,12 +202,12 @@ def text_confidence(
     hot = heat > np.nanmedian(np.where(own, heat, np.nan), axis=-1, keepdims=True)
     kept = torch.from_numpy(hot & own).to(clip.device)
     pixels, tokens = pixels.to(clip.device, clip.dtype), tokens.to(clip.device)
-    worth = scorer(clip, pixels, tokens, "text", batch_size=batch_size)
+    score_of = scorer(clip, pixels, tokens, "text", batch_size=batch_size)
     bar = "confidence of the text" if progress else ""
     every = torch.arange(len(tokens), device=clip.device)
     if not released:
-        whole = worth(encoded(clip.encode_text, tokens, batch_size), every).cpu()
-        left = scores_of_texts(clip, pixels, tokens, kept, fill, batch_size=batch_size, progress=bar, score=worth)
+        whole = score_of(encoded(clip.encode_text, tokens, batch_size), every).cpu()
+        left = scores_of_texts(clip, pixels, tokens, kept, fill, batch_size=batch_size, progress=bar, score=score_of)
         return _drop_and_increase(whole, left)
     bare = content_of(clip, tokens, tokens, "text", fill=0)
     room = (0, tokens.shape[1] - bare.shape[1])
@@ -215,8 +215,8 @@ def text_confidence(
     def encode(sample: Tensor, keep: Tensor) -> Tensor:
         return clip.encode_text(F.pad(bare[sample] * keep[:, : bare.shape[1]], room))
 
-    whole = worth(encoded(clip.encode_text, F.pad(bare, room), batch_size), every).cpu()
-    return _drop_and_increase(whole, scores_in_batches(encode, worth, tokens, kept, None, batch_size, bar))
+    whole = score_of(encoded(clip.encode_text, F.pad(bare, room), batch_size), every).cpu()
+    return _drop_and_increase(whole, scores_in_batches(encode, score_of, tokens, kept, None, batch_size, bar))
 
 
 def _drop_and_increase(whole: Tensor, left: Tensor) -> tuple[np.ndarray, np.ndarray]:

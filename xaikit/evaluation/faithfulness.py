@@ -75,7 +75,7 @@ def deletion_insertion(
     check_steps(steps, units, unit)
     pixels = pixels.to(clip.device, clip.dtype)
     substitute = filled(clip, pixels, fill, seed)
-    worth = scorer(clip, pixels, tokens, "image", score, label, candidates, batch_size)
+    score_of = scorer(clip, pixels, tokens, "image", score, label, candidates, batch_size)
     counts = torch.linspace(0, units, steps + 1, device=clip.device).round().long()
     within = counts[None, 1:-1]  # the ends are the whole image and the bare fill, the same for every explainer
     bar = "deletion and insertion" if progress else ""
@@ -90,14 +90,14 @@ def deletion_insertion(
 
         return scores_of_images(
             clip, pixels[part], tokens[part], kept, substitute[part], versions, batch_size, bar,
-            lambda embedding, sample: worth(embedding, sample + start),
+            lambda embedding, sample: score_of(embedding, sample + start),
         )  # fmt: skip
 
     # The order of pixels takes much memory, so samples come in parts whose maps are no more than a batch.
     at_a_time = n if unit == "patch" else max(1, batch_size // explainers)
     scores = torch.cat([middle(start, min(start + at_a_time, n)) for start in range(0, n, at_a_time)])
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1, 1).expand(1, 2, rows, cols)
-    ends = scores_of_images(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=worth)
+    ends = scores_of_images(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=score_of)
     deletion, insertion = joined_curves(_by_way(scores, explainers, ends), ends)
     return (counts / units).cpu().numpy(), deletion, insertion
 
@@ -131,15 +131,15 @@ def word_deletion_insertion(
     lengths = word_counts(clip, tokens, heat)
     check_whole(1, steps=steps)
     pixels = pixels.to(clip.device, clip.dtype)
-    worth = scorer(clip, pixels, tokens, "text", score, label, candidates, batch_size)
+    score_of = scorer(clip, pixels, tokens, "text", score, label, candidates, batch_size)
     place = torch.from_numpy(word_ranks(heat, lengths, seed)).to(clip.device)
     shares = np.linspace(0, 1, steps + 1)
     counts = torch.from_numpy((shares * lengths[:, None]).round().astype(int)).to(clip.device)
     keep, versions = deletion_and_insertion(place, counts[:, 1:-1])
     bar = "deletion and insertion of words" if progress else ""
-    scores = scores_of_texts(clip, pixels, tokens, keep, fill, versions, batch_size, bar, worth)
+    scores = scores_of_texts(clip, pixels, tokens, keep, fill, versions, batch_size, bar, score_of)
     both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1).expand(1, 2, heat.shape[2])
-    ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=worth)
+    ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=score_of)
     return shares, *joined_curves(_by_way(scores, heat.shape[1], ends), ends)
 
 

@@ -70,15 +70,15 @@ def hallucination(
     alike = (mask & _alike(pairs)[..., None, None]).any(1)
     on_any, on_alike = (coverage(m, here.shape[2:], covered)[:, None] for m in (mask.any(1), alike))
     out = xr.Dataset(coords={"sample": maps[0].sample.values, "explainer": maps[0].explainer.values})
-    for name, values, meaning in (
-        ("auroc_box", auroc(*shares), "AUROC of present against absent by the share of heat in the best box"),
-        ("auroc_heat", auroc(*boxes), "AUROC of present against absent by the heat in the best box"),
-    ):
-        out[name] = ("explainer", values, {"long_name": meaning, "units": "1", "score_direction": HIGHER})
+    measured = {
+        "auroc_box": (auroc(*shares), "AUROC of present against absent by the share of heat in the best box", HIGHER),
+        "auroc_heat": (auroc(*boxes), "AUROC of present against absent by the heat in the best box", HIGHER),
+    }
     for name, where in (("objects", on_any), ("alike", on_alike), ("background", 1 - on_any)):
-        meaning = f"share of the absent object's heat: {name}"
-        about = {"long_name": meaning, "units": "1", "score_direction": NEITHER}
-        out[f"absent_on_{name}"] = (("sample", "explainer"), energy(gone, where), about)
+        measured[f"absent_on_{name}"] = (energy(gone, where), f"share of the absent object's heat: {name}", NEITHER)
+    for name, (values, meaning, direction) in measured.items():
+        about = {"long_name": meaning, "units": "1", "score_direction": direction}
+        out[name] = (("sample", "explainer")[-values.ndim :], values, about)
     return annotate(out, "evaluation", parameters={"area": area})
 
 

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.perturbation import check_fill
-from ..clip.towers import tower
 from ..explainers.registry import SIDES
 from ..files.checks import check_choices, check_whole
 from ..files.schema import DIRECTIONS, HIGHER, LOWER
@@ -20,13 +19,8 @@ from ..files.store import annotate
 from ..measures import localisation, words
 from ..measures.maps import checked
 from ..measures.ranks import area_under_curve
-from .confidence import image_confidence, text_confidence
-from .faithfulness import deletion_insertion, progressive_occlusion, word_deletion_insertion
-
-TRUTH = ("coverage", "objects", "named")  # needs that scenes without masks of the objects can't meet
-CURVES = {"fraction": ("step",)} | {
-    f"{way}_curve": ("sample", "explainer", "step") for way in ("deletion", "insertion")
-}  # needs that are stored beside the metrics that read them
+from .faithfulness import progressive_occlusion
+from .inputs import CURVES, TRUTH, Inputs
 
 
 @dataclass(frozen=True)
@@ -161,7 +155,8 @@ def evaluate(
     check_whole(0, seed=seed)
     of = "text" if "token" in heat.dims else "image"
     known = all_metrics(of)
-    blind = {name: one for name, one in known.items() if not _has_truth(scenes) and {*TRUTH} & {*one.needs}}
+    truth = {"object_mask", "object_named"} <= {*scenes}
+    blind = {name: one for name, one in known.items() if not truth and {*TRUTH} & {*one.needs}}
     wanted = {*known} - {*blind} if metrics is None else set(metrics)
     if isinstance(metrics, str) or not wanted or wanted - set(known):
         raise ValueError(
@@ -187,102 +182,6 @@ def evaluate(
         about = {"long_name": one.meaning, "units": one.units, "score_direction": one.direction}
         out[one.name] = (("sample", "explainer"), values, about)
     return annotate(out, "evaluation", clip, parameters={"steps": steps, "fill": fill, "seed": seed})
-
-
-def _has_truth(scenes: xr.Dataset) -> bool:
-    return {"object_mask", "object_named"} <= {*scenes}
-
-
-class Inputs:
-    """What metrics of some maps can need, see ``metric``; each is computed when it is first read."""
-
-    NAMES = (
-        *TRUTH, "words", *CURVES, "confidences", "clip", "pixels", "tokens", "scenes",
-        "steps", "fill", "batch_size", "seed", "progress",
-    )  # fmt: skip
-
-    def __init__(
-        self, heat: xr.DataArray, clip: Clip, scenes: xr.Dataset, of: str, steps: int, fill: str, batch_size: int,
-        seed: int, progress: bool,
-    ):  # fmt: skip
-        self.heat, self.clip, self.scenes, self.of = heat, clip, scenes, of
-        self.steps, self.fill, self.batch_size, self.seed, self.progress = steps, fill, batch_size, seed, progress
-        grid = tower(clip, "image").grid
-        if of == "image" and heat.shape[2:] != grid:
-            raise ValueError(f"the maps have {heat.shape[2:]} rows and columns, but {clip.name} has {grid} patches")
-
-    @cached_property
-    def pixels(self) -> Tensor:
-        return self.clip.pixels(self.scenes.image)
-
-    @cached_property
-    def tokens(self) -> Tensor:
-        return self.clip.tokens(self.scenes.caption)
-
-    @cached_property
-    def named(self) -> np.ndarray:
-        return self.scenes.object_named.transpose("sample", "object").values
-
-    @cached_property
-    def _masks(self) -> np.ndarray:
-        masks = self.scenes.object_mask.transpose("sample", "object", "y", "x").values
-        size = masks.shape[2:]
-        squashed = self.clip.model.visual.preprocess_cfg.get("resize_mode") == "squash"
-        if size[0] != size[1] and size != self.clip.image_size and not squashed:
-            raise ValueError(
-                f"the scenes are {size[0]} x {size[1]} pixels and {self.clip.name} crops what isn't square, so masks and"
-                " maps would not lie on one another: give square scenes"
-            )
-        return masks
-
-    def _covered(self, masks: np.ndarray) -> np.ndarray:
-        described = tower(self.clip, "image")
-        seen = tuple(pixels / size for pixels, size in zip(described.pixels, self.clip.image_size, strict=True))
-        return localisation.coverage(masks, described.grid, seen)
-
-    @cached_property
-    def coverage(self) -> np.ndarray:
-        return self._covered((self._masks & self.named[..., None, None]).any(1))[:, None]
-
-    @cached_property
-    def objects(self) -> np.ndarray:
-        return self._covered(self._masks)
-
-    @cached_property
-    def words(self) -> np.ndarray:
-        text = (self.heat if "token_text" in self.heat.coords else self.scenes).token_text.values
-        if (text == "").all():
-            raise ValueError(
-                "the word heat carries no words (token_text is empty), so content words can't be told apart"
-            )
-        return text[:, : self.heat.sizes["token"]]
-
-    @cached_property
-    def _curves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        curves = word_deletion_insertion if self.of == "text" else deletion_insertion
-        return curves(
-            self.clip, self.heat.values, self.pixels, self.tokens,
-            self.steps, self.fill, self.batch_size, self.seed, self.progress,
-        )  # fmt: skip
-
-    @property
-    def fraction(self) -> np.ndarray:
-        return self._curves[0]
-
-    @property
-    def deletion_curve(self) -> np.ndarray:
-        return self._curves[1]
-
-    @property
-    def insertion_curve(self) -> np.ndarray:
-        return self._curves[2]
-
-    @cached_property
-    def confidences(self) -> tuple[np.ndarray, np.ndarray]:
-        given = self.clip, self.heat.values, self.pixels, self.tokens
-        if self.of == "text":
-            return text_confidence(*given, fill=self.fill, batch_size=self.batch_size)
-        return image_confidence(*given, batch_size=self.batch_size)
 
 
 BOTH = ("image", "text")

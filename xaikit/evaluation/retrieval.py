@@ -140,8 +140,12 @@ def perturbed_embeddings(
     heat (n, explainers, tokens) for ``of="text"``, (n, explainers, rows, cols) for "image"; the rest as in
     ``retrieval_faithfulness``. Both ends, the whole input and the bare fill, are encoded once for all explainers.
     """
-    found = MEASURES[of](clip, heat, pixels, tokens, steps, fill, batch_size, seed, score=lambda found, sample: found)
-    return torch.from_numpy(np.stack(found[1:], 2))
+
+    def itself(embedding: Tensor, sample: Tensor) -> Tensor:
+        return embedding
+
+    _, *both = MEASURES[of](clip, heat, pixels, tokens, steps, fill, batch_size, seed, score=itself)
+    return torch.from_numpy(np.stack(both, 2))
 
 
 def foil_accuracy(clip: Clip, pairs: xr.Dataset, batch_size: int = 128) -> float:

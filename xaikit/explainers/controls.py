@@ -17,18 +17,14 @@ from .registry import method
 def random(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, seed: int = 0) -> Tensor:
     """Uniform noise in [0, 1), drawn with the seed and the sample itself, so that batches do not matter."""
     check_whole(0, seed=seed)
-    noise = []
+    rows, cols = tower(clip, "image").grid
+    places, noise = max(tokens.shape[1], rows * cols), []
     for picture, prompt in zip(pixels, tokens, strict=True):
         content = picture.float().cpu().numpy().tobytes() + prompt.cpu().numpy().tobytes()
         draw = torch.Generator().manual_seed(zlib.crc32(content, seed))
-        noise.append(
-            torch.rand(
-                max(tokens.shape[1], tower(clip, "image").grid[0] * tower(clip, "image").grid[1]), generator=draw
-            )
-        )
+        noise.append(torch.rand(places, generator=draw))
     noise = torch.stack(noise)
     if of == "image":
-        rows, cols = tower(clip, of).grid
         return noise[:, : rows * cols].unflatten(1, (rows, cols))
     length = clip.content(tokens).sum(1)
     return noise[:, : int(length.max())] * (torch.arange(int(length.max())) < length[:, None])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.perturbation import FILLS, at_once, filled, padding, to_patches
-from ..clip.score import content_of
+from ..clip.score import content_of, other_embedding
 from ..clip.towers import tower
 from ..files.checks import check_choices, check_whole
 from .registry import method
@@ -53,8 +53,7 @@ def integrated_gradients(
 
 def pixel_attributions(clip: Clip, pixels: Tensor, tokens: Tensor, steps: int, fill: str, seed: int = 0) -> Tensor:
     """Integrated gradients of every pixel and channel, (n, 3, H, W) in float32."""
-    with torch.no_grad():
-        spoken = clip.encode_text(tokens.to(pixels.device)).float()
+    spoken = other_embedding(clip, pixels, tokens, "image").float()
     difference = pixels - filled(clip, pixels, fill, int(seed))
 
     def gradient(sample: Tensor, share: Tensor) -> Tensor:

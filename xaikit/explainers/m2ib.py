@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..clip.model import Clip
 from ..clip.perturbation import at_once
-from ..clip.score import content_of
+from ..clip.score import content_of, other_embedding
 from ..clip.tape import record
 from ..clip.towers import tower
 from ..files.checks import check_number, check_whole
@@ -58,10 +58,8 @@ def m2ib(
     own, encode = (pixels, clip.encode_image) if of == "image" else (tokens, clip.encode_text)
     size = max(1, at_once(pixels.device) // copies)
     updates = steps - 1 if reference else steps
-    maps = []
-    for inputs, other, words in zip(
-        own.split(size), _other_side(clip, pixels, tokens, of, size), tokens.split(size), strict=True
-    ):
+    others, maps = other_embedding(clip, pixels, tokens, of).float(), []
+    for inputs, other, words in zip(own.split(size), others.split(size), tokens.split(size), strict=True):
         with record(clip, of, [block]) as tape:
             encode(inputs)
         hidden = tape[block].output
@@ -77,12 +75,6 @@ def m2ib(
             optimiser.step()
         maps.append(problem.information().sum(-1))
     return content_of(clip, torch.cat(maps), tokens, of)
-
-
-@torch.no_grad()
-def _other_side(clip: Clip, pixels: Tensor, tokens: Tensor, of: str, size: int) -> tuple[Tensor, ...]:
-    encoded = clip.encode_text(tokens) if of == "image" else clip.encode_image(pixels)
-    return encoded.float().split(size)
 
 
 def _scope(clip: Clip, tokens: Tensor, of: str, hidden: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.perturbation import to_patches
-from ..clip.score import content_of
+from ..clip.score import content_of, other_embedding
 from ..clip.towers import tower
 from .registry import method
 
@@ -41,9 +41,7 @@ def saliency(
 
 def pixel_gradients(clip: Clip, pixels: Tensor, tokens: Tensor) -> Tensor:
     """d cosine / d pixel, (n, 3, H, W)."""
-    with torch.no_grad():
-        spoken = clip.encode_text(tokens.to(pixels.device)).float()
-    return pixel_gradients_for(clip, pixels, spoken)
+    return pixel_gradients_for(clip, pixels, other_embedding(clip, pixels, tokens, "image").float())
 
 
 def pixel_gradients_for(clip: Clip, pixels: Tensor, spoken: Tensor) -> Tensor:
@@ -55,10 +53,8 @@ def pixel_gradients_for(clip: Clip, pixels: Tensor, spoken: Tensor) -> Tensor:
 
 def embedding_gradients(clip: Clip, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """d cosine / d token embedding, and the token embeddings, (n, context, width) in float32."""
-    tokens = tokens.to(pixels.device)
-    with torch.no_grad():
-        seen = clip.encode_image(pixels).float()
-    return embedding_gradients_for(clip, tokens, seen, lambda embedding: embedding)
+    seen = other_embedding(clip, pixels, tokens, "text").float()
+    return embedding_gradients_for(clip, tokens.to(pixels.device), seen, lambda embedding: embedding)
 
 
 def embedding_gradients_for(

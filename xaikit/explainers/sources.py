@@ -65,29 +65,19 @@ class Plan(NamedTuple):
 
 
 SHARED = """
-methods : a name, a list of names, or labels with a name and its options, as in ``explain``.
-folder : of the parts, ``000000.nc`` and so on, for these methods and options alone. Parts that are there and were made
-    alike are not computed again; those that were made otherwise are replaced.
-shard : a share "i/k" of the samples, such as "3/16"; None for all. Shares may be computed anywhere, at the same time,
-    into one folder. They go by blocks of 32 samples: a set of one block can't be shared out.
-batch_size : images or texts encoded at once. seed : of methods that take one, of ties, and of the fill "random".
+methods, folder, shard, batch_size : see ``explain_source``. seed : of methods that take one, of ties, and of the fill
+    "random".
 
-Results are read where they are looked at: of all samples, or of the share's. A bad sample is NaN, its reason stands in
-``error``; a map that isn't finite counts for its own method alone. Raises ValueError, before any work, for an unknown
-method, option or share, and for other impossible choices."""
+A bad sample is NaN, its reason stands in ``error``; a map that isn't finite counts for its own method alone. Results are
+read where they are looked at. Raises ValueError, before any work, for impossible choices."""
 
 
-def with_shared(function: Callable) -> Callable:
-    """Say at the end of the docstring what holds for all that runs over a source."""
-    function.__doc__ = inspect.cleandoc(function.__doc__) + "\n" + SHARED
-    return function
-
-
-def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol") -> Callable:
+def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol", name: str | None = None) -> Callable:
     """Make a protocol of a function ``prepare(clip, source, batch_size, seed, *, own options)`` that gives its ``Plan``.
 
     It takes a model, a source, methods and a folder, its own options by name, and what all protocols share.
-    needed : variables that the samples must have, with what each of them is. stage : of the schema.
+    needed : variables that the samples must have, with what each of them is. stage : of the schema. name : in the
+    results' provenance, None for the function's own.
     """
 
     def register(prepare: Callable[..., Plan]) -> Callable[..., xr.Dataset]:
@@ -105,14 +95,28 @@ def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol") -
         ) -> xr.Dataset:
             check_protocol(clip, source, batch_size, seed, needed or {})
             plan = prepare(clip, source, batch_size, seed, **options)
-            name = prepare.__name__.replace("_", " ")
-            return run_plan(name, plan, clip, source, methods, folder, shard, batch_size, seed, progress, stage)
+            chosen = chosen_methods(clip, methods, plan.of, seed)
+            title = name or prepare.__name__.replace("_", " ")
+            made_with = {
+                "protocol": title,
+                "layout": source.layout,
+                "model": clip.name,
+                "weights_digest": clip.weights_digest,
+                "precision": str(clip.dtype).removeprefix("torch."),
+                "methods": {one.label: {"method": one.method.name, "options": one.options} for one in chosen},
+                "options": plan.options,
+                "batch_size": batch_size,  # inputs encoded at once change the last bit of floats
+            }
+            parts, bar = Path(folder), title if progress else ""
+            compute_parts(parts, source, lambda good: plan.measure(good, chosen), stage, made_with, clip, shard, bar)
+            return open_parts(parts, source, made_with, shard)
 
         own = [p for p in inspect.signature(prepare).parameters.values() if p.kind is p.KEYWORD_ONLY]
         *given, _ = inspect.signature(run).parameters.values()
         functools.update_wrapper(run, prepare)
         run.__signature__ = inspect.Signature([*given[:4], *own, *given[4:]], return_annotation=xr.Dataset)
-        return with_shared(run)
+        run.__doc__ = inspect.cleandoc(prepare.__doc__) + "\n" + SHARED
+        return run
 
     return register
 
@@ -131,30 +135,6 @@ def check_protocol(clip: Clip, source: Source, batch_size: int, seed: int, neede
             raise ValueError(f"the {source.layout} dataset has no {name} ({meaning}), which this protocol needs")
 
 
-def run_plan(
-    name: str, plan: Plan, clip: Clip, source: Source, methods: Choices, folder: str | Path, shard: str | None,
-    batch_size: int, seed: int, progress: bool, stage: str,
-) -> xr.Dataset:  # fmt: skip
-    """Compute what is missing of a share, and open its parts; all parts for None.
-
-    ``batch_size`` is among what parts were made with: how many inputs are encoded at once changes the last bit of floats.
-    """
-    chosen = chosen_methods(clip, methods, plan.of, seed)
-    made_with = {
-        "protocol": name,
-        "layout": source.layout,
-        "model": clip.name,
-        "weights_digest": clip.weights_digest,
-        "precision": str(clip.dtype).removeprefix("torch."),
-        "methods": {one.label: {"method": one.method.name, "options": one.options} for one in chosen},
-        "options": plan.options,
-        "batch_size": batch_size,
-    }
-    folder, bar = Path(folder), name if progress else ""
-    compute_parts(folder, source, lambda good: plan.measure(good, chosen), stage, made_with, clip, shard, bar)
-    return open_parts(folder, source, made_with, shard)
-
-
 def results(
     good: xr.Dataset, chosen: Sequence[Chosen], coords: Mapping | None = None, **values: np.ndarray
 ) -> xr.Dataset:
@@ -164,7 +144,23 @@ def results(
     return xr.Dataset({name: (dims[: value.ndim], value) for name, value in values.items()}, names)
 
 
-@with_shared
+@protocol(stage="explanations", name="explaining")
+def _explaining(clip: Clip, source: Source, batch_size: int, seed: int, *, of: str = "image") -> Plan:
+    """Maps of each sample."""
+
+    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
+        heat, finite = maps_of(chosen, clip, clip.pixels(good.image), clip.tokens(good.caption), of, batch_size)
+        heat = np.where(finite[(..., *[None] * (heat.ndim - 2))], heat, np.nan).astype(np.float32)
+        if of == "text":
+            room = clip.context_length - heat.shape[2]  # so that parts are alike
+            heat = np.pad(heat, ((0, 0), (0, 0), (0, room)))
+        name, dims = ("heat", ("row", "col")) if of == "image" else ("word_heat", ("token",))
+        coords = {"sample": good.sample.values, "explainer": [one.label for one in chosen]}
+        return xr.Dataset({name: (("sample", "explainer", *dims), heat)}, coords)
+
+    return Plan(of, measure, {"of": of})
+
+
 def explain_source(
     methods: Choices,
     clip: Clip,
@@ -178,11 +174,20 @@ def explain_source(
 ) -> xr.Dataset:
     """Explain each sample of a source, and store the maps in part files under ``folder``.
 
-    source : of ``open_source``; images are read a block at a time, so memory doesn't grow with their number. of : "image"
-    or "text". batch_size : pairs explained at once. The rest as below.
+    Parameters
+    ----------
+    methods : a name, a list of names, or labels with a name and its options, as in ``explain``.
+    source : of ``open_source``; images are read a block at a time, so memory doesn't grow with their number.
+    folder : of the parts, ``000000.nc`` and so on, for these methods and options alone. Parts that are there and were made
+        alike are not computed again; those that were made otherwise are replaced.
+    of : "image" or "text". batch_size : pairs encoded at once. seed : of methods that take one.
+    shard : a share "i/k" of the samples, such as "3/16"; None for all. Shares may be computed anywhere, at the same time,
+        into one folder. They go by blocks of 32 samples: a set of one block can't be shared out.
 
-    Returns a dataset of the ``explanations`` schema: ``heat`` (sample, explainer, row, col), or ``word_heat`` (sample,
-    explainer, token) as long as the model's context.
+    Returns a dataset of the ``explanations`` schema, read where it is looked at: ``heat`` (sample, explainer, row, col), or
+    ``word_heat`` (sample, explainer, token) as long as the model's context, of all samples, or of the share's. A bad sample
+    is NaN, its reason stands in the coordinate ``error``. Raises ValueError, before any work, for an unknown method,
+    option or share.
 
     Examples
     --------
@@ -192,18 +197,5 @@ def explain_source(
     ...     dict(xk.explain_source("edge", clip, source, folder).heat.sizes)
     {'sample': 3, 'explainer': 1, 'row': 8, 'col': 8}
     """
-
-    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
-        heat, finite = maps_of(chosen, clip, clip.pixels(good.image), clip.tokens(good.caption), of, batch_size)
-        heat = np.where(finite[(..., *[None] * (heat.ndim - 2))], heat, np.nan).astype(np.float32)
-        coords = {"sample": good.sample.values, "explainer": [one.label for one in chosen]}
-        if of == "image":
-            return xr.Dataset({"heat": (("sample", "explainer", "row", "col"), heat)}, coords)
-        room = clip.context_length - heat.shape[2]  # so that parts are alike
-        word_heat = np.pad(heat, ((0, 0), (0, 0), (0, room)))
-        return xr.Dataset({"word_heat": (("sample", "explainer", "token"), word_heat)}, coords)
-
-    check_protocol(clip, source, batch_size, seed, {})
-    plan = Plan(of, measure, {"of": of})
-    stage = "explanations"
-    return run_plan("explaining", plan, clip, source, methods, folder, shard, batch_size, seed, progress, stage)
+    shared = {"shard": shard, "batch_size": batch_size, "seed": seed, "progress": progress}
+    return _explaining(clip, source, methods, folder, of=of, **shared)

@@ -1,0 +1,118 @@
+"""What metrics can need of maps, a model and scenes, each computed once for all of them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from ..clip.model import Clip
+from ..clip.towers import tower
+from ..measures.localisation import coverage
+from .confidence import image_confidence, text_confidence
+from .faithfulness import MEASURES
+
+TRUTH = ("coverage", "objects", "named")  # needs that scenes without masks of the objects can't meet
+CURVES = {"fraction": ("step",)} | {
+    f"{way}_curve": ("sample", "explainer", "step") for way in ("deletion", "insertion")
+}  # needs that are stored beside the metrics that read them
+
+
+@dataclass
+class Inputs:
+    """What metrics of some maps can need, see ``metric``; each is computed when it is first read."""
+
+    heat: xr.DataArray
+    clip: Clip
+    scenes: xr.Dataset
+    of: str
+    steps: int
+    fill: str
+    batch_size: int
+    seed: int
+    progress: bool
+    NAMES: ClassVar = (
+        *TRUTH, "words", *CURVES, "confidences", "clip", "pixels", "tokens", "scenes",
+        "steps", "fill", "batch_size", "seed", "progress",
+    )  # fmt: skip
+
+    def __post_init__(self):
+        grid = tower(self.clip, "image").grid
+        if self.of == "image" and self.heat.shape[2:] != grid:
+            raise ValueError(
+                f"the maps have {self.heat.shape[2:]} rows and columns, but {self.clip.name} has {grid} patches"
+            )
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        return self.clip.pixels(self.scenes.image)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        return self.clip.tokens(self.scenes.caption)
+
+    @cached_property
+    def named(self) -> np.ndarray:
+        return self.scenes.object_named.transpose("sample", "object").values
+
+    @cached_property
+    def _masks(self) -> np.ndarray:
+        masks = self.scenes.object_mask.transpose("sample", "object", "y", "x").values
+        size = masks.shape[2:]
+        squashed = self.clip.model.visual.preprocess_cfg.get("resize_mode") == "squash"
+        if size[0] != size[1] and size != self.clip.image_size and not squashed:
+            raise ValueError(
+                f"the scenes are {size[0]} x {size[1]} pixels and {self.clip.name} crops what isn't square, so masks and"
+                " maps would not lie on one another: give square scenes"
+            )
+        return masks
+
+    def _covered(self, masks: np.ndarray) -> np.ndarray:
+        described = tower(self.clip, "image")
+        seen = tuple(pixels / size for pixels, size in zip(described.pixels, self.clip.image_size, strict=True))
+        return coverage(masks, described.grid, seen)
+
+    @cached_property
+    def coverage(self) -> np.ndarray:
+        return self._covered((self._masks & self.named[..., None, None]).any(1))[:, None]
+
+    @cached_property
+    def objects(self) -> np.ndarray:
+        return self._covered(self._masks)
+
+    @cached_property
+    def words(self) -> np.ndarray:
+        text = (self.heat if "token_text" in self.heat.coords else self.scenes).token_text.values
+        if (text == "").all():
+            raise ValueError(
+                "the word heat carries no words (token_text is empty), so content words can't be told apart"
+            )
+        return text[:, : self.heat.sizes["token"]]
+
+    @cached_property
+    def _curves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return MEASURES[self.of](
+            self.clip, self.heat.values, self.pixels, self.tokens,
+            self.steps, self.fill, self.batch_size, self.seed, self.progress,
+        )  # fmt: skip
+
+    @property
+    def fraction(self) -> np.ndarray:
+        return self._curves[0]
+
+    @property
+    def deletion_curve(self) -> np.ndarray:
+        return self._curves[1]
+
+    @property
+    def insertion_curve(self) -> np.ndarray:
+        return self._curves[2]
+
+    @cached_property
+    def confidences(self) -> tuple[np.ndarray, np.ndarray]:
+        given = self.clip, self.heat.values, self.pixels, self.tokens
+        if self.of == "text":
+            return text_confidence(*given, fill=self.fill, batch_size=self.batch_size)
+        return image_confidence(*given, batch_size=self.batch_size)
