@@ -77,7 +77,7 @@ def cell_violations(cell):
         if isinstance(node, ast.FunctionDef):
             if node.end_lineno - node.lineno >= LONGEST_FUNCTION:
                 yield f"has a function {node.name} of more than {LONGEST_FUNCTION} lines"
-            if len((ast.get_docstring(node) or "\n").splitlines()) != 1:
+            if len((ast.get_docstring(node) or "").splitlines()) != 1:
                 yield f"has a function {node.name} without a docstring of one line"
     if len(cell.source.splitlines()) > LONGEST_CELL:
         yield f"is longer than {LONGEST_CELL} lines"
