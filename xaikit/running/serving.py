@@ -7,9 +7,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import nbformat
-from nbformat import v4
-
 from ..files.extras import EXTRAS, needs
 from ..files.paths import notebooks_folder
 from .notebooks import TAG, parameters_for, read_notebook
@@ -51,6 +48,10 @@ def write_application(folder: Path, run: str = "default", parameters: Mapping[st
     paths = sorted(notebooks_folder().glob("*.ipynb"))
     path = next(path for path in paths if f'"{APPLICATION}"' in path.read_text(encoding="utf-8"))
     given = parameters_for(parameters or {}, {path.stem: read_notebook(path)})[path.stem] | {"run": run}
+
+    import nbformat  # takes a second: bad parameters are refused before
+    from nbformat import v4
+
     notebook = nbformat.read(path, as_version=4)
     kept = []
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
