@@ -46,8 +46,8 @@ def test_what_is_compared_exists():
     answers = xk.explain_all_tokens(mllm, told.image, methods=["random"])
     described = xr.merge(
         [
-            answer_means(xk.mllm.measured_words(answers, told)),
-            xk.mllm.measure_faithfulness(mllm, told.image, answers, steps=2),
+            answer_means(xk.evaluation.measured_words(answers, told)),
+            xk.evaluation.measure_faithfulness(mllm, told.image, answers, steps=2),
         ],
         combine_attrs="drop_conflicts",
     )
