@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from ..files.paths import data_folder
 from ..files.store import annotate
 from ..measures.intervals import mean_interval, resamples
-from ..measures.ranks import auroc
+from ..measures.maps import auroc
 from .consistency import inconsistencies, paper_tables
 
 HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided here"

@@ -10,8 +10,7 @@ from ..clip.model import Clip
 from ..clip.towers import tower
 from ..explainers.explanation import explain
 from ..measures.localisation import TOUCHED, average_precision, coverage
-from ..measures.maps import spatial_entropy
-from ..measures.ranks import rank_correlation
+from ..measures.maps import rank_correlation, spatial_entropy
 from ..resonance.nulls import BAND, stands_out
 from ..resonance.recursion import Recursion, resonate
 from ..resonance.spectra import check_trajectory, resonance_energy, spectrum

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..files.checks import check_whole
 from ..measures.localisation import cell_shares
-from ..measures.ranks import area_under_curve, ranks
+from ..measures.maps import ranks
 from ..mllm.family import View
 from ..mllm.model import Mllm
 from ..mllm.passes import teacher_forced
@@ -105,7 +105,7 @@ def token_curve_areas(
     """
     out = xr.Dataset(coords={"sample": np.arange(len(deletion)), "explainer": list(explainers)})
     for kind, curve in (("deletion", deletion), ("insertion", insertion)):
-        area = xr.DataArray(area_under_curve(fraction, curve), dims=("sample", "explainer", "token"))
+        area = xr.DataArray(np.trapezoid(curve, fraction), dims=("sample", "explainer", "token"))
         out[f"token_{kind}_auc"] = area.mean("token")
     out["insertion_minus_deletion"] = out.token_insertion_auc - out.token_deletion_auc
     for name, meaning, better in (

@@ -6,8 +6,7 @@ share of its pixels that belong to named objects, so that every sum over patches
 
 import numpy as np
 
-from .maps import otsu_threshold
-from .ranks import right_above_wrong
+from .maps import otsu_threshold, right_above_wrong
 
 TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
 

@@ -10,8 +10,7 @@ from ..files.store import annotate
 from ..samples.captions import PLURALS
 from ..samples.worlds.shapes import COLOURS, SHAPES, SIZES
 from .localisation import WHOLE, check_region, energy, iou_otsu, pointing_game, region_coverage
-from .maps import fragments, otsu_threshold, spread
-from .ranks import right_above_wrong
+from .maps import fragments, otsu_threshold, right_above_wrong, spread
 from .token_iou import f1_iou
 
 KINDS = ("object", "relation", "function", "")
