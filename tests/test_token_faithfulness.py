@@ -6,7 +6,7 @@ import torch
 from small_mllms import CLASSES, alone, small_mllm, tiny_llava
 
 import xaikit as xk
-from xaikit.evaluation.token_faithfulness import reduce_to_grid, token_curve_areas, token_deletion_insertion
+from xaikit.evaluation.tokens import reduce_to_grid, token_curve_areas, token_deletion_insertion
 from xaikit.measures.localisation import region_coverage
 from xaikit.mllm.conversations import answer_ids
 

@@ -7,8 +7,13 @@ from small_mllms import tiny_llava
 
 import xaikit as xk
 from xaikit.evaluation import tokens as measuring
-from xaikit.evaluation.token_faithfulness import token_curve_areas, token_deletion_insertion
-from xaikit.evaluation.tokens import measure_faithfulness, measure_tokens, measured_words
+from xaikit.evaluation.tokens import (
+    measure_faithfulness,
+    measure_tokens,
+    measured_words,
+    token_curve_areas,
+    token_deletion_insertion,
+)
 from xaikit.measures.planted_tokens import context_auroc
 
 METHODS = ["lens", "arc", "random"]

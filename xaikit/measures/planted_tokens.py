@@ -16,7 +16,7 @@ from .token_iou import f1_iou
 KINDS = ("object", "relation", "function", "")
 CLASSES = {"size": SIZES, "colour": COLOURS, "shape": (*SHAPES, *PLURALS.values())}
 CELLS_AT_ONCE = 2**22  # bounds the memory
-MEASURES = {  # of each word: what it is, its units, its direction, and whether it is one of object words
+MEASURES = {  # of each word: what it is, its units and its direction
     "own_iou": ("IoU of a word's map at Otsu's threshold with its own object", "1", HIGHER),
     "own_share": ("share of a word's heat on its own object", "1", HIGHER),
     "peak_on_own": ("whether a word's hottest cell lies on its own object", "1", HIGHER),
@@ -30,6 +30,11 @@ MEASURES = {  # of each word: what it is, its units, its direction, and whether 
     "object_spread": ("entropy of its own object's coverage", "nat", NEITHER),
     "function_iou": ("share of a function word's map not above the mean threshold of object words", "1", HIGHER),
     "total_heat": ("sum of a word's map", "1", NEITHER),
+}
+OF_ANSWERS = {  # and of each answer besides
+    "function_heat": ("heat of function words relative to object words", LOWER),
+    "function_share": ("heat of function words over that of function and object words", LOWER),
+    "answer_f1": ("harmonic mean of an answer's own two IoUs", HIGHER),
 }
 
 
@@ -48,19 +53,16 @@ def planted_word_scores(
     token_heat : (n, explainers, tokens, rows, cols), at least 0, padded with zeros.
     token_object : (n, tokens), index of the object that a token names, -1 none, -2 padding.
     token_kind : (n, tokens), "object" for the words of an object, "relation", "function", "" for padding and the rest.
-    object_mask : (n, objects, y, x) bool, visible pixels of each object.
+    object_mask : (n, objects, y, x) bool, visible pixels of each object; brought to the grid by area.
     region : (4,) or (n, 4), top, left, bottom and right of what the maps cover, from 0 to 1 of the image; only this part
-        counts. Masks are brought to the grid by area, nothing is enlarged.
+        counts.
     explainers : their names, by default their numbers.
 
-    Returns
-    -------
-    ``own_iou`` to ``object_spread`` of object words, ``function_iou`` of function words, ``total_heat`` of all; NaN at
-    other tokens. Object words whose object isn't visible in the region are NaN too, and so is leakage where there is no such
-    other object to leak to. An object is earlier or later by the first token that names it, against this token's place;
-    objects never named count in ``leakage`` only. A map without heat is ``blank``, has no leakage and no fragments (NaN), a
-    share and an IoU of 0, a peak at chance, and the spread of a flat map; a function word's has an IoU of 1. Where an
-    answer has no object words, ``function_iou`` is NaN.
+    Returns ``own_iou`` to ``object_spread`` of object words that are visible in the region, leakage only where there is
+    another object to leak to; ``function_iou`` of function words, in answers with object words; ``total_heat`` of all; NaN
+    elsewhere. An object is earlier or later by the first token that names it; objects never named count in ``leakage``
+    only. A map without heat is ``blank``, has no leakage and no fragments (NaN), a share and an IoU of 0, a peak at chance,
+    and the spread of a flat map; a function word's has an IoU of 1.
 
     Raises ValueError for arrays that don't fit together, heat that is negative or not finite, unknown kinds, and object
     words without an object.
@@ -107,9 +109,8 @@ def _scores(heat: np.ndarray, token_object: np.ndarray, kind: np.ndarray, covere
         elsewhere = np.einsum("nto,norc->ntrc", others.astype(float), covered)
         leaks = visible & others.any(-1)[:, None] & ~blank
         out[name] = np.where(leaks, energy(heat, elsewhere[:, None]), np.nan)
-    threshold = otsu_threshold(heat)
-    foreground = _mean_over(threshold, is_object)[..., None, None, None]
-    dark = (heat <= foreground).mean((-2, -1))
+    foreground = (otsu_threshold(heat) * is_object[:, None]).sum(-1) / np.maximum(is_object.sum(-1), 1)[:, None]
+    dark = (heat <= foreground[..., None, None, None]).mean((-2, -1))
     out["function_iou"] = np.where(is_function[:, None] & is_object.any(-1)[:, None, None], dark, np.nan)
     out["total_heat"] = np.where((token_object > -2)[:, None], heat.sum((-2, -1)), np.nan)
     return {name: np.broadcast_to(values, heat.shape[:3]) for name, values in out.items()}
@@ -127,13 +128,6 @@ def _others(token_object: np.ndarray, visible: np.ndarray) -> dict[str, np.ndarr
         "leakage_earlier": others & (first < place),
         "leakage_later": others & (first > place) & (first < tokens),
     }
-
-
-def _mean_over(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Mean (n, explainers) over the tokens that count, (n, tokens); NaN where none does."""
-    counted = counted[:, None] & np.isfinite(values)
-    number = counted.sum(-1)
-    return np.where(number > 0, np.where(counted, values, 0).sum(-1) / np.maximum(number, 1), np.nan)
 
 
 def word_classes(token_text: np.ndarray) -> np.ndarray:
@@ -157,37 +151,23 @@ def answer_means(words: xr.Dataset, token_class: np.ndarray | None = None) -> xr
     ``function_iou``; F1-IoU is that of the means over all answers (``token_iou_summary``). NaN where an answer has no word
     that a measure is of.
     """
-    token_kind = words.kind.values
-    out = xr.Dataset(coords={"sample": words.sample, "explainer": words.explainer})
-    groups = {"": np.ones(token_kind.shape, bool)}
-    if token_class is not None:
-        if np.shape(token_class) != token_kind.shape:
-            raise ValueError(
-                f"token_class of shape {np.shape(token_class)}: {token_kind.shape} as token_kind is needed"
-            )
-        groups |= {f"_{name}": token_class == name for name in np.unique(token_class) if name != ""}
-    for ending, chosen in groups.items():
-        for name, values in words.data_vars.items():
-            if "token" not in values.dims:
-                if values.dims == ("sample", "explainer"):
-                    out[name] = values
-                continue
-            if name == "total_heat" or (ending and name == "function_iou"):
-                continue
-            about = values.attrs | ({"long_name": f"{values.long_name}, {ending[1:]} words"} if ending else {})
-            out[f"{name}{ending}"] = ("sample", "explainer"), _mean_over(values.values, chosen), about
-    function, of_object = (_mean_over(words.total_heat.values, token_kind == kind) for kind in ("function", "object"))
-    both = function + of_object
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(both == 0, 1, function / of_object)
-    share = np.where(both == 0, 0.5, function / np.where(both == 0, 1, both))
-    for name, values, meaning in (
-        ("function_heat", ratio, "heat of function words relative to object words"),
-        ("function_share", share, "heat of function words over that of function and object words"),
-        ("answer_f1", f1_iou(out.own_iou.values, out.function_iou.values), "harmonic mean of an answer's own two IoUs"),
-    ):
-        about = {"long_name": meaning, "units": "1", "score_direction": HIGHER if name == "answer_f1" else LOWER}
-        out[name] = ("sample", "explainer"), values, about
+    classes = np.full(words.kind.shape, "") if token_class is None else np.asarray(token_class)
+    if classes.shape != words.kind.shape:
+        raise ValueError(f"token_class of shape {classes.shape}: {words.kind.shape} as token_kind is needed")
+    scores = words[[name for name, values in words.items() if "explainer" in values.dims and name != "total_heat"]]
+    of_words = scores[[name for name, values in scores.items() if "token" in values.dims]]
+    out = of_words.mean("token", keep_attrs=True).merge(scores.drop_dims("token"))
+    for kind in np.unique(classes[classes != ""]):
+        some = of_words.drop_vars("function_iou").where(xr.DataArray(classes == kind, dims=("sample", "token")))
+        for name, values in some.mean("token", keep_attrs=True).items():
+            out[f"{name}_{kind}"] = values.assign_attrs(long_name=f"{values.long_name}, {kind} words")
+    function, objects = (words.total_heat.where(words.kind == kind).mean("token") for kind in ("function", "object"))
+    both = function + objects
+    out["function_heat"] = (function / objects).where(both != 0, 1)
+    out["function_share"] = (function / both).where(both != 0, 0.5)
+    out["answer_f1"] = f1_iou(out.own_iou, out.function_iou)
+    for name, (meaning, direction) in OF_ANSWERS.items():
+        out[name] = out[name].assign_attrs(long_name=meaning, units="1", score_direction=direction)
     return annotate(out, "evaluation")
 
 
