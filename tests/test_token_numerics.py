@@ -13,7 +13,6 @@ from xaikit.mllm.tam import (
     WEIGHTINGS,
     context_mask,
     context_weights,
-    interference,
     joint_normalisation,
     rank_gaussian_filter,
     released_tam,
@@ -213,6 +212,10 @@ def test_numbers_that_are_none_are_not_ranked():
 # Interference
 
 
+def interference(maps, weights, allowed, least_squares=True):
+    return remove_interference(maps, "relevance", weights, None, allowed, least_squares=least_squares)
+
+
 def two_tokens(context, target):
     """Maps (1, 2, 1, cells), weights and mask in which the second token has the first as its context."""
     maps = torch.stack([torch.as_tensor(context), torch.as_tensor(target)])[None, :, None]
@@ -265,8 +268,8 @@ def test_only_the_direction_of_the_weights_counts_under_least_squares(factor):
     allowed = torch.ones(2, 6, 6, dtype=torch.bool).tril(-1)
     plain = interference(maps, weights, allowed)
     assert (interference(maps, factor * weights, allowed) - plain).abs().max() < 1e-12
-    halved = interference(maps, 0.5 * weights, allowed, scale_weights=weights)
-    taken = interference(maps, weights, allowed, scale_weights=weights)
+    damped = (torch.full_like(weights, level) for level in (0.5, 0.0))
+    halved, taken = (remove_interference(maps, "damped_fixed", weights, rho, allowed) for rho in damped)
     assert (taken - plain).abs().max() < 1e-12 and (halved - plain).abs().max() > 0.05
 
 

@@ -133,21 +133,21 @@ def explain_all_tokens(
         check_whole(1, len(mllm.output_weight), k=k)
     talks = Conversations(mllm, images, prompts, answer, needed_views(steps), errors, batch_size)
     parts = []
-    for index, views, given in talks.batches("tokens" if progress else ""):
-        answers = talks.answered(index, views, given, max_new_tokens)
-        ended = [one is not None or len(ids) < max_new_tokens for one, ids in zip(given, answers, strict=True)]
-        kept = [row for row, ids in enumerate(answers) if ids]
-        while kept:
-            some, ids, whole = ([of_all[row] for row in kept] for of_all in (index, answers, ended))
-            seen = {key: [at_scale[row] for row in kept] for key, at_scale in views.items()}
+    for index, views, answers in talks.batches(max_new_tokens, "tokens" if progress else ""):
+        while index:
             try:
-                found = _explained(mllm, chosen, seen, ids, grid)
-                parts.append(found | {"index": some, "answers": ids, "ended": np.array(whole)})
-                break
+                found = _explained(mllm, chosen, views, answers, grid)
             except NotFinite as error:  # the others are explained without these
                 for row in error.rows:
-                    talks.refuse(some[row], ValueError(str(error)))
-                kept = [row for place, row in enumerate(kept) if place not in error.rows]
+                    talks.refuse(index[row], ValueError(str(error)))
+                kept = [row for row in range(len(index)) if row not in error.rows]
+                index, answers, *seen = ([of_all[row] for row in kept] for of_all in (index, answers, *views.values()))
+                views = dict(zip(views, seen, strict=True))
+                continue
+            given = (talks.answers[i] is not None for i in index)
+            ended = [own or len(ids) < max_new_tokens for own, ids in zip(given, answers, strict=True)]
+            parts.append(found | {"index": index, "answers": answers, "ended": np.array(ended)})
+            break
     talks.check_any()
     return _dataset(mllm, talks, parts, {label: _described(method) for label, method in chosen.items()})
 
@@ -220,7 +220,7 @@ def _dataset(
     mllm: Mllm, talks: Conversations, parts: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
 ) -> xr.Dataset:
     """The batches together, padded; zeros, or what stands for nothing, for samples that none of them holds."""
-    n = len(talks)
+    n = len(talks.labels)
 
     def whole(name: str, empty: Any = 0) -> np.ndarray:
         """The values of all batches, each in the first places along its dimensions."""
