@@ -20,7 +20,7 @@ from ..files.checks import check_whole
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
 from ..measures.localisation import cell_shares
-from ..measures.maps import ranks
+from ..measures.maps import by_explainer, ranks
 from ..measures.planted_tokens import context_auroc, planted_word_scores, word_classes
 from ..measures.words import name_tokens
 from ..mllm.explanation import TOKEN_METHODS, explain_all_tokens
@@ -93,7 +93,7 @@ def measured_words(answers: xr.Dataset, scenes: xr.Dataset) -> xr.Dataset:
     >>> xk.evaluation.measured_words(answers, scenes).own_iou.dims
     ('sample', 'explainer', 'token')
     """
-    answers = _by_explainer(answers)
+    answers = by_explainer(answers)
     named = name_tokens(answers.answer_text.values, scenes)
     words = planted_word_scores(
         answers.token_heat.values, named.token_object.values, named.token_kind.values, scenes.object_mask.values,
@@ -130,7 +130,7 @@ def measure_faithfulness(
     >>> list(xk.evaluation.measure_faithfulness(mllm, image, answers, steps=2))
     ['token_deletion_auc', 'token_insertion_auc', 'insertion_minus_deletion']
     """
-    answers = _by_explainer(answers)
+    answers = by_explainer(answers)
     real = answers.answer_id.values >= 0
     words = real if words is None else np.asarray(words)
     images = as_sequence(images)
@@ -263,15 +263,6 @@ def _among_words(answers: xr.Dataset) -> np.ndarray:
     place = prompt[:, None] + np.arange(answers.sizes["answer_token"])
     place = np.minimum(place, answers.sizes["context_token"] - 1)
     return np.take_along_axis(answers.rank_overlap.values, place[:, None, None], 3)
-
-
-def _by_explainer(answers: xr.Dataset) -> xr.Dataset:
-    """With an explainer where there was none."""
-    if "explainer" in answers.token_heat.dims:
-        return answers
-    label = [answers.token_heat.attrs["explainer"]]
-    names = ("token_heat", "rank_overlap")
-    return answers.assign({name: answers[name].expand_dims({"explainer": label}, 1) for name in names})
 
 
 def _check(views: Sequence[View], answers: Answers, heat: np.ndarray, words: np.ndarray) -> None:

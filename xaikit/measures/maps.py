@@ -38,6 +38,15 @@ def checked(heat: xr.DataArray, scenes: xr.Dataset, what: str = "maps") -> xr.Da
     return heat if heat.dtype.kind == "f" else heat.astype(float)
 
 
+def by_explainer(answers: xr.Dataset) -> xr.Dataset:
+    """What ``explain_tokens`` gives, with the dimension ``explainer`` where there is one only."""
+    if "explainer" in answers.token_heat.dims:
+        return answers
+    label = {"explainer": [answers.token_heat.attrs.get("explainer", "map")]}
+    names = {"token_heat", "rank_overlap"} & {*answers}
+    return answers.assign({name: answers[name].expand_dims(label, 1) for name in names})
+
+
 def check_values(heat: np.ndarray, n: int, of: str) -> None:
     """Raise ValueError for bare values that aren't (n, explainers, rows, cols), or for "text" (n, explainers, tokens),
     or aren't finite."""

@@ -36,7 +36,17 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
     answers = []
     for start in range(0, len(views), batch_size):
         part = views[start : start + batch_size]
-        for view, row in zip(part, _written(mllm, part, max_new_tokens), strict=True):
+        each = [view.ids for view in part]
+        ids = pad_sequence(each, True, mllm.model.generation_config.pad_token_id, padding_side="left").to(mllm.device)
+        real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
+        written = mllm.model.generate(
+            input_ids=ids,
+            attention_mask=real,
+            max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
+            suppress_tokens=[mllm.family.image_token_id],  # an untrained model may write it, and none could read it
+            **mllm.family.language_inputs(part, ids, mllm.family.encode(part)),
+        )
+        for view, row in zip(part, written[:, ids.shape[1] :].tolist(), strict=True):
             length = next((index for index, token in enumerate(row) if token in ends), len(row))
             room = mllm.context_length - len(view.ids)
             if length > room or (length == room < max_new_tokens and length == len(row)):
@@ -46,20 +56,6 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
                 )
             answers.append(row[:length])
     return answers
-
-
-def _written(mllm: Mllm, views: Sequence[View], max_new_tokens: int) -> list[list[int]]:
-    each, padding = [view.ids for view in views], mllm.model.generation_config.pad_token_id
-    ids = pad_sequence(each, True, padding, padding_side="left").to(mllm.device)
-    real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
-    written = mllm.model.generate(
-        input_ids=ids,
-        attention_mask=real,
-        max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
-        suppress_tokens=[mllm.family.image_token_id],  # an untrained model may write it, and none could read it
-        **mllm.family.language_inputs(views, ids, mllm.family.encode(views)),
-    )
-    return written[:, ids.shape[1] :].tolist()
 
 
 def answer_ids(mllm: Mllm, text: str) -> list[int]:
