@@ -80,9 +80,9 @@ def test_confidence_gives_the_authors_numbers(model, as_shipped):
     assert len(pairs) >= 2
     for pair in pairs:
         pixels, tokens = torch.tensor(inputs[f"image{pair[1]}"])[None], torch.tensor(inputs["text_ids"])[[int(pair[4])]]
-        ours = confidence.image_confidence(clip, golden[f"{pair}__vmap"][None, None], pixels, tokens, as_shipped)
+        ours = confidence.confidence_change(clip, golden[f"{pair}__vmap"][None, None], pixels, tokens, "image", as_shipped)
         words = golden[f"{pair}__tmap"][None, None, 1:-1]
-        ours += confidence.text_confidence(clip, words, pixels, tokens, released=True)
+        ours += confidence.confidence_change(clip, words, pixels, tokens, "text", released=True)
         expected = golden[f"{pair}__released" if as_shipped else f"{pair}__corrected"]
         np.testing.assert_allclose(np.ravel(ours), expected, atol=1e-3, err_msg=pair)
 
@@ -90,7 +90,7 @@ def test_confidence_gives_the_authors_numbers(model, as_shipped):
 def test_the_intended_text_confidence_keeps_the_prompts_start_and_end(clip, scenes):
     pixels, tokens = clip.pixels(scenes.image[:1]), clip.tokens("a red ring above a blue cross")
     heat = np.array([[[0.0, 3, 4, 1, 0, 2, 5]]])
-    drop, increase = confidence.text_confidence(clip, heat, pixels, tokens)
+    drop, increase = confidence.confidence_change(clip, heat, pixels, tokens, "text")
     whole, left = clip.similarity(pixels, ["a red ring above a blue cross", "red ring cross"])[0].tolist()
     assert drop[0, 0] == pytest.approx(100 * max(0, whole - left), abs=1e-3) and increase[0, 0] == 100 * (left > whole)
 
@@ -99,7 +99,7 @@ def test_confidence_of_everything_and_of_nothing(clip, inputs):
     """A map that is 1 nearly everywhere keeps the image; a flat one has no hot part and keeps nothing."""
     one_corner = np.ones((10, 1, 8, 8))
     one_corner[..., 0, 0] = 0
-    drop, _ = confidence.image_confidence(clip, np.concatenate([one_corner, 0 * one_corner + 3], 1), *inputs)
+    drop, _ = confidence.confidence_change(clip, np.concatenate([one_corner, 0 * one_corner + 3], 1), *inputs)
     assert drop[:, 0].mean() < 0.1 * drop[:, 1].mean()
 
 
@@ -107,7 +107,7 @@ def test_words_go_hottest_first(clip):
     text = "a red ring above a blue cross"
     pixels, tokens = clip.pixels(xk.draw_scenes(1, seed=3).image), clip.tokens(text)
     heat = np.array([[[0.1, 7, 6, 5, 0.2, 4, 3]]])
-    shares, deleted, inserted = faithfulness.word_deletion_insertion(clip, heat, pixels, tokens, steps=7)
+    shares, deleted, inserted = faithfulness.deletion_insertion(clip, heat, pixels, tokens, "text", steps=7)
     left = ["a ring above a blue cross", "a above a blue cross", "a a blue cross", "a a cross", "a a", "a"]
     come = ["red", "red ring", "red ring above", "red ring above blue", "red ring above blue cross"]
     come.append("red ring above a blue cross")
@@ -115,7 +115,7 @@ def test_words_go_hottest_first(clip):
     np.testing.assert_allclose(deleted[0, 0, :-1], clip.similarity(pixels, [text, *left])[0], atol=1e-5)
     np.testing.assert_allclose(inserted[0, 0, 1:], clip.similarity(pixels, [*come, text])[0], atol=1e-5)
     assert deleted[0, 0, -1] == inserted[0, 0, 0]
-    padded = faithfulness.word_deletion_insertion(clip, heat, pixels, tokens, steps=7, fill="padding")[1]
+    padded = faithfulness.deletion_insertion(clip, heat, pixels, tokens, "text", steps=7, fill="padding")[1]
     changed = tokens.clone()
     changed[0, 2] = perturbing.padding(clip)
     np.testing.assert_allclose(padded[0, 0, 1], clip.similarity(pixels, changed)[0, 0], atol=1e-5)
@@ -126,11 +126,11 @@ def test_a_batch_equals_its_singles(clip, inputs, heat, word_heat, of):
     pixels, tokens = inputs
     values = heat if of == "image" else word_heat
     tied = np.round(values / np.abs(values).max(), 1)
-    measure = faithfulness.deletion_insertion if of == "image" else faithfulness.word_deletion_insertion
-    together = measure(clip, tied, pixels, tokens, steps=4, score="similarity", batch_size=7)
+    measure = faithfulness.deletion_insertion
+    together = measure(clip, tied, pixels, tokens, of, steps=4, score="similarity", batch_size=7)
     longest = int(clip.content(tokens[4:5]).sum())
     alone = tied[4:5] if of == "image" else tied[4:5, :, :longest]
-    for many, one in zip(together[1:], measure(clip, alone, pixels[4:5], tokens[4:5], steps=4)[1:], strict=True):
+    for many, one in zip(together[1:], measure(clip, alone, pixels[4:5], tokens[4:5], of, steps=4)[1:], strict=True):
         np.testing.assert_allclose(many[4:5], one, atol=1e-5)
 
 
@@ -161,7 +161,7 @@ def test_scores_among_candidates(clip, scenes, inputs):
     best = whole(score="similarity", label="prediction", candidates=classes)
     np.testing.assert_allclose(best, clip.similarity(pixels, classes).amax(1), atol=1e-5)
     words = np.zeros((len(pixels), 1, tokens.shape[1]))
-    of_text = faithfulness.word_deletion_insertion(clip, words, pixels, tokens, steps=1, score="top1")[1][:, 0, 0]
+    of_text = faithfulness.deletion_insertion(clip, words, pixels, tokens, "text", steps=1, score="top1")[1][:, 0, 0]
     np.testing.assert_array_equal(of_text, clip.similarity(pixels, tokens).argmax(0) == torch.arange(len(pixels)))
 
 
@@ -188,11 +188,11 @@ def test_bad_choices_of_deletion_and_insertion(clip, inputs, heat, choice, messa
 
 def test_bad_choices_of_words_and_occlusion(clip, inputs, heat, word_heat):
     with pytest.raises(ValueError, match="fill='mean': for the text choose from padding, removed"):
-        faithfulness.word_deletion_insertion(clip, word_heat, *inputs, fill="mean")
+        faithfulness.deletion_insertion(clip, word_heat, *inputs, "text", fill="mean")
     with pytest.raises(ValueError, match="the word heat has 2 tokens but the longest prompt has"):
-        faithfulness.word_deletion_insertion(clip, word_heat[..., :2], *inputs)
+        faithfulness.deletion_insertion(clip, word_heat[..., :2], *inputs, "text")
     with pytest.raises(ValueError, match="steps=0"):
-        faithfulness.word_deletion_insertion(clip, word_heat, *inputs, steps=0)
+        faithfulness.deletion_insertion(clip, word_heat, *inputs, "text", steps=0)
     with pytest.raises(ValueError, match=r"shares=\(0.1, 2\)"):
         faithfulness.progressive_occlusion(clip, heat, *inputs, shares=(0.1, 2))
     with pytest.raises(ValueError, match="draws=0"):

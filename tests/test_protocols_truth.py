@@ -10,8 +10,8 @@ import xarray as xr
 from altered_sources import altered, held, knowing
 
 import xaikit as xk
-from xaikit.evaluation import faithfulness, protocols
-from xaikit.evaluation.protocols import faithfulness as class_curves, ranking
+from xaikit.evaluation import faithfulness, protocols, retrieval
+from xaikit.evaluation.protocols import faithfulness as class_curves
 from xaikit.evaluation.retrieval import found_first, retrieval_faithfulness
 from xaikit.files.store import annotate
 from xaikit.samples.layouts import open_source
@@ -137,7 +137,7 @@ def test_a_few_queries_at_a_time_are_as_good_as_all(monkeypatch):
 def test_steps_read_one_at_a_time_are_those_read_together(clip, tmp_path, monkeypatch):
     ds = protocols.retrieval(clip, source_of("captions"), ["random"], tmp_path, steps=3)
     together = protocols.measured(ds)
-    monkeypatch.setattr(ranking, "AT_ONCE", 1)
+    monkeypatch.setattr(retrieval, "AT_ONCE", 1)
     xr.testing.assert_identical(protocols.measured(ds), together)
 
 
@@ -261,7 +261,7 @@ def test_class_curves_are_those_of_each_class_by_itself(clip, tmp_path):
         heat = xk.explain("grad_eclip", clip, scenes.image, said).values[:, None]
         for first in (1, 5):
             shares, *both = faithfulness.deletion_insertion(
-                clip, heat, pixels, clip.tokens(said), 3, score=f"top{first}", label=index, candidates=prompts
+                clip, heat, pixels, clip.tokens(said), steps=3, score=f"top{first}", label=index, candidates=prompts
             )
             for way, curve in zip(("deletion", "insertion"), both, strict=True):
                 place = {"label": label, "first": first}
@@ -297,10 +297,12 @@ def test_several_scores_of_one_embedding_are_those_of_each(clip):
     names = ("top1", "similarity", "probability")
     heat = np.random.default_rng(0).random((6, 2, 8, 8))
     words = np.random.default_rng(0).random((6, 2, int(clip.content(inputs[1]).sum(1).max())))
-    for measure, maps in ((faithfulness.deletion_insertion, heat), (faithfulness.word_deletion_insertion, words)):
+    for of, maps in (("image", heat), ("text", words)):
         for steps in (1, 3):
-            together = measure(clip, maps, *inputs, steps=steps, score=names)[1:]
-            each = [measure(clip, maps, *inputs, steps=steps, score=name)[1:] for name in names]
+            together, *each = (
+                faithfulness.deletion_insertion(clip, maps, *inputs, of, steps, score=score)[1:]
+                for score in (names, *names)
+            )
             for way in (0, 1):
                 assert together[way].shape == (6, 2, steps + 1, 3)
                 np.testing.assert_array_equal(together[way], np.stack([one[way] for one in each], -1))
