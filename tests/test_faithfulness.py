@@ -80,7 +80,9 @@ def test_confidence_gives_the_authors_numbers(model, as_shipped):
     assert len(pairs) >= 2
     for pair in pairs:
         pixels, tokens = torch.tensor(inputs[f"image{pair[1]}"])[None], torch.tensor(inputs["text_ids"])[[int(pair[4])]]
-        ours = confidence.confidence_change(clip, golden[f"{pair}__vmap"][None, None], pixels, tokens, "image", as_shipped)
+        ours = confidence.confidence_change(
+            clip, golden[f"{pair}__vmap"][None, None], pixels, tokens, "image", as_shipped
+        )
         words = golden[f"{pair}__tmap"][None, None, 1:-1]
         ours += confidence.confidence_change(clip, words, pixels, tokens, "text", released=True)
         expected = golden[f"{pair}__released" if as_shipped else f"{pair}__corrected"]

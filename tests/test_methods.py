@@ -268,7 +268,7 @@ def test_nothing_is_left_on_the_model(clip, scenes, method, side, monkeypatch):
     options = {"reference": True} if method in ("gradcam", "attention_eclip") else QUICK.get(method, {})
     xk.explain(method, clip, *pair, of=side, **options)
     assert left() == before and before[:2] == (0, 0)
-    for module in ("clip.perturbation", "explainers.integrated_gradients"):
+    for module in ("clip.perturbation", "explainers.input_gradients"):
         monkeypatch.setattr(f"xaikit.{module}.at_once", lambda device: 4)
     handle = tower(clip, side).blocks[-1].mlp.register_forward_hook(fails)
     with pytest.raises(ZeroDivisionError):

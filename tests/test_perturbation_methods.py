@@ -20,12 +20,11 @@ from xaikit.clip.perturbation import (
     to_patches,
 )
 from xaikit.clip.towers import tower
-from xaikit.explainers.integrated_gradients import pixel_attributions
+from xaikit.explainers.input_gradients import pixel_attributions, pixel_gradients
 from xaikit.explainers.kernel_shap import coalitions, shapley_values
 from xaikit.explainers.m2ib import starting_after
 from xaikit.explainers.osp import DISTRACTORS, ProjectedClip, content_words, prompts, residual
 from xaikit.explainers.rise import combined, draw_cells, enlarged, mask_ways, patch_means
-from xaikit.explainers.saliency import pixel_gradients
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_gradients_of_pixels_are_captums(golden):
     stored, pairs = group("captum", "ig_zero")
     for key, pixels, tokens in pairs:
         signed = stored[f"{key}__saliency_signed"]
-        assert_near(pixel_gradients(model, pixels, tokens)[0], signed, 1e-4)
+        assert_near(pixel_gradients(model, pixels, model.encode_text(tokens))[0], signed, 1e-4)
         assert_near(xk.explain("saliency", model, pixels, tokens)[0], patches_of(np.abs(signed)), 1e-4)
         assert_near(xk.explain("saliency", model, pixels, tokens, signed=True)[0], patches_of(signed), 1e-4)
         times = patches_of(signed * pixels[0].numpy())
