@@ -1,6 +1,7 @@
 """Deletion, insertion, confidence and retrieval: against the numbers of the released codes, and where they are known."""
 
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,9 +43,8 @@ def word_heat(clip, scenes):
 def test_the_released_deletion_and_insertion_give_the_authors_numbers(model):
     inputs, golden = arrays(model, "deletion_insertion")
     names = [name for name in ("i0", "i1") if f"{name}__heatmap" in golden.files]
-    stack = {
-        key: np.stack([golden[f"{i}__{key}"] for i in names]) for key in ("heatmap", "fill_rgb", "labels", "order")
-    }
+    keys = ("heatmap", "fill_rgb", "labels", "order")
+    stack = {key: np.stack([golden[f"{i}__{key}"] for i in names]) for key in keys}
     np.testing.assert_array_equal(released.pixel_order(stack["heatmap"]), stack["order"])
     images = np.stack([inputs[f"image{i[1]}_u8"] for i in names])
     weights = torch.tensor(golden["zero_shot_weights"])
@@ -59,9 +59,8 @@ def test_the_released_deletion_and_insertion_give_the_authors_numbers(model):
                 assert_near(ours[f"{kind}_logits"][index], golden[f"{i}__{short}_logits"])
                 assert_near(ours[f"{kind}_cosine"][index], golden[f"{i}__{short}_cosine"])
                 np.testing.assert_array_equal(ours[f"{kind}_hits"][index], golden[f"{i}__{short}_hits_label{which}"])
-                np.testing.assert_array_equal(
-                    ours[f"{kind}_fraction"].values.astype(np.float32), golden[f"fractions_{kind}"]
-                )
+                fraction = ours[f"{kind}_fraction"].values.astype(np.float32)
+                np.testing.assert_array_equal(fraction, golden[f"fractions_{kind}"])
 
 
 def test_released_protocol_refuses_other_sizes(clip, scenes):
@@ -189,16 +188,16 @@ def test_bad_choices_of_deletion_and_insertion(clip, inputs, heat, choice, messa
 
 
 def test_bad_choices_of_words_and_occlusion(clip, inputs, heat, word_heat):
-    with pytest.raises(ValueError, match="fill='mean': for the text choose from padding, removed"):
-        faithfulness.deletion_insertion(clip, word_heat, *inputs, "text", fill="mean")
-    with pytest.raises(ValueError, match="the word heat has 2 tokens but the longest prompt has"):
-        faithfulness.deletion_insertion(clip, word_heat[..., :2], *inputs, "text")
-    with pytest.raises(ValueError, match="steps=0"):
-        faithfulness.deletion_insertion(clip, word_heat, *inputs, "text", steps=0)
-    with pytest.raises(ValueError, match=r"shares=\(0.1, 2\)"):
-        faithfulness.progressive_occlusion(clip, heat, *inputs, shares=(0.1, 2))
-    with pytest.raises(ValueError, match="draws=0"):
-        faithfulness.progressive_occlusion(clip, heat, *inputs, draws=0)
+    words, occlusion = partial(faithfulness.deletion_insertion, of="text"), faithfulness.progressive_occlusion
+    for measure, maps, choice, message in (
+        (words, word_heat, {"fill": "mean"}, "fill='mean': for the text choose from padding, removed"),
+        (words, word_heat[..., :2], {}, "the word heat has 2 tokens but the longest prompt has"),
+        (words, word_heat, {"steps": 0}, "steps=0"),
+        (occlusion, heat, {"shares": (0.1, 2)}, r"shares=\(0.1, 2\)"),
+        (occlusion, heat, {"draws": 0}, "draws=0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measure(clip, maps, *inputs, **choice)
 
 
 @pytest.mark.parametrize("batch_size", [5, 256])

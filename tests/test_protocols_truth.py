@@ -54,9 +54,8 @@ def test_the_planted_truth_beats_noise_and_its_inverse(clip, tmp_path, protocol,
         better = sign * (shown[name]["truth"] - shown[name][["inverse", "random"]])
         assert (better > 0).all(), (name, shown[name].to_dict())
         compared += 1
-    assert (
-        compared == {"confidence": 3, "classification": 8, "retrieval": 4, "winoground": 6, "foil_images": 2}[protocol]
-    )
+    expected = {"confidence": 3, "classification": 8, "retrieval": 4, "winoground": 6, "foil_images": 2}
+    assert compared == expected[protocol]
 
 
 def embeddings(version, other, side="text", **variables):
@@ -146,9 +145,8 @@ def test_retrieval_in_parts_is_that_of_the_metric(clip, tmp_path, side):
     scenes = source_of("captions").inputs()
     maps = xk.explain_all(clip, scenes.image, scenes.caption, ["chefer"], of=side)
     expected = retrieval_faithfulness(clip, maps["word_heat" if side == "text" else "heat"], scenes, steps=4)
-    found = protocols.measured(
-        protocols.retrieval(clip, source_of("captions"), ["chefer"], tmp_path, side=side, steps=4)
-    )
+    ds = protocols.retrieval(clip, source_of("captions"), ["chefer"], tmp_path, side=side, steps=4)
+    found = protocols.measured(ds)
     for search in ("IR", "TR"):
         for way in ("deletion", "insertion"):
             curve = expected[f"{search.lower()}_{way}_curve"]
@@ -244,12 +242,11 @@ def test_foil_images_are_masked_by_their_own_maps(clip, tmp_path):
 def test_class_curves_are_those_of_each_class_by_itself(clip, tmp_path):
     """The true class of every second image is made a wrong one: there the map explains another prompt than elsewhere."""
     plain = source_of("classes", 6)
-    wrong = altered(
-        plain,
-        lambda ds, rows: ds.assign(
-            class_index=ds.class_index + 7 * (rows % 2) - 14 * (ds.class_index > 39) * (rows % 2)
-        ),
-    )
+
+    def change(ds, rows):
+        return ds.assign(class_index=ds.class_index + (rows % 2) * (7 - 14 * (ds.class_index > 39)))
+
+    wrong = altered(plain, change)
     scenes, prompts = wrong.inputs(), list(plain.prompts)
     truth = scenes.class_index.values
     predicted = clip.similarity(scenes.image, prompts).argmax(1).numpy()
