@@ -15,7 +15,7 @@ from ..clip.model import Clip
 from ..clip.perturbation import encoded
 from ..clip.towers import tower
 from ..explainers.registry import SIDES, Chosen
-from ..explainers.sources import Plan, maps_of, protocol
+from ..explainers.sources import Plan, maps_of, protocol, results
 from ..files.checks import check_choices, check_whole
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate, provenance
@@ -28,9 +28,7 @@ from .faithfulness import check_steps, deletion_insertion, removal_fill
 from .metrics import score_variable
 
 WAYS = ("deletion", "insertion")
-Columns = tuple[
-    dict[str, np.ndarray], dict[str, np.ndarray]
-]  # of a protocol's table by name, and curves where it has any
+Columns = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # of a protocol's table, and curves where it has any
 QUERIES = 256  # ranked at once: memory is that times the gallery
 AT_ONCE = 64_000_000  # numbers read at once, 256 MB: more than one step of it only where samples are few
 TIE = 1e-6  # cosines nearer than this are equal: prompts of which no word is left are alike but for rounding
@@ -236,21 +234,13 @@ def retrieval(
         pixels, tokens = clip.pixels(good.image), clip.tokens(good.caption).to(clip.device)
         heat, finite = maps_of(chosen, clip, pixels, tokens, side, batch_size)
         version = perturbed_embeddings(clip, heat, pixels, tokens, side, steps, fill, batch_size, seed)
-        known = {name: ("sample", good[name].values) for name in ("caption", "image_id") if name in good}
-        return xr.Dataset(
-            {
-                **known,
-                "finite": (("sample", "explainer"), finite.astype(float)),
-                "version": (("sample", "explainer", "way", "step", "width"), version.numpy()),
-                "other": (("sample", "width"), _intact(clip, pixels, tokens, side, batch_size).numpy()),
-            },
-            {
-                "sample": good.sample.values,
-                "explainer": [one.label for one in chosen],
-                "way": list(WAYS),
-                "step": np.linspace(0, 1, steps + 1),
-            },
-        )
+        known = {name: good[name].values for name in ("caption", "image_id") if name in good}
+        return results(
+            good, chosen, {"way": list(WAYS), "step": np.linspace(0, 1, steps + 1)}, **known,
+            finite=finite.astype(float),
+            version=(("sample", "explainer", "way", "step", "width"), version.numpy()),
+            other=(("sample", "width"), _intact(clip, pixels, tokens, side, batch_size).numpy()),
+        )  # fmt: skip
 
     return Plan(side, measure, {"side": side, "steps": steps, "fill": fill, "seed": seed})
 

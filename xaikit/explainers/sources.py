@@ -131,12 +131,16 @@ def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol", n
 
 
 def results(
-    good: xr.Dataset, chosen: Sequence[Chosen], coords: Mapping | None = None, **values: np.ndarray
+    good: xr.Dataset, chosen: Sequence[Chosen], coords: Mapping | None = None, **values: np.ndarray | tuple
 ) -> xr.Dataset:
-    """The results of a block's good samples: variables over sample, explainer (the methods' labels), and ``coords``."""
+    """The results of a block's good samples: variables over sample, explainer (the methods' labels), and ``coords``, or over
+    other dimensions that a value comes with."""
     names = {"sample": good.sample.values, "explainer": [one.label for one in chosen], **(coords or {})}
-    dims = list(names)
-    return xr.Dataset({name: (dims[: value.ndim], value) for name, value in values.items()}, names)
+    with_dims = {
+        name: value if isinstance(value, tuple) else (list(names)[: value.ndim], value)
+        for name, value in values.items()
+    }
+    return xr.Dataset(with_dims, names)
 
 
 @protocol(stage="explanations", name="explaining")
@@ -150,8 +154,7 @@ def _explaining(clip: Clip, source: Source, batch_size: int, seed: int, *, of: s
             room = clip.context_length - heat.shape[2]  # so that parts are alike
             heat = np.pad(heat, ((0, 0), (0, 0), (0, room)))
         name, dims = ("heat", ("row", "col")) if of == "image" else ("word_heat", ("token",))
-        coords = {"sample": good.sample.values, "explainer": [one.label for one in chosen]}
-        return xr.Dataset({name: (("sample", "explainer", *dims), heat)}, coords)
+        return results(good, chosen, **{name: (("sample", "explainer", *dims), heat)})
 
     return Plan(of, measure, {"of": of})
 
