@@ -84,7 +84,9 @@ def deletion_insertion(
     pixels = pixels.to(clip.device, clip.dtype)
     if of == "image":
         size = heat.shape[2:] if unit == "patch" else tower(clip, "image").pixels
-        units = size[0] * size[1]
+        units, margin = size[0] * size[1], (0, 0, 0, 0)
+        if unit == "pixel":  # those that no patch covers stay out
+            margin = (0, pixels.shape[3] - size[1], 0, pixels.shape[2] - size[0])
         check_steps(steps, units, unit)
         counts = torch.linspace(0, units, steps + 1, device=clip.device).round().long()[None]
         shares = (counts[0] / units).cpu().numpy()
@@ -104,11 +106,11 @@ def deletion_insertion(
 
         def kept(sample: Tensor, version: Tensor) -> Tensor:
             here = keep(sample, version)
-            return _to_image(here.unflatten(1, size), unit, pixels.shape[2:]) if of == "image" else here
+            return F.pad(here.unflatten(1, size), margin) if of == "image" else here
 
         return scores_of(
             clip, pixels[part], tokens[part], kept, substitute[part] if of == "image" else substitute,
-            versions, batch_size, bar * progress, lambda embedding, sample: score_of(embedding, sample + part.start),
+            versions, batch_size, bar if progress else "", lambda embedding, sample: score_of(embedding, sample + part.start),
         )  # fmt: skip
 
     # The order of pixels takes much memory, so samples come in parts whose maps are no more than a batch.
@@ -207,13 +209,6 @@ def _unit_ranks(heat: np.ndarray, size: tuple[int, int], seed: int) -> np.ndarra
     if heat.shape[2:] != size:
         heat = F.interpolate(torch.tensor(heat, dtype=torch.float32), size, mode="bilinear").numpy()
     return ranks(heat, seed).astype(np.int32)
-
-
-def _to_image(keep: Tensor, unit: str, size: torch.Size) -> Tensor:
-    """Patches as they are; pixels with a margin for those that no patch covers."""
-    if unit == "patch":
-        return keep
-    return F.pad(keep, (0, size[1] - keep.shape[2], 0, size[0] - keep.shape[1]))
 
 
 def joined_curves(middle: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..files.checks import check_number
 from ..files.schema import HIGHER, NEITHER
@@ -22,11 +23,8 @@ def best_box(heat: np.ndarray, area: float = BOX_AREA) -> np.ndarray:
     """
     check_number(0, 1, "share of the map", open_low=True, area=area)
     sizes = [max(1, round(size * area**0.5)) for size in heat.shape[-2:]]
-    integral = np.zeros((*heat.shape[:-2], heat.shape[-2] + 1, heat.shape[-1] + 1))
-    integral[..., 1:, 1:] = np.maximum(heat, 0).cumsum(-2, dtype=float).cumsum(-1)
-    down = integral[..., sizes[0] :, :] - integral[..., : -sizes[0], :]
-    box = down[..., sizes[1] :] - down[..., : -sizes[1]]
-    return box.max((-2, -1))
+    boxes = sliding_window_view(np.maximum(heat, 0), sizes, (-2, -1))
+    return boxes.sum((-2, -1), dtype=float).max((-2, -1))
 
 
 def hallucination(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
 from tqdm import tqdm
 
 from ..clip.model import Clip, copied
@@ -107,15 +106,10 @@ def randomised(clip: Clip, of: str, seed: int) -> Iterator[str]:
     draw = torch.Generator().manual_seed(seed)
     parts = [(f"block {index}", list(blocks[index].parameters())) for index in reversed(range(len(blocks)))]
     for name, weights in [("output", output), *parts]:
-        for weight in weights:
-            _redraw(weight, draw)
+        for weight in (each for each in weights if each.numel() > 1):
+            spread, mean = torch.std_mean(weight.float())
+            weight.copy_(mean + spread * torch.randn(weight.shape, generator=draw).to(weight.device))
         yield name
-
-
-def _redraw(weight: nn.Parameter, draw: torch.Generator) -> None:
-    if weight.numel() > 1:
-        spread, mean = torch.std_mean(weight.float())
-        weight.copy_(mean + spread * torch.randn(weight.shape, generator=draw).to(weight.device))
 
 
 def seed_stability(
