@@ -1,13 +1,13 @@
 """Deletion and insertion on a model whose scores are known, evaluate, retrieval and the grid search."""
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 from notebook_functions import functions_of
+from small_models import stand_in
 
 import xaikit as xk
 from xaikit import evaluation
@@ -20,13 +20,9 @@ from xaikit.measures import intervals
 @pytest.fixture
 def counting_clip(monkeypatch):
     """A stand-in whose cosine is the mean of the pixels of a 2 x 3 grid of patches; one pixel column is no patch's."""
-    visual = SimpleNamespace(image_mean=(0.0,) * 3, image_std=(1.0,) * 3)
     described = Tower([], [], None, (2, 3), (4, 6), None)
     monkeypatch.setattr(perturbing, "tower", lambda clip, side: described)
-    return SimpleNamespace(
-        model=SimpleNamespace(visual=visual), device=torch.device("cpu"), dtype=torch.float32,
-        encode_image=lambda pixels: pixels[:, :1, :4, :6].mean((2, 3)), encode_text=lambda tokens: torch.ones(len(tokens), 1),
-    )  # fmt: skip
+    return stand_in(lambda pixels: pixels[:, :1, :4, :6].mean((2, 3)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 256])

@@ -2,7 +2,6 @@
 
 import warnings
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 import xarray as xr
 from golden_models import MODELS, arrays, assert_near, golden_model
 from oracles import released_curves as released
+from small_models import stand_in
 
 import xaikit as xk
 from xaikit.clip import perturbation as perturbing
@@ -291,11 +291,7 @@ def test_deletion_is_the_pixel_flipping_of_quantus(monkeypatch):
     pixels, heat = rng.random((3, 1, 4, 4)).astype(np.float32), rng.random((3, 1, 4, 4))
     described = Tower([], [], None, (4, 4), (4, 4), None)
     monkeypatch.setattr(perturbing, "tower", lambda clip, side: described)
-    fake = SimpleNamespace(
-        model=SimpleNamespace(visual=SimpleNamespace(image_mean=(0.0,) * 3, image_std=(1.0,) * 3)),
-        device=torch.device("cpu"), dtype=torch.float32, encode_text=lambda tokens: torch.ones(len(tokens), 1),
-        encode_image=lambda x: (x[:, :1] * weight).sum((2, 3)),
-    )  # fmt: skip
+    fake = stand_in(lambda pixels: (pixels[:, :1] * weight).sum((2, 3)))
     images = torch.tensor(pixels).expand(3, 3, 4, 4)
     curves = faithfulness.deletion_insertion(fake, heat, images, torch.zeros(3, 1), steps=16, fill="black")[1]
     with warnings.catch_warnings():
