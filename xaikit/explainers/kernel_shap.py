@@ -40,9 +40,6 @@ def kernel_shap(
     comes with its complement, which takes much of the noise away (Covert and Lee 2021). All samples share the
     coalitions, drawn with ``seed``. fill: what stands for absent players, see ``filled`` (image; None for "zero" of
     the normalised space) or "padding" (None too) and "removed" (text).
-
-    captum's KernelShap draws the same coalitions and solves the same problem, but with a loop over forward passes
-    and a regression a sample; here the passes are batched over samples, and one matrix solves all regressions.
     """
     fill = check_fill(fill, of)
     if samples is not None:
