@@ -96,7 +96,7 @@ def make_tasks(clip: Clip, n: int, few: int) -> dict[str, Callable]:
         "passes of chefer": lambda: to_first_block(clip, pixels, spoken),
         "encode for curves": lambda: encode(clip, pixels, 2 * STEPS * len(heat), batch),
         "deletion and insertion": lambda: deletion_insertion(
-            clip, heat, pixels[:some], tokens[:some], STEPS, batch_size=batch
+            clip, heat, pixels[:some], tokens[:some], steps=STEPS, batch_size=batch
         ),
         "encode for rise": lambda: encode(clip, pixels, MASKS * few, batch),
         "rise": explain("rise", few, masks=MASKS),

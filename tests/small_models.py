@@ -4,6 +4,7 @@ import json
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import open_clip
 import torch
@@ -51,6 +52,14 @@ def small_clip(name: str, folder: Path | None = None):
     path.write_text(json.dumps(CONFIGS[name]))
     open_clip.add_model_config(path)
     return xk.load_clip(name)
+
+
+def stand_in(encode_image):
+    """What curves need of a model, whose pixels are not normalised and whose texts all have the embedding 1."""
+    return SimpleNamespace(
+        normalisation=((0.0,) * 3, (1.0,) * 3), device=torch.device("cpu"), dtype=torch.float32,
+        encode_image=encode_image, encode_text=lambda tokens: torch.ones(len(tokens), 1),
+    )  # fmt: skip
 
 
 def pairs(clip):

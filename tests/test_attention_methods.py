@@ -12,7 +12,7 @@ from small_models import FAMILIES, pairs, small_clip
 import xaikit as xk
 from xaikit.clip.score import content_of, record_score
 from xaikit.clip.towers import tower
-from xaikit.explainers.attention_flow import UNIT, _graph
+from xaikit.explainers.attention import UNIT, _graph
 
 
 @pytest.fixture(scope="module")

@@ -54,13 +54,9 @@ def test_what_is_compared_exists(clip):
     known = {"image": xk.evaluate(image, clip, scenes, steps=2), "text": xk.evaluate(text, clip, scenes)}
     mllm, told = xk.load_mllm("tiny-llava"), xk.draw_descriptions(1, seed=0)
     answers = xk.explain_all_tokens(mllm, told.image, methods=["random"])
-    described = xr.merge(
-        [
-            answer_means(xk.evaluation.measured_words(answers, told)),
-            xk.evaluation.measure_faithfulness(mllm, told.image, answers, steps=2),
-        ],
-        combine_attrs="drop_conflicts",
-    )
+    words = answer_means(xk.evaluation.measured_words(answers, told))
+    needed = xk.evaluation.measure_faithfulness(mllm, told.image, answers, steps=2)
+    described = xr.merge([words, needed], combine_attrs="drop_conflicts")
     methods = {name: found["explains"] for name, found in xk.methods().items()}
     for claim, test in RULES.items():
         if test.kind != "compared":
@@ -336,12 +332,8 @@ FEW, MANY = np.concatenate([[0.9, 0.91, 0.92], BLANK[3:]]), _near(0.5, 0.2)  # a
 @pytest.mark.parametrize(
     "claim, readings, decides, expected",
     [
-        (
-            "msea-coherent",
-            {"parts": _near(1), "iou": _near(2)},
-            "parts",
-            HOLDS,
-        ),  # every one must hold: the worst counts
+        # Every one must hold: the worst counts.
+        ("msea-coherent", {"parts": _near(1), "iou": _near(2)}, "parts", HOLDS),
         ("msea-coherent", {"parts": _near(1), "iou": _near(-1)}, "iou", FAILS),
         ("msea-coherent", {"parts": _near(1), "iou": MANY - MANY.mean()}, "iou", UNDECIDED),
         ("srm-alpha", {"none": _near(0.95), "encoder": _near(0.3), "attention": _near(0.6)}, "encoder", HOLDS),

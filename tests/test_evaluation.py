@@ -1,13 +1,13 @@
 """Deletion and insertion on a model whose scores are known, evaluate, retrieval and the grid search."""
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 from notebook_functions import functions_of
+from small_models import stand_in
 
 import xaikit as xk
 from xaikit import evaluation
@@ -20,13 +20,9 @@ from xaikit.measures import intervals
 @pytest.fixture
 def counting_clip(monkeypatch):
     """A stand-in whose cosine is the mean of the pixels of a 2 x 3 grid of patches; one pixel column is no patch's."""
-    visual = SimpleNamespace(image_mean=(0.0,) * 3, image_std=(1.0,) * 3)
     described = Tower([], [], None, (2, 3), (4, 6), None)
     monkeypatch.setattr(perturbing, "tower", lambda clip, side: described)
-    return SimpleNamespace(
-        model=SimpleNamespace(visual=visual), device=torch.device("cpu"), dtype=torch.float32,
-        encode_image=lambda pixels: pixels[:, :1, :4, :6].mean((2, 3)), encode_text=lambda tokens: torch.ones(len(tokens), 1),
-    )  # fmt: skip
+    return stand_in(lambda pixels: pixels[:, :1, :4, :6].mean((2, 3)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 256])
@@ -79,41 +75,35 @@ def test_the_truth_itself_scores_best(clip, scenes):
 
 
 def test_methods_beat_the_controls_on_the_bundled_model(clip, scenes):
-    energy = {
-        name: float(
-            xk.evaluate(xk.explain(name, clip, scenes.image, scenes.caption), clip, scenes, steps=1).energy.mean()
-        )
-        for name in ("grad_eclip", "mmel", "random", "centre")
-    }
-    assert min(energy["grad_eclip"], energy["mmel"]) > 1.5 * max(energy["random"], energy["centre"])
+    heat = xk.explain(["grad_eclip", "mmel", "random", "centre"], clip, scenes.image, scenes.caption)
+    energy = xk.evaluate(heat, clip, scenes, metrics=["energy"]).energy.mean("sample").values
+    assert energy[:2].min() > 1.5 * energy[2:].max()
+
+
+NAMES = "give a list of names, or None for all; the names are pointing_game, energy"
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "choice", "message"),
     [
-        (lambda heat: heat.isel(sample=slice(3)), "3 samples but the scenes of 12"),
-        (lambda heat: heat.where(heat.sample != 4), "the map of sample 4 holds NaN"),
-        (lambda heat: heat.to_dataset(name="heat"), "the maps are a Dataset: give a DataArray"),
-        (lambda heat: heat.values, "the maps are a ndarray"),
-        (lambda heat: heat.isel(sample=0, drop=True), "the maps have the dimensions"),
-        (lambda heat: heat.expand_dims(seed=2), "the maps have the dimensions"),
-        (lambda heat: heat.astype(complex), "type complex"),
-        (lambda heat: heat > 0, "type bool"),
-        (lambda heat: heat.isel(row=slice(5)), r"\(5, 8\) rows and columns, but tiny-clip has \(8, 8\)"),
+        (lambda heat: heat.isel(sample=slice(3)), {}, "3 samples but the scenes of 12"),
+        (lambda heat: heat.where(heat.sample != 4), {}, "the map of sample 4 holds NaN"),
+        (lambda heat: heat.to_dataset(name="heat"), {}, "the maps are a Dataset: give a DataArray"),
+        (lambda heat: heat.values, {}, "the maps are a ndarray"),
+        (lambda heat: heat.isel(sample=0, drop=True), {}, "the maps have the dimensions"),
+        (lambda heat: heat.expand_dims(seed=2), {}, "the maps have the dimensions"),
+        (lambda heat: heat.astype(complex), {}, "type complex"),
+        (lambda heat: heat > 0, {}, "type bool"),
+        (lambda heat: heat.isel(row=slice(5)), {}, r"\(5, 8\) rows and columns, but tiny-clip has \(8, 8\)"),
+        (None, {"steps": 999}, "steps=999: a whole number from 1 to the 64 patches"),
+        (None, {"fill": "x"}, "fill='x': for the image choose from"),
+        *((None, {"metrics": names}, NAMES) for names in ([], ["enery"], "energy", ["word_deletion_auc"])),
     ],
 )
-def test_maps_that_cannot_be_evaluated(clip, scenes, damage, message):
+def test_what_cannot_be_evaluated(clip, scenes, damage, choice, message):
     heat = xk.explain("centre", clip, scenes.image, scenes.caption)
     with pytest.raises(ValueError, match=message):
-        xk.evaluate(damage(heat), clip, scenes)
-
-
-def test_wrong_steps_and_fill(clip, scenes):
-    heat = xk.explain("centre", clip, scenes.image, scenes.caption)
-    with pytest.raises(ValueError, match="steps=999: a whole number from 1 to the 64 patches"):
-        xk.evaluate(heat, clip, scenes, steps=999)
-    with pytest.raises(ValueError, match="fill='x': for the image choose from"):
-        xk.evaluate(heat, clip, scenes, fill="x")
+        xk.evaluate(damage(heat) if damage else heat, clip, scenes, **choice)
 
 
 def test_the_bundled_models_reach_their_promise():
@@ -153,9 +143,8 @@ def test_shared_best_and_paired_difference():
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 5, 60)
     values = np.stack([difficulty + 1, difficulty + 1 + rng.normal(0, 1, 60), difficulty], 1)
-    scores = xr.DataArray(
-        values, {"explainer": ["a", "b", "c"]}, ("sample", "explainer"), attrs={"score_direction": "higher is better"}
-    )
+    better = {"score_direction": "higher is better"}
+    scores = xr.DataArray(values, {"explainer": ["a", "b", "c"]}, ("sample", "explainer"), attrs=better)
     mean, low, high = intervals.paired_difference(scores, "a", "c")
     assert mean == low == high == pytest.approx(1.0)
     assert intervals.shared_best(scores).tolist() == [True, True, False]
@@ -175,13 +164,6 @@ def test_only_the_metrics_wanted_are_computed(clip, scenes, monkeypatch):
     np.testing.assert_array_equal(some.energy, every.energy)
     monkeypatch.setattr(type(clip), "encode_image", lambda *args: pytest.fail("the model ran"))
     assert "pointing_game" in xk.evaluate(heat, clip, scenes, metrics=["pointing_game"])
-
-
-@pytest.mark.parametrize("metrics", [[], ["enery"], "energy", ["word_deletion_auc"]])
-def test_metrics_that_are_none(clip, scenes, metrics):
-    heat = xk.explain("centre", clip, scenes.image, scenes.caption)
-    with pytest.raises(ValueError, match="give a list of names, or None for all; the names are pointing_game, energy"):
-        xk.evaluate(heat, clip, scenes, metrics=metrics)
 
 
 @pytest.fixture

@@ -568,9 +568,8 @@ def test_map_quality_is_that_of_the_methods(clip, drawn):
     course = resonate(clip, drawn.image, drawn.caption).trajectory
     found = notebook.map_quality(course, drawn)
     for method, column in (("srm", "resonance energy"), ("srm_fixed_point", "last map")):
-        scores = xk.evaluate(
-            xk.explain(method, clip, drawn.image, drawn.caption), clip, drawn, metrics=["average_precision"]
-        )
+        heat = xk.explain(method, clip, drawn.image, drawn.caption)
+        scores = xk.evaluate(heat, clip, drawn, metrics=["average_precision"])
         np.testing.assert_allclose(found[column], scores.average_precision.values.ravel(), rtol=1e-4)
 
 

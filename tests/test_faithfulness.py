@@ -1,7 +1,7 @@
 """Deletion, insertion, confidence and retrieval: against the numbers of the released codes, and where they are known."""
 
 import warnings
-from types import SimpleNamespace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from golden_models import MODELS, arrays, assert_near, golden_model
 from oracles import released_curves as released
+from small_models import stand_in
 
 import xaikit as xk
 from xaikit.clip import perturbation as perturbing
@@ -42,9 +43,8 @@ def word_heat(clip, scenes):
 def test_the_released_deletion_and_insertion_give_the_authors_numbers(model):
     inputs, golden = arrays(model, "deletion_insertion")
     names = [name for name in ("i0", "i1") if f"{name}__heatmap" in golden.files]
-    stack = {
-        key: np.stack([golden[f"{i}__{key}"] for i in names]) for key in ("heatmap", "fill_rgb", "labels", "order")
-    }
+    keys = ("heatmap", "fill_rgb", "labels", "order")
+    stack = {key: np.stack([golden[f"{i}__{key}"] for i in names]) for key in keys}
     np.testing.assert_array_equal(released.pixel_order(stack["heatmap"]), stack["order"])
     images = np.stack([inputs[f"image{i[1]}_u8"] for i in names])
     weights = torch.tensor(golden["zero_shot_weights"])
@@ -59,9 +59,8 @@ def test_the_released_deletion_and_insertion_give_the_authors_numbers(model):
                 assert_near(ours[f"{kind}_logits"][index], golden[f"{i}__{short}_logits"])
                 assert_near(ours[f"{kind}_cosine"][index], golden[f"{i}__{short}_cosine"])
                 np.testing.assert_array_equal(ours[f"{kind}_hits"][index], golden[f"{i}__{short}_hits_label{which}"])
-                np.testing.assert_array_equal(
-                    ours[f"{kind}_fraction"].values.astype(np.float32), golden[f"fractions_{kind}"]
-                )
+                fraction = ours[f"{kind}_fraction"].values.astype(np.float32)
+                np.testing.assert_array_equal(fraction, golden[f"fractions_{kind}"])
 
 
 def test_released_protocol_refuses_other_sizes(clip, scenes):
@@ -80,9 +79,11 @@ def test_confidence_gives_the_authors_numbers(model, as_shipped):
     assert len(pairs) >= 2
     for pair in pairs:
         pixels, tokens = torch.tensor(inputs[f"image{pair[1]}"])[None], torch.tensor(inputs["text_ids"])[[int(pair[4])]]
-        ours = confidence.image_confidence(clip, golden[f"{pair}__vmap"][None, None], pixels, tokens, as_shipped)
+        ours = confidence.confidence_change(
+            clip, golden[f"{pair}__vmap"][None, None], pixels, tokens, "image", as_shipped
+        )
         words = golden[f"{pair}__tmap"][None, None, 1:-1]
-        ours += confidence.text_confidence(clip, words, pixels, tokens, released=True)
+        ours += confidence.confidence_change(clip, words, pixels, tokens, "text", released=True)
         expected = golden[f"{pair}__released" if as_shipped else f"{pair}__corrected"]
         np.testing.assert_allclose(np.ravel(ours), expected, atol=1e-3, err_msg=pair)
 
@@ -90,7 +91,7 @@ def test_confidence_gives_the_authors_numbers(model, as_shipped):
 def test_the_intended_text_confidence_keeps_the_prompts_start_and_end(clip, scenes):
     pixels, tokens = clip.pixels(scenes.image[:1]), clip.tokens("a red ring above a blue cross")
     heat = np.array([[[0.0, 3, 4, 1, 0, 2, 5]]])
-    drop, increase = confidence.text_confidence(clip, heat, pixels, tokens)
+    drop, increase = confidence.confidence_change(clip, heat, pixels, tokens, "text")
     whole, left = clip.similarity(pixels, ["a red ring above a blue cross", "red ring cross"])[0].tolist()
     assert drop[0, 0] == pytest.approx(100 * max(0, whole - left), abs=1e-3) and increase[0, 0] == 100 * (left > whole)
 
@@ -99,7 +100,7 @@ def test_confidence_of_everything_and_of_nothing(clip, inputs):
     """A map that is 1 nearly everywhere keeps the image; a flat one has no hot part and keeps nothing."""
     one_corner = np.ones((10, 1, 8, 8))
     one_corner[..., 0, 0] = 0
-    drop, _ = confidence.image_confidence(clip, np.concatenate([one_corner, 0 * one_corner + 3], 1), *inputs)
+    drop, _ = confidence.confidence_change(clip, np.concatenate([one_corner, 0 * one_corner + 3], 1), *inputs)
     assert drop[:, 0].mean() < 0.1 * drop[:, 1].mean()
 
 
@@ -107,7 +108,7 @@ def test_words_go_hottest_first(clip):
     text = "a red ring above a blue cross"
     pixels, tokens = clip.pixels(xk.draw_scenes(1, seed=3).image), clip.tokens(text)
     heat = np.array([[[0.1, 7, 6, 5, 0.2, 4, 3]]])
-    shares, deleted, inserted = faithfulness.word_deletion_insertion(clip, heat, pixels, tokens, steps=7)
+    shares, deleted, inserted = faithfulness.deletion_insertion(clip, heat, pixels, tokens, "text", steps=7)
     left = ["a ring above a blue cross", "a above a blue cross", "a a blue cross", "a a cross", "a a", "a"]
     come = ["red", "red ring", "red ring above", "red ring above blue", "red ring above blue cross"]
     come.append("red ring above a blue cross")
@@ -115,7 +116,7 @@ def test_words_go_hottest_first(clip):
     np.testing.assert_allclose(deleted[0, 0, :-1], clip.similarity(pixels, [text, *left])[0], atol=1e-5)
     np.testing.assert_allclose(inserted[0, 0, 1:], clip.similarity(pixels, [*come, text])[0], atol=1e-5)
     assert deleted[0, 0, -1] == inserted[0, 0, 0]
-    padded = faithfulness.word_deletion_insertion(clip, heat, pixels, tokens, steps=7, fill="padding")[1]
+    padded = faithfulness.deletion_insertion(clip, heat, pixels, tokens, "text", steps=7, fill="padding")[1]
     changed = tokens.clone()
     changed[0, 2] = perturbing.padding(clip)
     np.testing.assert_allclose(padded[0, 0, 1], clip.similarity(pixels, changed)[0, 0], atol=1e-5)
@@ -126,11 +127,11 @@ def test_a_batch_equals_its_singles(clip, inputs, heat, word_heat, of):
     pixels, tokens = inputs
     values = heat if of == "image" else word_heat
     tied = np.round(values / np.abs(values).max(), 1)
-    measure = faithfulness.deletion_insertion if of == "image" else faithfulness.word_deletion_insertion
-    together = measure(clip, tied, pixels, tokens, steps=4, score="similarity", batch_size=7)
+    measure = faithfulness.deletion_insertion
+    together = measure(clip, tied, pixels, tokens, of, steps=4, score="similarity", batch_size=7)
     longest = int(clip.content(tokens[4:5]).sum())
     alone = tied[4:5] if of == "image" else tied[4:5, :, :longest]
-    for many, one in zip(together[1:], measure(clip, alone, pixels[4:5], tokens[4:5], steps=4)[1:], strict=True):
+    for many, one in zip(together[1:], measure(clip, alone, pixels[4:5], tokens[4:5], of, steps=4)[1:], strict=True):
         np.testing.assert_allclose(many[4:5], one, atol=1e-5)
 
 
@@ -161,7 +162,7 @@ def test_scores_among_candidates(clip, scenes, inputs):
     best = whole(score="similarity", label="prediction", candidates=classes)
     np.testing.assert_allclose(best, clip.similarity(pixels, classes).amax(1), atol=1e-5)
     words = np.zeros((len(pixels), 1, tokens.shape[1]))
-    of_text = faithfulness.word_deletion_insertion(clip, words, pixels, tokens, steps=1, score="top1")[1][:, 0, 0]
+    of_text = faithfulness.deletion_insertion(clip, words, pixels, tokens, "text", steps=1, score="top1")[1][:, 0, 0]
     np.testing.assert_array_equal(of_text, clip.similarity(pixels, tokens).argmax(0) == torch.arange(len(pixels)))
 
 
@@ -187,16 +188,16 @@ def test_bad_choices_of_deletion_and_insertion(clip, inputs, heat, choice, messa
 
 
 def test_bad_choices_of_words_and_occlusion(clip, inputs, heat, word_heat):
-    with pytest.raises(ValueError, match="fill='mean': for the text choose from padding, removed"):
-        faithfulness.word_deletion_insertion(clip, word_heat, *inputs, fill="mean")
-    with pytest.raises(ValueError, match="the word heat has 2 tokens but the longest prompt has"):
-        faithfulness.word_deletion_insertion(clip, word_heat[..., :2], *inputs)
-    with pytest.raises(ValueError, match="steps=0"):
-        faithfulness.word_deletion_insertion(clip, word_heat, *inputs, steps=0)
-    with pytest.raises(ValueError, match=r"shares=\(0.1, 2\)"):
-        faithfulness.progressive_occlusion(clip, heat, *inputs, shares=(0.1, 2))
-    with pytest.raises(ValueError, match="draws=0"):
-        faithfulness.progressive_occlusion(clip, heat, *inputs, draws=0)
+    words, occlusion = partial(faithfulness.deletion_insertion, of="text"), faithfulness.progressive_occlusion
+    for measure, maps, choice, message in (
+        (words, word_heat, {"fill": "mean"}, "fill='mean': for the text choose from padding, removed"),
+        (words, word_heat[..., :2], {}, "the word heat has 2 tokens but the longest prompt has"),
+        (words, word_heat, {"steps": 0}, "steps=0"),
+        (occlusion, heat, {"shares": (0.1, 2)}, r"shares=\(0.1, 2\)"),
+        (occlusion, heat, {"draws": 0}, "draws=0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measure(clip, maps, *inputs, **choice)
 
 
 @pytest.mark.parametrize("batch_size", [5, 256])
@@ -290,11 +291,7 @@ def test_deletion_is_the_pixel_flipping_of_quantus(monkeypatch):
     pixels, heat = rng.random((3, 1, 4, 4)).astype(np.float32), rng.random((3, 1, 4, 4))
     described = Tower([], [], None, (4, 4), (4, 4), None)
     monkeypatch.setattr(perturbing, "tower", lambda clip, side: described)
-    fake = SimpleNamespace(
-        model=SimpleNamespace(visual=SimpleNamespace(image_mean=(0.0,) * 3, image_std=(1.0,) * 3)),
-        device=torch.device("cpu"), dtype=torch.float32, encode_text=lambda tokens: torch.ones(len(tokens), 1),
-        encode_image=lambda x: (x[:, :1] * weight).sum((2, 3)),
-    )  # fmt: skip
+    fake = stand_in(lambda pixels: (pixels[:, :1] * weight).sum((2, 3)))
     images = torch.tensor(pixels).expand(3, 3, 4, 4)
     curves = faithfulness.deletion_insertion(fake, heat, images, torch.zeros(3, 1), steps=16, fill="black")[1]
     with warnings.catch_warnings():

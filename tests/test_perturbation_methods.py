@@ -20,12 +20,11 @@ from xaikit.clip.perturbation import (
     to_patches,
 )
 from xaikit.clip.towers import tower
-from xaikit.explainers.integrated_gradients import pixel_attributions
+from xaikit.explainers.input_gradients import pixel_attributions, pixel_gradients
 from xaikit.explainers.kernel_shap import coalitions, shapley_values
 from xaikit.explainers.m2ib import starting_after
 from xaikit.explainers.osp import DISTRACTORS, ProjectedClip, content_words, prompts, residual
 from xaikit.explainers.rise import combined, draw_cells, enlarged, mask_ways, patch_means
-from xaikit.explainers.saliency import pixel_gradients
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_gradients_of_pixels_are_captums(golden):
     stored, pairs = group("captum", "ig_zero")
     for key, pixels, tokens in pairs:
         signed = stored[f"{key}__saliency_signed"]
-        assert_near(pixel_gradients(model, pixels, tokens)[0], signed, 1e-4)
+        assert_near(pixel_gradients(model, pixels, model.encode_text(tokens))[0], signed, 1e-4)
         assert_near(xk.explain("saliency", model, pixels, tokens)[0], patches_of(np.abs(signed)), 1e-4)
         assert_near(xk.explain("saliency", model, pixels, tokens, signed=True)[0], patches_of(signed), 1e-4)
         times = patches_of(signed * pixels[0].numpy())
@@ -94,12 +93,11 @@ def test_saliency_of_words_is_the_gradient_of_the_embeddings(clip, pair):
 def test_values_add_up_to_what_the_fill_takes_away(clip, pair, method, fill):
     pixels, tokens = pair
     side = "text" if fill == "padding" else "image"
-    nothing = torch.zeros(1, 1, 11, dtype=torch.bool) if side == "text" else torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    both = torch.tensor([[True], [False]]).expand(1, 2, 11 if side == "text" else 64)
     if side == "text":
-        whole, bare = scores_of_texts(clip, pixels, tokens, torch.cat([~nothing, nothing], 1)).T
+        whole, bare = scores_of_texts(clip, pixels, tokens, both).T
     else:
-        both = torch.cat([~nothing, nothing], 1)
-        whole, bare = scores_of_images(clip, pixels, tokens, both, filled(clip, pixels, fill)).T
+        whole, bare = scores_of_images(clip, pixels, tokens, both.unflatten(2, (8, 8)), filled(clip, pixels, fill)).T
     options = {"samples": 70} if method == "kernel_shap" and side == "image" else {}
     heat = xk.explain(method, clip, pixels, tokens, of=side, fill=fill, **options)
     relative = 1e-5 if method == "kernel_shap" else 0.02
@@ -203,13 +201,11 @@ def test_rise_gives_the_authors_numbers(golden):
 
 def test_rise_converges_and_centring_takes_noise_off_not_the_map(clip, pair):
     pixels, tokens = pair[0][:1], pair[1][:1]
-    maps = {
-        centred: [
-            xk.explain("rise", clip, pixels, tokens, masks=300, centred=centred, seed=s)[0].values.ravel()
-            for s in (0, 1)
-        ]
-        for centred in (True, False)
-    }
+
+    def drawn(**choice):
+        return xk.explain("rise", clip, pixels, tokens, masks=300, **choice)[0].values.ravel()
+
+    maps = {centred: [drawn(centred=centred, seed=seed) for seed in (0, 1)] for centred in (True, False)}
     between = {centred: np.corrcoef(*both)[0, 1] for centred, both in maps.items()}
     assert between[True] > 0.7 and between[True] > between[False]
     cells, shift = draw_cells(300, 8, (64, 64), 0.5, seed=0)
@@ -239,11 +235,8 @@ def test_m2ib_gives_the_authors_numbers(golden, side):
     part = slice(1, -1) if side == "text" else slice(None)  # the authors keep start and end
     many = 0
     for key, pixels, tokens in pairs:
-        for name, options, within in (
-            ("nonoise", {"noise": False}, 5e-4),
-            ("seed0", {"seed": 0}, 1e-3),
-            ("seed1", {"seed": 1}, 1e-3),
-        ):
+        runs = (("nonoise", {"noise": False}, 5e-4), ("seed0", {"seed": 0}, 1e-3), ("seed1", {"seed": 1}, 1e-3))
+        for name, options, within in runs:
             expected = stored[f"{key}__hf__{name}__{side}_raw"]
             ours = xk.explain("m2ib", model, pixels, tokens, of=side, reference=True, **options)[0]
             np.testing.assert_allclose(ours, expected[part], rtol=0, atol=within * expected.max(), err_msg=(key, name))
@@ -285,9 +278,8 @@ def test_edges_are_where_the_image_changes(clip):
     image[:, :, 36:, 1] = 255  # a green half: the edge is in the fifth column of patches
     heat = xk.explain("edge", clip, image, "a red ring")[0].values
     assert np.abs(heat[:, [0, 1, 2, 3, 5, 6, 7]]).max() < 1e-5
-    np.testing.assert_allclose(
-        heat[:, 4], 2 * 4 * 0.587 / 8, rtol=1e-4
-    )  # two of eight pixels, each with slope 4 * 0.587
+    # Two of eight pixels, each with slope 4 * 0.587.
+    np.testing.assert_allclose(heat[:, 4], 2 * 4 * 0.587 / 8, rtol=1e-4)
     turned = xk.explain("edge", clip, image.transpose(0, 2, 1, 3), "a red ring")[0].values
     np.testing.assert_allclose(turned, heat.T, atol=1e-6)
 

@@ -60,9 +60,8 @@ def test_what_is_there_is_not_computed_again(clip, tmp_path, protocol, monkeypat
     monkeypatch.setattr(chosen, "explain", lambda *args, **rest: pytest.fail("explained again"))
     again = compute(protocol, clip, tmp_path, n=8)
     assert again.identical(first)
-    assert again[list(again)[-1]].chunks and not any(
-        provenance(first)["made_with"][name] is None for name in ("model", "weights_digest")
-    )
+    about = provenance(first)["made_with"]
+    assert again[list(again)[-1]].chunks and None not in (about["model"], about["weights_digest"])
     for other in ({"methods": ["grad_eclip", "chefer"]}, {"batch_size": 3}):
         with pytest.raises(pytest.fail.Exception, match="explained again"):
             compute(protocol, clip, tmp_path, n=8, **other)
@@ -82,20 +81,16 @@ def test_a_bad_sample_is_recorded_and_the_others_go_on(clip, tmp_path, protocol)
     good = protocols.measured(compute(protocol, clip, tmp_path / "good", source).load())
     ds = compute(protocol, clip, tmp_path / "bad", spoiled(source, 5, 6))
     assert protocols.bad_samples(ds).to_dict("list") == {"label": ["5", "6"], "reason": ["the file is broken"] * 2}
-    read(
-        tmp_path / "bad" / "000000.nc", "embeddings" if protocol == "retrieval" else "protocol"
-    )  # whole, by its digest
+    stage = "embeddings" if protocol == "retrieval" else "protocol"
+    read(tmp_path / "bad" / "000000.nc", stage)  # whole, by its digest
     found, left_out = protocols.measured(ds), [4, 5, 6, 7] if protocol == "winoground" else [5, 6]
     assert protocols.table(found).attrs["samples"] == 10
     for name in [name for name in found if found[name].dims == ("sample", "explainer")]:
         assert np.isnan(found[name][left_out]).all(), name
         if protocol != "retrieval":  # where all are searched among all
-            np.testing.assert_allclose(
-                found[name].drop_isel(sample=left_out), good[name].drop_isel(sample=left_out), atol=1e-4
-            )
-            np.testing.assert_allclose(
-                protocols.table(found)[name], good[name].drop_isel(sample=left_out).mean("sample"), atol=1e-4
-            )
+            kept = good[name].drop_isel(sample=left_out)
+            np.testing.assert_allclose(found[name].drop_isel(sample=left_out), kept, atol=1e-4)
+            np.testing.assert_allclose(protocols.table(found)[name], kept.mean("sample"), atol=1e-4)
     with pytest.raises(ValueError, match="none of the 12 samples is good; the first: the file is broken"):
         protocols.measured(compute(protocol, clip, tmp_path / "all", spoiled(source, *range(12))))
 
@@ -124,11 +119,7 @@ def test_a_map_that_is_not_finite_counts_for_its_method_alone(clip, tmp_path, pr
 
 
 def test_methods_have_labels_options_and_seeds(clip, tmp_path):
-    methods = {
-        "random": "random",
-        "other noise": ("random", {"seed": 7}),
-        "two blocks": ("mmel", {"blocks": 2}),
-    }
+    methods = {"random": "random", "other noise": ("random", {"seed": 7}), "two blocks": ("mmel", {"blocks": 2})}
     ds = protocols.winoground(clip, source_of("winoground", 8), methods, tmp_path, seed=7)
     about = provenance(ds)["made_with"]["methods"]
     assert [*ds.explainer.values] == [*methods] and about["random"]["options"] == {"seed": 7}
@@ -144,10 +135,8 @@ def test_a_method_of_images_alone_has_no_numbers_for_the_text(clip, tmp_path):
     ds = compute("confidence", clip, tmp_path, methods=["centre", "random"], n=8)
     shown = protocols.table(ds)
     assert shown.loc["centre"].isna().tolist() == [False, False, True, True] and shown.loc["random"].notna().all()
-    text = protocols.table(ds, interval=True)
-    assert text.loc["centre", "text drop"] == "" and text.loc["random", "text drop"].startswith(
-        f"{shown.loc['random', 'text drop']:.3f} ["
-    )
+    text = protocols.table(ds, interval=True)["text drop"]
+    assert text["centre"] == "" and text["random"].startswith(f"{shown.loc['random', 'text drop']:.3f} [")
 
 
 @pytest.mark.parametrize(
@@ -156,22 +145,16 @@ def test_a_method_of_images_alone_has_no_numbers_for_the_text(clip, tmp_path):
 def test_tables_have_the_papers_columns(clip, tmp_path, protocol, number):
     shown = protocols.table(compute(protocol, clip, tmp_path, n=8))
     if protocol == "winoground":
-        with pytest.raises(
-            ValueError, match="the table has the columns text, image, group, .* but table 1 of the paper"
-        ):
+        message = "the table has the columns text, image, group, .* but table 1 of the paper"
+        with pytest.raises(ValueError, match=message):
             protocols.beside_paper(shown, number)
         return
     beside = protocols.beside_paper(shown, number)
     here, paper = beside.index.get_level_values(0).unique()
-    assert (
-        here == "here: tiny-clip, planted, 8 samples"
-        and paper.startswith("paper: ")
-        and paper.endswith("another model")
-    )
-    assert beside.loc[here].equals(shown) and (beside.loc[paper].index[-1], len(beside.columns)) == (
-        "MMEL",
-        len(shown.columns),
-    )
+    assert here == "here: tiny-clip, planted, 8 samples"
+    assert paper.startswith("paper: ") and paper.endswith("another model")
+    assert beside.loc[here].equals(shown) and len(beside.columns) == len(shown.columns)
+    assert beside.loc[paper].index[-1] == "MMEL"
     with pytest.raises(ValueError, match="number=4: the MMEL paper has the tables 1, 2 and 3"):
         protocols.beside_paper(shown, 4)
 
@@ -193,53 +176,48 @@ def test_a_pair_that_is_not_whole_is_left_out(clip, tmp_path):
         protocols.measured(compute("winoground", clip, tmp_path / "none", single))
 
 
-BAD = [
-    (
-        "confidence",
-        {"methods": ["grad_eclipse"]},
-        "unknown method 'grad_eclipse': the nearest known ones are grad_eclip",
-    ),
-    ("confidence", {"methods": 3}, "methods=3: give names, or labels with a name and options"),
-    ("confidence", {"methods": ["random", "random"]}, "give a list of different names"),
-    ("confidence", {"methods": []}, r"methods=\[\]: give a list of different names, at least one"),
-    ("confidence", {"methods": {}}, "methods={}: give at least one"),
-    (
-        "confidence",
-        {"methods": {"random": 3}},
-        "'random' is 3: a label is a text, and is given a name, or a name and options",
-    ),
-    (
-        "confidence",
-        {"methods": {"random": {"seed": 3}}},
-        "'random' is {'seed': 3}: a label is a text, and is given a name",
-    ),
-    ("confidence", {"methods": {"noise": ("random", {"masks": 3})}}, "unknown option 'masks' of random: it takes seed"),
-    ("confidence", {"shard": "4/3"}, "shard='4/3'"),
-    ("confidence", {"fill": "mean"}, "fill='mean': for the text choose from padding, removed"),
-    ("confidence", {"batch_size": 0}, "batch_size=0"),
-    ("confidence", {"seed": -1}, "seed=-1"),
-    ("confidence", {"source": "planted"}, "source is a str"),
-    ("classification", {"source": open_source("planted", 4)}, "the planted dataset has no class_index"),
-    (
-        "classification",
-        {"source": replace(open_source("planted", 4, 0, "classes"), prompts=())},
-        "prompts for 0 classes: at least 6 are needed",
-    ),
-    ("classification", {"steps": 65}, "steps=65: a whole number from 1 to the 64 patches"),
-    ("classification", {"unit": "word"}, "unit='word'"),
-    ("classification", {"fill": "grey"}, "fill='grey'"),
-    ("retrieval", {"methods": ["centre"]}, "centre explains the image only"),
-    ("retrieval", {"side": "both"}, "side='both': choose from image, text"),
-    ("retrieval", {"steps": 0}, "steps=0"),
-    ("retrieval", {"side": "image", "fill": "removed"}, "fill='removed': for the image choose from"),
-    ("winoground", {"source": open_source("planted", 4)}, "the planted dataset has no pair"),
-    ("winoground", {"share": 1.0}, "share=1.0: a share of the patches above 0 and below 1 is needed"),
-    ("foil_images", {"source": open_source("planted", 4)}, "the planted dataset has no foil_image"),
-    ("foil_images", {"share": True}, "share=True"),
-]
+PLANTED = {"source": open_source("planted", 4)}
+UNSAID = replace(open_source("planted", 4, 0, "classes"), prompts=())
+BAD = {
+    "confidence": [
+        ({"methods": ["grad_eclipse"]}, "unknown method 'grad_eclipse': the nearest known ones are grad_eclip"),
+        ({"methods": 3}, "methods=3: give names, or labels with a name and options"),
+        ({"methods": ["random", "random"]}, "give a list of different names"),
+        ({"methods": []}, r"methods=\[\]: give a list of different names, at least one"),
+        ({"methods": {}}, "methods={}: give at least one"),
+        ({"methods": {"random": 3}}, "'random' is 3: a label is a text, and is given a name, or a name and options"),
+        ({"methods": {"random": {"seed": 3}}}, "'random' is {'seed': 3}: a label is a text, and is given a name"),
+        ({"methods": {"noise": ("random", {"masks": 3})}}, "unknown option 'masks' of random: it takes seed"),
+        ({"shard": "4/3"}, "shard='4/3'"),
+        ({"fill": "mean"}, "fill='mean': for the text choose from padding, removed"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"source": "planted"}, "source is a str"),
+    ],
+    "classification": [
+        (PLANTED, "the planted dataset has no class_index"),
+        ({"source": UNSAID}, "prompts for 0 classes: at least 6 are needed"),
+        ({"steps": 65}, "steps=65: a whole number from 1 to the 64 patches"),
+        ({"unit": "word"}, "unit='word'"),
+        ({"fill": "grey"}, "fill='grey'"),
+    ],
+    "retrieval": [
+        ({"methods": ["centre"]}, "centre explains the image only"),
+        ({"side": "both"}, "side='both': choose from image, text"),
+        ({"steps": 0}, "steps=0"),
+        ({"side": "image", "fill": "removed"}, "fill='removed': for the image choose from"),
+    ],
+    "winoground": [
+        (PLANTED, "the planted dataset has no pair"),
+        ({"share": 1.0}, "share=1.0: a share of the patches above 0 and below 1 is needed"),
+    ],
+    "foil_images": [(PLANTED, "the planted dataset has no foil_image"), ({"share": True}, "share=True")],
+}
 
 
-@pytest.mark.parametrize(("protocol", "choice", "message"), BAD)
+@pytest.mark.parametrize(
+    ("protocol", "choice", "message"), [(name, *row) for name, rows in BAD.items() for row in rows]
+)
 def test_impossible_choices_are_refused_before_any_work(clip, tmp_path, protocol, choice, message, monkeypatch):
     monkeypatch.setattr(chosen, "explain", lambda *args, **rest: pytest.fail("worked before it checked"))
     given = {"source": source_of(protocol, 4), "methods": METHODS, **choice}

@@ -10,8 +10,8 @@ import xarray as xr
 from altered_sources import altered, held, knowing
 
 import xaikit as xk
-from xaikit.evaluation import faithfulness, protocols
-from xaikit.evaluation.protocols import faithfulness as class_curves, ranking
+from xaikit.evaluation import faithfulness, protocols, retrieval
+from xaikit.evaluation.protocols import faithfulness as class_curves
 from xaikit.evaluation.retrieval import found_first, retrieval_faithfulness
 from xaikit.files.store import annotate
 from xaikit.samples.layouts import open_source
@@ -54,9 +54,8 @@ def test_the_planted_truth_beats_noise_and_its_inverse(clip, tmp_path, protocol,
         better = sign * (shown[name]["truth"] - shown[name][["inverse", "random"]])
         assert (better > 0).all(), (name, shown[name].to_dict())
         compared += 1
-    assert (
-        compared == {"confidence": 3, "classification": 8, "retrieval": 4, "winoground": 6, "foil_images": 2}[protocol]
-    )
+    expected = {"confidence": 3, "classification": 8, "retrieval": 4, "winoground": 6, "foil_images": 2}
+    assert compared == expected[protocol]
 
 
 def embeddings(version, other, side="text", **variables):
@@ -137,7 +136,7 @@ def test_a_few_queries_at_a_time_are_as_good_as_all(monkeypatch):
 def test_steps_read_one_at_a_time_are_those_read_together(clip, tmp_path, monkeypatch):
     ds = protocols.retrieval(clip, source_of("captions"), ["random"], tmp_path, steps=3)
     together = protocols.measured(ds)
-    monkeypatch.setattr(ranking, "AT_ONCE", 1)
+    monkeypatch.setattr(retrieval, "AT_ONCE", 1)
     xr.testing.assert_identical(protocols.measured(ds), together)
 
 
@@ -146,9 +145,8 @@ def test_retrieval_in_parts_is_that_of_the_metric(clip, tmp_path, side):
     scenes = source_of("captions").inputs()
     maps = xk.explain_all(clip, scenes.image, scenes.caption, ["chefer"], of=side)
     expected = retrieval_faithfulness(clip, maps["word_heat" if side == "text" else "heat"], scenes, steps=4)
-    found = protocols.measured(
-        protocols.retrieval(clip, source_of("captions"), ["chefer"], tmp_path, side=side, steps=4)
-    )
+    ds = protocols.retrieval(clip, source_of("captions"), ["chefer"], tmp_path, side=side, steps=4)
+    found = protocols.measured(ds)
     for search in ("IR", "TR"):
         for way in ("deletion", "insertion"):
             curve = expected[f"{search.lower()}_{way}_curve"]
@@ -244,12 +242,11 @@ def test_foil_images_are_masked_by_their_own_maps(clip, tmp_path):
 def test_class_curves_are_those_of_each_class_by_itself(clip, tmp_path):
     """The true class of every second image is made a wrong one: there the map explains another prompt than elsewhere."""
     plain = source_of("classes", 6)
-    wrong = altered(
-        plain,
-        lambda ds, rows: ds.assign(
-            class_index=ds.class_index + 7 * (rows % 2) - 14 * (ds.class_index > 39) * (rows % 2)
-        ),
-    )
+
+    def change(ds, rows):
+        return ds.assign(class_index=ds.class_index + (rows % 2) * (7 - 14 * (ds.class_index > 39)))
+
+    wrong = altered(plain, change)
     scenes, prompts = wrong.inputs(), list(plain.prompts)
     truth = scenes.class_index.values
     predicted = clip.similarity(scenes.image, prompts).argmax(1).numpy()
@@ -261,7 +258,7 @@ def test_class_curves_are_those_of_each_class_by_itself(clip, tmp_path):
         heat = xk.explain("grad_eclip", clip, scenes.image, said).values[:, None]
         for first in (1, 5):
             shares, *both = faithfulness.deletion_insertion(
-                clip, heat, pixels, clip.tokens(said), 3, score=f"top{first}", label=index, candidates=prompts
+                clip, heat, pixels, clip.tokens(said), steps=3, score=f"top{first}", label=index, candidates=prompts
             )
             for way, curve in zip(("deletion", "insertion"), both, strict=True):
                 place = {"label": label, "first": first}
@@ -297,10 +294,12 @@ def test_several_scores_of_one_embedding_are_those_of_each(clip):
     names = ("top1", "similarity", "probability")
     heat = np.random.default_rng(0).random((6, 2, 8, 8))
     words = np.random.default_rng(0).random((6, 2, int(clip.content(inputs[1]).sum(1).max())))
-    for measure, maps in ((faithfulness.deletion_insertion, heat), (faithfulness.word_deletion_insertion, words)):
+    for of, maps in (("image", heat), ("text", words)):
         for steps in (1, 3):
-            together = measure(clip, maps, *inputs, steps=steps, score=names)[1:]
-            each = [measure(clip, maps, *inputs, steps=steps, score=name)[1:] for name in names]
+            together, *each = (
+                faithfulness.deletion_insertion(clip, maps, *inputs, of, steps, score=score)[1:]
+                for score in (names, *names)
+            )
             for way in (0, 1):
                 assert together[way].shape == (6, 2, steps + 1, 3)
                 np.testing.assert_array_equal(together[way], np.stack([one[way] for one in each], -1))

@@ -14,6 +14,7 @@ import xaikit as xk
 from xaikit.evaluation import cost, faithfulness, hallucination, sanity
 from xaikit.files.store import validate
 from xaikit.measures import localisation
+from xaikit.measures.maps import rank_correlation
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +55,8 @@ def test_the_cascade_reaches_every_weight_of_the_tower_and_no_other(family, of, 
     changed = {
         name
         for (name, old), (_, new) in zip(clip.model.named_parameters(), broken.model.named_parameters(), strict=True)
-        if not torch.allclose(
-            old, new, rtol=0, atol=0, equal_nan=True
-        )  # CoCa's decoder has a weight that nobody initialises
+        # CoCa's decoder has a weight that nobody initialises.
+        if not torch.allclose(old, new, rtol=0, atol=0, equal_nan=True)
     }
     assert any("block" in name for name in changed) and not any("embed" in name.split(".")[-2:] for name in changed)
     assert all(name.startswith("visual.") == (of == "image") for name in changed)
@@ -70,7 +70,7 @@ def test_the_cascade_reaches_every_weight_of_the_tower_and_no_other(family, of, 
 def test_rank_correlation_and_ssim_are_those_of_scipy_and_scikit_image():
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(2, 5, 9, 8)).round(1)
-    ours = sanity.rank_correlation(first.reshape(5, -1), second.reshape(5, -1))
+    ours = rank_correlation(first.reshape(5, -1), second.reshape(5, -1))
     theirs = [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(first, second, strict=True)]
     np.testing.assert_allclose(ours, theirs)
     ours = sanity.map_ssim(first, second)
@@ -78,7 +78,7 @@ def test_rank_correlation_and_ssim_are_those_of_scipy_and_scikit_image():
     theirs = [structural_similarity(a, b, data_range=1.0) for a, b in zip(unit[:5], unit[5:], strict=True)]
     np.testing.assert_allclose(ours, theirs)
     some = np.array([[3.0, 1, 2, np.nan], [1, 1, 1, 1]])
-    np.testing.assert_allclose(sanity.rank_correlation(some, some), [1, np.nan])
+    np.testing.assert_allclose(rank_correlation(some, some), [1, np.nan])
 
 
 def test_seed_stability_is_the_mean_over_pairs(clip, scenes, monkeypatch):
@@ -138,14 +138,8 @@ def pairs():
 
 
 def maps_of(pairs, where, seed=0):
-    mask = where(pairs)
-    maps = (
-        mask.coarsen(y=8, x=8)
-        .mean()
-        .rename(y="row", x="col")
-        .drop_vars(["row", "col"])
-        .transpose("sample", "row", "col")
-    )
+    maps = where(pairs).coarsen(y=8, x=8).mean().rename(y="row", x="col").drop_vars(["row", "col"])
+    maps = maps.transpose("sample", "row", "col")
     return maps + 1e-3 * np.random.default_rng(seed).random(maps.shape)
 
 
@@ -165,27 +159,15 @@ def test_hallucination_tells_heat_on_an_object_from_heat_everywhere(pairs):
 
 def test_heat_of_the_absent_on_objects_alike(pairs):
     """Foil and object share a colour or a shape exactly where the words do."""
-    foil = [set(str(text).split()) for text in pairs.foil.values]
-    alike = np.array(
-        [
-            [len(words & set(str(name).split()[1:])) > 0 for name in row]
-            for words, row in zip(foil, pairs.object_name.values, strict=True)
-        ]
-    )
-    import xarray as xr
-
-    alike = xr.DataArray(alike, dims=("sample", "object"))
+    said = zip(pairs.foil.values, pairs.object_name.values, strict=True)
+    alike = [[bool({*str(foil).split()} & {*str(name).split()[1:]}) for name in row] for foil, row in said]
+    alike = xr.DataArray(np.array(alike), dims=("sample", "object"))
     assert 0.1 < alike.mean() < 0.9
     heat = maps_of(pairs, lambda p: (p.object_mask & alike).any("object"))
     found = hallucination.hallucination(heat, heat, pairs)
-    has = alike.any("object") & (p_area(pairs, alike) > 100)
-    assert (found.absent_on_alike[has.values, 0] > 0.3).all() and (
-        found.absent_on_alike[~alike.any("object").values] == 0
-    ).all()
-
-
-def p_area(pairs, which):
-    return (pairs.object_mask & which).sum(("object", "y", "x"))
+    none, large = ~alike.any("object"), (pairs.object_mask & alike).sum(("object", "y", "x")) > 100
+    assert (found.absent_on_alike[(large & ~none).values, 0] > 0.3).all()
+    assert (found.absent_on_alike[none.values] == 0).all()
 
 
 def test_best_box_and_auroc_by_hand():
@@ -201,19 +183,17 @@ def test_best_box_and_auroc_by_hand():
 
 def test_bad_hallucination_inputs(clip, pairs, scenes):
     heat = maps_of(pairs, lambda p: p.object_mask.any("object"))
-    with pytest.raises(ValueError, match="the scenes have no foils"):
-        hallucination.hallucination(heat, heat, scenes)
-    with pytest.raises(ValueError, match="the absent maps"):
-        hallucination.hallucination(heat, heat[:3], pairs)
-    with pytest.raises(ValueError, match="area=0"):
-        hallucination.hallucination(heat, heat, pairs, area=0)
-    with pytest.raises(ValueError, match="'a photo' doesn't name one object"):
-        hallucination.hallucination(heat, heat, pairs.assign(foil=("sample", ["a photo"] * 24)))
     maps = heat.expand_dims(explainer=["centre", "edge"])
-    with pytest.raises(ValueError, match="both must be alike"):
-        hallucination.hallucination(maps, maps[::-1], pairs)
-    with pytest.raises(ValueError, match="of 24 samples but the scenes of 24, or of others"):
-        hallucination.hallucination(maps[:, ::-1], maps, pairs)
+    for given, message in (
+        ((heat, heat, scenes), "the scenes have no foils"),
+        ((heat, heat[:3], pairs), "the absent maps"),
+        ((heat, heat, pairs, 0), "area=0"),
+        ((heat, heat, pairs.assign(foil=("sample", ["a photo"] * 24))), "'a photo' doesn't name one object"),
+        ((maps, maps[::-1], pairs), "both must be alike"),
+        ((maps[:, ::-1], maps, pairs), "of 24 samples but the scenes of 24, or of others"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            hallucination.hallucination(*given)
 
 
 def test_agreement_with_quantus(clip):

@@ -21,6 +21,7 @@ ROUNDING = 1e-6  # an interval this near to the bound holds it: scores are float
 
 UNCORRECTED = "nothing taken off"  # a label of token methods: the steps of TAM and ARC but for their correction
 TEXTS = ("paper", "where", "text", "claimed", "statement_tested", "notebook")
+MEASURED = ("measured", "low", "high", "n", "verdict", "note")  # of a claim, by ``measure``
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,7 @@ def measure(
             rows.append({"claim": claim, **_compared(test, suites, scenes or {}, seed)})
         elif claim in values:
             rows.append({"claim": claim, **_valued(test, values[claim], seed)})
-    columns = ["claim", "measured", "low", "high", "n", "verdict", "note"]
-    return pd.DataFrame(rows, columns=columns).astype({"measured": float, "low": float, "high": float, "n": float})
+    return pd.DataFrame(rows, columns=["claim", *MEASURED]).astype(dict.fromkeys(MEASURED[:4], float))
 
 
 def _valued(test: Rule, values, seed: int) -> dict:
@@ -171,8 +171,13 @@ def _valued(test: Rule, values, seed: int) -> dict:
         groups = [np.asarray(group, float) for group in values]
         mean, low, high = _difference_interval(*groups, seed, 0.95)
         n, note = min(int(np.isfinite(group).sum()) for group in groups), ""
-    found = verdict(low, high, test.direction, test.bound) if n >= FEWEST else UNDECIDED
-    return {"measured": mean, "low": low, "high": high, "n": n, "verdict": found, "note": note}
+    return _decided(test, mean, low, high, n, note)
+
+
+def _decided(test: Rule, mean: float, low: float, high: float, n: int, note: str) -> dict:
+    enough = n >= FEWEST or test.kind == "worst"
+    found = verdict(low, high, test.direction, test.bound) if enough else UNDECIDED
+    return dict(zip(MEASURED, (mean, low, high, n, found, note), strict=True))
 
 
 def _separated(groups: Sequence[xr.Dataset], seed: int) -> tuple[float, float, float, str]:
@@ -201,17 +206,11 @@ def _readings(test: Rule, values: Mapping[str, np.ndarray], seed: int) -> dict:
     all readings (Bonferroni). The claim fails where it does in all of them, or then in one; readings of too few values
     don't count beside others."""
     rows = {name: _single(test, each, seed, 1 - 0.05 / len(values)) for name, each in values.items()}
-    sign = 1 if test.direction == "higher" else -1
-    reach = {
-        name: row["low"]
-        if sign > 0
-        else -row["high"]
-        if test.direction == "lower"
-        else -max(abs(row["low"]), abs(row["high"]))
-        for name, row in rows.items()
-    }
-    ranks = {HOLDS: 2, UNDECIDED: 1, FAILS: 0}
-    order = {name: (row["n"] >= FEWEST, row["n"] > 0, ranks[row["verdict"]], reach[name]) for name, row in rows.items()}
+    ranks, order = {HOLDS: 2, UNDECIDED: 1, FAILS: 0}, {}
+    for name, row in rows.items():
+        low, high, n = row["low"], row["high"], row["n"]
+        reach = {"higher": low, "lower": -high, "equal": -max(abs(low), abs(high))}[test.direction]
+        order[name] = (n >= FEWEST, n > 0, ranks[row["verdict"]], reach)
     best = min(order, key=lambda name: order[name][2:]) if test.kind == "every" else max(order, key=order.get)
     each = ", ".join(
         f"{name} {row['measured']:+.3f}{' (too few values)' * (row['n'] < FEWEST)}" for name, row in rows.items()
@@ -224,17 +223,14 @@ def _single(test: Rule, values: np.ndarray, seed: int, level: float = 0.95) -> d
     known = values[np.isfinite(values)]
     n = len(known)
     if test.kind == "worst":
-        mean = low = high = {"higher": np.min, "lower": np.max, "equal": lambda v: np.abs(v).max()}[test.direction](
-            values
-        )
+        worst = {"higher": values.min(), "lower": values.max(), "equal": np.abs(values).max()}
+        mean = low = high = worst[test.direction]
     elif test.kind == "share" and n:  # resampling would give shares of 0 and 1 no width
         mean, interval = known.mean(), binomtest(int(known.sum()), n).proportion_ci(level, method="wilson")
         low, high = interval.low, interval.high
     else:
         mean, low, high = mean_interval(values, seed, level)
-    found = verdict(low, high, test.direction, test.bound) if test.kind == "worst" or n >= FEWEST else UNDECIDED
-    note = "the worst of all" if test.kind == "worst" else ""
-    return {"measured": mean, "low": low, "high": high, "n": n, "verdict": found, "note": note}
+    return _decided(test, mean, low, high, n, "the worst of all" if test.kind == "worst" else "")
 
 
 def _compared(test: Rule, suites: Mapping[str, xr.Dataset], scenes: Mapping[str, xr.Dataset], seed: int) -> dict:
@@ -274,7 +270,7 @@ def _compared(test: Rule, suites: Mapping[str, xr.Dataset], scenes: Mapping[str,
     if len(pairs) > 1:
         against = f"against {second} on {suite}; holds in {verdicts.count(HOLDS)} of {len(pairs)}, fails in {verdicts.count(FAILS)}"
         note = f"{against}; {note}" if note else against
-    return {"measured": mean, "low": low, "high": high, "n": n, "verdict": overall, "note": note}
+    return dict(zip(MEASURED, (mean, low, high, n, overall, note), strict=True))
 
 
 def _difference_interval(many: np.ndarray, few: np.ndarray, seed: int, level: float) -> tuple[float, float, float]:
@@ -305,15 +301,13 @@ def fill(claims: pd.DataFrame, measured: pd.DataFrame | None = None, checked: pd
     Raises ValueError for a measured claim that isn't in the ledger, or is measured twice.
     """
     table = claims.set_index("claim")
-    rows = pd.DataFrame(columns=["measured", "low", "high", "n", "verdict", "note"])
-    if measured is not None and len(measured):
-        rows = measured.set_index("claim")
-        strange = [*rows.index[~rows.index.isin(table.index)], *rows.index[rows.index.duplicated()]]
-        if strange:
-            raise ValueError(f"measured claim {strange[0]!r}: it must be in the ledger, and measured once")
+    rows = pd.DataFrame(columns=["claim", *MEASURED]) if measured is None else measured
+    rows = rows.set_index("claim")
+    strange = [*rows.index[~rows.index.isin(table.index)], *rows.index[rows.index.duplicated()]]
+    if strange:
+        raise ValueError(f"measured claim {strange[0]!r}: it must be in the ledger, and measured once")
     rows = rows.reindex(table.index)
-    if checked is None:
-        checked = pd.DataFrame(columns=["claim", "consistent", "arithmetic"])
+    checked = pd.DataFrame(columns=["claim", "consistent", "arithmetic"]) if checked is None else checked
     checked = checked.set_index("claim").reindex(table.index)
     wrong = checked.consistent.eq(False)
     verdicts = np.select(
@@ -323,10 +317,9 @@ def fill(claims: pd.DataFrame, measured: pd.DataFrame | None = None, checked: pd
     )
     note = np.select([wrong, table.reason.ne("")], [checked.arithmetic.fillna(""), table.reason], rows.note.fillna(""))
     out = xr.Dataset(coords={"claim": table.index.to_numpy(str)})
-    for name in TEXTS:
-        out[name] = ("claim", table[name].to_numpy(str))
-    for name in ("measured", "low", "high", "n"):
-        out[name] = ("claim", rows[name].to_numpy(float))
+    for known, names, kind in ((table, TEXTS, str), (rows, MEASURED[:4], float)):
+        for name in names:
+            out[name] = ("claim", known[name].to_numpy(kind))
     out["verdict"], out["note"] = ("claim", verdicts.astype(str)), ("claim", note.astype(str))
     known = rules(claims)
     out["holds_if"] = ("claim", [str(known.get(claim, "")) for claim in table.index])
@@ -335,17 +328,16 @@ def fill(claims: pd.DataFrame, measured: pd.DataFrame | None = None, checked: pd
 
 def measured_in(filled: xr.Dataset) -> pd.DataFrame:
     """The rows of ``measure`` that went into a filled ledger, such as another notebook's, to go on with."""
-    rows = filled[["measured", "low", "high", "n", "verdict", "note"]].to_dataframe().reset_index()
+    rows = filled[list(MEASURED)].to_dataframe().reset_index()
     return rows[rows.n.notna()].reset_index(drop=True)
 
 
 def readable(filled: xr.Dataset, digits: int = 3) -> pd.DataFrame:
     """A row a claim for reading: paper, place, text, what was claimed, "mean [low, high]" to so many decimals, what makes
     it hold, verdict and note."""
-    numbers = zip(filled.measured.values, filled.low.values, filled.high.values, strict=True)
-    shown = [
-        "" if np.isnan(m) else f"{m:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]" for m, low, high in numbers
-    ]
+    numbers = zip(*(filled[name].values for name in MEASURED[:3]), strict=True)
+    form = f"{{:+.{digits}f}} [{{:+.{digits}f}}, {{:+.{digits}f}}]"
+    shown = ["" if np.isnan(row[0]) else form.format(*row) for row in numbers]
     table = filled[["paper", "where", "text", "claimed", "holds_if", "verdict", "note"]].to_dataframe()
     table.insert(4, "measured", shown)
     return table

@@ -65,15 +65,19 @@ def scorer(
         check_choices(score=(name, SCORES))
     if isinstance(label, str):
         check_choices(label=(label, LABELS))
-    else:
-        label = torch.as_tensor(np.asarray(label))
     known, own = _candidates(clip, pixels, tokens, of, candidates, batch_size)
     for name in names:
         few = {"top5": 6, "top1": 2, "probability": 2}.get(name, 1)
         if len(known) < few:
             raise ValueError(f"score={name!r}: at least {few} candidates are needed, there are {len(known)}")
-    if isinstance(label, Tensor):
-        target = _checked_labels(label, len(tokens), len(known))
+    if not isinstance(label, str):
+        target = torch.as_tensor(np.asarray(label))
+        whole = not target.is_floating_point() and target.shape == (len(tokens),)
+        if not whole or target.min() < 0 or target.max() >= len(known):
+            raise ValueError(
+                f"label of shape {tuple(target.shape)}: for each of the {len(tokens)} samples the index of one of the"
+                f" {len(known)} candidates is needed"
+            )
     elif label == "prediction":
         encode, inputs = (clip.encode_image, pixels) if of == "image" else (clip.encode_text, tokens.to(clip.device))
         target = (encoded(encode, inputs, batch_size) @ known.T).argmax(-1)
@@ -84,7 +88,7 @@ def scorer(
         )
     else:
         target = own
-    scores = [_score(clip, name, known, target.to(known.device)) for name in names]
+    scores = [_score(clip, name, known, target.long().to(known.device)) for name in names]
     return scores[0] if isinstance(score, str) else lambda *given: torch.stack([one(*given) for one in scores], -1)
 
 
@@ -122,15 +126,6 @@ def _candidates(clip: Clip, pixels: Tensor, tokens: Tensor, of: str, candidates,
     return encoded(clip.encode_text, listed.to(clip.device), batch_size), place[kind[len(listed) :]]
 
 
-def _checked_labels(label: Tensor, n: int, candidates: int) -> Tensor:
-    if label.shape != (n,) or label.is_floating_point() or label.min() < 0 or label.max() >= candidates:
-        raise ValueError(
-            f"label of shape {tuple(label.shape)}: for each of the {n} samples the index of one of the {candidates}"
-            " candidates is needed"
-        )
-    return label.long()
-
-
 def word_counts(clip: Clip, tokens: Tensor, heat: np.ndarray) -> np.ndarray:
     """How many own tokens each prompt has, (n,). Raises ValueError for heat (n, explainers, tokens) with room for fewer."""
     lengths = clip.content(tokens).sum(1).cpu().numpy()
@@ -140,85 +135,70 @@ def word_counts(clip: Clip, tokens: Tensor, heat: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def image_confidence(
+def confidence_change(
     clip: Clip,
     heat: np.ndarray,
     pixels: Tensor,
     tokens: Tensor,
-    released: bool = False,
-    batch_size: int = 256,
-    progress: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence drop 100 * max(0, s - s') and increase (100 where s' > s, else 0) of the image, (n, explainers) each.
-
-    s is the cosine of the whole image, s' that of the normalised pixels times the map, which is drawn as large as the
-    image by bilinear interpolation and stretched to reach from 0 to 1; a flat map is 0 everywhere. heat (n, explainers,
-    rows, cols), pixels (n, 3, H, W), tokens (n, context). released: as shipped, where only the first row of the map is
-    used, for every row of the image.
-    """
-    check_values(heat, len(tokens), "image")
-    n, explainers = heat.shape[:2]
-    pixels = pixels.to(clip.device, clip.dtype)
-    maps = torch.from_numpy(np.ascontiguousarray(heat, np.float32)).to(clip.device)
-    covered = tower(clip, "image").pixels
-    margin = (0, pixels.shape[3] - covered[1], 0, pixels.shape[2] - covered[0])
-
-    def keep(sample: Tensor, version: Tensor) -> Tensor:
-        large = F.interpolate(maps[sample, version][:, None], covered, mode="bilinear")[:, 0]
-        low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
-        weight = (large - low) / torch.where(high > low, high - low, 1)
-        return F.pad(weight[:, :1].expand_as(weight) if released else weight, margin)
-
-    score_of = scorer(clip, pixels, tokens, "image", batch_size=batch_size)
-    whole = score_of(encoded(clip.encode_image, pixels, batch_size), torch.arange(n, device=clip.device)).cpu()
-    bar = "confidence" if progress else ""
-    left = scores_of_images(clip, pixels, tokens, keep, None, explainers, batch_size, bar, score_of)
-    return _drop_and_increase(whole, left)
-
-
-@torch.no_grad()
-def text_confidence(
-    clip: Clip,
-    heat: np.ndarray,
-    pixels: Tensor,
-    tokens: Tensor,
+    of: str = "image",
     released: bool = False,
     fill: str = "removed",
     batch_size: int = 256,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence drop and increase of the text, as in ``image_confidence``, (n, explainers) each.
+    """Confidence drop 100 * max(0, s - s') and increase (100 where s' > s, else 0), (n, explainers) each.
 
-    s' is the cosine of the prompt of which only the words hotter than the median of its words are left. heat (n,
-    explainers, tokens), pixels (n, 3, H, W), tokens (n, context). fill: what becomes of the others, "removed" or
-    "padding". released: as shipped, where start and end of the prompt are cut off from both prompts, so that the
-    embedding is read at the largest id left, and id 0 stands in for the others. Raises ValueError for an unknown fill,
-    or heat for fewer tokens than the longest prompt has.
+    s is the cosine of the whole input, s' that of its hot part alone. Image: the normalised pixels times the map, which is
+    drawn as large as the image by bilinear interpolation and stretched to reach from 0 to 1; a flat map is 0 everywhere.
+    Text: only the words hotter than the median of the prompt's words are left; ``fill``, "removed" or "padding", is what
+    becomes of the others. heat, pixels, tokens: as in ``deletion_insertion``.
+
+    released: as shipped. Image: only the first row of the map is used, for every row of the image. Text: start and end are
+    cut off from both prompts, so that the embedding is read at the largest id left, and id 0 stands in for the others.
+    Raises ValueError for an unknown fill of texts, or heat for fewer tokens than the longest prompt has.
     """
-    check_fill(fill, "text")
-    check_values(heat, len(tokens), "text")
-    lengths = word_counts(clip, tokens, heat)
-    own = (np.arange(heat.shape[2]) < lengths[:, None])[:, None]
-    hot = heat > np.nanmedian(np.where(own, heat, np.nan), axis=-1, keepdims=True)
-    kept = torch.from_numpy(hot & own).to(clip.device)
+    check_values(heat, len(tokens), of)
     pixels, tokens = pixels.to(clip.device, clip.dtype), tokens.to(clip.device)
-    score_of = scorer(clip, pixels, tokens, "text", batch_size=batch_size)
-    bar = "confidence of the text" if progress else ""
-    every = torch.arange(len(tokens), device=clip.device)
-    if not released:
-        whole = score_of(encoded(clip.encode_text, tokens, batch_size), every).cpu()
-        left = scores_of_texts(clip, pixels, tokens, kept, fill, batch_size=batch_size, progress=bar, score=score_of)
-        return _drop_and_increase(whole, left)
-    bare = content_of(clip, tokens, tokens, "text", fill=0)
-    room = (0, tokens.shape[1] - bare.shape[1])
+    encode, inputs = (clip.encode_image, pixels) if of == "image" else (clip.encode_text, tokens)
+    if of == "text":
+        check_fill(fill, of)
+        kept = torch.from_numpy(_hot_words(clip, heat, tokens)).to(clip.device)
+    score_of = scorer(clip, pixels, tokens, of, batch_size=batch_size)
+    bar = f"confidence of the {of}" if progress else ""
+    if of == "image":
+        keep = _stretched(clip, heat, pixels.shape[2:], first_row=released)
+        left = scores_of_images(clip, pixels, tokens, keep, None, heat.shape[1], batch_size, bar, score_of)
+    elif released:
+        bare = content_of(clip, tokens, tokens, "text", fill=0)
+        room = (0, tokens.shape[1] - bare.shape[1])
+        inputs = F.pad(bare, room)
 
-    def encode(sample: Tensor, keep: Tensor) -> Tensor:
-        return clip.encode_text(F.pad(bare[sample] * keep[:, : bare.shape[1]], room))
+        def encode_kept(sample: Tensor, keep: Tensor) -> Tensor:
+            return clip.encode_text(F.pad(bare[sample] * keep[:, : bare.shape[1]], room))
 
-    whole = score_of(encoded(clip.encode_text, F.pad(bare, room), batch_size), every).cpu()
-    return _drop_and_increase(whole, scores_in_batches(encode, score_of, tokens, kept, None, batch_size, bar))
-
-
-def _drop_and_increase(whole: Tensor, left: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        left = scores_in_batches(encode_kept, score_of, tokens, kept, None, batch_size, bar)
+    else:
+        left = scores_of_texts(clip, pixels, tokens, kept, fill, None, batch_size, bar, score_of)
+    whole = score_of(encoded(encode, inputs, batch_size), torch.arange(len(tokens), device=clip.device)).cpu()
     whole, left = whole.double().numpy()[:, None], left.double().numpy()
     return 100 * np.maximum(0, whole - left), 100.0 * (left > whole)
+
+
+def _hot_words(clip: Clip, heat: np.ndarray, tokens: Tensor) -> np.ndarray:
+    own = (np.arange(heat.shape[2]) < word_counts(clip, tokens, heat)[:, None])[:, None]
+    return own & (heat > np.nanmedian(np.where(own, heat, np.nan), axis=-1, keepdims=True))
+
+
+def _stretched(clip: Clip, heat: np.ndarray, size: torch.Size, first_row: bool):
+    """What ``scores_of_images`` keeps of the pixels: the maps drawn large, from 0 to 1."""
+    maps = torch.from_numpy(np.ascontiguousarray(heat, np.float32)).to(clip.device)
+    covered = tower(clip, "image").pixels
+    margin = (0, size[1] - covered[1], 0, size[0] - covered[0])
+
+    def keep(sample: Tensor, version: Tensor) -> Tensor:
+        large = F.interpolate(maps[sample, version][:, None], covered, mode="bilinear")[:, 0]
+        low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
+        weight = (large - low) / torch.where(high > low, high - low, 1)
+        return F.pad(weight[:, :1].expand_as(weight) if first_row else weight, margin)
+
+    return keep

@@ -14,6 +14,7 @@ from ..explainers.registry import check_tower, find
 from ..files.checks import check_whole
 from ..files.schema import LOWER
 from ..files.store import annotate
+from .metrics import score_variable
 
 
 def cost(
@@ -58,8 +59,7 @@ def cost(
         ("forward_passes", taken[0] / taken[1], "forward passes of the tower that take as long", "1"),
         ("peak_memory", memory, "most memory allocated at once, a sample", "byte"),
     ):
-        about = {"long_name": meaning, "units": units, "score_direction": LOWER}
-        out[name] = ("explainer", [float(value)], about)
+        out[name] = score_variable(["explainer"], [float(value)], meaning, LOWER, units)
     parameters = {"method": method, "of": of, "batch_size": batch_size, "device": str(clip.device)}
     return annotate(out, "evaluation", clip, parameters=parameters)
 

@@ -40,14 +40,20 @@ def deletion_and_insertion(place: Tensor, counts: Tensor) -> tuple[Callable[[Ten
     return keep, place.shape[1] * 2 * steps
 
 
+def removal_fill(fill: str | None, of: str) -> str:
+    """What stands in for what is removed: None for the "mean" colour of images, for "removed" words of texts."""
+    return check_fill(fill or {"image": "mean", "text": "removed"}[of], of)
+
+
 @torch.no_grad()
 def deletion_insertion(
     clip: Clip,
     heat: np.ndarray,
     pixels: Tensor,
     tokens: Tensor,
+    of: str = "image",
     steps: int = 16,
-    fill: str = "mean",
+    fill: str | None = None,
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,
@@ -56,93 +62,65 @@ def deletion_insertion(
     label: str | np.ndarray = "truth",
     candidates=None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score while the hottest patches are removed from the image, and while they are put into the fill.
+    """Score while the hottest patches (words) are removed from the image (prompt), and while they are put into the fill.
 
-    heat (n, explainers, rows, cols); pixels (n, 3, H, W) and tokens (n, context) of the same samples. In each
-    of ``steps`` equal steps the same share of patches is removed (or inserted), hottest first. unit: "patch", or
-    "pixel" for pixels in the order of the map drawn larger by bilinear interpolation, as the papers do. score, label,
-    candidates: see ``scorer``; the papers' tables use "top1" and "top5" among all classes.
-    Returns the shares of patches removed (steps + 1,) and the two curves (n, explainers, steps + 1), for several scores
-    (n, explainers, steps + 1, scores). Memory is bounded by ``batch_size`` perturbed images. Raises ValueError for an
-    unknown fill, unit, score or label, or more steps than patches.
+    heat (n, explainers, rows, cols), or of the text (n, explainers, tokens) over the prompts' own tokens; pixels (n, 3, H,
+    W) and tokens (n, context) of the same samples. In each of ``steps`` equal steps the same share is removed (or
+    inserted), hottest first; of each prompt's words rounded to whole ones, while start and end stay.
+    fill: see ``filled``, None for "mean"; of words "removed" (None too) closes the gap, as if they had not been typed, and
+    "padding" puts the padding token in their place, which for CLIP's own tokenizer is the word "!".
+    unit: "patch", or "pixel" for pixels in the order of the map drawn larger by bilinear interpolation, as the papers do.
+    score, label, candidates: see ``scorer``; the papers' tables use "top1" and "top5" among all classes.
+
+    Returns the shares removed (steps + 1,) and the two curves (n, explainers, steps + 1), for several scores
+    (n, explainers, steps + 1, scores). Memory is bounded by ``batch_size`` perturbed inputs. Raises ValueError for an
+    unknown fill, unit, score or label, more steps than patches, or heat for fewer tokens than the longest prompt has.
     """
-    check_values(heat, len(tokens), "image")
-    n, explainers, rows, cols = heat.shape
-    check_choices(unit=(unit, UNITS))
-    size = (rows, cols) if unit == "patch" else tower(clip, "image").pixels
-    units = size[0] * size[1]
-    check_steps(steps, units, unit)
+    check_choices(of=(of, SIDES), unit=(unit, UNITS))
+    check_values(heat, len(tokens), of)
+    fill = removal_fill(fill, of)
+    n, explainers = heat.shape[:2]
     pixels = pixels.to(clip.device, clip.dtype)
-    substitute = filled(clip, pixels, fill, seed)
-    score_of = scorer(clip, pixels, tokens, "image", score, label, candidates, batch_size)
-    counts = torch.linspace(0, units, steps + 1, device=clip.device).round().long()
-    within = counts[None, 1:-1]  # the ends are the whole image and the bare fill, the same for every explainer
-    bar = "deletion and insertion" if progress else ""
+    if of == "image":
+        size = heat.shape[2:] if unit == "patch" else tower(clip, "image").pixels
+        units, margin = size[0] * size[1], (0, 0, 0, 0)
+        if unit == "pixel":  # those that no patch covers stay out
+            margin = (0, pixels.shape[3] - size[1], 0, pixels.shape[2] - size[0])
+        check_steps(steps, units, unit)
+        counts = torch.linspace(0, units, steps + 1, device=clip.device).round().long()[None]
+        shares = (counts[0] / units).cpu().numpy()
+        substitute, scores_of, bar = filled(clip, pixels, fill, seed), scores_of_images, "deletion and insertion"
+    else:
+        lengths = word_counts(clip, tokens, heat)
+        check_whole(1, steps=steps)
+        shares = np.linspace(0, 1, steps + 1)
+        counts = torch.from_numpy((shares * lengths[:, None]).round().astype(int)).to(clip.device)
+        substitute, scores_of, bar = fill, scores_of_texts, "deletion and insertion of words"
+    score_of = scorer(clip, pixels, tokens, of, score, label, candidates, batch_size)
 
-    def middle(start: int, stop: int) -> Tensor:
-        part = slice(start, stop)
-        place = torch.from_numpy(_unit_ranks(heat[part], size, seed)).to(clip.device)
-        keep, versions = deletion_and_insertion(place, within)
+    def middle(part: slice) -> Tensor:
+        order = _unit_ranks(heat[part], size, seed) if of == "image" else word_ranks(heat, lengths, seed)
+        # The ends are the whole input and the bare fill, the same for every explainer.
+        keep, versions = deletion_and_insertion(torch.from_numpy(order).to(clip.device), counts[:, 1:-1])
 
         def kept(sample: Tensor, version: Tensor) -> Tensor:
-            return _to_image(keep(sample, version).unflatten(1, size), unit, pixels.shape[2:])
+            here = keep(sample, version)
+            return F.pad(here.unflatten(1, size), margin) if of == "image" else here
 
-        return scores_of_images(
-            clip, pixels[part], tokens[part], kept, substitute[part], versions, batch_size, bar,
-            lambda embedding, sample: score_of(embedding, sample + start),
+        return scores_of(
+            clip, pixels[part], tokens[part], kept, substitute[part] if of == "image" else substitute,
+            versions, batch_size, bar if progress else "", lambda embedding, sample: score_of(embedding, sample + part.start),
         )  # fmt: skip
 
     # The order of pixels takes much memory, so samples come in parts whose maps are no more than a batch.
-    at_a_time = n if unit == "patch" else max(1, batch_size // explainers)
-    scores = torch.cat([middle(start, min(start + at_a_time, n)) for start in range(0, n, at_a_time)])
-    both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1, 1).expand(1, 2, rows, cols)
-    ends = scores_of_images(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=score_of)
-    deletion, insertion = joined_curves(_by_way(scores, explainers, ends), ends)
-    return (counts / units).cpu().numpy(), deletion, insertion
-
-
-@torch.no_grad()
-def word_deletion_insertion(
-    clip: Clip,
-    heat: np.ndarray,
-    pixels: Tensor,
-    tokens: Tensor,
-    steps: int = 8,
-    fill: str = "removed",
-    batch_size: int = 256,
-    seed: int = 0,
-    progress: bool = False,
-    score: str | Sequence[str] | Score = "similarity",
-    label: str | np.ndarray = "truth",
-    candidates=None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score while the hottest words are removed from the prompt, and while they are put back into an empty one.
-
-    heat (n, explainers, tokens) over the prompts' own tokens; pixels (n, 3, H, W), tokens (n, context). After each of
-    ``steps`` steps the same share of each prompt's words, rounded to whole ones, is gone, hottest first; start and end
-    stay. fill: "removed" closes the gap, as if the words had not been typed; "padding" puts the padding token in their
-    place, which for CLIP's own tokenizer is the word "!". score, label, candidates: see ``scorer``.
-    Returns the shares (steps + 1,) and the two curves, as ``deletion_insertion`` does. Raises ValueError for an unknown
-    fill, score or label, steps below 1, or heat for fewer tokens than the longest prompt has.
-    """
-    check_fill(fill, "text")
-    check_values(heat, len(tokens), "text")
-    lengths = word_counts(clip, tokens, heat)
-    check_whole(1, steps=steps)
-    pixels = pixels.to(clip.device, clip.dtype)
-    score_of = scorer(clip, pixels, tokens, "text", score, label, candidates, batch_size)
-    place = torch.from_numpy(word_ranks(heat, lengths, seed)).to(clip.device)
-    shares = np.linspace(0, 1, steps + 1)
-    counts = torch.from_numpy((shares * lengths[:, None]).round().astype(int)).to(clip.device)
-    keep, versions = deletion_and_insertion(place, counts[:, 1:-1])
-    bar = "deletion and insertion of words" if progress else ""
-    scores = scores_of_texts(clip, pixels, tokens, keep, fill, versions, batch_size, bar, score_of)
-    both = torch.tensor([1, 0], dtype=torch.bool, device=clip.device).view(1, 2, 1).expand(1, 2, heat.shape[2])
-    ends = scores_of_texts(clip, pixels, tokens, both, fill, batch_size=batch_size, score=score_of)
-    return shares, *joined_curves(_by_way(scores, heat.shape[1], ends), ends)
-
-
-MEASURES = {"image": deletion_insertion, "text": word_deletion_insertion}
+    at_a_time = max(1, batch_size // explainers) if unit == "pixel" and of == "image" else n
+    scores = torch.cat([middle(slice(start, min(start + at_a_time, n))) for start in range(0, n, at_a_time)])
+    both = torch.tensor([True, False], device=clip.device).view(1, 2, *[1] * (heat.ndim - 2))
+    both = both.expand(1, 2, *heat.shape[2:])
+    ends = scores_of(clip, pixels, tokens, both, substitute, batch_size=batch_size, score=score_of)
+    # Also where there is no step between the ends.
+    middles = scores.reshape(n, explainers, 2, steps - 1, *ends.shape[2:])
+    return shares, *joined_curves(middles, ends)
 
 
 @torch.no_grad()
@@ -160,9 +138,8 @@ def progressive_occlusion(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cosines after the hottest 5, 10, ... 25 % of the patches are occluded, and after as many random ones are.
 
-    heat (n, explainers, rows, cols), pixels and tokens of the same samples; the rest as in ``deletion_insertion``.
-    draws: random orders to average over, the same for all samples.
-    Returns the cosines of the whole images (n,), of the occluded ones (n, explainers, shares), and of those with
+    heat of the image, and the rest, as in ``deletion_insertion``. draws: random orders to average over, the same for all
+    samples. Returns the cosines of the whole images (n,), of the occluded ones (n, explainers, shares), and of those with
     random patches occluded (n, shares). Raises ValueError for shares outside 0 to 1, draws below 1 or an unknown fill.
     Source: figure 5 of MMEL, which shows the images; the control by random patches makes it a measurement.
     """
@@ -175,17 +152,12 @@ def progressive_occlusion(
     substitute = filled(clip, pixels, fill, seed)
     orders = np.random.default_rng((seed, 1)).random((draws, rows, cols))
     place = ranks(np.concatenate([heat, np.broadcast_to(orders, (n, *orders.shape))], 1), seed)
-    place = torch.from_numpy(place).to(clip.device)
-    counts = torch.tensor([max(1, round(share * rows * cols)) for share in shares], device=clip.device)
-
-    def keep(sample: Tensor, version: Tensor) -> Tensor:
-        count = torch.where(version > 0, counts[(version - 1) % len(counts)], 0)  # version 0 is the whole image
-        hot = place[sample, (version - 1).clamp(min=0) // len(counts)] < count[:, None]
-        return ~hot.unflatten(1, (rows, cols))
-
-    versions = 1 + (explainers + draws) * len(counts)
+    counts = np.array([max(1, round(share * rows * cols)) for share in shares])
+    left = place[:, :, None] >= counts[:, None]
+    keep = np.concatenate([np.ones((n, 1, rows * cols), bool), left.reshape(n, -1, rows * cols)], 1)
+    keep = torch.from_numpy(keep).unflatten(2, (rows, cols)).to(clip.device)
     bar = "progressive occlusion" if progress else ""
-    scores = scores_of_images(clip, pixels, tokens, keep, substitute, versions, batch_size, bar).numpy()
+    scores = scores_of_images(clip, pixels, tokens, keep, substitute, None, batch_size, bar).numpy()
     occluded = scores[:, 1:].reshape(n, explainers + draws, len(counts))
     return scores[:, 0], occluded[:, :explainers], occluded[:, explainers:].mean(1)
 
@@ -219,7 +191,7 @@ def completeness(
     True
     """
     check_choices(of=(of, SIDES))
-    _, deletion, _ = MEASURES[of](clip, heat, pixels, tokens, 1, check_fill(fill, of), batch_size, seed)
+    _, deletion, _ = deletion_insertion(clip, heat, pixels, tokens, of, 1, check_fill(fill, of), batch_size, seed)
     difference = (deletion[..., 0] - deletion[..., 1]).astype(float)
     total = heat.sum(tuple(range(2, heat.ndim)), dtype=float)
     return np.abs(total - difference) / np.maximum(np.abs(difference), 1e-6)
@@ -236,18 +208,6 @@ def _unit_ranks(heat: np.ndarray, size: tuple[int, int], seed: int) -> np.ndarra
     if heat.shape[2:] != size:
         heat = F.interpolate(torch.tensor(heat, dtype=torch.float32), size, mode="bilinear").numpy()
     return ranks(heat, seed).astype(np.int32)
-
-
-def _to_image(keep: Tensor, unit: str, size: torch.Size) -> Tensor:
-    """Patches as they are; pixels with a margin for those that no patch covers."""
-    if unit == "patch":
-        return keep
-    return F.pad(keep, (0, size[1] - keep.shape[2], 0, size[0] - keep.shape[1]))
-
-
-def _by_way(scores: Tensor, explainers: int, ends: Tensor) -> Tensor:
-    """Scores (n, versions, ...) as (n, explainers, 2, steps, ...), also where there is no step between the ends (n, 2, ...)."""
-    return scores.reshape(len(ends), explainers, 2, scores.shape[1] // (2 * explainers), *ends.shape[2:])
 
 
 def joined_curves(middle: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:

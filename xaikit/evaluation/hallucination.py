@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..files.checks import check_number
 from ..files.schema import HIGHER, NEITHER
@@ -9,6 +10,7 @@ from ..files.store import annotate
 from ..measures.localisation import coverage, energy
 from ..measures.maps import auroc, checked
 from ..samples.worlds.shapes import COLOURS, SHAPES
+from .metrics import score_variable
 
 BOX_AREA = 0.1  # share of the map that the box takes up: about an object of the scenes
 
@@ -20,11 +22,8 @@ def best_box(heat: np.ndarray, area: float = BOX_AREA) -> np.ndarray:
     """
     check_number(0, 1, "share of the map", open_low=True, area=area)
     sizes = [max(1, round(size * area**0.5)) for size in heat.shape[-2:]]
-    integral = np.zeros((*heat.shape[:-2], heat.shape[-2] + 1, heat.shape[-1] + 1))
-    integral[..., 1:, 1:] = np.maximum(heat, 0).cumsum(-2, dtype=float).cumsum(-1)
-    down = integral[..., sizes[0] :, :] - integral[..., : -sizes[0], :]
-    box = down[..., sizes[1] :] - down[..., : -sizes[1]]
-    return box.max((-2, -1))
+    boxes = sliding_window_view(np.maximum(heat, 0), sizes, (-2, -1))
+    return boxes.sum((-2, -1), dtype=float).max((-2, -1))
 
 
 def hallucination(
@@ -69,15 +68,15 @@ def hallucination(
     alike = (mask & _alike(pairs)[..., None, None]).any(1)
     on_any, on_alike = (coverage(m, here.shape[2:], covered)[:, None] for m in (mask.any(1), alike))
     out = xr.Dataset(coords={"sample": maps[0].sample.values, "explainer": maps[0].explainer.values})
-    measured = {
-        "auroc_box": (auroc(*shares), "AUROC of present against absent by the share of heat in the best box", HIGHER),
-        "auroc_heat": (auroc(*boxes), "AUROC of present against absent by the heat in the best box", HIGHER),
-    }
+    for name, values, what in (
+        ("box", shares, "the share of heat in the best box"),
+        ("heat", boxes, "the heat in the best box"),
+    ):
+        meaning = f"AUROC of present against absent by {what}"
+        out[f"auroc_{name}"] = score_variable(["explainer"], auroc(*values), meaning, HIGHER)
     for name, where in (("objects", on_any), ("alike", on_alike), ("background", 1 - on_any)):
-        measured[f"absent_on_{name}"] = (energy(gone, where), f"share of the absent object's heat: {name}", NEITHER)
-    for name, (values, meaning, direction) in measured.items():
-        about = {"long_name": meaning, "units": "1", "score_direction": direction}
-        out[name] = (("sample", "explainer")[-values.ndim :], values, about)
+        meaning = f"share of the absent object's heat: {name}"
+        out[f"absent_on_{name}"] = score_variable(["sample", "explainer"], energy(gone, where), meaning, NEITHER)
     return annotate(out, "evaluation", parameters={"area": area})
 
 

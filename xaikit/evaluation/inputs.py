@@ -11,8 +11,8 @@ from torch import Tensor
 from ..clip.model import Clip
 from ..clip.towers import tower
 from ..measures.localisation import coverage
-from .confidence import image_confidence, text_confidence
-from .faithfulness import MEASURES
+from .confidence import confidence_change
+from .faithfulness import deletion_insertion
 
 TRUTH = ("coverage", "objects", "named")  # needs that scenes without masks of the objects can't meet
 CURVES = {"fraction": ("step",)} | {
@@ -93,26 +93,14 @@ class Inputs:
 
     @cached_property
     def _curves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return MEASURES[self.of](
-            self.clip, self.heat.values, self.pixels, self.tokens,
-            self.steps, self.fill, self.batch_size, self.seed, self.progress,
-        )  # fmt: skip
+        given = self.clip, self.heat.values, self.pixels, self.tokens, self.of
+        return deletion_insertion(*given, self.steps, self.fill, self.batch_size, self.seed, self.progress)
 
-    @property
-    def fraction(self) -> np.ndarray:
-        return self._curves[0]
-
-    @property
-    def deletion_curve(self) -> np.ndarray:
-        return self._curves[1]
-
-    @property
-    def insertion_curve(self) -> np.ndarray:
-        return self._curves[2]
+    fraction = property(lambda self: self._curves[0])
+    deletion_curve = property(lambda self: self._curves[1])
+    insertion_curve = property(lambda self: self._curves[2])
 
     @cached_property
     def confidences(self) -> tuple[np.ndarray, np.ndarray]:
-        given = self.clip, self.heat.values, self.pixels, self.tokens
-        if self.of == "text":
-            return text_confidence(*given, fill=self.fill, batch_size=self.batch_size)
-        return image_confidence(*given, batch_size=self.batch_size)
+        given = self.clip, self.heat.values, self.pixels, self.tokens, self.of
+        return confidence_change(*given, fill=self.fill, batch_size=self.batch_size)

@@ -8,7 +8,6 @@ import xarray as xr
 from torch import Tensor
 
 from ..clip.model import Clip
-from ..clip.perturbation import check_fill
 from ..explainers.registry import SIDES
 from ..files.checks import check_choices, check_whole
 from ..files.registry import Entry, Registry
@@ -16,7 +15,7 @@ from ..files.schema import DIRECTIONS, HIGHER, LOWER
 from ..files.store import annotate
 from ..measures import localisation, words
 from ..measures.maps import checked
-from .faithfulness import progressive_occlusion
+from .faithfulness import progressive_occlusion, removal_fill
 from .inputs import CURVES, TRUTH, Inputs
 
 
@@ -110,8 +109,7 @@ def evaluate(
     ----------
     heat : maps of the image (sample, [explainer,] row, col), or of the text (sample, [explainer,] token), as
         ``explain`` gives them, of the same samples as ``scenes``.
-    steps, fill, batch_size, seed : of deletion and insertion, see ``deletion_insertion`` and, for maps of the text,
-        ``word_deletion_insertion``; a fill of None is "mean" for images and "removed" for words.
+    steps, fill, batch_size, seed : of deletion and insertion, see ``deletion_insertion``.
     metrics : names of those wanted, None for all; those that need the model run it only where they are. For scenes without
         masks of the objects, such as photographs, all means all but those that need masks.
 
@@ -142,7 +140,7 @@ def evaluate(
     of = "text" if "token" in heat.dims else "image"
     known = all_metrics(of)
     truth = {"object_mask", "object_named"} <= {*scenes}
-    blind = {name: one for name, one in known.items() if not truth and {*TRUTH} & {*one.needs}}
+    blind = [name for name, one in known.items() if not truth and {*TRUTH} & {*one.needs}]
     wanted = {*known} - {*blind} if metrics is None else set(metrics)
     if isinstance(metrics, str) or not wanted or wanted - set(known):
         raise ValueError(
@@ -153,7 +151,7 @@ def evaluate(
             f"the metric {first!r} compares maps with the objects' masks, and the scenes have none: leave it out, or give"
             " scenes with object_mask and object_named"
         )
-    fill = check_fill(fill or {"text": "removed", "image": "mean"}[of], of)
+    fill = removal_fill(fill, of)
     inputs = Inputs(heat, clip, scenes, of, steps, fill, batch_size, seed, progress)
     out = xr.Dataset(coords={"sample": heat.sample.values, "explainer": heat.explainer.values})
     word = "word_" if of == "text" else ""  # names of their own, so that measures of both sides fit into one store
@@ -165,9 +163,13 @@ def evaluate(
         values = np.asarray(one.function(heat.values, *given.values()), float)
         if values.shape != heat.shape[:2]:
             raise ValueError(f"the metric {one.name!r} gave the shape {values.shape}: {heat.shape[:2]} is needed")
-        about = {"long_name": one.meaning, "units": one.units, "score_direction": one.direction}
-        out[one.name] = (("sample", "explainer"), values, about)
+        out[one.name] = score_variable(("sample", "explainer"), values, one.meaning, one.direction, one.units)
     return annotate(out, "evaluation", clip, parameters={"steps": steps, "fill": fill, "seed": seed})
+
+
+def score_variable(dims: Sequence[str], values, meaning: str, direction: str, units: str = "1") -> tuple:
+    """What a dataset takes as a variable of the ``evaluation`` schema: dimensions, values, and what they mean."""
+    return dims, values, {"long_name": meaning, "units": units, "score_direction": direction}
 
 
 BOTH = ("image", "text")
@@ -194,25 +196,25 @@ def flat(heat: np.ndarray) -> np.ndarray:
 
 @metric(LOWER, "area under the deletion curve", needs=("fraction", "deletion_curve"), of=BOTH)
 def deletion_auc(heat: np.ndarray, fraction: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """See ``deletion_insertion`` and ``word_deletion_insertion``."""
+    """See ``deletion_insertion``."""
     return np.trapezoid(curve, fraction)
 
 
 @metric(HIGHER, "area under the insertion curve", needs=("fraction", "insertion_curve"), of=BOTH)
 def insertion_auc(heat: np.ndarray, fraction: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """See ``deletion_insertion`` and ``word_deletion_insertion``."""
+    """See ``deletion_insertion``."""
     return np.trapezoid(curve, fraction)
 
 
 @metric(LOWER, "cosine lost when only the hot part is left, times 100", needs=("confidences",), of=BOTH)
 def confidence_drop(heat: np.ndarray, confidences: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """See ``image_confidence`` and ``text_confidence``."""
+    """See ``confidence_change``."""
     return confidences[0]
 
 
 @metric(HIGHER, "whether the cosine rises then", "percent", needs=("confidences",), of=BOTH)
 def confidence_increase(heat: np.ndarray, confidences: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """See ``image_confidence`` and ``text_confidence``."""
+    """See ``confidence_change``."""
     return confidences[1]
 
 

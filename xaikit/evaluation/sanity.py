@@ -3,12 +3,11 @@
 Source: Adebayo et al., Sanity Checks for Saliency Maps, 2018 (cascading randomisation).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
 from tqdm import tqdm
 
 from ..clip.model import Clip, copied
@@ -17,7 +16,8 @@ from ..explainers.explanation import explain
 from ..explainers.registry import check_tower, find
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
-from ..measures.maps import listed, map_ssim, rank_correlation, unit_ranks
+from ..measures.maps import listed, map_ssim, unit_ranks
+from .metrics import score_variable
 
 # What comes before the first block, in open_clip's and timm's towers, and what belongs to no tower.
 _BEFORE = ("conv1", "class_embedding", "positional_embedding", "ln_pre", "token_embedding", "cls_emb", "trunk.patch_embed",
@@ -53,31 +53,41 @@ def sanity_cascade(
     >>> sanity_cascade("grad_eclip", clip, scenes).depth.values.tolist()
     ['output', 'block 3', 'block 2', 'block 1', 'block 0']
     """
-    check_tower(find(method, of, options), clip, of)
-    images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)
-    choices = {"of": of, "batch_size": batch_size, **options}
-    original = explain(method, clip, images, texts, **choices)
-    there = clip.content(texts).sum(1).numpy() if of == "text" else None
+    ranked_maps = _ranked_maps(method, clip, scenes, of, batch_size, options)
+    original, order = ranked_maps(clip)
     broken = copied(clip)
     depths, ranked, alike = [], [], []
     for depth in tqdm(randomised(broken, of, seed), disable=not progress, desc=f"sanity of {method}"):
-        heat = explain(method, broken, images, texts, **choices).values
+        heat, new_order = ranked_maps(broken)
         depths.append(depth)
-        ranked.append(rank_correlation(*(listed(values, there) for values in (original.values, heat))))
+        ranked.append((order * new_order).sum(-1))
         if of == "image":
-            alike.append(map_ssim(original.values, heat))
-    likeness = {"rank_correlation": (ranked, "Spearman correlation with the original map")}
-    if of == "image":
-        likeness["ssim"] = (alike, "structural similarity to the original map")
+            alike.append(map_ssim(original, heat))
     out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method], "depth": depths})
-    for name, (values, meaning) in likeness.items():
-        about = {"long_name": meaning, "units": "1", "score_direction": LOWER}
-        out[name] = (("sample", "explainer", "depth"), np.stack(values, -1)[:, None], about)
-    return annotate(out, "evaluation", clip, parameters=_parameters(method, of, options, seed=seed))
+    for name, values, meaning in (
+        ("rank_correlation", ranked, "Spearman correlation with the original map"),
+        ("ssim", alike, "structural similarity to the original map"),
+    ):
+        if values:
+            by_depth = np.stack(values, -1)[:, None]
+            out[name] = score_variable(["sample", "explainer", "depth"], by_depth, meaning, LOWER)
+    parameters = {"method": method, "of": of, "seed": seed, "options": {name: repr(options[name]) for name in options}}
+    return annotate(out, "evaluation", clip, parameters=parameters)
 
 
-def _parameters(method: str, of: str, options: dict, **seeds) -> dict[str, object]:
-    return {"method": method, "of": of, **seeds, "options": {name: repr(value) for name, value in options.items()}}
+def _ranked_maps(
+    method: str, clip: Clip, scenes: xr.Dataset, of: str, batch_size: int, options: dict
+) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """A function that gives the maps of any model, with a seed or without, and their ranks, whose products are correlations."""
+    check_tower(find(method, of, options), clip, of)
+    images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)
+    lengths = clip.content(texts).sum(1).numpy() if of == "text" else None
+
+    def ranked_maps(model: Clip, **seed: int) -> tuple[np.ndarray, np.ndarray]:
+        heat = explain(method, model, images, texts, of, batch_size, **seed, **options).values
+        return heat, unit_ranks(listed(heat, lengths))
+
+    return ranked_maps
 
 
 @torch.no_grad()
@@ -95,15 +105,10 @@ def randomised(clip: Clip, of: str, seed: int) -> Iterator[str]:
     draw = torch.Generator().manual_seed(seed)
     parts = [(f"block {index}", list(blocks[index].parameters())) for index in reversed(range(len(blocks)))]
     for name, weights in [("output", output), *parts]:
-        for weight in weights:
-            _redraw(weight, draw)
+        for weight in (each for each in weights if each.numel() > 1):
+            spread, mean = torch.std_mean(weight.float())
+            weight.copy_(mean + spread * torch.randn(weight.shape, generator=draw).to(weight.device))
         yield name
-
-
-def _redraw(weight: nn.Parameter, draw: torch.Generator) -> None:
-    if weight.numel() > 1:
-        spread, mean = torch.std_mean(weight.float())
-        weight.copy_(mean + spread * torch.randn(weight.shape, generator=draw).to(weight.device))
 
 
 def seed_stability(
@@ -130,23 +135,25 @@ def seed_stability(
     >>> seed_stability("rise", clip, scenes, seeds=(0, 1)).seed_stability.dims
     ('sample', 'explainer')
     """
-    found = find(method, of, options)
-    check_tower(found, clip, of)
-    if "seed" not in found.options or "seed" in options:
-        raise ValueError(f"{method} has no seed to vary" if "seed" not in found.options else "give seeds, not seed")
+    ranked_maps = _ranked_maps(method, clip, scenes, of, batch_size, options)
+    if "seed" not in find(method, of, options).options:
+        raise ValueError(f"{method} has no seed to vary")
+    if "seed" in options:
+        raise ValueError("give seeds, not seed")
     seeds = [int(seed) for seed in seeds] if isinstance(seeds, Iterable) else [seeds]
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={tuple(seeds)}: at least two different ones are needed")
-    images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)
-    lengths = clip.content(texts).sum(1).numpy() if of == "text" else None
-    ranks = []
-    for seed in tqdm(seeds, disable=not progress, desc=f"seeds of {method}"):
-        heat = explain(method, clip, images, texts, of, batch_size, seed=seed, **options)
-        ranks.append(unit_ranks(listed(heat.values, lengths)))
-    ranks = np.stack(ranks)
+    bar = tqdm(seeds, disable=not progress, desc=f"seeds of {method}")
+    ranks = np.stack([ranked_maps(clip, seed=seed)[1] for seed in bar])
     # The squared length of a sum of vectors is the sum of all products: each with itself, and each pair twice.
     pairs = ((ranks.sum(0) ** 2).sum(-1) - (ranks**2).sum((0, 2))) / (len(seeds) * (len(seeds) - 1))
     out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method]})
-    about = {"long_name": "mean Spearman correlation of maps of two seeds", "units": "1", "score_direction": HIGHER}
-    out["seed_stability"] = (("sample", "explainer"), pairs[:, None], about)
-    return annotate(out, "evaluation", clip, parameters=_parameters(method, of, options, seeds=list(seeds)))
+    meaning = "mean Spearman correlation of maps of two seeds"
+    out["seed_stability"] = score_variable(["sample", "explainer"], pairs[:, None], meaning, HIGHER)
+    parameters = {
+        "method": method,
+        "of": of,
+        "seeds": seeds,
+        "options": {name: repr(options[name]) for name in options},
+    }
+    return annotate(out, "evaluation", clip, parameters=parameters)

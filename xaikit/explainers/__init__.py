@@ -1,4 +1,4 @@
-"""Explanation methods, one a file, each registered with ``@method``, and what runs them."""
+"""Explanation methods, each registered with ``@method`` in a file of its own or of its family, and what runs them."""
 
 import lazy_loader
 

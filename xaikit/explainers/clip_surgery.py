@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip.layers import Layer, join_heads
+from ..clip.layers import join_heads
 from ..clip.model import Clip
 from ..clip.perturbation import perturbed_texts
 from ..clip.score import content_of, other_embedding, project_tokens
@@ -56,7 +56,8 @@ def clip_surgery(
         own = F.normalize(clip.encode_image(pixels).float(), dim=-1)
     hidden = tape[indices[0]].input
     for index in indices:
-        hidden = hidden + tape[index].to_residual(_value_attention(tape[index]))
+        v = tape[index].v
+        hidden = hidden + tape[index].to_residual(join_heads(F.scaled_dot_product_attention(v, v, v)))
     patches = F.normalize(project_tokens(clip, hidden, of).float(), dim=-1)
     text = other_embedding(clip, pixels, tokens, of).float()
     if feature_surgery and shared is None:
@@ -65,11 +66,6 @@ def clip_surgery(
     elif feature_surgery:
         text = _less_shared(own, text, clip.encode_text(shared.to(pixels.device)).float(), tokens, shared)
     return content_of(clip, (patches @ text.unsqueeze(-1)).squeeze(-1), tokens, of)
-
-
-def _value_attention(layer: Layer) -> Tensor:
-    """softmax(v v^T / sqrt(head width)) v with heads joined, (n, tokens, heads * head width)."""
-    return join_heads(F.scaled_dot_product_attention(layer.v, layer.v, layer.v))
 
 
 def _less_shared(own: Tensor, text: Tensor, others: Tensor, tokens: Tensor, shared: Tensor) -> Tensor:

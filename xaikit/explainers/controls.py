@@ -27,7 +27,7 @@ def random(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, seed: int = 0
     if of == "image":
         return noise[:, : rows * cols].unflatten(1, (rows, cols))
     length = clip.content(tokens).sum(1)
-    return noise[:, : int(length.max())] * (torch.arange(int(length.max())) < length[:, None])
+    return (noise * (torch.arange(places) < length[:, None]))[:, : int(length.max())]
 
 
 @method(sides=("image",), source="control: a Gaussian at the centre of the image", needs="tokens")

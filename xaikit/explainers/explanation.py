@@ -86,12 +86,11 @@ def explain(
     check_whole(1, batch_size=batch_size)
     pairs = Pairs(clip, images, texts, errors)
     bar = "" if not progress else method if isinstance(method, str) else "methods"
-    maps, _ = _maps(chosen, clip, pairs, of, batch_size, bar)
+    heat = _together(_maps(chosen, clip, pairs, of, batch_size, bar)[0], chosen, of, pairs)
     if not isinstance(method, str):
-        return _together(maps, chosen, of, pairs)
-    found = chosen[0].method
-    about = {"long_name": f"{found.name} of the {of}", "units": "1", "source": found.source, "explainer": found.name}
-    return _together(maps, chosen, of, pairs).isel(explainer=0, drop=True).assign_attrs(about)
+        return heat
+    about = {"long_name": f"{method} of the {of}", "source": chosen[0].method.source, "explainer": method}
+    return heat.isel(explainer=0, drop=True).assign_attrs(about)
 
 
 def explain_all(
@@ -108,14 +107,10 @@ def explain_all(
     """Explain the same pairs with many methods, and say how long each took.
 
     methods : as in ``explain``; None for all that can explain this side of this model. options : of single methods, by
-    their labels, such as ``{"rise": {"seed": 1}}``. The rest as in ``explain``.
+    their labels, such as ``{"rise": {"seed": 1}}``. The rest, and what is raised, as in ``explain``.
 
-    Returns
-    -------
-    Dataset with ``heat`` (sample, explainer, row, col), or ``word_heat`` (sample, explainer, token), and ``seconds``
-    (explainer), the wall time a sample, preprocessing included.
-
-    Raises as ``explain``; for an unknown method or option, or a tower that one can't explain, before any work.
+    Returns a dataset with ``heat`` (sample, explainer, row, col), or ``word_heat`` (sample, explainer, token), and
+    ``seconds`` (explainer), the wall time a sample, preprocessing included.
 
     Examples
     --------

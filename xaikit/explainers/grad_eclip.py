@@ -1,6 +1,8 @@
-"""Grad-ECLIP: gradient times value times query-key similarity, from the attention layers (Zhao et al. 2024)."""
+"""Grad-ECLIP: gradient times value times query-key similarity, from the attention layers (Zhao et al. 2024), and
+Attention-ECLIP, the same map by way of the attention's gradient (arXiv 2605.12952)."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from ..files.checks import check_choices
 from .registry import check_native, method
 
 SIMILARITIES = ("query_key", "query_key_and_patches", "projected", "none")
+WEIGHTS = ("query_key", "attention", "none")
 
 
 @method(sides=("image", "text"), source="Zhao et al., Grad-ECLIP, ICML 2024; MMEL paper (arXiv 2509.15243) eq. 8")
@@ -54,7 +57,7 @@ def grad_eclip(
     check_choices(similarity=(similarity, SIMILARITIES), heads=(heads, ("all", "one")))
     check_choices(context=(context, ("content", "context")), rectify=(rectify, ("block", "sum")))
     indices = explained_blocks(clip, of, blocks)
-    with one_head(clip, of, indices) if heads == "one" else contextlib.nullcontext():
+    with one_head(clip, of, indices, heads == "one"):
         tape, _ = record_score(clip, pixels, tokens, of, indices)
     row = summary_row(clip, pixels, tokens, of)
     scope = scaled_positions(clip, tape.layers[-1], tokens, of, context)
@@ -70,6 +73,43 @@ def grad_eclip(
     return heat
 
 
+@method(
+    sides=("image", "text"), source="Cui and Fan, Debunking Grad-ECLIP, arXiv 2605.12952; derived from its abstract"
+)
+def attention_eclip(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    *,
+    of: str,
+    blocks: int | None = 1,
+    weight: str = "query_key",
+    signed: bool = False,
+    reference: bool = False,
+) -> Tensor:
+    """E = sum over the last ``blocks`` blocks of ReLU(sum over heads h of dc/dA_h(i) * weight_h(i)).
+
+    c is the cosine and A_h(i) the attention of head h from the summary token to position i. The output that
+    Grad-ECLIP differentiates is O = sum over i of A_h(i) v_h(i), so dc/dA_h(i) = g_h . v_h(i), and summed over the
+    heads it is Grad-ECLIP's g . v(i). Hence, for every block, the same map up to rounding:
+    - weight="query_key" (the min-max scaled cosine of query and key, one for all heads) is ``grad_eclip``;
+    - weight="none" is ``grad_eclip`` with similarity="none".
+    weight="attention" takes A_h(i) itself, a head each, which is not Grad-ECLIP: its sum over all positions is g . O.
+
+    blocks: how many last blocks, None for all. signed: no ReLU. reference: the explained blocks with one attention
+    head, as Grad-ECLIP's released code runs them. The paper's text was not available: its abstract says that its
+    method equals Grad-ECLIP, and this is the attention-based route for which that holds.
+    """
+    check_choices(weight=(weight, WEIGHTS))
+    indices = explained_blocks(clip, of, blocks)
+    with one_head(clip, of, indices, reference):
+        tape, _ = record_score(clip, pixels, tokens, of, indices)
+        row = summary_row(clip, pixels, tokens, of)
+        scope = scaled_positions(clip, tape.layers[-1], tokens, of)
+        maps = [_attention_contributions(layer, row, scope, weight) for layer in tape.layers]
+    return content_of(clip, torch.stack(maps if signed else [m.relu() for m in maps]).sum(0), tokens, of)
+
+
 def explained_blocks(clip: Clip, side: str, blocks: int | None) -> list[int]:
     """Indices of the last blocks. Where a pooling layer leads to the embedding it alone has a summary query."""
     described = tower(clip, side)
@@ -82,15 +122,15 @@ def explained_blocks(clip: Clip, side: str, blocks: int | None) -> list[int]:
     return []
 
 
-def scaled_positions(clip: Clip, layer: Layer, tokens: Tensor, side: str, context: str) -> Tensor:
+def scaled_positions(clip: Clip, layer: Layer, tokens: Tensor, side: str, context: str = "content") -> Tensor:
     """Which key positions (n or 1, tokens) the similarity is scaled over."""
-    length = layer.joined_k.shape[1]
+    length, device = layer.joined_k.shape[1], layer.joined_k.device
+    if side == "text" and context == "context":
+        return torch.ones(1, length, dtype=torch.bool, device=device)
     if side == "text":
-        if context == "context":
-            return torch.ones(1, length, dtype=torch.bool, device=layer.joined_k.device)
-        return F.pad(clip.content(tokens), (0, length - tokens.shape[1])).to(layer.joined_k.device)
+        return F.pad(clip.content(tokens), (0, length - tokens.shape[1])).to(device)
     rows, cols = tower(clip, side).grid
-    return (torch.arange(length, device=layer.joined_k.device) >= length - rows * cols)[None]
+    return (torch.arange(length, device=device) >= length - rows * cols)[None]
 
 
 def contributions(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> Tensor:
@@ -98,6 +138,14 @@ def contributions(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> 
     index = torch.arange(len(row), device=row.device)
     weight = (layer.joined_v @ layer.gradient[index, row].unsqueeze(-1)).squeeze(-1)
     return weight if similarity == "none" else weight * similarity_to(layer, row, scope, similarity)
+
+
+def _attention_contributions(layer: Layer, row: Tensor, scope: Tensor, weight: str) -> Tensor:
+    gradient = layer.attention_gradient_at(row).float()
+    if weight == "attention":
+        return (gradient * layer.attention_at(row)).sum(1)
+    summed = gradient.sum(1)
+    return summed if weight == "none" else summed * similarity_to(layer, row, scope, "query_key")
 
 
 def similarity_to(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> Tensor:
@@ -117,10 +165,11 @@ def similarity_to(layer: Layer, row: Tensor, scope: Tensor, similarity: str) -> 
 
 
 @contextlib.contextmanager
-def one_head(clip: Clip, side: str, blocks: list[int]):
-    """The released code's model: some blocks with one attention head as wide as all together."""
-    attentions = [tower(clip, side).attentions[index] for index in blocks]
-    check_native(clip, side)
+def one_head(clip: Clip, side: str, blocks: list[int], wanted: bool = True) -> Iterator[None]:
+    """The released code's model, where it is wanted: some blocks with one attention head as wide as all together."""
+    attentions = [tower(clip, side).attentions[index] for index in blocks if wanted]
+    if wanted:
+        check_native(clip, side)
     heads = [(attention.num_heads, attention.head_dim) for attention in attentions]
     try:
         for attention in attentions:

@@ -1,7 +1,5 @@
 """Grad-CAM on a transformer: the last block's input, channels weighted by their mean gradient."""
 
-import contextlib
-
 import torch
 from torch import Tensor
 
@@ -36,12 +34,12 @@ def gradcam(
     block with one attention head.
     """
     check_choices(at=(at, ("block", "norm")), average=(average, ("content", "all")))
-    with one_head(clip, of, [-1]) if reference else contextlib.nullcontext():
+    with one_head(clip, of, [-1], reference):
         tape, _ = record_score(clip, pixels, tokens, of, [-1], inputs=at)
     layer = tape[-1]
     scope = torch.ones(1, layer.input.shape[1], dtype=torch.bool, device=layer.input.device)
     if average == "content" and not reference:
-        scope = scaled_positions(clip, layer, tokens, of, "content")
+        scope = scaled_positions(clip, layer, tokens, of)
     scope = scope.unsqueeze(-1).float()
     channels = (layer.input_gradient.float() * scope).sum(1) / scope.sum(1)
     heat = (layer.input.float() @ channels.unsqueeze(-1)).squeeze(-1)

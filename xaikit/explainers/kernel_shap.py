@@ -40,29 +40,20 @@ def kernel_shap(
     comes with its complement, which takes much of the noise away (Covert and Lee 2021). All samples share the
     coalitions, drawn with ``seed``. fill: what stands for absent players, see ``filled`` (image; None for "zero" of
     the normalised space) or "padding" (None too) and "removed" (text).
-
-    captum's KernelShap draws the same coalitions and solves the same problem, but with a loop over forward passes
-    and a regression a sample; here the passes are batched over samples, and one matrix solves all regressions.
     """
     fill = check_fill(fill, of)
     if samples is not None:
         check_whole(2, samples=samples)
     check_whole(0, seed=seed)
-    if of == "text":
-        return _of_words(clip, pixels, tokens, samples, paired, fill, seed)
-    rows, cols = tower(clip, of).grid
-    keep, weights = coalitions(rows * cols, samples, paired, seed)
-    substitute = None if fill == "zero" else filled(clip, pixels, fill, int(seed))
-    kept = keep.view(1, -1, rows, cols).to(pixels.device)
-    values = shapley_values(scores_of_images(clip, pixels, tokens, kept, substitute), keep, weights)
-    return values.view(-1, rows, cols)
-
-
-def _of_words(clip: Clip, pixels: Tensor, tokens: Tensor, samples: int | None, paired: bool, fill: str, seed: int):
-    """Prompts of the same length play the same game, whatever else is in the batch."""
+    if of == "image":
+        grid = tower(clip, of).grid
+        keep, weights = coalitions(math.prod(grid), samples, paired, seed)
+        substitute = None if fill == "zero" else filled(clip, pixels, fill, int(seed))
+        scores = scores_of_images(clip, pixels, tokens, keep[None].unflatten(2, grid).to(pixels.device), substitute)
+        return shapley_values(scores, keep, weights).unflatten(1, grid)
     lengths = clip.content(tokens).sum(1).cpu()
     values = torch.zeros(len(tokens), int(lengths.max()))
-    for length in lengths.unique().tolist():
+    for length in lengths.unique().tolist():  # prompts as long play the same game, whatever else is in the batch
         rows = (lengths == length).nonzero()[:, 0]
         keep, weights = coalitions(length, samples, paired, seed)
         scores = scores_of_texts(clip, pixels[rows], tokens[rows], keep[None].to(pixels.device), fill)

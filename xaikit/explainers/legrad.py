@@ -12,19 +12,9 @@ from ..files.checks import check_choices
 from .registry import method
 
 
-@method(
-    sides=("image", "text"),
-    source="Bousselham et al., LeGrad, arXiv 2404.03214",
-    needs="tokens",
-)
+@method(sides=("image", "text"), source="Bousselham et al., LeGrad, arXiv 2404.03214", needs="tokens")
 def legrad(
-    clip: Clip,
-    pixels: Tensor,
-    tokens: Tensor,
-    *,
-    of: str,
-    blocks: int | None = None,
-    pooling: str | None = None,
+    clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, blocks: int | None = None, pooling: str | None = None
 ) -> Tensor:
     """E = sum over the last ``blocks`` blocks l (None for all) of the mean over heads and queries of
     ReLU(dc_l/dA_l), the gradient itself being the map; c_l is the cosine of the other side's embedding with that of
@@ -40,11 +30,10 @@ def legrad(
         raise ValueError("pooling='mean': the text tower's mean would hold the padding; use 'summary'")
     described = tower(clip, of)
     indices = last(blocks, len(described.blocks))
-    pooling = pooling or ("mean" if of == "image" else "summary")
     other = other_embedding(clip, pixels, tokens, of)
     if described.pool is not None:
         return _of_pooling(clip, pixels, other, indices)
-    row = summary_row(clip, pixels, tokens, of) if pooling == "summary" else None
+    row = summary_row(clip, pixels, tokens, of) if of == "text" or pooling == "summary" else None
 
     def score(output: Tensor) -> Tensor:
         pooled = output.mean(1, keepdim=True) if row is None else output.take_along_dim(row[:, None, None], dim=1)

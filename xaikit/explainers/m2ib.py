@@ -63,7 +63,9 @@ def m2ib(
         with record(clip, of, [block]) as tape:
             encode(inputs)
         hidden = tape[block].output
-        scope = _scope(clip, words, of, hidden)
+        end = clip.text_end(words) if of == "text" else None  # behind it nothing has a bottleneck
+        position = torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
+        scope = torch.ones_like(position, dtype=torch.bool) if end is None else position <= end[:, None]
         problem = _Bottleneck(hidden.float(), scope, beta, copies, seed if noise else None)
         optimiser = torch.optim.Adam([problem.alpha], lr=rate)
         repeated, target = inputs.repeat_interleave(copies, 0), other.repeat_interleave(copies, 0)
@@ -77,17 +79,8 @@ def m2ib(
     return content_of(clip, torch.cat(maps), tokens, of)
 
 
-def _scope(clip: Clip, tokens: Tensor, of: str, hidden: Tensor) -> Tensor:
-    """The tokens (n, tokens) that have a bottleneck: from start to end of text, where there is one, else all."""
-    position = torch.arange(hidden.shape[1], device=hidden.device)
-    end = clip.text_end(tokens) if of == "text" else None
-    if end is None:
-        return torch.ones(len(hidden), hidden.shape[1], dtype=torch.bool, device=hidden.device)
-    return position <= end[:, None]
-
-
 class _Bottleneck:
-    """The bottlenecks of some samples. The loss of each sample is its own, so one Adam state serves all."""
+    """The bottlenecks of some samples. Each sample's loss is its own, so one Adam state serves all."""
 
     def __init__(self, hidden: Tensor, scope: Tensor, beta: float, copies: int, seed: int | None):
         self.hidden, self.scope, self.beta, self.copies = hidden, scope[..., None], beta, copies

@@ -3,7 +3,6 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip.layers import Layer
 from ..clip.model import Clip
 from ..clip.score import content_of, other_embedding, project_tokens
 from ..clip.tape import record
@@ -30,16 +29,14 @@ def maskclip(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, reference: 
     with record(clip, of, [-1], inputs="block") as tape:
         clip.encode_image(pixels)
     layer, text = tape[-1], other_embedding(clip, pixels, tokens, of)
-    hidden = _released(clip, layer) if reference else layer.project_out(layer.joined_v)
+    if reference:  # the last block's output with each token's own value in place of the attention's
+        block = tower(clip, of).blocks[-1]
+        hidden = layer.input + layer.to_residual(layer.joined_v)
+        hidden = hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
+    else:
+        hidden = layer.project_out(layer.joined_v)
     heat = (F.normalize(project_tokens(clip, hidden, of).float(), dim=-1) @ text.float().unsqueeze(-1)).squeeze(-1)
     if reference:
         key = F.normalize(layer.project_out(layer.joined_k).float(), dim=-1)
         heat = heat * (key @ key[:, 0].unsqueeze(-1)).squeeze(-1)
     return content_of(clip, heat, tokens, of)
-
-
-def _released(clip: Clip, layer: Layer) -> Tensor:
-    """The last block's output with each token's own value in place of the attention's."""
-    block = tower(clip, "image").blocks[-1]
-    hidden = layer.input + layer.to_residual(layer.joined_v)
-    return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))

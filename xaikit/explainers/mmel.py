@@ -67,21 +67,21 @@ def mmel(
     tape, _ = record_score(clip, pixels, tokens, of, sorted({*explained, *related}), graph_from=lowest)
     row = summary_row(clip, pixels, tokens, of)
     top = tape.layers[len(tape.layers) - max(len(explained), 1) :]
-    scope = scaled_positions(clip, top[-1], tokens, of, "content")
+    scope = scaled_positions(clip, top[-1], tokens, of)
     base = torch.stack([contributions(layer, row, scope, similarity).relu() for layer in top]).sum(0)
     base = content_of(clip, base, tokens, of).float()
     extent, mask = _extent(clip, tokens, of, base)
     level = torch.zeros_like(base).flatten(1)
-    resampling = [
-        _resampling(extent, base.shape[1:], scale if scaling == "resample" else 1.0).to(base) for scale in scales
-    ]
+    sizes = scales if scaling == "resample" else [1.0] * len(scales)
+    resampling = [_resampling(extent, base.shape[1:], size).to(base) for size in sizes]
     for index in related:
         weight = math.log1p(math.exp(theta + theta_slope * (index - related[-1])))
         queries = _queries(clip, tape[index], tokens, of).float()  # half precision is too coarse for what follows
         plain = _gram(queries) if transform == "identity" else None
         for scale, down in zip(scales, resampling, strict=True):
             if plain is not None:
-                gram = _resampled(plain, down)
+                # Resampling and centring are linear, so it can be done on the products.
+                gram = plain if _is_identity(down) else down @ plain @ down.mT
             else:
                 x = queries * scale if scaling == "multiply" else queries
                 gram = _gram(_network(x if _is_identity(down) else down @ x, seed))
@@ -139,11 +139,6 @@ def _gram(x: Tensor) -> Tensor:
     """
     x = x - x.mean(-1, keepdim=True)
     return x @ x.mT
-
-
-def _resampled(gram: Tensor, down: Tensor) -> Tensor:
-    """Inner products of resampled vectors: resampling and centring are linear, so it can be done on the products."""
-    return gram if _is_identity(down) else down @ gram @ down.mT
 
 
 def _network(x: Tensor, seed: int) -> Tensor:

@@ -40,18 +40,19 @@ def rise(
     check_whole(0, seed=seed)
     check_number(0, 1, "probability", open_low=True, open_high=True, p=p)
     if of == "text":
-        keep = draw_words(masks, tokens.shape[1], p, seed)[:, : int(clip.content(tokens).sum(1).max())]
-        scores = scores_of_texts(clip, pixels, tokens, keep[None].to(pixels.device), fill)
         length = clip.content(tokens).sum(1).cpu()
+        # A word's draws depend on its position alone.
+        draw = torch.rand(tokens.shape[1], masks, generator=torch.Generator().manual_seed(int(seed)))
+        keep = (draw < p).T[:, : int(length.max())]
+        scores = scores_of_texts(clip, pixels, tokens, keep[None].to(pixels.device), fill)
         return combined(scores, keep.float(), p, centred) * (torch.arange(keep.shape[1]) < length[:, None])
     described = tower(clip, of)
     cells, shift = draw_cells(masks, grid, described.pixels, p, seed)
     ways = [x.to(pixels.device) for x in mask_ways(cells, shift, pixels.shape[2:])]
 
     def keep(sample: Tensor, version: Tensor) -> Tensor:
-        first = version[0]  # versions come in order, so that each mask of the batch is made once
-        part = slice(int(first), int(version[-1]) + 1)
-        return enlarged(*(x[part] for x in ways))[version - first]
+        first, last = int(version[0]), int(version[-1])  # versions come in order: each mask of the batch is made once
+        return enlarged(*(way[first : last + 1] for way in ways))[version - first]
 
     substitute = None if fill == "zero" else filled(clip, pixels, fill, int(seed))
     scores = scores_of_images(clip, pixels, tokens, keep, substitute, masks)
@@ -59,15 +60,10 @@ def rise(
 
 
 def combined(scores: Tensor, masks: Tensor, p: float, centred: bool = False) -> Tensor:
-    """The map (n, ...) from the scores (n, m) of the masks (m, ...): sum over m of score * mask / (m * p)."""
+    """The map (n, ...) from the scores (n, m) of the masks (m, ...)."""
     if centred:
         scores = scores - scores.mean(1, keepdim=True)
     return torch.tensordot(scores.to(masks), masks, 1) / (len(masks) * p)
-
-
-def draw_words(masks: int, context: int, p: float, seed: int) -> Tensor:
-    """Which words are kept (masks, context); a word's draws depend on its position alone."""
-    return (torch.rand(context, masks, generator=torch.Generator().manual_seed(int(seed))) < p).T
 
 
 def draw_cells(masks: int, grid: int, size: tuple[int, int], p: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -92,7 +92,17 @@ def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol", n
             progress: bool = False,
             **options,
         ) -> xr.Dataset:
-            check_protocol(clip, source, batch_size, seed, needed or {})
+            if not isinstance(clip, Clip):
+                raise ValueError(f"clip is a {type(clip).__name__}: a model of load_clip is needed")
+            if not isinstance(source, Source):
+                raise ValueError(f"source is a {type(source).__name__}: a source such as planted(...) is needed")
+            check_whole(1, batch_size=batch_size)
+            check_whole(0, seed=seed)
+            first = source.inputs(slice(0, 1), clip) if needed else None
+            for variable, meaning in (needed or {}).items():
+                if variable not in first:
+                    missing = f"has no {variable} ({meaning}), which this protocol needs"
+                    raise ValueError(f"the {source.layout} dataset {missing}")
             plan = prepare(clip, source, batch_size, seed, **options)
             chosen = chosen_methods(clip, methods, plan.of, seed)
             title = name or prepare.__name__.replace("_", " ")
@@ -120,27 +130,17 @@ def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol", n
     return register
 
 
-def check_protocol(clip: Clip, source: Source, batch_size: int, seed: int, needed: Mapping[str, str]) -> None:
-    """Raise ValueError, in one sentence, for what no protocol can work with."""
-    if not isinstance(clip, Clip):
-        raise ValueError(f"clip is a {type(clip).__name__}: a model of load_clip is needed")
-    if not isinstance(source, Source):
-        raise ValueError(f"source is a {type(source).__name__}: a source such as planted(...) is needed")
-    check_whole(1, batch_size=batch_size)
-    check_whole(0, seed=seed)
-    first = source.inputs(slice(0, 1), clip) if needed else None
-    for name, meaning in needed.items():
-        if name not in first:
-            raise ValueError(f"the {source.layout} dataset has no {name} ({meaning}), which this protocol needs")
-
-
 def results(
-    good: xr.Dataset, chosen: Sequence[Chosen], coords: Mapping | None = None, **values: np.ndarray
+    good: xr.Dataset, chosen: Sequence[Chosen], coords: Mapping | None = None, **values: np.ndarray | tuple
 ) -> xr.Dataset:
-    """The results of a block's good samples: variables over sample, explainer (the methods' labels), and ``coords``."""
+    """The results of a block's good samples: variables over sample, explainer (the methods' labels), and ``coords``, or over
+    other dimensions that a value comes with."""
     names = {"sample": good.sample.values, "explainer": [one.label for one in chosen], **(coords or {})}
-    dims = list(names)
-    return xr.Dataset({name: (dims[: value.ndim], value) for name, value in values.items()}, names)
+    with_dims = {
+        name: value if isinstance(value, tuple) else (list(names)[: value.ndim], value)
+        for name, value in values.items()
+    }
+    return xr.Dataset(with_dims, names)
 
 
 @protocol(stage="explanations", name="explaining")
@@ -154,8 +154,7 @@ def _explaining(clip: Clip, source: Source, batch_size: int, seed: int, *, of: s
             room = clip.context_length - heat.shape[2]  # so that parts are alike
             heat = np.pad(heat, ((0, 0), (0, 0), (0, room)))
         name, dims = ("heat", ("row", "col")) if of == "image" else ("word_heat", ("token",))
-        coords = {"sample": good.sample.values, "explainer": [one.label for one in chosen]}
-        return xr.Dataset({name: (("sample", "explainer", *dims), heat)}, coords)
+        return results(good, chosen, **{name: (("sample", "explainer", *dims), heat)})
 
     return Plan(of, measure, {"of": of})
 
@@ -173,13 +172,10 @@ def explain_source(
 ) -> xr.Dataset:
     """Explain each sample of a source, and store the maps in part files under ``folder``.
 
-    Parameters
-    ----------
-    methods : a name, a list of names, or labels with a name and its options, as in ``explain``.
+    methods, of, batch_size : as in ``explain``. seed : of methods that take one.
     source : of ``open_source``; images are read a block at a time, so memory doesn't grow with their number.
     folder : of the parts, ``000000.nc`` and so on, for these methods and options alone. Parts that are there and were made
         alike are not computed again; those that were made otherwise are replaced.
-    of : "image" or "text". batch_size : pairs encoded at once. seed : of methods that take one.
     shard : a share "i/k" of the samples, such as "3/16"; None for all. Shares may be computed anywhere, at the same time,
         into one folder. They go by blocks of 32 samples: a set of one block can't be shared out.
 

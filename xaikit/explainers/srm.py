@@ -11,11 +11,7 @@ from ..resonance.spectra import ITERATIONS, resonance_energy
 from .registry import method
 
 
-@method(
-    sides=("image", "text"),
-    source="Semantic Resonance Maps, ICCV submission, eq. 1 to 3",
-    needs="shared space",
-)
+@method(sides=("image", "text"), source="Semantic Resonance Maps, ICCV submission, eq. 1 to 3", needs="shared space")
 def srm(
     clip: Clip,
     pixels: Tensor,
@@ -47,11 +43,7 @@ def srm(
     return words / words.sum(1, keepdim=True).clamp(min=1e-30)
 
 
-@method(
-    sides=("image",),
-    source="control for Semantic Resonance Maps: eq. 1 and 2 alone",
-    needs="shared space",
-)
+@method(sides=("image",), source="control for Semantic Resonance Maps: eq. 1 and 2 alone", needs="shared space")
 def srm_fixed_point(
     clip: Clip,
     pixels: Tensor,

@@ -1,4 +1,5 @@
-"""Tables 1 and 2: how much confidence is left with the hottest alone, and the class as the hottest go and come."""
+"""Tables 1 and 2: how much confidence is left with the hottest alone, and the class as the hottest go and come; and what
+their columns are."""
 
 import hashlib
 import json
@@ -13,15 +14,15 @@ from torch import Tensor
 from ...clip.model import Clip
 from ...clip.perturbation import check_fill, encoded
 from ...clip.towers import tower
-from ...explainers.registry import Chosen
+from ...explainers.registry import SIDES, Chosen
 from ...explainers.sources import Plan, maps_of, protocol, results, sides
 from ...files.checks import check_choices
 from ...samples.source import Source
-from ..confidence import image_confidence, text_confidence
+from ..confidence import LABELS, confidence_change
 from ..faithfulness import UNITS, check_steps, deletion_insertion
+from ..retrieval import WAYS, Columns
 
 FIRST = (1, 5)  # among how many the class must be
-LABELS = ("truth", "prediction")
 
 
 @protocol()
@@ -31,7 +32,7 @@ def confidence(
     """Confidence drop and increase of image and text, as in table 1 of MMEL, in parts under ``folder``.
 
     source : images with captions, such as Conceptual Captions or planted scenes.
-    released : as M2IB's released evaluation; see ``image_confidence`` and ``text_confidence``.
+    released : as M2IB's released evaluation; see ``confidence_change``.
     fill : what becomes of words that are not hot, "removed" or "padding".
 
     Returns ``image_drop``, ``image_increase``, ``text_drop`` and ``text_increase`` (sample, explainer). A method that
@@ -46,19 +47,18 @@ def confidence(
     ['finite', 'image_drop', 'image_increase', 'text_drop', 'text_increase']
     """
     check_fill(fill, "text")
-    measures = {"image": (image_confidence, {}), "text": (text_confidence, {"fill": fill})}
 
     def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
         pixels, tokens = clip.pixels(good.image), clip.tokens(good.caption)
         shape = (len(tokens), len(chosen))
-        found = {f"{of}_{what}": np.full(shape, np.nan) for of in measures for what in ("drop", "increase")}
+        found = {f"{of}_{what}": np.full(shape, np.nan) for of in SIDES for what in ("drop", "increase")}
         usable = np.ones(shape)
-        for of, (confidences, choices) in measures.items():
+        for of in SIDES:
             able = [place for place, one in enumerate(chosen) if of in sides(clip, one.method.name)]
             if not able:
                 continue
             heat, finite = maps_of([chosen[place] for place in able], clip, pixels, tokens, of, batch_size)
-            both = confidences(clip, heat, pixels, tokens, released, batch_size=batch_size, **choices)
+            both = confidence_change(clip, heat, pixels, tokens, of, released, fill, batch_size)
             for what, values in zip(("drop", "increase"), both, strict=True):
                 found[f"{of}_{what}"][:, able] = np.where(finite, values, np.nan)
             usable[:, able] *= finite
@@ -107,7 +107,7 @@ def classification(
         """Shares (step,), both curves (2, n, explainers, first, step) for a class each, and which maps are finite."""
         heat, finite = maps_of(chosen, clip, pixels, prompts[label], "image", batch_size)
         shares, *both = deletion_insertion(
-            clip, heat, pixels, prompts[label], steps, fill, batch_size, seed, False, unit, top, label, among
+            clip, heat, pixels, prompts[label], "image", steps, fill, batch_size, seed, False, unit, top, label, among
         )
         both = np.stack(both).swapaxes(3, 4)
         return shares.astype(float), np.where(finite[..., None, None], both, np.nan), finite
@@ -121,11 +121,13 @@ def classification(
         wrong = np.flatnonzero(predicted != truth)  # elsewhere both are the same
         if len(wrong):
             _, of_prediction[:, wrong], usable[wrong] = curves(chosen, pixels[wrong], predicted[wrong])
-        deletion, insertion = np.stack([of_truth, of_prediction], 3)
-        coords = {"label": list(LABELS), "first": list(FIRST), "step": shares}
-        areas = {"deletion": np.trapezoid(deletion, shares), "insertion": np.trapezoid(insertion, shares)}
-        finite = (finite & usable).astype(float)
-        return results(good, chosen, coords, finite=finite, **areas, deletion_curve=deletion, insertion_curve=insertion)
+        curve = dict(zip(WAYS, np.stack([of_truth, of_prediction], 3), strict=True))
+        return results(
+            good, chosen, {"label": list(LABELS), "first": list(FIRST), "step": shares},
+            finite=(finite & usable).astype(float),
+            **{way: np.trapezoid(curve[way], shares) for way in WAYS},
+            **{f"{way}_curve": curve[way] for way in WAYS},
+        )  # fmt: skip
 
     options = {"steps": steps, "fill": fill, "unit": unit, "ensemble": ensemble, "seed": seed}
     options["classes"] = hashlib.sha256(json.dumps([source.classes, source.prompts]).encode()).hexdigest()[:16]
@@ -142,3 +144,21 @@ def class_embeddings(clip: Clip, source: Source, ensemble: bool = False, batch_s
         filled = clip.tokens([template(name) for name in source.classes])
         total = total + encoded(clip.encode_text, filled.to(clip.device), batch_size)
     return F.normalize(total, dim=-1)
+
+
+def confidence_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
+    """Drop and increase of both sides."""
+    names = ("image drop", "image increase", "text drop", "text increase")
+    return {name: ds[name.replace(" ", "_")].values for name in names}, {}
+
+
+def class_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
+    """Areas and mean curves of both ways, for the true and the predicted class, among the first 1 and 5."""
+    values, curves = {}, {}
+    for way in WAYS:
+        for label, said in zip(LABELS, (way, f"prediction {way}"), strict=True):
+            for first in ds.first.values.tolist():
+                place = {"label": label, "first": first}
+                values[f"{said} @{first}"] = ds[way].sel(place).values
+                curves[f"{said} @{first}"] = ds[f"{way}_curve"].sel(place).mean("sample").values
+    return values, curves

@@ -1,4 +1,7 @@
-"""Cosines of images without the hottest share of their patches, and with only that: what paired protocols compare."""
+"""Protocols of pairs: whether an image is nearer to its own caption than to a foil, before its hottest patches are masked and
+after; and the scores of Winoground and of foil images that follow."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,35 +17,48 @@ from ...files.checks import check_number
 from ...measures.maps import ranks
 from ...samples.source import Source
 from ..faithfulness import deletion_and_insertion
-from .ranking import WAYS
+from ..retrieval import WAYS, Columns
 
 
-@torch.no_grad()
-def cosines_left(
-    clip: Clip, heat: np.ndarray, pixels: Tensor, texts: Tensor, share: float, fill: str, batch_size: int, seed: int
-) -> np.ndarray:
-    """Cosines (n, explainers, 2, k) with k texts each, without the hottest patches and with only these.
+def _paired(clip: Clip, batch_size: int, seed: int, share: float, fill: str, compare: Callable) -> Plan:
+    """The plan of ``compare(good, cosines)``, which gives the samples, cosines (n, 2) of their images with what is true and
+    with the foil, those of what is left (n, explainers, way, 2), which maps are finite, and more variables.
 
-    heat (n, explainers, rows, cols), pixels (n, 3, H, W), texts (n, k, width) unit embeddings. At least one patch is
-    hot, and one is not.
+    cosines(pixels, tokens, texts) with unit embeddings (n, k, width): those of the images (n, k), those without the hottest
+    patches of the map of the image's own prompt, and with only these (n, explainers, 2, k), and which maps are finite. At
+    least one patch is hot, and one is not.
     """
+    check_number(0, 1, "share of the patches", open_low=True, open_high=True, share=share)
+    check_fill(fill, "image")
     grid = tower(clip, "image").grid
     units = grid[0] * grid[1]
     count = min(max(1, round(share * units)), units - 1)
-    place = torch.from_numpy(ranks(heat, seed)).to(clip.device)
-    keep, versions = deletion_and_insertion(place, torch.tensor([[count]], device=clip.device))
-    found = scores_of_images(
-        clip, pixels, texts[:, 0], lambda sample, version: keep(sample, version).unflatten(1, grid),
-        filled(clip, pixels, fill, seed), versions, batch_size,
-        score=lambda embedding, sample: (embedding[:, None] * texts[sample]).sum(-1),
-    )  # fmt: skip
-    return found.unflatten(1, (heat.shape[1], 2)).numpy()
 
+    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
+        def cosines(pixels: Tensor, tokens: Tensor, texts: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            whole = (encoded(clip.encode_image, pixels, batch_size)[:, None] * texts).sum(-1).cpu().numpy()
+            heat, finite = maps_of(chosen, clip, pixels, tokens, "image", batch_size)
+            place = torch.from_numpy(ranks(heat, seed)).to(clip.device)
+            keep, versions = deletion_and_insertion(place, torch.tensor([[count]], device=clip.device))
+            left = scores_of_images(
+                clip, pixels, texts[:, 0], lambda sample, version: keep(sample, version).unflatten(1, grid),
+                filled(clip, pixels, fill, seed), versions, batch_size,
+                score=lambda embedding, sample: (embedding[:, None] * texts[sample]).sum(-1),
+            )  # fmt: skip
+            return whole, left.unflatten(1, (heat.shape[1], 2)).numpy(), finite
 
-def check_paired(share: float, fill: str) -> None:
-    """Raise ValueError for a share of the patches that isn't between 0 and 1, and for an unknown fill."""
-    check_number(0, 1, "share of the patches", open_low=True, open_high=True, share=share)
-    check_fill(fill, "image")
+        compared = compare(good, cosines)
+        if compared is None:
+            return good[["sample"]].drop_attrs()
+        good, whole, left, finite, more = compared
+        left = np.where(finite[..., None, None], left, np.nan)
+        return results(
+            good, chosen, {"way": list(WAYS)}, **more, finite=finite.astype(float),
+            similarity=whole[:, 0], foil_similarity=whole[:, 1],
+            similarity_left=left[..., 0], foil_similarity_left=left[..., 1],
+        )  # fmt: skip
+
+    return Plan("image", measure, {"share": share, "fill": fill, "seed": seed})
 
 
 @protocol(needed={"foil_image": "an image of which the caption is false"})
@@ -58,25 +74,15 @@ def foil_images(
     where that has the partner's caption. Source: Hendricks and Nematzadeh, Probing Image-Language Transformers for Verb
     Understanding, 2021; the masking is ours.
     """
-    check_paired(share, fill)
 
-    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
+    def compare(good: xr.Dataset, cosines: Callable) -> tuple:
         tokens = clip.tokens(good.caption).to(clip.device)
         texts = encoded(clip.encode_text, tokens, batch_size)[:, None]
-        before, after, usable = [], [], True
-        for images in (good.image, good.foil_image):
-            pixels = clip.pixels(images)
-            before.append((encoded(clip.encode_image, pixels, batch_size) * texts[:, 0]).sum(-1).cpu().numpy())
-            heat, finite = maps_of(chosen, clip, pixels, tokens, "image", batch_size)
-            after.append(cosines_left(clip, heat, pixels, texts, share, fill, batch_size, seed)[..., 0])
-            usable = finite & usable
-        own, foil = np.where(usable[..., None], after, np.nan)
-        return results(
-            good, chosen, {"way": list(WAYS)}, finite=usable.astype(float), similarity=before[0], foil_similarity=before[1],
-            similarity_left=own, foil_similarity_left=foil,
-        )  # fmt: skip
+        both = [cosines(clip.pixels(images), tokens, texts) for images in (good.image, good.foil_image)]
+        whole, left, finite = (np.stack(each, -1) for each in zip(*both, strict=True))
+        return good, whole[:, 0], left[..., 0, :], finite.all(-1), {}
 
-    return Plan("image", measure, {"share": share, "fill": fill, "seed": seed})
+    return _paired(clip, batch_size, seed, share, fill, compare)
 
 
 @protocol(needed={"pair": "the number of the pair that a sample belongs to"})
@@ -95,25 +101,62 @@ def winoground(
     Returns ``similarity`` (sample) with the own caption, ``foil_similarity`` with the partner's, and both of what is left
     (sample, explainer, way). Source: Thrush et al., Winoground, 2022; the masking is ours.
     """
-    check_paired(share, fill)
 
-    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
+    def compare(good: xr.Dataset, cosines: Callable) -> tuple | None:
         pair = good.pair.values
         same = (pair[:, None] == pair) & ~np.eye(len(pair), dtype=bool)
         whole = np.flatnonzero(same.sum(1) == 1)
         if not len(whole):
-            return good[["sample"]].drop_attrs()
+            return None
         good, partner = good.isel(sample=whole), same[np.ix_(whole, whole)].argmax(1)
-        pixels, tokens = clip.pixels(good.image), clip.tokens(good.caption).to(clip.device)
+        tokens = clip.tokens(good.caption).to(clip.device)
         spoken = encoded(clip.encode_text, tokens, batch_size)
         texts = torch.stack([spoken, spoken[partner]], 1)
-        before = (encoded(clip.encode_image, pixels, batch_size)[:, None] * texts).sum(-1).cpu().numpy()
-        heat, finite = maps_of(chosen, clip, pixels, tokens, "image", batch_size)
-        after = cosines_left(clip, heat, pixels, texts, share, fill, batch_size, seed)
-        after = np.where(finite[..., None, None], after, np.nan)
-        return results(
-            good, chosen, {"way": list(WAYS)}, pair=pair[whole], finite=finite.astype(float), similarity=before[:, 0],
-            foil_similarity=before[:, 1], similarity_left=after[..., 0], foil_similarity_left=after[..., 1],
-        )  # fmt: skip
+        return good, *cosines(clip.pixels(good.image), tokens, texts), {"pair": pair[whole]}
 
-    return Plan("image", measure, {"share": share, "fill": fill, "seed": seed})
+    return _paired(clip, batch_size, seed, share, fill, compare)
+
+
+AFTER = (("deletion", "without hottest"), ("insertion", "hottest only"))
+
+
+def winoground_scores(own: np.ndarray, foil: np.ndarray) -> dict[str, np.ndarray]:
+    """Text, image and group score (pairs, ...), 1 or 0, of cosines (pairs, 2, ...).
+
+    own : of each of the two images with its own caption, foil : of each with the other's. Text: each image is nearer to
+    its own caption than to the other. Image: each caption is nearer to its own image. Group: both. Equal is not nearer.
+    """
+    text = (own > foil).all(1)
+    image = (own > foil[:, ::-1]).all(1)
+    return {"text": text.astype(float), "image": image.astype(float), "group": (text & image).astype(float)}
+
+
+def pair_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
+    """Scores of the pairs both of whose samples are good, at the first of the two, before masking and after."""
+    good = np.flatnonzero(np.isfinite(ds.similarity.values)) if "pair" in ds else []
+    if not len(good):
+        raise ValueError("no pair of good samples is complete: two samples in a row with the same pair are needed")
+    both = good[np.argsort(ds.pair.values[good], kind="stable")].reshape(-1, 2)
+    found = {}
+    for suffix, own, foil in _states(ds):
+        known = np.isfinite(own[both]).all(1)
+        for name, score in winoground_scores(own[both], foil[both]).items():
+            column = found[f"{name}{suffix}"] = np.full(own.shape, np.nan)
+            column[both[:, 0]] = np.where(known, score, np.nan)
+    return found, {}
+
+
+def foil_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
+    """Whether the caption is nearer to its image than to the foil image, before masking and after."""
+    states = _states(ds)
+    found = {f"accuracy{suffix}": np.where(np.isfinite(own), own > foil, np.nan) for suffix, own, foil in states}
+    return found, {}
+
+
+def _states(ds: xr.Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """How the columns of a state end, and both cosines in it, (sample, explainer)."""
+    shape = (ds.sizes["sample"], ds.sizes["explainer"])
+    before = [np.broadcast_to(ds[name].values[:, None], shape) for name in ("similarity", "foil_similarity")]
+    left = ds[["similarity_left", "foil_similarity_left"]].load()
+    after = [(f" {said}", *(left[name].sel(way=way).values for name in left)) for way, said in AFTER]
+    return [("", *before), *after]

@@ -1,6 +1,5 @@
-"""Text, image and group score of Winoground, and the choice between two images, before and after masking."""
+"""Protocols' results as measures with the columns of the papers' tables, beside which they can be put."""
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -8,56 +7,18 @@ from ...files.schema import HIGHER, LOWER
 from ...files.store import annotate, provenance
 from ...measures.intervals import as_text, summary
 from ..claims import paper_tables
-from .ranking import retrieval_columns
+from ..metrics import score_variable
+from ..retrieval import retrieval_columns
+from .faithfulness import class_columns, confidence_columns
+from .pairs import foil_columns, pair_columns
 
-Columns = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
-AFTER = (("deletion", "without hottest"), ("insertion", "hottest only"))
-
-
-def winoground_scores(own: np.ndarray, foil: np.ndarray) -> dict[str, np.ndarray]:
-    """Text, image and group score (pairs, ...), 1 or 0, of cosines (pairs, 2, ...).
-
-    own : of each of the two images with its own caption, foil : of each with the other's. Text: each image is nearer to
-    its own caption than to the other. Image: each caption is nearer to its own image. Group: both. Equal is not nearer.
-    """
-    text = (own > foil).all(1)
-    image = (own > foil[:, ::-1]).all(1)
-    return {"text": text.astype(float), "image": image.astype(float), "group": (text & image).astype(float)}
-
-
-def pair_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
-    """Scores of the pairs both of whose samples are good, at the first of the two, before masking and after."""
-    good = np.flatnonzero(np.isfinite(ds.similarity.values)) if "pair" in ds else []
-    if not len(good):
-        raise ValueError("no pair of good samples is complete: two samples in a row with the same pair are needed")
-    both = good[np.argsort(ds.pair.values[good], kind="stable")].reshape(-1, 2)
-    found = {}
-    for suffix, own, foil in _states(ds):
-        known = np.isfinite(own[both]).all(1)
-        for name, score in winoground_scores(own[both], foil[both]).items():
-            column = found[f"{name}{suffix}"] = np.full(own.shape, np.nan)
-            column[both[:, 0]] = np.where(known, score, np.nan)
-    return found, {}
-
-
-def foil_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
-    """Whether the caption is nearer to its image than to the foil image, before masking and after."""
-    states = _states(ds)
-    found = {f"accuracy{suffix}": np.where(np.isfinite(own), own > foil, np.nan) for suffix, own, foil in states}
-    return found, {}
-
-
-def _states(ds: xr.Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """How the columns of a state end, and both cosines in it, (sample, explainer)."""
-    shape = (ds.sizes["sample"], ds.sizes["explainer"])
-    before = [np.broadcast_to(ds[name].values[:, None], shape) for name in ("similarity", "foil_similarity")]
-    left = ds[["similarity_left", "foil_similarity_left"]].load()
-    after = [(f" {said}", *(left[name].sel(way=way).values for name in left)) for way, said in AFTER]
-    return [("", *before), *after]
-
-
-BETTER = {"drop": LOWER, "deletion": LOWER, "without hottest": LOWER}
-CONFIDENCE = ("image drop", "image increase", "text drop", "text increase")
+COLUMNS = {
+    "confidence": confidence_columns,
+    "classification": class_columns,
+    "retrieval": retrieval_columns,
+    "winoground": pair_columns,
+    "foil images": foil_columns,
+}
 
 
 def measured(ds: xr.Dataset, progress: bool = False) -> xr.Dataset:
@@ -71,7 +32,7 @@ def measured(ds: xr.Dataset, progress: bool = False) -> xr.Dataset:
     Raises ValueError for other datasets, or where no sample is good.
     """
     about = provenance(ds).get("made_with", {})
-    columns = _COLUMNS.get(about.get("protocol"))
+    columns = COLUMNS.get(about.get("protocol"))
     if columns is None:
         raise ValueError("the dataset isn't the result of a protocol: give what protocols.confidence and so on return")
     if not (ds.error == "").any():
@@ -79,42 +40,14 @@ def measured(ds: xr.Dataset, progress: bool = False) -> xr.Dataset:
     values, curves = columns(ds, progress)
     out = xr.Dataset(coords={"sample": ds.sample.values, "explainer": ds.explainer.values})
     out = out.assign_coords(error=("sample", ds.error.values.astype(str)))
-    for name, value in values.items():
-        out[name] = (("sample", "explainer"), value, _attributes(name))
-    for name, curve in curves.items():
-        out[f"{name} curve"] = (("explainer", "step"), curve, _attributes(name))
+    for suffix, dims, found in (("", ("sample", "explainer"), values), (" curve", ("explainer", "step"), curves)):
+        for name, value in found.items():
+            better = LOWER if any(word in name for word in ("drop", "deletion", "without hottest")) else HIGHER
+            units = "percent" if "increase" in name else "1"
+            out[f"{name}{suffix}"] = score_variable(dims, value, name, better, units)
     if curves:
         out["fraction"] = ("step", ds.step.values)
     return annotate(out, "evaluation", made_with=about)
-
-
-def _attributes(name: str) -> dict[str, str]:
-    better = next((way for word, way in BETTER.items() if word in name), HIGHER)
-    return {"long_name": name, "units": "percent" if "increase" in name else "1", "score_direction": better}
-
-
-def _confidence_columns(ds: xr.Dataset, progress: bool) -> Columns:
-    return {name: ds[name.replace(" ", "_")].values for name in CONFIDENCE}, {}
-
-
-def _class_columns(ds: xr.Dataset, progress: bool) -> Columns:
-    values, curves = {}, {}
-    for way in ("deletion", "insertion"):
-        for label, said in (("truth", way), ("prediction", f"prediction {way}")):
-            for first in ds.first.values.tolist():
-                place = {"label": label, "first": first}
-                values[f"{said} @{first}"] = ds[way].sel(place).values
-                curves[f"{said} @{first}"] = ds[f"{way}_curve"].sel(place).mean("sample").values
-    return values, curves
-
-
-_COLUMNS = {
-    "confidence": _confidence_columns,
-    "classification": _class_columns,
-    "retrieval": retrieval_columns,
-    "winoground": pair_columns,
-    "foil images": foil_columns,
-}
 
 
 def table(ds: xr.Dataset, interval: bool = False, digits: int = 3, seed: int = 0) -> pd.DataFrame:

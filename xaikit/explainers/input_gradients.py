@@ -1,6 +1,8 @@
-"""Integrated gradients: the gradient added up along the way from a baseline to the input (Sundararajan et al. 2017)."""
+"""Gradients at the input: saliency (Simonyan et al. 2014), and integrated gradients, added up along the way from a baseline
+(Sundararajan et al. 2017)."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -12,9 +14,35 @@ from ..clip.score import content_of, other_embedding
 from ..clip.towers import tower
 from ..files.checks import check_choices, check_whole
 from .registry import method
-from .saliency import embedding_gradients_for, embeddings_replaced, pixel_gradients_for
 
 EMBEDDING_FILLS = ("padding", "zero")
+
+
+@method(
+    sides=("image", "text"),
+    source="Simonyan et al., Deep Inside Convolutional Networks, 2014; captum's Saliency",
+    needs="tokens",
+)
+def saliency(
+    clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, signed: bool = False, times_input: bool = False
+) -> Tensor:
+    """The gradient g of the cosine at the input, gathered for each patch or word.
+
+    Image: the sum of abs(g) over a patch's pixels and channels; signed: of g itself; times_input: of g times the
+    normalised pixels, with the absolute value taken unless signed. Text: g is the gradient at a word's token
+    embedding e; its length norm(g), or signed or times_input: the sum of g, or of g * e, without and with the
+    absolute value.
+    """
+    other = other_embedding(clip, pixels, tokens, of).float()
+    if of == "image":
+        gradient = pixel_gradients(clip, pixels, other).float()
+        value = gradient * pixels if times_input else gradient
+        return to_patches((value if signed else value.abs()).sum(1), tower(clip, of))
+    gradient, embedding = embedding_gradients(clip, tokens.to(pixels.device), other)
+    if not signed and not times_input:
+        return content_of(clip, gradient.norm(dim=-1), tokens, of)
+    value = (gradient * embedding if times_input else gradient).sum(-1)
+    return content_of(clip, value if signed else value.abs(), tokens, of)
 
 
 @method(
@@ -24,14 +52,7 @@ EMBEDDING_FILLS = ("padding", "zero")
     complete=True,
 )
 def integrated_gradients(
-    clip: Clip,
-    pixels: Tensor,
-    tokens: Tensor,
-    *,
-    of: str,
-    steps: int = 50,
-    fill: str | None = None,
-    seed: int = 0,
+    clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, steps: int = 50, fill: str | None = None, seed: int = 0
 ) -> Tensor:
     """(x - x0) * the mean gradient of the cosine between the baseline x0 and the input x, by Gauss-Legendre
     quadrature with ``steps`` points, summed with its sign over a patch's pixels and channels, or over a word's
@@ -51,6 +72,38 @@ def integrated_gradients(
     return content_of(clip, embedding_attributions(clip, pixels, tokens, steps, fill).sum(-1), tokens, of)
 
 
+def pixel_gradients(clip: Clip, pixels: Tensor, spoken: Tensor) -> Tensor:
+    """d cosine / d pixel, (n, 3, H, W), for text embeddings (n, width)."""
+    with torch.enable_grad():
+        leaf = pixels.detach().requires_grad_()
+        return torch.autograd.grad((clip.encode_image(leaf).float() * spoken).sum(), leaf)[0]
+
+
+def embedding_gradients(clip: Clip, tokens: Tensor, seen: Tensor, less: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """d cosine / d token embedding for image embeddings (n, width), and the token embeddings, of which ``less`` is taken
+    off before, (n, context, width) in float32."""
+    leaves = []
+
+    def as_leaf(embedding: Tensor) -> Tensor:
+        leaves.append((embedding - less).detach().requires_grad_())
+        return leaves[0]
+
+    with torch.enable_grad(), _embeddings_replaced(clip, as_leaf):
+        cosine = (clip.encode_text(tokens).float() * seen).sum()
+    return torch.autograd.grad(cosine, leaves[0])[0].float(), leaves[0].detach().float()
+
+
+@contextlib.contextmanager
+def _embeddings_replaced(clip: Clip, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the ``with`` statement the text tower runs on changed token embeddings (n, context, width)."""
+    text = getattr(clip.model, "text", clip.model)
+    handle = text.token_embedding.register_forward_hook(lambda module, args, result: change(result))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def pixel_attributions(clip: Clip, pixels: Tensor, tokens: Tensor, steps: int, fill: str, seed: int = 0) -> Tensor:
     """Integrated gradients of every pixel and channel, (n, 3, H, W) in float32."""
     spoken = other_embedding(clip, pixels, tokens, "image").float()
@@ -58,7 +111,7 @@ def pixel_attributions(clip: Clip, pixels: Tensor, tokens: Tensor, steps: int, f
 
     def gradient(sample: Tensor, share: Tensor) -> Tensor:
         between = pixels[sample] - (1 - share).to(pixels).view(-1, 1, 1, 1) * difference[sample]
-        return pixel_gradients_for(clip, between, spoken[sample])
+        return pixel_gradients(clip, between, spoken[sample])
 
     return difference.float() * _mean_gradient(gradient, pixels, steps)
 
@@ -67,7 +120,7 @@ def embedding_attributions(clip: Clip, pixels: Tensor, tokens: Tensor, steps: in
     """Integrated gradients of every token embedding, (n, context, width) in float32; 0 outside the prompt's own."""
     tokens = tokens.to(pixels.device)
     caught = []
-    with torch.no_grad(), embeddings_replaced(clip, lambda embedding: caught.append(embedding)):
+    with torch.no_grad(), _embeddings_replaced(clip, caught.append):
         seen = clip.encode_image(pixels).float()
         clip.encode_text(tokens)
         if fill == "padding":
@@ -77,7 +130,7 @@ def embedding_attributions(clip: Clip, pixels: Tensor, tokens: Tensor, steps: in
 
     def gradient(sample: Tensor, share: Tensor) -> Tensor:
         missing = (1 - share).to(difference).view(-1, 1, 1) * difference[sample]
-        return embedding_gradients_for(clip, tokens[sample], seen[sample], lambda embedding: embedding - missing)[0]
+        return embedding_gradients(clip, tokens[sample], seen[sample], missing)[0]
 
     return difference.float() * _mean_gradient(gradient, difference, steps)
 
