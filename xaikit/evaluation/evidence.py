@@ -12,9 +12,8 @@ from ..explainers.explanation import explain
 from ..measures.localisation import TOUCHED, average_precision, coverage
 from ..measures.maps import spatial_entropy
 from ..measures.ranks import rank_correlation
-from ..resonance.nulls import BAND, stands_out
 from ..resonance.recursion import Recursion, resonate
-from ..resonance.spectra import check_trajectory, resonance_energy, spectrum
+from ..resonance.spectra import BAND, check_trajectory, resonance_energy, spectrum, stands_out
 
 ARRIVED = 0.01  # share of its whole way that a map may still move by in a step when it has arrived
 
@@ -190,7 +189,7 @@ def has_peak(spectra: xr.Dataset) -> np.ndarray:
 
 def has_boundaries(phases: xr.Dataset, at: tuple[int, ...] = (5, 15), within: int = 1) -> np.ndarray:
     """1 for a scene in which a phase begins within so many iterations of each of these, else 0, (sample,).
-    phases : of ``change_points.phases``. Source of the claim: SRM, section 3.2."""
+    phases : of ``phases``. Source of the claim: SRM, section 3.2."""
     starts = phases.boundary.values[:, 1:]
     near = np.abs(starts[:, :, None] - np.array(at)) <= within
     return (near & (starts >= 0)[:, :, None]).any(1).all(1).astype(float)
