@@ -6,9 +6,9 @@ The tokenizer of a folder with whole words, as those of the bundled models are, 
 import difflib
 import json
 import tempfile
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import open_clip
 import torch
@@ -132,14 +132,6 @@ def _check_architecture(name: str, pretrained: str | None) -> None:
         )
 
 
-@dataclass
-class Encoding:
-    """Ids of a text, and where in the text each begins and ends."""
-
-    input_ids: list[int]
-    offset_mapping: list[tuple[int, int]]
-
-
 class WordTokenizer:
     """Texts to ids (n, context); ``tokenizer`` has the part of a Hugging Face tokenizer's interface that ``Clip`` uses."""
 
@@ -167,9 +159,9 @@ class Words:
         self.all_special_ids = [inner.token_to_id(token) for token in self.all_special_tokens]
         self.unk_token_id, self.pad_token_id = self.all_special_ids[2:]
 
-    def __call__(self, text: str, add_special_tokens: bool = True, **_) -> Encoding:
+    def __call__(self, text: str, add_special_tokens: bool = True, **_) -> SimpleNamespace:
         found = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        return Encoding(found.ids, found.offsets)
+        return SimpleNamespace(input_ids=found.ids, offset_mapping=found.offsets)
 
 
 def load_tokenizer(name: str, source: str):
