@@ -39,7 +39,7 @@ test unit numbers: export MALLOC_MMAP_THRESHOLD_ = 33554432
 test unit numbers: export MALLOC_TRIM_THRESHOLD_ = 268435456
 
 test: $(INSTALLED) ## unit tests and, beside them, the numbers stored in the notebooks
-	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks tests
+	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks tests xaikit
 
 unit: $(INSTALLED) ## the unit tests alone
 	$(PYTHON) $(PYTEST) $(ARGS)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from notebook_functions import functions_of
 
 import xaikit as xk
 from xaikit import evaluation
 from xaikit.clip import perturbation as perturbing
 from xaikit.clip.towers import Tower
-from xaikit.evaluation import faithfulness, metrics, retrieval, tuning
+from xaikit.evaluation import faithfulness, metrics, retrieval
 from xaikit.measures import intervals
 
 
@@ -139,12 +140,13 @@ def test_grid_search_finds_the_planted_best(clip, scenes, monkeypatch):
     mask = (scenes.object_mask & scenes.object_named).any("object")
     truth = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").rename("heat").drop_vars(["row", "col"])
     noise = xk.explain("random", clip, scenes.image, scenes.caption).drop_vars(["row", "col"])
-    monkeypatch.setattr(tuning, "explain", lambda *args, share, batch_size: share * truth + (1 - share) * noise)
-    found = tuning.grid_search("mmel", clip, scenes, {"share": [0.0, 1.0, 0.5]}, steps=4)
+    monkeypatch.setattr(xk, "explain", lambda *args, share, batch_size: share * truth + (1 - share) * noise)
+    grid_search = functions_of("mmel").grid_search
+    found = grid_search("mmel", clip, scenes, {"share": [0.0, 1.0, 0.5]}, steps=4)
     assert found.share.values.tolist() == [1.0, 0.5, 0.0]
     assert (np.diff(found.score.values) < 0).all()
     with pytest.raises(ValueError, match="grid={}"):
-        tuning.grid_search("mmel", clip, scenes, {})
+        grid_search("mmel", clip, scenes, {})
 
 
 def test_shared_best_and_paired_difference():

@@ -1,44 +1,23 @@
-"""What the claims about resonance come down to, against scenes and courses made by hand."""
+"""What notebook srm_spectral makes of the claims about resonance, against scenes and courses made by hand."""
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from notebook_functions import functions_of
 
 import xaikit as xk
 from xaikit.clip.towers import tower
-from xaikit.evaluation.evidence import (
-    alpha_sensitivity,
-    arrival,
-    band_detail,
-    frequency_and_rate,
-    has_boundaries,
-    has_peak,
-    map_quality,
-    named_objects,
-    own_share,
-    passes,
-    relation_regions,
-    relational_focus,
-    resonance_statistics,
-    spatial_frequency,
-    statistics_of,
-    undamped,
-)
 from xaikit.resonance import coupling as couplings
 from xaikit.resonance.end_points import regimes
 from xaikit.resonance.modes import dynamic_modes
 from xaikit.resonance.recursion import Recursion, read, resonate, steps
 
+notebook = functions_of("srm_spectral")
 T = 20
 TIME = np.arange(T + 1)
 NAN = np.nan
 WORDS = ["a", "red", "ring", "below", "square", "there"]
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return xk.load_clip("tiny-clip")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +61,7 @@ ONE, OTHER = (8, 8), (40, 8)
 
 def spoken(values, words=WORDS):
     """A trajectory with these words for its tokens."""
-    return as_trajectory(values).assign_coords(token_text=(("sample", "token"), np.array([words])))
+    return as_trajectory(values).assign_coords(token_text=(("sample", "token"), np.atleast_2d(words)))
 
 
 def heat(*places, words=WORDS):
@@ -93,22 +72,46 @@ def heat(*places, words=WORDS):
     return spoken(values, words)
 
 
+TWO, THREE = squares(ONE, OTHER), squares(ONE, OTHER, (40, 40))
+ALIKE = squares(ONE, OTHER, (40, 40), group=[0, 1, 0])  # "two red rings": the caption means the first and the third
+EVERY = [(t, row, 0) for t in range(6) for row in range(8)]
+EACH = [(t, row, col) for t in (1, 2, 4) for row, col in ((0, 0), (4, 0), (4, 4))]
+
+
 @pytest.mark.parametrize(
-    "places, expected",
+    "places, expected, scene",
     [
-        ([(1, 0, 0), (2, 1, 1), (4, 4, 1)], 1),
-        ([(1, 4, 0), (2, 5, 1), (4, 1, 1)], 0),
-        ([(t, row, col) for t in (1, 2, 4) for row in (0, 4) for col in (0, 1)], 0.5),
-        ([(1, 0, 0), (2, 0, 0), (4, 0, 0)], 2 / 3),  # two words on their own, one on the other's
-        ([(1, 0, 0), (2, 0, 0), (2, 4, 0), (2, 4, 1), (2, 5, 1), (4, 4, 0)], (1 + 0.25 + 1) / 3),
-        ([(1, 0, 0), (2, 0, 0), (4, 4, 0), *[(1, 7, 7)] * 9], 1),  # the background's heat doesn't count
-        ([(1, 0, 0), (2, 0, 0), (4, 4, 0), *[(0, 4, 0)] * 9, *[(5, 0, 0)] * 9], 1),  # words that name nothing
+        ([(1, 0, 0), (2, 1, 1), (4, 4, 1)], 1, TWO),
+        ([(1, 4, 0), (2, 5, 1), (4, 1, 1)], 0, TWO),
+        ([(t, row, col) for t in (1, 2, 4) for row in (0, 4) for col in (0, 1)], 0.5, TWO),
+        ([(1, 0, 0), (2, 0, 0), (4, 0, 0)], 2 / 3, TWO),  # two words on their own, one on the other's
+        ([(1, 0, 0), (2, 0, 0), (2, 4, 0), (2, 4, 1), (2, 5, 1), (4, 4, 0)], (1 + 0.25 + 1) / 3, TWO),
+        ([(1, 0, 0), (2, 0, 0), (4, 4, 0), *[(1, 7, 7)] * 9], 1, TWO),  # the background's heat doesn't count
+        ([(1, 0, 0), (2, 0, 0), (4, 4, 0), *[(0, 4, 0)] * 9, *[(5, 0, 0)] * 9], 1, TWO),  # words that name nothing
+        (EVERY, NAN, squares(ONE, NONE)),  # two objects are needed, and a word that names one
+        (EVERY, NAN, squares(ONE, OTHER, token_object=(-1,) * 6)),
+        ([(1, 7, 7)], NAN, TWO),
+        (EVERY, 0.5, TWO),
+        ([(4, 4, 0)], 1, TWO),  # words without a map have no say, as all but the last under words="last"
+        ([(4, 4, 0), (4, 0, 0)], 0.5, TWO),
+        (EACH, 1 / 3, THREE),  # a third object takes its share
+        (EACH, (2 / 3 + 2 / 3 + 1 / 3) / 3, ALIKE),
+        ([(1, 4, 4)], 1, ALIKE),
+        ([(4, 4, 4)], 0, ALIKE),
+        # Which of those alike is said to be named doesn't matter.
+        (
+            EACH,
+            (2 / 3 + 2 / 3 + 1 / 3) / 3,
+            ALIKE.assign(token_object=ALIKE.token_object.where(ALIKE.token_object != 0, 2)),
+        ),
+        # Places without an object are a group of their own, which no heat reaches.
+        (EACH, 0.5, squares(ONE, OTHER, NONE, NONE, group=[0, 1, -1, -1])),
     ],
 )
-def test_own_share_of_heat_put_by_hand(places, expected):
-    found = own_share(heat(*places), squares(ONE, OTHER))
+def test_own_share_of_heat_put_by_hand(places, expected, scene):
+    found = notebook.own_share(heat(*places), scene)
     assert found.dims == ("sample", "time") and found.shape == (1, T + 1)
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(found, np.full_like(found, expected))
 
 
 def test_own_share_follows_time_and_leaves_negative_heat_out():
@@ -116,57 +119,26 @@ def test_own_share_follows_time_and_leaves_negative_heat_out():
     values[0, 5:] = values[0, 5:, :, ::-1]  # upside down: rows 7 and 3, no object's
     values[0, 5:, [1, 2, 4], 4, 0] += 1
     values[0, :, :, 1, 1] -= 9
-    found = own_share(spoken(values), squares(ONE, OTHER)).values[0]
+    found = notebook.own_share(spoken(values), squares(ONE, OTHER)).values[0]
     np.testing.assert_allclose(found[:5], 1)
     np.testing.assert_allclose(found[5:], 1 / 3)
 
 
-def test_own_share_needs_two_objects_and_a_word_that_names_one():
-    whole = heat(*[(t, row, 0) for t in range(6) for row in range(8)])
-    assert np.isnan(own_share(whole, squares(ONE, NONE))).all()
-    assert np.isnan(own_share(whole, squares(ONE, OTHER, token_object=(-1,) * 6))).all()
-    assert np.isnan(own_share(heat((1, 7, 7)), squares(ONE, OTHER))).all()
-    np.testing.assert_allclose(own_share(whole, squares(ONE, OTHER)), 0.5)
+RIGHT = [(1, 0, 0), (2, 0, 0), (4, 4, 0)]
+CUT = ["a", "red", "ri", "ng", "below", "square", "there"]  # "red" alone is where the scene has it
 
 
-def test_a_word_without_a_map_has_no_say():
-    """As all but the last have under ``words="last"``."""
-    np.testing.assert_allclose(own_share(heat((4, 4, 0)), squares(ONE, OTHER)), 1)
-    np.testing.assert_allclose(own_share(heat((4, 4, 0), (4, 0, 0)), squares(ONE, OTHER)), 0.5)
-
-
-def test_words_that_a_model_cuts_otherwise_name_nothing():
-    scene = squares(ONE, OTHER)
-    places = [(1, 0, 0), (2, 0, 0), (4, 4, 0)]
-    wrong = [(3, 4, 0), (4, 0, 0), (5, 0, 0), (6, 0, 0)]
-    cut = ["a", "red", "ri", "ng", "below", "square", "there"]  # "red" alone is where the scene has it
-    np.testing.assert_allclose(own_share(heat(places[0], (2, 4, 0), *wrong, words=cut), scene), 1)
-    longer = [*WORDS, "", ""]
-    np.testing.assert_allclose(own_share(heat(*places, (6, 0, 0), words=longer), scene), 1)
-    shorter = WORDS[:3]
-    np.testing.assert_allclose(own_share(heat(*places[:2], words=shorter), scene), 1)
-    np.testing.assert_allclose(own_share(heat((1, 0, 0), (2, 4, 0), words=shorter), scene), 0.5)
-
-
-def test_a_third_object_takes_its_share():
-    scene = squares(ONE, OTHER, (40, 40))
-    places = [(t, row, col) for t in (1, 2, 4) for row, col in ((0, 0), (4, 0), (4, 4))]
-    np.testing.assert_allclose(own_share(heat(*places), scene), 1 / 3)
-
-
-def test_objects_alike_are_all_a_words_own():
-    """ "two red rings": the caption means the first and the third."""
-    scene = squares(ONE, OTHER, (40, 40), group=[0, 1, 0])
-    places = [(t, row, col) for t in (1, 2, 4) for row, col in ((0, 0), (4, 0), (4, 4))]
-    np.testing.assert_allclose(own_share(heat(*places), scene), (2 / 3 + 2 / 3 + 1 / 3) / 3)
-    np.testing.assert_allclose(own_share(heat((1, 4, 4)), scene), 1)
-    np.testing.assert_allclose(own_share(heat((4, 4, 4)), scene), 0)
-    # Which of those alike is said to be named doesn't matter.
-    third = scene.assign(token_object=scene.token_object.where(scene.token_object != 0, 2))
-    np.testing.assert_allclose(own_share(heat(*places), third), own_share(heat(*places), scene))
-    # Places without an object are a group of their own, which no heat reaches.
-    padded = squares(ONE, OTHER, NONE, NONE, group=[0, 1, -1, -1])
-    np.testing.assert_allclose(own_share(heat(*places), padded), own_share(heat(*places), squares(ONE, OTHER)))
+@pytest.mark.parametrize(
+    "places, words, expected",
+    [
+        ([RIGHT[0], (2, 4, 0), (3, 4, 0), (4, 0, 0), (5, 0, 0), (6, 0, 0)], CUT, 1),
+        ([*RIGHT, (6, 0, 0)], [*WORDS, "", ""], 1),
+        (RIGHT[:2], WORDS[:3], 1),
+        ([(1, 0, 0), (2, 4, 0)], WORDS[:3], 0.5),
+    ],
+)
+def test_words_that_a_model_cuts_otherwise_name_nothing(places, words, expected):
+    np.testing.assert_allclose(notebook.own_share(heat(*places, words=words), TWO), expected)
 
 
 def test_drawn_objects_alike_are_one_anothers_own():
@@ -178,7 +150,7 @@ def test_drawn_objects_alike_are_one_anothers_own():
     kinds[~there] = "none"
     tokens = scenes.sizes["token"]
     values = np.ones((60, 2, tokens, 8, 8), np.float32)
-    found = own_share(as_trajectory(values).assign_coords(token_text=scenes.token_text), scenes).values[:, 0]
+    found = notebook.own_share(as_trajectory(values).assign_coords(token_text=scenes.token_text), scenes).values[:, 0]
     # Even heat: of the area of all objects, that of all of the named kind, by the pixels.
     area = scenes.object_mask.sum(("y", "x")).values
     for sample in range(60):
@@ -187,17 +159,21 @@ def test_drawn_objects_alike_are_one_anothers_own():
         np.testing.assert_allclose(found[sample], np.mean(own) / area[sample].sum(), rtol=1e-5)
 
 
-def test_named_objects_of_the_words_that_the_scene_has():
-    scene = squares(ONE, OTHER)
-    assert named_objects(heat(), scene).tolist() == [[-1, 0, 0, -1, 1, -1]]
-    cut = heat(words=["a", "red", "ri", "ng", "square", "there", "", ""])
-    assert named_objects(cut, scene).tolist() == [[-1, 0, -1, -1, 1, -1, -1, -1]]
-    assert named_objects(heat(words=WORDS[:2]), scene).tolist() == [[-1, 0]]
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (WORDS, [-1, 0, 0, -1, 1, -1]),
+        (["a", "red", "ri", "ng", "square", "there", "", ""], [-1, 0, -1, -1, 1, -1, -1, -1]),
+        (WORDS[:2], [-1, 0]),
+    ],
+)
+def test_named_objects_of_the_words_that_the_scene_has(words, expected):
+    assert notebook.named_objects(heat(words=words), TWO).tolist() == [expected]
 
 
 def regions(*arguments, **options):
     """The (part, row, col) of one scene."""
-    found = relation_regions(squares(*arguments, **options), (8, 8))
+    found = notebook.relation_regions(squares(*arguments, **options), (8, 8))
     assert found.dims == ("part", "sample", "row", "col") and found.part.values.tolist() == ["objects", "between"]
     return found.isel(sample=0)
 
@@ -224,7 +200,7 @@ def test_between_is_as_wide_as_the_smaller_object_and_ends_with_them():
     scene = squares((32, 8), (32, 56))
 
     def column(made, part="between"):
-        return relation_regions(made, (8, 8)).sel(part=part)[0, :, 4].values.tolist()
+        return notebook.relation_regions(made, (8, 8)).sel(part=part)[0, :, 4].values.tolist()
 
     assert column(scene) == [False] * 3 + [True] * 2 + [False] * 3
     assert column(scene.assign(object_radius=scene.object_radius * 2)) == [False] * 2 + [True] * 4 + [False] * 2
@@ -244,17 +220,17 @@ def test_no_region_without_a_relation_and_third_objects_dont_matter():
     # Patches of 16 x 4 pixels: the objects are rows 0 and 2, columns 0 to 3, with row 1 between.
     expected = np.zeros((2, 4, 16), bool)
     expected[0, [0, 2], :4] = expected[1, 1, :4] = True
-    np.testing.assert_array_equal(relation_regions(squares(ONE, OTHER), (4, 16))[:, 0], expected)
+    np.testing.assert_array_equal(notebook.relation_regions(squares(ONE, OTHER), (4, 16))[:, 0], expected)
 
 
 def test_scenes_of_one_object_have_no_region():
     one = squares(ONE, relation="", token_object=(-1, 0, 0, -1, -1, -1))
-    assert one.sizes["object"] == 1 and not relation_regions(one, (8, 8)).any()
-    assert np.isnan(relational_focus(heat((1, 0, 0)), one)).all()
-    drawn = xk.draw_suite("single", 2, seed=0)
-    assert not relation_regions(drawn, (8, 8)).any()
-    blank = np.zeros((2, T + 1, drawn.sizes["token"], 8, 8))
-    assert np.isnan(own_share(as_trajectory(blank + 1).assign_coords(token_text=drawn.token_text), drawn)).all()
+    assert one.sizes["object"] == 1 and not notebook.relation_regions(one, (8, 8)).any()
+    assert np.isnan(notebook.relational_focus(heat((1, 0, 0)), one)).all()
+    single = xk.draw_suite("single", 2, seed=0)
+    assert not notebook.relation_regions(single, (8, 8)).any()
+    even = spoken(np.ones((2, T + 1, single.sizes["token"], 8, 8)), single.token_text.values)
+    assert np.isnan(notebook.own_share(even, single)).all()
 
 
 def test_a_drawn_relation_is_between_the_first_two_objects():
@@ -263,7 +239,7 @@ def test_a_drawn_relation_is_between_the_first_two_objects():
     assert related.any() and not related.all()
     named = scenes.object_named.values
     assert named[related, :2].all() and not named[related, 2:].any()
-    found = relation_regions(scenes, (8, 8))
+    found = notebook.relation_regions(scenes, (8, 8))
     np.testing.assert_array_equal(found.sel(part="objects").any(("row", "col")), related)
     np.testing.assert_array_equal(found.sample, scenes.sample)
 
@@ -294,23 +270,18 @@ AWAY, BETWEEN, ON = (0, 7), (3, 0), (4, 1)
     ],
 )
 def test_relational_focus_of_heat_that_moves(first, then, at, expected):
-    found = relational_focus(as_trajectory(moving(first, then, at)), squares(ONE, OTHER))
+    found = notebook.relational_focus(as_trajectory(moving(first, then, at)), squares(ONE, OTHER))
     assert found.dims == ("part", "sample")
     np.testing.assert_allclose(found.sel(part=["objects", "between"])[:, 0], expected, atol=1e-12)
 
 
-def test_relational_focus_is_of_all_words_heat():
+def test_relational_focus_is_of_all_words_heat_and_needs_a_relation_and_a_patch_between():
     values = moving(AWAY, BETWEEN)
     values[0, 5:, 0, *AWAY] = 7  # one of three words has as much elsewhere
-    np.testing.assert_allclose(relational_focus(as_trajectory(values), squares(ONE, OTHER))[:, 0], [0, 0.75])
-    assert np.isnan(relational_focus(as_trajectory(values), squares(ONE, OTHER, relation=""))).all()
-
-
-def test_relational_focus_needs_a_patch_between():
-    touching = squares((8, 8), (24, 8))
-    found = relational_focus(as_trajectory(moving(AWAY, (1, 0))), touching)
-    np.testing.assert_allclose(found.sel(part="objects"), [1])
-    assert np.isnan(found.sel(part="between")).all()
+    np.testing.assert_allclose(notebook.relational_focus(as_trajectory(values), TWO)[:, 0], [0, 0.75])
+    assert np.isnan(notebook.relational_focus(as_trajectory(values), squares(ONE, OTHER, relation=""))).all()
+    found = notebook.relational_focus(as_trajectory(moving(AWAY, (1, 0))), squares((8, 8), (24, 8)))
+    np.testing.assert_allclose(found.sel(part=["objects", "between"])[:, 0], [1, NAN])
 
 
 def cosine(down, across, rows=8, cols=8):
@@ -318,29 +289,34 @@ def cosine(down, across, rows=8, cols=8):
     return np.cos(2 * np.pi * (down * row / rows + across * col / cols) + 0.3)
 
 
+def maps_of(*courses, words=4):
+    """One sample: a course over time of the map of each word; behind them words without a map."""
+    values = np.zeros((1, T + 1, words, 8, 8))
+    for word, course in enumerate(courses):
+        values[0, :, word] = course
+    return values
+
+
 def test_spatial_frequency_of_pure_cosines():
     pure = [(1, 0), (0, 3), (2, 1), (3, 3), (-2, 3)]
-    found = spatial_frequency(np.stack([5 + 2 * cosine(*each) for each in pure]))
+    found = notebook.spatial_frequency(np.stack([5 + 2 * cosine(*each) for each in pure]))
     np.testing.assert_allclose(found, np.hypot(*np.array(pure).T) / 8)
-    np.testing.assert_allclose(spatial_frequency(cosine(2, 5, 8, 20)), np.hypot(2 / 8, 5 / 20))
+    np.testing.assert_allclose(notebook.spatial_frequency(cosine(2, 5, 8, 20)), np.hypot(2 / 8, 5 / 20))
     mixed = cosine(1, 0) + 2 * cosine(0, 3)
-    np.testing.assert_allclose(spatial_frequency(mixed), (1 / 8 + 4 * 3 / 8) / 5)  # weighted by power
+    np.testing.assert_allclose(notebook.spatial_frequency(mixed), (1 / 8 + 4 * 3 / 8) / 5)  # weighted by power
 
 
 def test_a_chequerboard_has_the_highest_spatial_frequency_and_a_flat_pattern_none():
+    """Flat is a pattern by its own power alone, however faint it is beside the others: amplitudes of a fast decay are."""
     chequers = (-1.0) ** np.indices((8, 8)).sum(0)
     noise = np.random.default_rng(0).normal(size=(100, 8, 8))
-    found = spatial_frequency(np.concatenate([chequers[None], noise, np.full((1, 8, 8), 3.7), np.zeros((1, 8, 8))]))
+    found = notebook.spatial_frequency(np.stack([chequers, *noise, np.full((8, 8), 3.7), np.zeros((8, 8))]))
     np.testing.assert_allclose(found[0], np.hypot(0.5, 0.5))
     assert (found[1:-2] < found[0]).all() and np.isnan(found[-2:]).all()
-
-
-def test_a_pattern_is_flat_by_its_own_power_alone():
-    """However faint it is beside the others: amplitudes of a fast decay are."""
     patterns = np.stack([1e6 * cosine(1, 0), 1e-6 * cosine(0, 3), 1e-6 * (5 + cosine(2, 0)), np.full((8, 8), 1e6 / 3)])
-    found = spatial_frequency(patterns)
-    np.testing.assert_allclose(found, [1 / 8, 3 / 8, 2 / 8, NAN], rtol=1e-6)
-    np.testing.assert_allclose(spatial_frequency(1e-9 * patterns), found)
+    for size in (1, 1e-9):
+        found = notebook.spatial_frequency(size * patterns)
+        np.testing.assert_allclose(found, [1 / 8, 3 / 8, 2 / 8, NAN], rtol=1e-6)
 
 
 SMOOTH, FINE = 1 + 0.5 * cosine(1, 0), 1 + 0.5 * cosine(3, 3)
@@ -357,60 +333,37 @@ def test_detail_of_planted_bands():
     middling = 1 + 0.5 * cosine(0, 2)
     rising = low * SMOOTH + middle * middling + high * FINE
     falling = low * FINE + middle * middling + high * SMOOTH
-    values = np.zeros((2, T + 1, 3, 8, 8))
-    values[0, :, 0], values[0, :, 1] = rising, 0.1 * rising
-    values[1, :, 0] = falling
-    found = band_detail(as_trajectory(values))
-    assert found.dims == ("sample", "band") and found.shape == (2, 3)
+    smooth = (low + middle + high) * SMOOTH
+    values = [maps_of(rising, 0.1 * rising), maps_of(falling), maps_of(smooth), maps_of()]  # the last scene is flat
+    found = notebook.band_detail(as_trajectory(np.concatenate(values)))
+    assert found.dims == ("sample", "band") and found.shape == (4, 3)
     # The window spreads each wave over its two neighbours (1 to 3, 4 to 7, 8 to 10 of 21): none leaves its band.
     expected = np.array([1, 2, np.hypot(3, 3)]) / 8
-    np.testing.assert_allclose(found, [expected, expected[::-1]], rtol=1e-3)
-
-
-def test_words_without_a_map_and_flat_scenes_leave_no_detail():
-    values = np.zeros((2, T + 1, 2, 8, 8))
-    values[0, :, 0] = sum(wave(k) for k in (2, 5, 6, 9)) * SMOOTH
-    found = band_detail(as_trajectory(values))
-    np.testing.assert_allclose(found[0], 1 / 8, rtol=1e-3)
-    assert np.isnan(found[1]).all()
+    np.testing.assert_allclose(found, [expected, expected[::-1], [1 / 8] * 3, [NAN] * 3], rtol=1e-3)
 
 
 def test_energy_and_slow_share_of_cosines():
-    values = np.zeros((3, T + 1, 4, 8, 8))
-    values[0, :, 0] = wave(5, 2.0)
-    values[1, :, :2] = wave(5, 2.0)[:, None]
-    values[1, :, 1] *= 3
-    values[2, :, 0] = wave(1)
-    found = resonance_statistics(as_trajectory(values))
+    half = wave(5, 2.0) * (np.arange(8) < 4)
+    values = [maps_of(wave(5, 2.0)), maps_of(wave(5, 2.0), wave(5, 6.0)), maps_of(wave(1)), maps_of(half)]
+    found = notebook.resonance_statistics(as_trajectory(np.concatenate(values)))
     # The window leaves a cosine of amplitude A the amplitudes A / 2, A, A / 2 at three frequencies: 1.5 A squared.
-    np.testing.assert_allclose(found.energy[:2], [1.5 * 4, 1.5 * (4 + 36) / 2], rtol=1e-5)
+    np.testing.assert_allclose(found.energy[[0, 1, 3]], [1.5 * 4, 1.5 * (4 + 36) / 2, 1.5 * 4 / 2], rtol=1e-5)
     # At the lowest frequency, the first of these is the mean, which is no oscillation.
-    np.testing.assert_allclose(found.slow_share, [0, 0, 0.8], atol=1e-6)
-    half = values.copy()
-    half[0, :, 0, :4] = 0
-    np.testing.assert_allclose(resonance_statistics(as_trajectory(half)).energy[0], 1.5 * 4 / 2, rtol=1e-5)
+    np.testing.assert_allclose(found.slow_share[:3], [0, 0, 0.8], atol=1e-6)
 
 
 def test_arrival_of_geometric_decays():
     rates = np.array([0.5, 0.8, 0.95])
-    values = 3 + rates[:, None, None] ** TIME[:, None, None, None]
-    course = values * np.ones((1, T + 1, 3, 8, 8))
     # Step t has size r^(t - 1) (1 - r), all together 1 - r^20.
     sizes = rates[:, None] ** (TIME[1:] - 1) * (1 - rates[:, None])
     expected = (sizes > 0.01 * (1 - rates[:, None] ** T)).sum(1)
     assert expected.tolist() == [6, 14, 20]
-    np.testing.assert_array_equal(arrival(course), [expected])
-    course = np.concatenate([course, np.zeros((1, T + 1, 2, 8, 8)), np.full((1, T + 1, 1, 8, 8), 2.0)], 2)
-    np.testing.assert_array_equal(arrival(course), [[6, 14, 20, 0, 0, 0]])
+    decays = [3 + rate ** TIME[:, None, None] for rate in rates]
+    late = 1 + (TIME >= 3) + (TIME >= 17)  # arrival is after the last step that counts
+    course = maps_of(*decays, late[:, None, None], 2.0, words=7)
+    np.testing.assert_array_equal(notebook.arrival(course), [[*expected, 17, 0, 0, 0]])
     # Two padded words don't count, one that never moves does.
-    np.testing.assert_allclose(resonance_statistics(as_trajectory(course)).arrival, [(6 + 14 + 20 + 0) / 4])
-
-
-def test_arrival_is_after_the_last_step_that_counts():
-    values = np.ones((1, T + 1, 1, 8, 8))
-    values[0, 3:] += 1
-    values[0, 17:] += 1
-    np.testing.assert_array_equal(arrival(values), [[17]])
+    np.testing.assert_allclose(notebook.resonance_statistics(as_trajectory(course)).arrival, (6 + 14 + 20 + 17 + 0) / 5)
 
 
 def test_entropy_of_the_last_map():
@@ -418,7 +371,7 @@ def test_entropy_of_the_last_map():
     values[0, :, 3] = 0
     values[0, -1] = 0
     values[0, -1, 0], values[0, -1, 1, 2, 2], values[0, -1, 2, 0, :2] = 0.3, 5.0, 1.0
-    found = resonance_statistics(as_trajectory(values))
+    found = notebook.resonance_statistics(as_trajectory(values))
     assert sorted(found.data_vars) == ["arrival", "energy", "entropy", "slow_share"]
     np.testing.assert_allclose(found.entropy, [(np.log(64) + 0 + np.log(2)) / 3], rtol=1e-6)
 
@@ -426,8 +379,8 @@ def test_entropy_of_the_last_map():
 def test_a_padded_word_changes_no_statistic():
     values = np.random.default_rng(1).uniform(size=(2, T + 1, 3, 8, 8)).cumsum(1)
     padded = np.concatenate([values, np.zeros((2, T + 1, 4, 8, 8))], 2)
-    for name, found in resonance_statistics(as_trajectory(padded)).items():
-        np.testing.assert_allclose(found, resonance_statistics(as_trajectory(values))[name], rtol=1e-6, err_msg=name)
+    plain, found = (notebook.resonance_statistics(as_trajectory(each)) for each in (values, padded))
+    xr.testing.assert_allclose(found, plain, rtol=1e-6)
 
 
 def fading(cycles, moduli, sizes=None):
@@ -440,45 +393,42 @@ def fading(cycles, moduli, sizes=None):
 
 def rate_of(values):
     trajectory = as_trajectory(values)
-    return frequency_and_rate(dynamic_modes(trajectory, rank=3, ranks=[3]), trajectory)
+    return notebook.frequency_and_rate(dynamic_modes(trajectory, rank=3, ranks=[3]), trajectory)
 
 
-CYCLES, FADES = (0.1, 0.16, 0.22, 0.3, 0.4), (0.86, 0.76, 0.65, 0.5, 0.3)
+CYCLES, FADES = np.array([0.1, 0.16, 0.22, 0.3, 0.4]), np.array([0.86, 0.76, 0.65, 0.5, 0.3])
+MANY, THREE_OF = fading(CYCLES, FADES), fading(CYCLES[:3], FADES[:3])
+SWAPPED, NO_MAP = [1, 0, 2, 3, 4], np.zeros((1, T + 1, 3, 8, 8))
+STRAIGHT = 0.9 - 0.1 * np.arange(5)  # moduli of plain decays
+DECAY = 3 * 0.5 ** TIME[:, None, None] * np.random.default_rng(2).normal(size=(8, 8))
 
 
-def test_words_whose_faster_swings_fade_faster_correlate_and_slower_the_other_way():
-    both = np.concatenate([fading(CYCLES, FADES), fading(CYCLES, FADES[::-1])])
-    arrived = arrival(both)
-    assert (np.diff(arrived[0]) < 0).all() and (np.diff(arrived[1]) > 0).all()  # rates are one over these
-    np.testing.assert_allclose(rate_of(both), [1, -1])
-    padded = np.concatenate([both, np.zeros_like(both[:, :, :3])], 2)
-    np.testing.assert_allclose(rate_of(padded), [1, -1])
-    # Neither order nor size matters; one exchange of neighbours leaves 1 - 6 * 2 / (5 * 24).
-    shuffled = fading(np.array(CYCLES)[[1, 0, 2, 3, 4]], np.array(FADES)[[1, 0, 2, 3, 4]], [1, 1, 9, 1, 0.1])
-    np.testing.assert_allclose(rate_of(shuffled), [1])
-    np.testing.assert_allclose(rate_of(fading(np.array(CYCLES)[[1, 0, 2, 3, 4]], FADES)), [0.9])
+@pytest.mark.parametrize(
+    "values, expected, atol",
+    [
+        (MANY, 1, 0),  # faster swings fade faster
+        (fading(CYCLES, FADES[::-1]), -1, 0),
+        (np.concatenate([MANY, NO_MAP], 2), 1, 0),
+        (np.concatenate([fading(CYCLES, FADES[::-1]), NO_MAP], 2), -1, 0),
+        (fading(CYCLES[SWAPPED], FADES[SWAPPED], [1, 1, 9, 1, 0.1]), 1, 0),  # neither order nor size matters
+        (fading(CYCLES[SWAPPED], FADES), 0.9, 0),  # one exchange of neighbours leaves 1 - 6 * 2 / (5 * 24)
+        # Each word also decays plainly, by more than it swings: its Fourier spectrum is largest at the lowest frequency.
+        (2 + 4 * (MANY - 2) + DECAY[None, :, None], 1, 0.11),
+        (maps_of(*(2 + rate ** TIME[:, None, None] for rate in STRAIGHT), words=5), NAN, 0),  # nothing swings
+        (maps_of(*(2 + (-rate) ** TIME[:, None, None] for rate in STRAIGHT), words=5), NAN, 0),  # to and fro: no pair
+        (fading(CYCLES[:4], FADES[:4]), 1, 0),  # four swinging words that differ are needed
+        (THREE_OF, NAN, 0),
+        (np.concatenate([THREE_OF, 3.0 + NO_MAP[:, :, :2]], 2), NAN, 0),
+        (np.repeat(fading(CYCLES[:1], FADES[:1]), 5, 2), NAN, 0),
+    ],
+)
+def test_the_frequency_and_rate_of_words_that_swing_and_fade(values, expected, atol):
+    np.testing.assert_allclose(rate_of(values), [expected], atol=atol)
 
 
-def test_the_rate_of_words_is_of_the_swing_and_not_of_the_lowest_frequency():
-    """Each word also decays plainly, by more than it swings: its Fourier spectrum is largest at the lowest frequency."""
-    decay = 3 * 0.5 ** TIME[:, None, None] * np.random.default_rng(2).normal(size=(8, 8))
-    values = 2 + 4 * (fading(CYCLES, FADES) - 2) + decay[None, :, None]
-    np.testing.assert_allclose(rate_of(values), [1], atol=0.11)
-
-
-def test_words_that_only_decay_have_no_rate_of_swinging():
-    moduli = np.array([0.9, 0.8, 0.7, 0.6, 0.5])[:, None]
-    for course in (2 + moduli**TIME, 2 + (-moduli) ** TIME):  # straight, and to and fro, which isn't of a pair
-        values = course.T[None, :, :, None, None] * np.ones((1, 1, 1, 8, 8))
-        assert np.isnan(rate_of(values)).all()
-
-
-def test_frequency_and_rate_need_four_swinging_words_that_differ():
-    four = [np.array(each)[:4] for each in (CYCLES, FADES)]
-    still = np.concatenate([fading(CYCLES[:3], FADES[:3]), np.full((1, T + 1, 2, 8, 8), 3.0)], 2)
-    alike = np.repeat(fading(CYCLES[:1], FADES[:1]), 5, 2)
-    found = [rate_of(each)[0] for each in (fading(*four), fading(CYCLES[:3], FADES[:3]), still, alike)]
-    np.testing.assert_allclose(found, [1, NAN, NAN, NAN])
+def test_rates_are_one_over_arrivals():
+    for fades, sign in ((FADES, -1), (FADES[::-1], 1)):
+        assert (np.diff(notebook.arrival(fading(CYCLES, fades))[0]) * sign > 0).all()
 
 
 def planted_pair(modulus, cycles=0.2, decay=0.0):
@@ -490,24 +440,21 @@ def planted_pair(modulus, cycles=0.2, decay=0.0):
     return swing + 5 * rest + (30 * decay ** TIME[:, None, None] * plain if decay else 0)
 
 
-def test_a_planted_pair_keeps_its_modulus():
-    values = np.zeros((4, T + 1, 3, 8, 8))
-    values[0, :, 0], values[1, :, 0] = planted_pair(0.9), planted_pair(1.0)
-    values[2, :, 0], values[2, :, 1] = planted_pair(0.9), planted_pair(1.0, 0.31)
-    values[3, :, :2] = 2 + 0.7 ** TIME[:, None, None, None]  # nothing swings
-    found = undamped(dynamic_modes(as_trajectory(values), rank=3, ranks=[3]))
-    np.testing.assert_allclose(found, [-0.1, 0, -0.05, NAN], atol=1e-4)
-
-
-def test_the_pair_counts_and_not_a_plain_decay_of_more_energy():
-    values = np.zeros((1, T + 1, 1, 8, 8))
-    values[0, :, 0] = planted_pair(0.9, decay=0.6)
-    modes = dynamic_modes(as_trajectory(values), rank=3, ranks=[3])
-    assert modes.frequency.values[0, 0, 0] == 0  # the most energy doesn't swing
-    np.testing.assert_allclose(undamped(modes), [-0.1], atol=1e-3)
-    alternating = np.zeros((1, T + 1, 1, 8, 8))
-    alternating[0, :, 0] = 2 + (-0.9) ** TIME[:, None, None]  # real and negative: no pair
-    assert np.isnan(undamped(dynamic_modes(as_trajectory(alternating), rank=2, ranks=[2]))).all()
+@pytest.mark.parametrize(
+    "courses, rank, expected, atol",
+    [
+        ([planted_pair(0.9)], 3, -0.1, 1e-4),
+        ([planted_pair(1.0)], 3, 0, 1e-4),
+        ([planted_pair(0.9), planted_pair(1.0, 0.31)], 3, -0.05, 1e-4),
+        ([2 + 0.7 ** TIME[:, None, None]] * 2, 3, NAN, 0),  # nothing swings
+        ([planted_pair(0.9, decay=0.6)], 3, -0.1, 1e-3),  # the pair counts and not a plain decay of more energy
+        ([2 + (-0.9) ** TIME[:, None, None]], 2, NAN, 0),  # real and negative: no pair
+    ],
+)
+def test_a_planted_pair_keeps_its_modulus(courses, rank, expected, atol):
+    modes = dynamic_modes(as_trajectory(maps_of(*courses)), rank=rank, ranks=[rank])
+    np.testing.assert_allclose(notebook.undamped(modes), [expected], atol=atol)
+    assert atol != 1e-3 or modes.frequency.values[0, 0, 0] == 0  # the most energy doesn't swing
 
 
 def test_of_several_pairs_that_of_most_energy_counts():
@@ -519,18 +466,15 @@ def test_of_several_pairs_that_of_most_energy_counts():
             "eigenvalue": (at, [[[1.0, 0.5j, 0.8j], [0.6j, -1.0, NAN]]]),
         }
     )
-    np.testing.assert_allclose(undamped(modes), [(-0.2 - 0.4) / 2])
+    np.testing.assert_allclose(notebook.undamped(modes), [(-0.2 - 0.4) / 2])
 
 
 def spectra(*shares, draws=200):
     """Hand-made: the shares of each sample; the weights' null within 0.1 to 0.2, that of captions within 0.1 to 0.3."""
-    shares = np.array(shares)
-    flat = np.linspace(0, 1, draws)[:, None] * np.ones(shares.shape[1])
-    null = np.stack([0.1 + 0.1 * flat, 0.1 + 0.2 * flat])
-    return xr.Dataset(
-        {"energy_share": (("sample", "frequency"), shares), "null_share": (("null", "draw", "frequency"), null)},
-        {"null": ["weights", "captions"]},
-    )
+    flat = np.linspace(0, 1, draws)[:, None] * np.ones(len(shares[0]))
+    shares, null = (("sample", "frequency"), [*shares]), np.stack([0.1 + 0.1 * flat, 0.1 + 0.2 * flat])
+    null = ("null", "draw", "frequency"), null
+    return xr.Dataset({"energy_share": shares, "null_share": null}, {"null": ["weights", "captions"]})
 
 
 def test_a_peak_is_above_both_nulls_and_its_neighbours():
@@ -543,46 +487,43 @@ def test_a_peak_is_above_both_nulls_and_its_neighbours():
         [0.2, 0.2, 0.293, 0.2, 0.2],  # the 97.5 % quantile of the captions' null is 0.295
         [0.2, 0.2, 0.297, 0.2, 0.2],
     )
-    assert has_peak(made).tolist() == [1, 0, 0, 1, 0, 0, 1]
-    assert has_peak(made.isel(null=[0])).tolist() == [1, 1, 0, 1, 0, 1, 1]
+    assert notebook.has_peak(made).tolist() == [1, 0, 0, 1, 0, 0, 1]
+    assert notebook.has_peak(made.isel(null=[0])).tolist() == [1, 1, 0, 1, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
-    "starts, expected",
+    "starts, at, expected",
     [
-        ([0, 5, 15], [1, 1]),
-        ([0, 6, 14], [1, 0]),
-        ([0, 4, 9, 16], [1, 0]),
-        ([0, 5], [0, 0]),
-        ([0, 15], [0, 0]),
-        ([0, 7, 15], [0, 0]),
-        ([0, 10], [0, 0]),
-        ([0], [0, 0]),
+        ([0, 5, 15], (5, 15), [1, 1]),
+        ([0, 6, 14], (5, 15), [1, 0]),
+        ([0, 4, 9, 16], (5, 15), [1, 0]),
+        ([0, 5], (5, 15), [0, 0]),
+        ([0, 15], (5, 15), [0, 0]),
+        ([0, 7, 15], (5, 15), [0, 0]),
+        ([0, 10], (5, 15), [0, 0]),
+        ([0], (5, 15), [0, 0]),
+        ([0], (0,), [0, 0]),  # neither the first phase nor a missing one is a boundary
+        ([0, 1], (0,), [1, 0]),
     ],
 )
-def test_boundaries_at_both_places(starts, expected):
-    boundary = np.array([starts + [-1] * (5 - len(starts))])
-    phases = xr.Dataset({"boundary": (("sample", "phase"), boundary)})
-    assert [has_boundaries(phases, within=within)[0] for within in (1, 0)] == expected
-
-
-def test_neither_the_first_phase_nor_a_missing_one_is_a_boundary():
-    phases = xr.Dataset({"boundary": (("sample", "phase"), np.array([[0, -1, -1], [0, 1, -1]]))})
-    assert has_boundaries(phases, at=(0,), within=1).tolist() == [0, 1]
-    assert has_boundaries(phases.isel(phase=[0]), at=(0,)).tolist() == [0, 0]
+def test_boundaries_at_all_places(starts, at, expected):
+    for missing in (0, 1, 5 - len(starts)):
+        phases = xr.Dataset({"boundary": (("sample", "phase"), [starts + [-1] * missing])})
+        assert [notebook.has_boundaries(phases, at, within)[0] for within in (1, 0)] == expected
+    assert at != (5, 15) or notebook.has_boundaries(phases).tolist() == expected[:1]
 
 
 def test_statistics_of_are_those_of_the_trajectory(clip, drawn):
     options = {"coupling": "none", "alpha": 1.3}
     drawn = drawn.assign(foil=drawn.caption[::-1].drop_vars("sample"))
     for texts in ("caption", "foil"):
-        found = statistics_of(clip, drawn, texts, **options)
+        found = notebook.statistics_of(clip, drawn, texts, **options)
         course = resonate(clip, drawn.image, drawn[texts], **options).trajectory
-        expected = resonance_statistics(course)
+        expected = notebook.resonance_statistics(course)
         assert list(found.data_vars) == ["energy", "slow_share", "arrival", "entropy"]
         assert found.sizes == {"sample": 3} and np.isfinite(found.to_dataarray()).all()
         xr.testing.assert_allclose(found, expected)
-    assert abs(found - statistics_of(clip, drawn, **options)).to_dataarray().max() > 0
+    assert abs(found - notebook.statistics_of(clip, drawn, **options)).to_dataarray().max() > 0
 
 
 def test_passes_are_the_blocks_run_again(clip, drawn, monkeypatch):
@@ -596,13 +537,13 @@ def test_passes_are_the_blocks_run_again(clip, drawn, monkeypatch):
     for block in (-2, 0, -1):
         runs.clear()
         course = resonate(clip, drawn.image, drawn.caption, coupling="encoder", iterations=2, block=block).trajectory
-        found = passes(clip, course, "encoder", block)
+        found = notebook.passes(clip, course, "encoder", block)
         assert found.shape == (3,) and len(set(found)) > 1  # captions of several lengths
         np.testing.assert_allclose(found.sum(), 3 + sum(runs) / total)
     words = (drawn.token_text.values != "").sum(1)
     np.testing.assert_allclose(found, 1 + words * 2 / total)
     for coupling in ("none", "attention"):
-        assert passes(clip, course, coupling).tolist() == [1, 1, 1]
+        assert notebook.passes(clip, course, coupling).tolist() == [1, 1, 1]
 
 
 def test_map_quality_of_heat_put_by_hand():
@@ -616,7 +557,7 @@ def test_map_quality_of_heat_put_by_hand():
         [spoken((swing * a + b)[None, :, None] * np.ones((1, 1, 6, 1, 1))) for a, b in ((on, off), (off, on))]
     )
     scenes = xr.concat([scene, scene.assign_coords(sample=[1])], "sample")
-    found = map_quality(as_trajectory(both), scenes)
+    found = notebook.map_quality(as_trajectory(both), scenes)
     assert found.columns.tolist() == ["resonance energy", "last map"] and found.index.name == "sample"
     energy, last = found["resonance energy"].values, found["last map"].values
     np.testing.assert_allclose([energy[0], last[1]], 1)
@@ -625,7 +566,7 @@ def test_map_quality_of_heat_put_by_hand():
 
 def test_map_quality_is_that_of_the_methods(clip, drawn):
     course = resonate(clip, drawn.image, drawn.caption).trajectory
-    found = map_quality(course, drawn)
+    found = notebook.map_quality(course, drawn)
     for method, column in (("srm", "resonance energy"), ("srm_fixed_point", "last map")):
         scores = xk.evaluate(
             xk.explain(method, clip, drawn.image, drawn.caption), clip, drawn, metrics=["average_precision"]
@@ -635,7 +576,7 @@ def test_map_quality_is_that_of_the_methods(clip, drawn):
 
 def test_alpha_sensitivity_is_a_correlation(clip, drawn):
     alphas = [0.3, 0.6, 1.2]
-    found = alpha_sensitivity(clip, drawn.image, drawn.caption, alphas)
+    found = notebook.alpha_sensitivity(clip, drawn.image, drawn.caption, alphas)
     assert found.dims == ("sample", "alpha", "other") and found.shape == (3, 3, 3)
     assert found.alpha.values.tolist() == found.other.values.tolist() == alphas
     np.testing.assert_allclose(np.diagonal(found, axis1=1, axis2=2), 1)
@@ -645,9 +586,9 @@ def test_alpha_sensitivity_is_a_correlation(clip, drawn):
     for sample in range(3):
         ranks = [np.argsort(np.argsort(maps[sample].ravel())) for maps in (first, last)]
         np.testing.assert_allclose(found.values[sample, 0, 2], np.corrcoef(ranks)[0, 1], atol=1e-6)
-    again = alpha_sensitivity(clip, drawn.image, drawn.caption, alphas, batch_size=2)
+    again = notebook.alpha_sensitivity(clip, drawn.image, drawn.caption, alphas, batch_size=2)
     np.testing.assert_allclose(again, found, atol=1e-3)  # rounding may swap neighbours in rank
-    other = alpha_sensitivity(clip, drawn.image, drawn.caption, alphas[:2], coupling="none")
+    other = notebook.alpha_sensitivity(clip, drawn.image, drawn.caption, alphas[:2], coupling="none")
     assert np.abs(other - found[:, :2, :2].values).max() > 1e-3
 
 

@@ -234,12 +234,12 @@ def test_everything_that_evaluate_measures_of_the_truth_and_of_noise(clip, scene
     truth = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").assign_coords(row=range(8), col=range(8))
     good = xk.evaluate(truth.rename("heat"), clip, scenes, steps=2, fill="black")
     noise = xk.evaluate(xk.explain("random", clip, scenes.image, scenes.caption), clip, scenes, steps=2, fill="black")
-    assert [name for name in good if name != "hot_share"] == [
+    assert list(good) == [
         "pointing_game", "energy", "iou_best", "iou_otsu", "average_precision", "auroc", "smallest_share", "flat", "fraction",
         "deletion_curve", "deletion_auc", "insertion_curve", "insertion_auc", "confidence_drop", "confidence_increase",
         "occlusion",
-    ]  # fmt: skip  # and an example's
-    for name in {*good} - {"confidence_increase", "flat", "fraction", "deletion_curve", "insertion_curve", "hot_share"}:
+    ]  # fmt: skip
+    for name in {*good} - {"confidence_increase", "flat", "fraction", "deletion_curve", "insertion_curve"}:
         sign = -1 if good[name].attrs["score_direction"] == "lower is better" else 1
         assert sign * float(good[name].mean()) > sign * float(noise[name].mean()), name
     one_named = (scenes.object_named & scenes.object_mask.any(("y", "x"))).sum("object") < 2

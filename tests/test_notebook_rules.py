@@ -1,6 +1,8 @@
 """House rules for the committed notebooks, checked without running them."""
 
 import ast
+import io
+import tokenize
 from pathlib import Path
 
 import nbformat
@@ -14,6 +16,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 COMMON = {"run", "n", "seed", "device", "batch_size"}
 OF_CLIP = {"model", "pretrained", "data"}  # but for a notebook that is about another kind of model, by another name
 LONGEST_CELL = 25
+LONGEST_FUNCTION = 15
+HIDING = {"exec", "eval", "compile", "__import__", "get_ipython"}  # code in strings, magics
 LARGEST_FILE = 1_000_000
 COMPARED = {"text/plain", "application/json", "text/latex", "text/markdown"}
 
@@ -62,15 +66,23 @@ def parameter_violations(tagged):
 
 
 def cell_violations(cell):
-    tree = ast.parse(TransformerManager().transform_cell(cell.source))
-    if any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in ast.walk(tree)):
-        yield "defines a function or class"
-    if any(isinstance(node, ast.Lambda) for node in ast.walk(tree)):
+    source = TransformerManager().transform_cell(cell.source)
+    nodes = [*ast.walk(ast.parse(source))]
+    if any(isinstance(node, ast.AsyncFunctionDef | ast.ClassDef) for node in nodes):
+        yield "defines a class or coroutine"
+    if any(isinstance(node, ast.Lambda) for node in nodes):
         yield "holds a lambda"
+    yield from (f"calls {node.id}" for node in nodes if isinstance(node, ast.Name) and node.id in HIDING)
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef):
+            if node.end_lineno - node.lineno >= LONGEST_FUNCTION:
+                yield f"has a function {node.name} of more than {LONGEST_FUNCTION} lines"
+            if len((ast.get_docstring(node) or "").splitlines()) != 1:
+                yield f"has a function {node.name} without a docstring of one line"
     if len(cell.source.splitlines()) > LONGEST_CELL:
         yield f"is longer than {LONGEST_CELL} lines"
-    if cell.source.rstrip().endswith(";"):
-        yield "ends with a semicolon"
+    if any(token.string == ";" for token in tokenize.generate_tokens(io.StringIO(source).readline)):
+        yield "has a semicolon"
     if any(output.output_type == "error" for output in cell.outputs):
         yield "stores an error"
     shown = [output for output in cell.outputs if output.output_type in ("display_data", "execute_result")]
@@ -120,17 +132,33 @@ def notebook(tmp_path, write_notebook):
     return Toy(write_notebook(tmp_path / "00_toy.ipynb", PARAMETERS, "n + 1", "print(n)"))
 
 
-def test_a_good_notebook_breaks_no_rule(notebook):
+DOUBLE = '''def double(x):
+    """Twice as many."""
+    return 2 * x'''
+
+
+@pytest.mark.parametrize("source", ["n + 1", "'a;b'", DOUBLE, DOUBLE.replace("return", "x = x\n    " * 12 + "return")])
+def test_a_good_notebook_breaks_no_rule(notebook, source):
+    notebook.cells[2].source = source
     assert notebook.broken() == []
 
 
 @pytest.mark.parametrize(
     ("source", "rule"),
     [
-        ("def double(x):\n    return 2 * x", "cell 2 defines a function or class"),
-        ("if n:\n    class Late:\n        pass", "cell 2 defines a function or class"),
+        ("def double(x):\n    return 2 * x", "cell 2 has a function double without a docstring of one line"),
+        (
+            DOUBLE.replace("many.", "many.\n\n    By two."),
+            "cell 2 has a function double without a docstring of one line",
+        ),
+        (DOUBLE.replace("return", "x = x\n    " * 13 + "return"), "cell 2 has a function double of more than 15 lines"),
+        ("if n:\n    class Late:\n        pass", "cell 2 defines a class or coroutine"),
+        ("async " + DOUBLE, "cell 2 defines a class or coroutine"),
         ("sorted([n], key=lambda x: -x)", "cell 2 holds a lambda"),
-        ("n + 1;", "cell 2 ends with a semicolon"),
+        ("n + 1;", "cell 2 has a semicolon"),
+        ("m = n; m + 1", "cell 2 has a semicolon"),
+        ("exec('m = 1')", "cell 2 calls exec"),
+        ("%matplotlib inline", "cell 2 calls get_ipython"),
         ("\n".join(["n + 1"] * 26), "cell 2 is longer than 25 lines"),
     ],
 )

@@ -1,6 +1,5 @@
-"""How each claim that can be measured is measured: declared, a line a claim."""
+"""The ledger of the papers' claims, ``data/claims.csv``: its rules, and the verdicts that measurements give by them."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ from ..files.paths import data_folder
 from ..files.store import annotate
 from ..measures.intervals import mean_interval, resamples
 from ..measures.ranks import auroc
-from .consistency import inconsistencies, paper_tables
 
 HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided here"
 INCONSISTENT, UNTESTABLE = "inconsistent in the paper", "cannot be tested here"
@@ -21,184 +19,74 @@ DIRECTIONS = ("higher", "lower", "equal")
 FEWEST = 10  # scenes: a bootstrap over fewer is too narrow to decide by
 ROUNDING = 1e-6  # an interval this near to the bound holds it: scores are float32
 
-TABLE_1 = ("gradcam", "saliency", "kernel_shap", "rise", "chefer", "m2ib")
-TABLE_2 = ("clip_surgery", "m2ib", "grad_eclip")
-SRM_TABLE_1 = ("gradcam", "integrated_gradients", "kernel_shap")
-TABLE_3 = ("raw_attention", "rollout", "m2ib", "grad_eclip")
-BASELINES = ("grad_eclip", *TABLE_1, "attention_flow", "raw_attention")  # MMEL, section 4.3
-TOKEN_BASELINES = ("lens", "tam", "attention", "rollout", "gradient_x_input", "grad_cam")  # of MSEA with ARC
-UNCORRECTED = "nothing taken off"  # the steps of TAM and ARC but for their correction
-DESCRIBED = ("described", "misleading")  # scenes of two objects; of three or four, whose answers may mislead
-EVERYWHERE = ("mixed", "single", "relation", "attribute", "clutter", "word")
-# The explainers of the suite "ablation", on the mixed scenes: method and options of each.
-VARIANTS: dict[str, tuple[str, dict]] = {
-    "mmel": ("mmel", {}),
-    "one scale": ("mmel", {"scales": (1.0,)}),
-    "no enhancement": ("mmel", {"alpha": 0.0}),
-    "late blocks count more": ("mmel", {"theta_slope": 1.0}),
-    "grad_eclip": ("grad_eclip", {}),
-    "grad_eclip as released": ("grad_eclip", {"reference": True}),
-}
+UNCORRECTED = "nothing taken off"  # a label of token methods: the steps of TAM and ARC but for their correction
+TEXTS = ("paper", "where", "text", "claimed", "statement_tested", "notebook")
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A claim as a paired difference over samples: ``first`` minus each of ``second``, on each of ``suites``; without a
-    second, the metric of the first itself.
+class Rule:
+    """What must show for a claim to hold, as its row of the ledger says.
 
-    direction, bound: see ``verdict``. of: "image" or "text". above: what counts is its change, from scenes of up to this
-    many objects to scenes of more.
+    kind : "compared", ``first`` minus each of ``second`` on each of ``suites`` by ``metric``, paired over samples, or
+        without a second the metric of the first itself. The others are about values that are measured elsewhere:
+        "mean" of values (n,), the "worst" of them, or the "share" of those that are 1, not 0; "every": a mean of which
+        all readings must hold, not the best; "groups": the mean of one group minus that of another, values (n,) and (m,);
+        "separated": that a statistic tells two groups of the same n scenes apart, values two datasets of k statistics
+        over sample, or four, the latter two of a control whose AUROC is taken off.
+    direction, bound : see ``verdict``. For "separated" the bound of the AUROC, turned so that it is above 0.5, or with a
+        control of the difference.
+    of : "image" or "text". above : what counts is the change from scenes of up to this many objects to scenes of more.
     """
 
-    metric: str
-    second: tuple[str, ...]
-    direction: str
-    suites: tuple[str, ...] = ("mixed",)
-    first: str = "mmel"
-    bound: float = 0.0
-    of: str = "image"
-    above: int | None = None
-
-
-@dataclass(frozen=True)
-class Single:
-    """A claim about values (n,) that are measured elsewhere; worst: about the worst of them instead of their mean; share:
-    they are 1 for a scene of which it is true, else 0; every: of several readings all count, not the best."""
-
+    kind: str
     direction: str
     bound: float
-    worst: bool = False
-    share: bool = False
-    every: bool = False
+    first: str = ""
+    second: tuple[str, ...] = ()
+    metric: str = ""
+    of: str = ""
+    suites: tuple[str, ...] = ()
+    above: int | None = None
+
+    def __str__(self) -> str:
+        """Such as "mmel - grad_eclip: deletion_auc lower than 0"."""
+        limit = f"{self.direction} than {self.bound:g}"
+        if self.direction == "equal":
+            limit = f"equal to 0 within {self.bound:g}"
+        if self.kind == "groups":
+            return f"first group - second: {limit}"
+        if self.kind == "separated":
+            return f"AUROC{' - that of the control' if self.bound == 0 else ''} {limit}"
+        if self.kind != "compared":
+            return limit
+        others = f" - {'each of ' * (len(self.second) > 1)}{', '.join(self.second)}" if self.second else ""
+        change = f", change above {self.above} objects" if self.above is not None else ""
+        return f"{self.first}{others}: {self.metric}{change} {limit}"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A claim about the mean of one group of scenes minus that of another: values (first (n,), second (m,))."""
+def ledger() -> pd.DataFrame:
+    """A row a claim: its id, paper, where it stands, text, the number claimed, how it is tested, the notebook that does
+    so (by its name without the number), the columns of its ``Rule``, and why it can't be tested where it can't. All are
+    strings.
 
-    direction: str
-    bound: float = 0.0
-
-
-@dataclass(frozen=True)
-class Separation:
-    """A claim that a statistic tells two groups apart, of the same n scenes: values are two datasets of k statistics over
-    sample, or four, the latter two of a control whose AUROC is taken off. It counts the statistic for which the result is
-    largest, with an interval that holds for all k at once (Bonferroni).
-
-    bound: that the AUROC, turned so that it is above 0.5, must exceed; with a control, that the difference must.
+    Examples
+    --------
+    >>> str(rules(ledger())["mmel-deletion"])
+    'mmel - grad_eclip: deletion_auc lower than 0'
     """
-
-    bound: float = 0.5
-    direction: str = "higher"
+    return pd.read_csv(data_folder() / "claims.csv", dtype=str, keep_default_na=False)
 
 
-_GRAD_ECLIP, _ABLATION = ("grad_eclip",), ("ablation",)
-COMPARISONS: dict[str, Comparison] = {
-    "mmel-deletion-17": Comparison("deletion_auc", _GRAD_ECLIP, "lower"),
-    "mmel-insertion-21": Comparison("insertion_auc", _GRAD_ECLIP, "higher"),
-    "mmel-drop-34": Comparison("confidence_drop", _GRAD_ECLIP, "higher"),
-    "mmel-deletion": Comparison("deletion_auc", _GRAD_ECLIP, "lower"),
-    "mmel-insertion": Comparison("insertion_auc", _GRAD_ECLIP, "higher"),
-    "mmel-deletion-lowest": Comparison("deletion_auc", TABLE_2, "lower"),
-    "mmel-insertion-competitive": Comparison("insertion_auc", TABLE_2, "higher", bound=-0.01),
-    "mmel-deletion-diverse": Comparison("deletion_auc", BASELINES, "lower", EVERYWHERE),
-    "mmel-insertion-diverse": Comparison("insertion_auc", BASELINES, "higher", EVERYWHERE),
-    "mmel-drop-gradcam": Comparison("confidence_drop", ("gradcam",), "lower"),
-    "mmel-increase-gradcam": Comparison("confidence_increase", ("gradcam",), "higher"),
-    "mmel-drop-baselines": Comparison("confidence_drop", TABLE_1, "lower"),
-    "mmel-increase-baselines": Comparison("confidence_increase", TABLE_1, "higher"),
-    "mmel-drop-diverse": Comparison("confidence_drop", TABLE_1, "lower", EVERYWHERE),
-    "mmel-increase-diverse": Comparison("confidence_increase", TABLE_1, "higher", EVERYWHERE),
-    "mmel-occlusion": Comparison("occlusion", (), "higher"),
-    "mmel-text-drop": Comparison("word_confidence_drop", TABLE_1, "lower", of="text"),
-    "mmel-text-increase": Comparison("word_confidence_increase", ("kernel_shap",), "higher", bound=-10, of="text"),
-    "mmel-text-deletion": Comparison("word_deletion_auc", TABLE_3, "lower", of="text"),
-    "mmel-text-insertion": Comparison("word_insertion_auc", TABLE_3, "higher", of="text"),
-    "mmel-coverage": Comparison("smallest_share", _GRAD_ECLIP, "higher"),
-    "mmel-coverage-relation": Comparison("smallest_share", _GRAD_ECLIP, "higher", ("relation",)),
-    "mmel-coverage-clutter": Comparison("smallest_share", _GRAD_ECLIP, "higher", ("clutter",)),
-    "mmel-completeness": Comparison("smallest_share", BASELINES, "higher"),
-    "mmel-region": Comparison("iou_best", BASELINES, "higher"),
-    "mmel-pointing": Comparison("pointing_game", BASELINES, "higher"),
-    "mmel-noise": Comparison("energy", BASELINES, "higher"),
-    "mmel-word-focus": Comparison("energy", ("m2ib", "grad_eclip"), "higher", ("word",)),
-    "mmel-word-region": Comparison("iou_best", ("m2ib", "grad_eclip"), "higher", ("word",)),
-    "mmel-clutter-10": Comparison("auroc", (), "lower", ("clutter",), above=10),
-    "mmel-clutter-scales": Comparison("auroc", _GRAD_ECLIP, "lower", ("clutter",), above=10),
-    "mmel-multiscale": Comparison("insertion_auc", ("one scale",), "higher", _ABLATION),
-    "mmel-enhancement": Comparison("insertion_auc", ("no enhancement",), "higher", _ABLATION),
-    "mmel-weights-matter": Comparison("insertion_auc", ("mmel",), "higher", _ABLATION, "late blocks count more"),
-    "mmel-similarity": Comparison("insertion_auc", _GRAD_ECLIP, "higher", _ABLATION, "no enhancement"),
-    "debunk-misaligned": Comparison("deletion_auc", _GRAD_ECLIP, "higher", _ABLATION, "grad_eclip as released"),
-    "srm-deletion": Comparison("deletion_auc", SRM_TABLE_1, "lower", first="srm"),
-    "srm-deletion-marked": Comparison("deletion_auc", SRM_TABLE_1, "higher", first="srm"),
-    "srm-insertion": Comparison("insertion_auc", SRM_TABLE_1, "higher", first="srm"),
-    "srm-faithful": Comparison("insertion_auc", ("grad_eclip", "srm_fixed_point"), "higher", first="srm"),
-    "srm-faithful-deletion": Comparison("deletion_auc", ("grad_eclip", "srm_fixed_point"), "lower", first="srm"),
-    "srm-amplitude-regions": Comparison("energy", ("srm_fixed_point",), "higher", first="srm"),
-    "srm-static-miss": Comparison("insertion_auc", ("srm_fixed_point",), "higher", first="srm"),
-    "msea-outperforms": Comparison("answer_f1", TOKEN_BASELINES, "higher", DESCRIBED[:1], "msea+arc"),
-    "msea-faithful": Comparison("insertion_minus_deletion", ("tam",), "higher", DESCRIBED[:1], "msea+arc"),
-    "arc-suppresses": Comparison("leakage_earlier", (UNCORRECTED, "tam"), "lower", DESCRIBED, "arc"),
-    "arc-preserves": Comparison("own_share", ("tam",), "higher", DESCRIBED, "arc", bound=-0.01),
-}
-SINGLES: dict[str, Single | Difference | Separation] = {
-    "mmel-scales-cancel": Single("higher", 0.01),  # change of the map with the scale, scaling="multiply"
-    "mmel-sanity": Single("lower", 0.5),  # rank correlation with the maps of a model of random blocks
-    "mmel-overhead": Single("lower", 1.15),  # times, mmel over grad_eclip
-    "mmel-any-clip": Single("higher", 0.5, worst=True),  # 1 for a tower that mmel explains, else 0
-    "debunk-equal": Single("equal", 1e-4, worst=True),  # change of the map, attention_eclip for grad_eclip
-    "debunk-simpler": Single("lower", 1.0),  # times, attention_eclip over grad_eclip
-    "debunk-other-model": Single("higher", 0.01),  # change of the map, released for the true model
-    "srm-compositional": Difference("higher"),  # insertion AUC, srm minus gradcam: relation scenes, single ones
-    "srm-resonance": Single("higher", 0.01),  # change of a word's share on its own object
-    "srm-oscillation-none": Single(
-        "higher", 0.5, share=True
-    ),  # 1 for a scene whose map swings, cycles or is restless, else 0; so on
-    "srm-oscillation-attention": Single("higher", 0.5, share=True),
-    "srm-oscillation-encoder": Single("higher", 0.5, share=True),
-    "srm-oscillation-cold": Single("higher", 0.5, share=True),
-    "srm-spectrum": Single("higher", 0.5, share=True),  # 1 for a scene with a peak above the nulls, else 0
-    "srm-undamped": Single("equal", 0.01),  # modulus of the leading oscillating mode, minus 1
-    "srm-frequency-rate": Single("higher", 0.0),  # rank correlation
-    "srm-bands": Single("higher", 0.0),  # spatial frequency, high band minus low
-    "srm-hierarchy": Single("higher", 0.0),  # adjusted mutual information minus that of the null
-    "srm-hierarchy-static": Single("higher", 0.0),  # ... of k-means on features
-    "srm-phases": Single("higher", 0.5, share=True),  # 1 for a scene with three phases, else 0
-    "srm-phase-places": Single("higher", 0.5, share=True),  # 1 for a scene with change points at 5 and 15, else 0
-    "srm-relational-focusing": Single("higher", 0.01),  # change of the share of heat
-    "srm-spurious": Separation(),  # statistics of the two bundled models
-    "srm-spurious-evidence": Separation(0.0),  # ... and those without the mark
-    "srm-composition-detect": Separation(),  # statistics of true captions and foils
-    "srm-alpha": Single("lower", 0.9),  # rank correlation of maps between alphas
-    "srm-passes": Single("higher", 1.5),  # passes of all blocks of the image tower, a scene
-    "msea-fragmented": Single("higher", 0.5),  # connected parts of one scale's maps minus those of the masks
-    "msea-coherent": Single("higher", 0.0, every=True),  # connected parts that are fewer, IoU that is higher
-    "msea-scale-sensitive": Single("higher", 0.01),  # F1-IoU, best set of scales minus worst, chosen on other scenes
-    "arc-spurious": Single("higher", 0.01),  # change of a word's raw map when the words before it are others
-    "arc-rank": Single("higher", 0.5),  # AUROC of rank overlap, contexts on the same object against others
-}
-
-
-def rule(claim: str) -> str:
-    """What the interval of a claim must show for it to hold, such as "mmel - grad_eclip: deletion_auc lower than 0";
-    empty where nothing is measured."""
-    test = COMPARISONS.get(claim) or SINGLES.get(claim)
-    if test is None:
-        return ""
-    limit = (
-        f"equal to 0 within {test.bound:g}" if test.direction == "equal" else f"{test.direction} than {test.bound:g}"
-    )
-    if isinstance(test, Difference):
-        return f"first group - second: {limit}"
-    if isinstance(test, Separation):
-        return f"AUROC{' - that of the control' if test.bound == 0 else ''} {limit}"
-    if isinstance(test, Single):
-        return limit
-    others = f" - each of {', '.join(test.second)}" if len(test.second) > 1 else "".join(f" - {s}" for s in test.second)
-    change = f", change above {test.above} objects" if test.above is not None else ""
-    return f"{test.first}{others}: {test.metric}{change} {limit}"
+def rules(claims: pd.DataFrame) -> dict[str, Rule]:
+    """The rule of each claim, of rows of ``ledger()``, that is decided by a measurement."""
+    found = {}
+    for row in claims[claims.kind != ""].itertuples():
+        second, suites = (tuple(filter(None, names.split("; "))) for names in (row.second, row.suites))
+        above = int(row.above) if row.above else None
+        found[row.claim] = Rule(
+            row.kind, row.direction, float(row.bound), row.first, second, row.metric, row.of, suites, above
+        )
+    return found
 
 
 def verdict(low: float, high: float, direction: str, bound: float = 0.0) -> str:
@@ -206,6 +94,11 @@ def verdict(low: float, high: float, direction: str, bound: float = 0.0) -> str:
 
     direction: "higher" or "lower" than ``bound``, or "equal" to 0 within it. Cannot be decided where the interval holds
     the bound, or isn't finite. Raises ValueError for another direction.
+
+    Examples
+    --------
+    >>> verdict(-0.3, -0.1, "lower"), verdict(-0.1, 0.3, "lower")
+    ('holds here', 'cannot be decided here')
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction={direction!r}: choose from {', '.join(DIRECTIONS)}")
@@ -225,35 +118,6 @@ def map_change(first: xr.DataArray, second: xr.DataArray) -> np.ndarray:
     return np.divide(change, peak, where=peak > 0, out=np.where(change > 0, np.inf, 0.0))
 
 
-def time_ratios(first: str, second: str, clip, images, texts, rounds: int = FEWEST) -> np.ndarray:
-    """Time of one method over that of another on the same pairs (rounds,), the two in turn after a first run of each;
-    takes what ``explain`` takes, and raises what it raises."""
-    from ..explainers.explanation import explain
-
-    def seconds(name: str) -> float:
-        start = time.perf_counter()
-        explain(name, clip, images, texts)
-        return time.perf_counter() - start
-
-    times = np.array([[seconds(name) for name in (first, second)] for _ in range(rounds + 1)])[1:]
-    return times[:, 0] / times[:, 1]
-
-
-def applies(method: str, models: Sequence[str], side: str = "image") -> np.ndarray:
-    """1 for each model (an architecture that open_clip knows, with random weights) whose tower the method explains,
-    else 0, (models,)."""
-    from ..clip.loading import load_clip
-    from ..explainers.registry import explaining
-
-    def explained(name: str) -> bool:
-        try:
-            return method in explaining(load_clip(name), side)
-        except ValueError:  # a tower without transformer blocks
-            return False
-
-    return np.array([float(explained(name)) for name in models])
-
-
 def measure(
     claims: pd.DataFrame,
     images: Mapping[str, xr.Dataset],
@@ -262,16 +126,15 @@ def measure(
     values: Mapping[str, object] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What was measured of each claim of ``COMPARISONS`` and ``SINGLES``.
+    """What was measured of each claim that has a rule.
 
     Parameters
     ----------
-    claims : rows of ``ledger()``; others are not looked at.
-    images, words : what ``evaluate`` gives for maps of the image, and of the text, by suite: "mixed" for the default
-        scenes, "ablation" for ``VARIANTS`` on them, and the names of ``scenes.SUITES``.
+    claims : rows of ``ledger()``.
+    images, words : what ``evaluate`` gives for maps of the image, and of the text, by the suites that the rules name.
     scenes : the scenes by suite, where a claim needs their number of objects.
-    values : for claims of ``SINGLES``, values (n,), or several by name, readings of a claim that leaves open what it
-        means, of which that counts for which it holds best; or the groups that ``Difference`` and ``Separation`` take.
+    values : for claims that are not compared what their rule's kind takes: values (n,), or several by name, readings of a
+        claim that leaves open what it means, of which that counts for which it holds best; or groups.
 
     Returns
     -------
@@ -282,26 +145,26 @@ def measure(
 
     Raises ValueError for an unknown claim in ``values``.
     """
-    strange = sorted({*(values or {})} - {*SINGLES})
+    values, known = values or {}, rules(claims)
+    valued = [claim for claim, test in known.items() if test.kind != "compared"]
+    strange = sorted({*values} - {*valued})
     if strange:
-        raise ValueError(f"values for {strange[0]!r}, which is none of {', '.join(SINGLES)}")
+        raise ValueError(f"values for {strange[0]!r}, which is none of {', '.join(valued)}")
     rows = []
-    for claim in claims.claim:
-        if claim in COMPARISONS:
-            test = COMPARISONS[claim]
-            rows.append(
-                {"claim": claim, **_compared(test, (images if test.of == "image" else words) or {}, scenes or {}, seed)}
-            )
-        elif claim in SINGLES and claim in (values or {}):
-            rows.append({"claim": claim, **_valued(SINGLES[claim], values[claim], seed)})
+    for claim, test in known.items():
+        if test.kind == "compared":
+            suites = (images if test.of == "image" else words) or {}
+            rows.append({"claim": claim, **_compared(test, suites, scenes or {}, seed)})
+        elif claim in values:
+            rows.append({"claim": claim, **_valued(test, values[claim], seed)})
     columns = ["claim", "measured", "low", "high", "n", "verdict", "note"]
     return pd.DataFrame(rows, columns=columns).astype({"measured": float, "low": float, "high": float, "n": float})
 
 
-def _valued(test: Single | Difference | Separation, values, seed: int) -> dict:
-    if isinstance(test, Single):
+def _valued(test: Rule, values, seed: int) -> dict:
+    if test.kind not in ("groups", "separated"):
         return _readings(test, values, seed) if isinstance(values, Mapping) else _single(test, values, seed)
-    if isinstance(test, Separation):
+    if test.kind == "separated":
         mean, low, high, note = _separated(values, seed)
         n = values[0].sizes["sample"]
     else:
@@ -333,7 +196,7 @@ def _separated(groups: Sequence[xr.Dataset], seed: int) -> tuple[float, float, f
     return float(found[best]), low, high, f"{names[best]}, best of {', '.join(names)}"
 
 
-def _readings(test: Single, values: Mapping[str, np.ndarray], seed: int) -> dict:
+def _readings(test: Rule, values: Mapping[str, np.ndarray], seed: int) -> dict:
     """The reading of a claim for which it holds best, or least where every one must hold, with an interval that holds for
     all readings (Bonferroni). The claim fails where it does in all of them, or then in one; readings of too few values
     don't count beside others."""
@@ -349,32 +212,32 @@ def _readings(test: Single, values: Mapping[str, np.ndarray], seed: int) -> dict
     }
     ranks = {HOLDS: 2, UNDECIDED: 1, FAILS: 0}
     order = {name: (row["n"] >= FEWEST, row["n"] > 0, ranks[row["verdict"]], reach[name]) for name, row in rows.items()}
-    best = min(order, key=lambda name: order[name][2:]) if test.every else max(order, key=order.get)
+    best = min(order, key=lambda name: order[name][2:]) if test.kind == "every" else max(order, key=order.get)
     each = ", ".join(
         f"{name} {row['measured']:+.3f}{' (too few values)' * (row['n'] < FEWEST)}" for name, row in rows.items()
     )
     return rows[best] | {"note": f"{best}, of {each}"}
 
 
-def _single(test: Single, values: np.ndarray, seed: int, level: float = 0.95) -> dict:
+def _single(test: Rule, values: np.ndarray, seed: int, level: float = 0.95) -> dict:
     values = np.asarray(values, float)
     known = values[np.isfinite(values)]
     n = len(known)
-    if test.worst:
+    if test.kind == "worst":
         mean = low = high = {"higher": np.min, "lower": np.max, "equal": lambda v: np.abs(v).max()}[test.direction](
             values
         )
-    elif test.share and n:  # resampling would give shares of 0 and 1 no width
+    elif test.kind == "share" and n:  # resampling would give shares of 0 and 1 no width
         mean, interval = known.mean(), binomtest(int(known.sum()), n).proportion_ci(level, method="wilson")
         low, high = interval.low, interval.high
     else:
         mean, low, high = mean_interval(values, seed, level)
-    found = verdict(low, high, test.direction, test.bound) if test.worst or n >= FEWEST else UNDECIDED
-    note = "the worst of all" if test.worst else ""
+    found = verdict(low, high, test.direction, test.bound) if test.kind == "worst" or n >= FEWEST else UNDECIDED
+    note = "the worst of all" if test.kind == "worst" else ""
     return {"measured": mean, "low": low, "high": high, "n": n, "verdict": found, "note": note}
 
 
-def _compared(test: Comparison, suites: Mapping[str, xr.Dataset], scenes: Mapping[str, xr.Dataset], seed: int) -> dict:
+def _compared(test: Rule, suites: Mapping[str, xr.Dataset], scenes: Mapping[str, xr.Dataset], seed: int) -> dict:
     pairs, missing = [], []
     for suite in test.suites:
         scores = suites.get(suite, xr.Dataset()).get(test.metric)
@@ -426,17 +289,19 @@ def _difference_interval(many: np.ndarray, few: np.ndarray, seed: int, level: fl
     return groups[0].mean() - groups[1].mean(), low, high
 
 
-def ledger() -> pd.DataFrame:
-    """A row a claim: its id, paper, where it stands, text, the number claimed, how it is tested, the notebook that
-    does so, and why it can't be where it can't. All are strings."""
-    return pd.read_csv(data_folder() / "claims.csv", dtype=str, keep_default_na=False)
+def paper_tables() -> pd.DataFrame:
+    """The papers' tables, a row a cell: paper, table ("text" for numbers in the text), dataset, method (there: place),
+    column, which values are better, value, spread, and mark (bold, underlined or empty)."""
+    known = {name: str for name in ("paper", "table", "dataset", "method", "column", "better", "mark")}
+    return pd.read_csv(data_folder() / "paper_tables.csv", dtype=known).fillna({name: "" for name in known})
 
 
-def fill(claims: pd.DataFrame, measured: pd.DataFrame | None = None) -> xr.Dataset:
+def fill(claims: pd.DataFrame, measured: pd.DataFrame | None = None, checked: pd.DataFrame | None = None) -> xr.Dataset:
     """The ledger with a verdict a claim, as a dataset of the stage ``claims``: variables over ``claim``.
 
-    measured: rows of ``measure``. A claim that the paper's own numbers contradict is inconsistent whatever was
-    measured, and its note has the arithmetic; one that is neither measured nor untestable says who fills it.
+    measured: rows of ``measure``. checked: rows of claim, consistent and arithmetic, of claims held against the paper's
+    own numbers. One that these contradict is inconsistent whatever was measured, and its note has the arithmetic; one
+    that is neither measured nor untestable says who fills it.
     Raises ValueError for a measured claim that isn't in the ledger, or is measured twice.
     """
     table = claims.set_index("claim")
@@ -447,7 +312,9 @@ def fill(claims: pd.DataFrame, measured: pd.DataFrame | None = None) -> xr.Datas
         if strange:
             raise ValueError(f"measured claim {strange[0]!r}: it must be in the ledger, and measured once")
     rows = rows.reindex(table.index)
-    checked = inconsistencies(claims, paper_tables()).set_index("claim").reindex(table.index)
+    if checked is None:
+        checked = pd.DataFrame(columns=["claim", "consistent", "arithmetic"])
+    checked = checked.set_index("claim").reindex(table.index)
     wrong = checked.consistent.eq(False)
     verdicts = np.select(
         [wrong, table.reason.ne(""), rows.verdict.notna()],
@@ -456,12 +323,13 @@ def fill(claims: pd.DataFrame, measured: pd.DataFrame | None = None) -> xr.Datas
     )
     note = np.select([wrong, table.reason.ne("")], [checked.arithmetic.fillna(""), table.reason], rows.note.fillna(""))
     out = xr.Dataset(coords={"claim": table.index.to_numpy(str)})
-    for name in table.columns.drop("reason"):
+    for name in TEXTS:
         out[name] = ("claim", table[name].to_numpy(str))
     for name in ("measured", "low", "high", "n"):
         out[name] = ("claim", rows[name].to_numpy(float))
     out["verdict"], out["note"] = ("claim", verdicts.astype(str)), ("claim", note.astype(str))
-    out["holds_if"] = ("claim", [rule(claim) for claim in table.index])
+    known = rules(claims)
+    out["holds_if"] = ("claim", [str(known.get(claim, "")) for claim in table.index])
     return annotate(out, "claims")
 
 

@@ -209,6 +209,15 @@ def completeness(
     baseline of the method, None for the side's own ("zero" of the normalised space, or "padding"). Only methods that
     promise it, ``complete`` in ``methods()``, can be held to it. A difference below 1e-6 counts as that much.
     Raises ValueError for an unknown fill. Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    >>> pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption)
+    >>> heat = xk.explain(["integrated_gradients"], clip, pixels, tokens, steps=20).values
+    >>> bool((completeness(clip, heat, pixels, tokens) < 0.2).all())
+    True
     """
     check_choices(of=(of, SIDES))
     _, deletion, _ = MEASURES[of](clip, heat, pixels, tokens, 1, check_fill(fill, of), batch_size, seed)

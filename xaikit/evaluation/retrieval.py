@@ -95,6 +95,14 @@ def retrieval_faithfulness(
     Raises ValueError for an unknown fill, impossible steps or maps of another number of samples. Memory is bounded by
     the embeddings of the versions of one explainer.
     Source: table 3 of Grad-ECLIP and of MMEL, there on the 5000 image test split of COCO with all captions.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    >>> words = xk.explain("grad_eclip", clip, scenes.image, scenes.caption, of="text")
+    >>> retrieval_faithfulness(clip, words, scenes, steps=2).ir_deletion_curve.shape
+    (1, 3)
     """
     heat = checked(heat, scenes)
     of = "text" if "token" in heat.dims else "image"

@@ -46,6 +46,13 @@ def sanity_cascade(
     maps of the image ``ssim``, the structural similarity of both maps stretched to reach from 0 to 1. depth: "output"
     (all that follows the blocks), then the blocks from the last to the first. A map that explains the model loses its
     likeness; one that stays near 1 doesn't depend on what was learnt. Raises as ``explain``, before any work.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    >>> sanity_cascade("grad_eclip", clip, scenes).depth.values.tolist()
+    ['output', 'block 3', 'block 2', 'block 1', 'block 0']
     """
     check_tower(find(method, of, options), clip, of)
     images, texts = clip.pixels(scenes.image), clip.tokens(scenes.caption)
@@ -116,6 +123,13 @@ def seed_stability(
     schema with ``seed_stability`` (sample, explainer), at most 1; a method that doesn't depend on its seed has 1; NaN
     where a map is flat. Raises as ``explain``, and ValueError for a method without the option ``seed``, or fewer than two
     different seeds.
+
+    Examples
+    --------
+    >>> import xaikit as xk
+    >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
+    >>> seed_stability("rise", clip, scenes, seeds=(0, 1)).seed_stability.dims
+    ('sample', 'explainer')
     """
     found = find(method, of, options)
     check_tower(found, clip, of)

@@ -60,7 +60,17 @@ def method(
     sides: tuple[str, ...], source: str, needs: str = "summary", stochastic: bool = False, complete: bool = False
 ) -> Callable:
     """Register the decorated function under its own name; ``source`` says where the method comes from, the
-    rest what ``Method`` says."""
+    rest what ``Method`` says. In a file of this package it is found by itself.
+
+    Examples
+    --------
+    >>> @method(sides=("image",), source="mine", needs="tokens")
+    ... def flat_map(clip, pixels, tokens, *, of, height: float = 1.0):
+    ...     return torch.full((len(pixels), *tower(clip, of).grid), height)
+    >>> find("flat_map", "image", {}).options
+    {'height': 1.0}
+    >>> _ = _methods.pop("flat_map")
+    """
 
     def register(function: Callable) -> Callable:
         name = function.__name__

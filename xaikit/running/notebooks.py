@@ -183,20 +183,18 @@ def parameters_for(
     Raises ValueError for a parameter that no notebook declares, or none of the chosen ones, for a value of another type than
     the default, and for ``run``, which follows from the run's folder.
     """
-    owners = {name: [nb.name for nb in notebooks.values() if name in nb.parameters] for name in given}
-    known = sorted({name for notebook in notebooks.values() for name in notebook.parameters} - {FOR_THE_RUNNER})
-    for name in given:
+    owners = {name: [notebook.name for notebook in notebooks.values() if name in notebook.parameters] for name in given}
+    for name, own in owners.items():
         if name == FOR_THE_RUNNER:
             raise ValueError("parameter run can't be given: it is the name of the run's folder, set with --out")
-        if name not in known:
+        if not own:
+            known = sorted({each for notebook in notebooks.values() for each in notebook.parameters} - {FOR_THE_RUNNER})
             near = difflib.get_close_matches(name, known, n=1)
             hint = f", did you mean {near[0]}?" if near else ""
             raise ValueError(f"no notebook has a parameter {name}{hint} (known: {', '.join(known)})")
     found = {
-        notebook.name: {
-            name: notebook.parameters[name].checked(given[name]) for name in given if name in notebook.parameters
-        }
-        for notebook in notebooks.values()
+        name: {each: own.parameters[each].checked(given[each]) for each in given if each in own.parameters}
+        for name, own in notebooks.items()
     }
     for name, own in owners.items():
         if chosen is not None and not {*own} & {*chosen}:

@@ -7,12 +7,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import nbformat
-from nbformat import NotebookNode, v4
-
 from ..files.extras import EXTRAS, needs
 from ..files.paths import notebooks_folder
-from .notebooks import TAG, find_notebooks, parameters_for
+from .notebooks import TAG, parameters_for, read_notebook
 
 APPLICATION = "application"  # the tag of the cell that shows the explorer
 # A page that was closed leaves its kernel behind, with a model in it: it is ended once nothing is connected to it.
@@ -48,22 +45,23 @@ def serve(run: str = "default", parameters: Mapping[str, object] | None = None, 
 
 def write_application(folder: Path, run: str = "default", parameters: Mapping[str, object] | None = None) -> Path:
     """Write the cells that show the explorer, and those that they need, into a folder and return the notebook."""
-    every = {path.stem: nbformat.read(path, as_version=4) for path in sorted(notebooks_folder().glob("*.ipynb"))}
-    name, notebook = next((name, own) for name, own in every.items() if any(_shows(cell) for cell in own.cells))
-    given = parameters_for(parameters or {}, {name: find_notebooks()[name]})[name] | {"run": run}
+    paths = sorted(notebooks_folder().glob("*.ipynb"))
+    path = next(path for path in paths if f'"{APPLICATION}"' in path.read_text(encoding="utf-8"))
+    given = parameters_for(parameters or {}, {path.stem: read_notebook(path)})[path.stem] | {"run": run}
+
+    import nbformat  # takes a second: bad parameters are refused before
+    from nbformat import v4
+
+    notebook = nbformat.read(path, as_version=4)
     kept = []
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         cell.outputs, cell.execution_count = [], None
         kept.append(cell)
         if TAG in cell.metadata.get("tags", []):
             kept.append(v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in given.items())))
-        if _shows(cell):
+        if APPLICATION in cell.metadata.get("tags", []):
             break
     notebook.cells = kept
     written = folder / "explorer.ipynb"
     nbformat.write(notebook, written)
     return written
-
-
-def _shows(cell: NotebookNode) -> bool:
-    return APPLICATION in cell.metadata.get("tags", [])

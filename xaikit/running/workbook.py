@@ -144,7 +144,7 @@ def _carry_out(
             ready = [name for name in waiting if not needs[name] & {*waiting, *running.values()} and not failed]
             for name in ready[: workers - len(running)]:
                 print(f"{name}: running", flush=True)
-                running[pool.submit(waiting.pop(name).carry_out, limit, threads)] = name
+                running[pool.submit(_in_thread, waiting.pop(name), limit, threads)] = name
             try:
                 ended = wait(running, return_when=FIRST_COMPLETED).done
             except KeyboardInterrupt:
@@ -161,6 +161,15 @@ def _carry_out(
                     print(f"{name}: done in {entry['seconds']:.1f} s", flush=True)
     if failed:
         raise failed
+
+
+def _in_thread(own: Execution, limit: float | None, threads: int | None) -> dict:
+    from jupyter_core.utils import ensure_event_loop
+
+    try:
+        return own.carry_out(limit, threads)
+    finally:
+        ensure_event_loop().close()  # the thread's own, on which its kernel was spoken to
 
 
 def _what_is_left(failed: Execution, reason: str) -> str:

@@ -7,7 +7,7 @@ import xarray as xr
 from ...files.schema import HIGHER, LOWER
 from ...files.store import annotate, provenance
 from ...measures.intervals import as_text, summary
-from ..consistency import paper_tables
+from ..claims import paper_tables
 from .ranking import retrieval_columns
 
 Columns = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]

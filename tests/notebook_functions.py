@@ -1,0 +1,25 @@
+"""The functions that a committed notebook defines, to be tested as they stand there."""
+
+import ast
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def functions_of(name: str) -> SimpleNamespace:
+    """What a notebook, named without its number, imports and defines: functions, and constants in capitals."""
+    (path,) = NOTEBOOKS.glob(f"[0-9][0-9]_{name}.ipynb")
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    lines = [line for source in cells for line in ast.parse(TransformerManager().transform_cell(source)).body]
+    namespace = {}
+    exec(compile(ast.Module([line for line in lines if _is_kept(line)], []), path.name, "exec"), namespace)
+    return SimpleNamespace(**namespace)
+
+
+def _is_kept(line: ast.stmt) -> bool:
+    constant = isinstance(line, ast.Assign) and all(isinstance(t, ast.Name) and t.id.isupper() for t in line.targets)
+    return constant or isinstance(line, ast.Import | ast.ImportFrom | ast.FunctionDef)
