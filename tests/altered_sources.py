@@ -73,10 +73,9 @@ def knowing(monkeypatch, *scenes: xr.Dataset) -> None:
     def inverse(clip, pixels, tokens, *, of):
         return -truth(clip, pixels, tokens, of=of)
 
-    registry.all_methods()
+    monkeypatch.setattr(registry.METHODS, "_entries", registry.METHODS.all())
     for function in (truth, inverse):
-        added = registry.Method(function.__name__, function, ("image", "text"), "planted truth", "tokens")
-        monkeypatch.setitem(registry._methods, function.__name__, added)
+        registry.method(("image", "text"), "planted truth", needs="tokens")(function)
 
 
 def breaking(monkeypatch, place: int) -> None:
@@ -88,6 +87,5 @@ def breaking(monkeypatch, place: int) -> None:
         heat[place] = float("nan")
         return heat
 
-    registry.all_methods()
-    added = registry.Method("broken", broken, ("image", "text"), "a method that fails", "tokens")
-    monkeypatch.setitem(registry._methods, "broken", added)
+    monkeypatch.setattr(registry.METHODS, "_entries", registry.METHODS.all())
+    registry.method(("image", "text"), "a method that fails", needs="tokens")(broken)

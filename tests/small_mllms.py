@@ -17,17 +17,9 @@ from xaikit.mllm.model import Mllm, load_mllm
 WORDS = "describe the scene what is left of a an red blue green small large circle square triangle please now in one sentence . ?".split()
 SYSTEM = ["USER:", "ASSISTANT:", "user", "assistant"]
 TEXT = {
-    "hidden_size": 48,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
+    "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 256, "initializer_range": 0.3, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
 TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14}
 TEMPLATES = {
     "llava": "{% for m in messages %}USER: {% for c in m['content'] if c['type'] == 'image' %}<image>\n{% endfor %}"
@@ -41,23 +33,16 @@ TEMPLATES = {
 }
 TEMPLATES["qwen2_5_vl"] = TEMPLATES["qwen2_vl"]
 TURNS = {"turn_start_token": "<|im_start|>", "turn_end_token": "<|im_end|>"}
-QWEN = {
-    "vision_start_token": "<|vision_start|>",
-    "vision_end_token": "<|vision_end|>",
-    "image_token": "<|image_pad|>",
-    "video_token": "<|video_pad|>",
-}
+QWEN = {f"{name}_token": f"<|{name}|>" for name in ("vision_start", "vision_end")}
+QWEN |= {f"{name}_token": f"<|{name}_pad|>" for name in ("image", "video")}
 SPECIAL = {
     "llava": {"image_token": "<image>"},
     "internvl": {
-        "start_image_token": "<img>",
-        "end_image_token": "</img>",
-        "context_image_token": "<IMG_CONTEXT>",
+        "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     },
-    "qwen2_vl": QWEN,
-    "qwen2_5_vl": QWEN,
-}
+    "qwen2_vl": QWEN, "qwen2_5_vl": QWEN,
+}  # fmt: skip
 CLASSES = ("llava", "qwen2_vl", "internvl")
 
 
@@ -70,14 +55,9 @@ def _tokenizer(kind: str) -> transformers.PreTrainedTokenizerFast:
     )
     if kind == "llava":  # as LLaVA 1.5, whose template leaves the start token to the tokenizer
         inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        extra_special_tokens={**TURNS, **SPECIAL[kind]},
-    )
+    own = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    named = {**TURNS, **SPECIAL[kind]}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, extra_special_tokens=named, **own)
 
 
 def _llava(tokenizer, image: int):
@@ -85,14 +65,8 @@ def _llava(tokenizer, image: int):
     vision = transformers.CLIPVisionConfig(image_size=56, projection_dim=32, **TOWER)
     config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=image)
     images = transformers.CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
-    processor = transformers.LlavaProcessor(
-        images,
-        tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATES["llava"],
-    )
+    options = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1, "patch_size": 14}
+    processor = transformers.LlavaProcessor(images, tokenizer, chat_template=TEMPLATES["llava"], **options)
     return transformers.LlavaForConditionalGeneration(config), processor
 
 
@@ -111,25 +85,19 @@ def _internvl(tokenizer, image: int):
 
 
 def _qwen(tokenizer, image: int, newer: bool = False):
-    text = {
-        "vocab_size": len(tokenizer),
-        **TEXT,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
-    }
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]}
+    text = {"vocab_size": len(tokenizer), **TEXT, "rope_parameters": rope}
     ids = {name + "_id": tokenizer.convert_tokens_to_ids(token) for name, token in QWEN.items()}
     if newer:
         vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 48}
         vision |= {"window_size": 56, "fullatt_block_indexes": [1]}
-        model = transformers.Qwen2_5_VLForConditionalGeneration(
-            transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
-        )
-        kind = transformers.Qwen2_5_VLProcessor
     else:
         vision = {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 48}
-        model = transformers.Qwen2VLForConditionalGeneration(
-            transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
-        )
-        kind = transformers.Qwen2VLProcessor
+    name = "Qwen2_5_VL" if newer else "Qwen2VL"
+    config, build, kind = (
+        getattr(transformers, f"{name}{part}") for part in ("Config", "ForConditionalGeneration", "Processor")
+    )
+    model = build(config(text_config=text, vision_config=vision, **ids))
     images = transformers.Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112})
     processor = kind(images, tokenizer, transformers.Qwen2VLVideoProcessor(), chat_template=TEMPLATES["qwen2_vl"])
     return model, processor

@@ -1,4 +1,5 @@
-"""Descriptions and questions are true of their scenes, free texts are read rightly, and the captioner's training is sound."""
+"""Descriptions and questions are true of their scenes, free texts are read rightly, the captioner's training is sound, and the
+bundled one describes scenes that it has never seen."""
 
 import json
 import subprocess
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from small_mllms import tiny_llava
 from training.llava import (
     IGNORED,
     REQUESTS,
@@ -370,3 +372,22 @@ def test_texts_survive_the_processor(which, many):
     assert tokenizer("a purple unicorn", add_special_tokens=False).input_ids[-1] == tokenizer.unk_token_id
     for request in REQUESTS:
         assert tokenizer.unk_token_id not in tokenizer(request).input_ids
+
+
+def exact(scenes, prompt, scale=1.0):
+    """Share of scenes whose answer, written by the model itself, is the caption to the last word."""
+    mllm = tiny_llava()
+    views = [mllm.family.view(image, prompt, scale) for image in scenes.image.values]
+    answers = [mllm.tokenizer.decode(ids) for ids in generate(mllm, views, batch_size=64)]
+    return sum(a == b for a, b in zip(answers, scenes.caption.values, strict=True)) / len(answers)
+
+
+@pytest.mark.parametrize(("objects", "n", "least"), [(1, 48, 0.99), (2, 192, 0.99), (3, 96, 0.9), (4, 96, 0.9)])
+def test_it_describes_fresh_scenes_exactly(objects, n, least):
+    scenes = draw_descriptions(n, seed=2_000_000, objects=(objects, objects))
+    assert exact(scenes, "describe the picture") >= least
+
+
+@pytest.mark.parametrize("scale", [0.75, 1.5, 2.0])
+def test_it_reads_other_input_scales(scale):
+    assert exact(draw_descriptions(64, seed=2_000_001), "what do you see in the image", scale) >= 0.9

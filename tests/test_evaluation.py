@@ -187,8 +187,7 @@ def test_metrics_that_are_none(clip, scenes, metrics):
 @pytest.fixture
 def registered(monkeypatch):
     """The metrics, those that a test adds for itself alone."""
-    metrics.all_metrics("image")
-    monkeypatch.setattr(metrics, "_metrics", dict(metrics._metrics))
+    monkeypatch.setattr(metrics.METRICS, "_entries", metrics.METRICS.all())
 
 
 def test_a_metric_is_one_function(clip, scenes, registered):
@@ -224,13 +223,13 @@ def test_a_metric_in_one_new_file_is_found(clip, scenes, registered, tmp_path, m
         "@metric('neither', 'mean heat')\ndef warmth(heat):\n    return heat.mean((2, 3))\n"
     )
     monkeypatch.setattr(evaluation, "__path__", [*evaluation.__path__, str(tmp_path)])
-    metrics._load_all.cache_clear()
+    metrics.METRICS._import_all.cache_clear()
     try:
         heat = xk.explain("edge", clip, scenes.image, scenes.caption)
         found = xk.evaluate(heat, clip, scenes, metrics=["warmth"]).warmth
         np.testing.assert_allclose(found[:, 0], heat.mean(("row", "col")), rtol=1e-6)
     finally:
-        metrics._load_all.cache_clear()
+        metrics.METRICS._import_all.cache_clear()
         sys.modules.pop("xaikit.evaluation.warmth", None)
 
 

@@ -13,7 +13,7 @@ from small_models import small_clip
 import xaikit as xk
 from xaikit import explainers
 from xaikit.explainers import registry
-from xaikit.measures.ranks import rank_agreement
+from xaikit.measures.intervals import rank_agreement
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +141,8 @@ def test_a_method_in_one_new_file_is_found_everywhere(clip, scenes, tmp_path, mo
         ''')
     )
     monkeypatch.setattr(explainers, "__path__", [*explainers.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "_methods", dict(registry._methods))
-    registry._load_all.cache_clear()
+    monkeypatch.setattr(registry.METHODS, "_entries", registry.METHODS.all())
+    registry.METHODS._import_all.cache_clear()
     try:
         assert xk.methods()["brightness"]["options"] == {"power": 1.0}
         heat = xk.explain("brightness", clip, scenes.image, scenes.caption, power=2.0)
@@ -152,7 +152,7 @@ def test_a_method_in_one_new_file_is_found_everywhere(clip, scenes, tmp_path, mo
 
         assert command_line.main(["methods"]) == 0 and "brightness" in capsys.readouterr().out
     finally:
-        registry._load_all.cache_clear()
+        registry.METHODS._import_all.cache_clear()
         sys.modules.pop("xaikit.explainers.brightness", None)
 
 

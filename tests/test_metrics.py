@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
-from xaikit.measures import intervals, localisation, maps, ranks, words
+from xaikit.measures import intervals, localisation, maps, words
 
 
 @pytest.fixture
@@ -67,14 +67,9 @@ def test_otsu_agrees_with_scikit_image():
         assert ((heat > threshold) == (heat > theirs)).mean() > 0.98
 
 
-def test_area_under_a_line():
-    fractions = np.linspace(0, 1, 9)
-    np.testing.assert_allclose(ranks.area_under_curve(fractions, np.stack([fractions, 1 - 0 * fractions])), [0.5, 1])
-
-
 def test_ranks_follow_heat_and_break_ties_alike():
     heat = np.array([[[0.1, 0.9], [0.5, 0.5]]])
-    place = ranks.ranks(np.repeat(heat, 3, 0))
+    place = maps.ranks(np.repeat(heat, 3, 0))
     assert place[0, 1] == 0 and place[0, 0] == 3 and sorted(place[0, 2:]) == [1, 2]
     assert (place == place[0]).all()
 

@@ -129,14 +129,13 @@ def test_a_marked_place_moves_its_own_cell(kind, enlargement, scale):
 @pytest.mark.parametrize("size", [(80, 120), (150, 70), (56, 56)])
 def test_region_and_grid_of_llava_lead_back_to_the_image(llava, settings, size):
     processor = copy.deepcopy(llava.processor)
-    crop = {"shortest_edge": 56}
-    sizes = {"crop": crop, "larger crop": {"shortest_edge": 70}, "squash": {"height": 56, "width": 56}, "pad": crop}
-    images = transformers.LlavaImageProcessor if settings == "pad" else transformers.CLIPImageProcessor
-    options = {"do_pad": True} if settings == "pad" else {}
     side = {"height": 56, "width": 56}
-    processor.image_processor = images(
-        size=sizes[settings], crop_size=side, do_center_crop=settings != "squash", **options
-    )
+    resized = side if settings == "squash" else {"shortest_edge": 70 if settings == "larger crop" else 56}
+    made = {"size": resized, "crop_size": side, "do_center_crop": settings != "squash"}
+    if settings == "pad":
+        processor.image_processor = transformers.LlavaImageProcessor(do_pad=True, **made)
+    else:
+        processor.image_processor = transformers.CLIPImageProcessor(**made)
     family = type(llava.family)(llava.model, processor, "llava")
     image = picture(*size)
     for scale in (1, 1.5, 2):
@@ -145,14 +144,8 @@ def test_region_and_grid_of_llava_lead_back_to_the_image(llava, settings, size):
         rows, cols = view.grid
         for row, col in [(rows // 2, cols // 2 - 1), (rows // 2 - 1, cols // 2)]:
             changed = family.view(painted(image, view, row, col), "now", scale).vision["pixel_values"]
-            change = (
-                (changed - view.vision["pixel_values"])[0]
-                .abs()
-                .sum(0)
-                .unflatten(0, (rows, -1))
-                .unflatten(2, (cols, -1))
-            )
-            shares = change.sum((1, 3)) / change.sum()
+            change = (changed - view.vision["pixel_values"])[0].abs().sum(0)
+            shares = change.unflatten(0, (rows, -1)).unflatten(2, (cols, -1)).sum((1, 3)) / change.sum()
             assert shares.argmax() == row * cols + col and shares.max() > 0.75
     height, width = size
     if settings == "crop" and height < width:
@@ -187,13 +180,8 @@ def test_masked_cells_have_the_mean_colour(kind, enlargement, scale):
 def test_teacher_forcing_gives_the_states_of_stepwise_generation(mllm):
     for image, prompt in zip(PICTURES, PROMPTS, strict=True):
         own = ordinary(mllm, image, prompt)
-        steps = mllm.model.generate(
-            **own,
-            max_new_tokens=6,
-            suppress_tokens=[mllm.family.image_token_id],
-            output_hidden_states=True,
-            return_dict_in_generate=True,
-        )
+        options = {"max_new_tokens": 6, "suppress_tokens": [mllm.family.image_token_id]}
+        steps = mllm.model.generate(**own, **options, output_hidden_states=True, return_dict_in_generate=True)
         view = mllm.family.view(image, prompt)
         answer = generate(mllm, [view], 6)[0]
         written = steps.sequences[0, len(view.ids) :].tolist()
@@ -269,14 +257,10 @@ def test_features_can_be_shared_and_carry_gradients(mllm):
     states = teacher_forced(mllm, views, answers, features)
     torch.testing.assert_close(states.hidden, teacher_forced(mllm, views, answers).hidden)
     gradients = torch.autograd.grad(states.at(states.emitting)[states.is_answer].sum(), features)
-    assert all(
-        gradient.shape == feature.shape and gradient.any()
-        for gradient, feature in zip(gradients, features, strict=True)
-    )
+    assert all(g.shape == feature.shape and g.any() for g, feature in zip(gradients, features, strict=True))
     assert not any(weight.requires_grad for weight in mllm.model.parameters()) and not mllm.model.training
-    own = torch.autograd.grad(
-        teacher_forced(mllm, views, answers, features).hidden[0, len(views[0].ids) - 1].sum(), features
-    )
+    first = teacher_forced(mllm, views, answers, features).hidden[0, len(views[0].ids) - 1]
+    own = torch.autograd.grad(first.sum(), features)
     assert own[0].any() and not own[1].any(), "a sample reads its own image"
 
 
@@ -306,14 +290,13 @@ def test_decoded_tokens_say_where_words_start(llava):
         fast = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
         return dataclasses.replace(llava, processor=SimpleNamespace(tokenizer=fast)).decode(ids)
 
-    vocabulary = {"A": 0, "Ġdog": 1, "gy": 2, ".": 3}
-    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
-    inner.decoder = tokenizers.decoders.ByteLevel()
-    assert decode(inner, 0, 1, 2, 3) == ["A", " dog", "gy", "."]
-    vocabulary = {"▁A": 0, "▁dog": 1, "gy": 2, ".": 3}
-    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
-    inner.decoder = tokenizers.decoders.Metaspace()
-    assert decode(inner, 0, 1, 2, 3) == [" A", " dog", "gy", "."]
+    for pieces, decoder, words in (
+        (["A", "Ġdog", "gy", "."], tokenizers.decoders.ByteLevel(), ["A", " dog", "gy", "."]),
+        (["▁A", "▁dog", "gy", "."], tokenizers.decoders.Metaspace(), [" A", " dog", "gy", "."]),
+    ):
+        inner = tokenizers.Tokenizer(tokenizers.models.BPE({piece: place for place, piece in enumerate(pieces)}, []))
+        inner.decoder = decoder
+        assert decode(inner, 0, 1, 2, 3) == words
     assert llava.decode(answer_ids(llava, "a red circle.")) == [" a", " red", " circle", "."]
 
 
@@ -407,42 +390,46 @@ def test_views_that_cannot_be(mllm, arguments, message):
         mllm.family.view(**{"image": picture(), "prompt": "now", **arguments})
 
 
-def test_more_views_that_cannot_be(llava):
-    with pytest.raises(ValueError, match="scales 1 and 1.05 both give a grid of 4 x 4"):
-        llava.family.distinct_views(picture(), "now", [1, 1.05])
-    with pytest.raises(ValueError, match="no scale was given"):
-        llava.family.distinct_views(picture(), "now", [])
-    with pytest.raises(ValueError, match="scale=1.5: enlargement='crops' takes whole numbers"):
-        llava.family.view(picture(), "now", 1.5, "crops")
-    with pytest.raises(ValueError, match="holds <image>, one of the model's own tokens"):
-        llava.family.view(picture(), "describe the <image>")
-    with pytest.raises(ValueError, match="enlargement='crops': .* takes images of any size"):
-        small_mllm("qwen2_vl").family.view(picture(), "now", 2, "crops")
-    with pytest.raises(ValueError, match="1 : 200"):
-        small_mllm("qwen2_vl").family.view(picture(2, 500), "now")
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("llava", {"scale": 1.5, "enlargement": "crops"}, "scale=1.5: enlargement='crops' takes whole numbers"),
+        ("llava", {"prompt": "describe the <image>"}, "holds <image>, one of the model's own tokens"),
+        ("llava", {"scales": [1, 1.05]}, "scales 1 and 1.05 both give a grid of 4 x 4"),
+        ("llava", {"scales": []}, "no scale was given"),
+        ("qwen2_vl", {"scale": 2, "enlargement": "crops"}, "enlargement='crops': .* takes images of any size"),
+        ("qwen2_vl", {"image": picture(2, 500)}, "1 : 200"),
+    ],
+)
+def test_views_that_cannot_be_of_one_class(kind, arguments, message):
+    family = small_mllm(kind).family
+    with pytest.raises(ValueError, match=message):
+        (family.distinct_views if "scales" in arguments else family.view)(
+            **{"image": picture(), "prompt": "now", **arguments}
+        )
 
 
 def test_answers_that_cannot_be(mllm):
-    view = mllm.family.view(picture(), "now")
-    with pytest.raises(ValueError, match="the answer .* is empty"):
-        answer_ids(mllm, "")
-    with pytest.raises(ValueError, match="the word 'purple' is outside"):
-        answer_ids(mllm, "a purple circle")
-    with pytest.raises(ValueError, match="one of the model's own tokens"):
-        answer_ids(mllm, "a </s>")
+    view, larger = (mllm.family.view(picture(), "now", scale) for scale in (1, 2))
+    for text, message in (
+        ("", "the answer .* is empty"),
+        ("a purple circle", "the word 'purple' is outside"),
+        ("a </s>", "one of the model's own tokens"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            answer_ids(mllm, text)
     room = mllm.context_length - len(view.ids)
     word = answer_ids(mllm, "a")
     assert teacher_forced(mllm, [view], [word * room]).hidden.shape[1] == mllm.context_length
-    with pytest.raises(
-        ValueError, match=f"an answer of {room + 1} tokens after {len(view.ids)} .* longer than the 256"
+    long = f"an answer of {room + 1} tokens after {len(view.ids)} .* longer than the 256"
+    for views, answers, message in (
+        ([view], [word * (room + 1)], long),
+        ([view], [[mllm.family.image_token_id]], "holds the image token"),
+        ([view], [word, word], "1 views and 2 answers"),
+        ([view, larger], [word, word], r"views of scales \[1.0, 2.0\]"),
     ):
-        teacher_forced(mllm, [view], [word * (room + 1)])
-    with pytest.raises(ValueError, match="holds the image token"):
-        teacher_forced(mllm, [view], [[mllm.family.image_token_id]])
-    with pytest.raises(ValueError, match="1 views and 2 answers"):
-        teacher_forced(mllm, [view], [word, word])
-    with pytest.raises(ValueError, match=r"views of scales \[1.0, 2.0\]"):
-        teacher_forced(mllm, [view, mllm.family.view(picture(), "now", 2)], [word, word])
+        with pytest.raises(ValueError, match=message):
+            teacher_forced(mllm, views, answers)
     with pytest.raises(ValueError, match="max_new_tokens=0"):
         generate(mllm, [view], 0)
 

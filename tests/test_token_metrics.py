@@ -123,10 +123,8 @@ def test_known_maps_both_ways(mask):
     corrected = token_iou(maps.astype(float), tokens, mask, CATEGORIES, tagger=tagger)
     assert corrected.object_iou == [0.5] and corrected.precision == [1] and corrected.recall == [0.5]
     assert corrected.function_iou == [1, 0.75]  # not above the mean of 150 and 20
-    assert token_iou(maps.astype(float), tokens, mask, CATEGORIES).function_iou == [
-        1,
-        1,
-    ]  # the mat enters with a tagger only
+    untagged = token_iou(maps.astype(float), tokens, mask, CATEGORIES)
+    assert untagged.function_iou == [1, 1]  # the mat enters with a tagger only
     alone = released_token_iou(maps, ["the"] + tokens[2:5] + [" a", " x"], mask, CATEGORIES)
     assert alone == ([], [], [], [])  # no noun, no threshold
 
@@ -179,9 +177,8 @@ def test_the_released_code_enlarges_object_maps_and_drops_samples():
     mask[:31] = 1
     maps = blocks([0, 1], [2, 3])
     measured = released_token_iou(maps, ["cat", " the"], mask, {"cat": 1})
-    assert measured.object_iou == [31 / 32] and measured.function_iou == [
-        0.5
-    ]  # the threshold cuts the ramp in its middle
+    assert measured.object_iou == [31 / 32]
+    assert measured.function_iou == [0.5]  # the threshold cuts the ramp in its middle
     assert released_token_iou(maps, ["cat", " the", "."], mask, {"cat": 1}) == ([], [], [], [])
     nothing = released_token_iou(maps, ["cat", " the"], None, {"cat": 1})
     assert nothing == ([], [0], [], [])  # without a mask file nothing is enlarged: the threshold is 0, nothing below

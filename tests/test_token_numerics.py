@@ -13,7 +13,6 @@ from xaikit.mllm.tam import (
     WEIGHTINGS,
     context_mask,
     context_weights,
-    interference,
     joint_normalisation,
     rank_gaussian_filter,
     released_tam,
@@ -30,16 +29,11 @@ def random(*shape, seed=0, dtype=torch.float64):
 
 def golden_case(case):
     """Arguments of ``released_tam`` and what the released function returned."""
-    read = {
-        key: GOLDEN[f"case{case}__{key}"] for key in ("tokens", "logits", "grid", "n_prompt", "input_length", "maps")
-    }
-    tokens = torch.tensor(read["tokens"])
+    names = ("tokens", "logits", "grid", "n_prompt", "input_length", "maps")
+    tokens, logits, grid, n_prompt, length, maps = (torch.tensor(GOLDEN[f"case{case}__{name}"]) for name in names)
     start = int((tokens == IMAGE_END).nonzero()[0, 0]) + 1
-    image, prompt = (tokens == IMAGE_ID).nonzero()[:, 0], torch.arange(start, start + int(read["n_prompt"]))
-    grid = tuple(int(size) for size in read["grid"])
-    return (tokens, torch.tensor(read["logits"]), grid, int(read["input_length"]), image, prompt), torch.tensor(
-        read["maps"]
-    )
+    image, prompt = (tokens == IMAGE_ID).nonzero()[:, 0], torch.arange(start, start + int(n_prompt))
+    return (tokens, logits, tuple(grid.tolist()), int(length), image, prompt), maps
 
 
 def corrected_tam(tokens, logits, grid, input_length, image, prompt):
@@ -59,14 +53,8 @@ def sequence(seed=0, n_prompt=4, n_answer=6, vocabulary=40, grid=(5, 7)):
     cells = grid[0] * grid[1]
     generator = torch.Generator().manual_seed(seed)
     words = torch.randperm(30, generator=generator)
-    tokens = torch.cat(
-        [
-            torch.tensor([36] + [IMAGE_ID] * cells + [IMAGE_END]),
-            words[:n_prompt],
-            torch.tensor([38, 39]),
-            words[-n_answer:],
-        ]
-    )
+    image = torch.tensor([36] + [IMAGE_ID] * cells + [IMAGE_END])
+    tokens = torch.cat([image, words[:n_prompt], torch.tensor([38, 39]), words[-n_answer:]])
     logits = torch.randn(len(tokens), vocabulary, generator=generator, dtype=torch.float64) + 0.5
     prompt = torch.arange(cells + 2, cells + 2 + n_prompt)
     return tokens, logits, grid, len(tokens) - n_answer, torch.arange(1, cells + 1), prompt
@@ -108,9 +96,8 @@ def test_filter_takes_small_grids(shape):
     maps = random(*shape)
     filtered = rank_gaussian_filter(maps, 5)
     assert filtered.shape == shape and filtered.isfinite().all()
-    assert (filtered >= maps.amin((-2, -1), keepdim=True)).all() and (
-        filtered <= maps.amax((-2, -1), keepdim=True)
-    ).all()
+    assert (filtered >= maps.amin((-2, -1), keepdim=True)).all()
+    assert (filtered <= maps.amax((-2, -1), keepdim=True)).all()
 
 
 def test_filter_of_a_line_repeats_its_edge_across_it():
@@ -143,9 +130,8 @@ def test_filter_of_larger_windows_against_the_formula(size):
 def test_overlap_of_known_rankings(second, at_90, at_98):
     first, second = torch.arange(50), torch.tensor(second)
     for persistence, wanted in ((0.9, at_90), (0.98, at_98)):
-        assert overlap_matrix(torch.stack([first, second])[None], persistence)[0, 0, 1].item() == pytest.approx(
-            wanted, abs=6e-7
-        )
+        matrix = overlap_matrix(torch.stack([first, second])[None], persistence)
+        assert matrix[0, 0, 1].item() == pytest.approx(wanted, abs=6e-7)
 
 
 def rankings(n, tokens, k, vocabulary, seed=0):
@@ -159,13 +145,11 @@ def test_overlap_against_its_definition(persistence, k, normalised):
     ids = rankings(2, 4, k, 12)
     ids[1, 2] = ids[1, 0]
     matrix = overlap_matrix(ids, persistence, normalised)
-    for n in range(2):
-        for i in range(4):
-            for j in range(4):
-                a, b = ids[n, i].tolist(), ids[n, j].tolist()
-                wanted = sum(persistence ** (d - 1) * len({*a[:d]} & {*b[:d]}) / d for d in range(1, k + 1))
-                wanted *= (1 - persistence) / (1 - persistence**k if normalised else 1)
-                assert matrix[n, i, j].item() == pytest.approx(wanted, abs=1e-12)
+    for n, i, j in np.ndindex(2, 4, 4):
+        a, b = ids[n, i].tolist(), ids[n, j].tolist()
+        wanted = sum(persistence ** (d - 1) * len({*a[:d]} & {*b[:d]}) / d for d in range(1, k + 1))
+        wanted *= (1 - persistence) / (1 - persistence**k if normalised else 1)
+        assert matrix[n, i, j].item() == pytest.approx(wanted, abs=1e-12)
 
 
 def test_overlap_is_symmetric_from_0_to_1_and_ends_there():
@@ -211,6 +195,10 @@ def test_numbers_that_are_none_are_not_ranked():
 
 
 # Interference
+
+
+def interference(maps, weights, allowed, least_squares=True):
+    return remove_interference(maps, "relevance", weights, None, allowed, least_squares=least_squares)
 
 
 def two_tokens(context, target):
@@ -265,31 +253,23 @@ def test_only_the_direction_of_the_weights_counts_under_least_squares(factor):
     allowed = torch.ones(2, 6, 6, dtype=torch.bool).tril(-1)
     plain = interference(maps, weights, allowed)
     assert (interference(maps, factor * weights, allowed) - plain).abs().max() < 1e-12
-    halved = interference(maps, 0.5 * weights, allowed, scale_weights=weights)
-    taken = interference(maps, weights, allowed, scale_weights=weights)
+    damped = (torch.full_like(weights, level) for level in (0.5, 0.0))
+    halved, taken = (remove_interference(maps, "damped_fixed", weights, rho, allowed) for rho in damped)
     assert (taken - plain).abs().max() < 1e-12 and (halved - plain).abs().max() > 0.05
 
 
 def weighting_inputs(seed=0, n=2, tokens=6):
-    relevance, overlap = random(n, tokens, tokens, seed=seed + 1), random(n, tokens, tokens, seed=seed + 2)
-    return (
-        random(n, tokens, 4, 5, seed=seed),
-        relevance,
-        overlap,
-        torch.ones(n, tokens, tokens, dtype=torch.bool).tril(-1),
-    )
+    relevance, overlap = (random(n, tokens, tokens, seed=seed + place) for place in (1, 2))
+    allowed = torch.ones(n, tokens, tokens, dtype=torch.bool).tril(-1)
+    return random(n, tokens, 4, 5, seed=seed), relevance, overlap, allowed
 
 
 def test_weightings_have_their_formulas():
     _, r, rho, allowed = weighting_inputs()
     wanted = {
-        "relevance": r,
-        "irrelevance": 1 - rho,
-        "damped": r * (1 - rho),
-        "agreement": rho,
-        "damped_fixed": r * (1 - rho),
+        "relevance": r, "irrelevance": 1 - rho, "damped": r * (1 - rho), "agreement": rho, "damped_fixed": r * (1 - rho),
         "incoherent": torch.where(rho >= 0.3, 0, r),
-    }
+    }  # fmt: skip
     assert wanted.keys() == WEIGHTINGS.keys()
     for weighting, weights in wanted.items():
         assert torch.equal(context_weights(weighting, r, rho, allowed, 0.3), weights * allowed), weighting
@@ -466,9 +446,8 @@ def test_corrected_is_released_where_the_quirks_do_not_enter(case):
     arguments, _ = golden_case(case)
     neutral = without_quirks(*arguments)
     assert torch.equal(released_tam(*neutral)[1:], corrected_tam(*neutral)[1:])
-    assert not torch.equal(
-        released_tam(*neutral)[0], corrected_tam(*neutral)[0]
-    )  # the first round's quirk always enters
+    first = [way(*neutral)[0] for way in (released_tam, corrected_tam)]
+    assert not torch.equal(*first)  # the first round's quirk always enters
     assert not torch.equal(released_tam(*arguments)[1:], corrected_tam(*arguments)[1:])
 
 
@@ -484,9 +463,8 @@ def test_each_quirk_changes_its_own_maps():
     assert not changed[0] and all(changed[1:])
     first = logits.clone()
     first[image, tokens[start]] = 0  # the first answer word's own map counts as context only
-    assert torch.equal(
-        released_tam(other, first, grid, start, image, prompt), released_tam(other, logits, grid, start, image, prompt)
-    )
+    without, whole = (released_tam(other, values, grid, start, image, prompt) for values in (first, logits))
+    assert torch.equal(without, whole)
 
 
 def test_the_first_released_map_knows_no_text():

@@ -253,29 +253,27 @@ def test_rank_overlap_is_that_of_the_explainer_that_has_it(answers):
         plots.context_matrix(both, 0, "rank_overlap")
 
 
+STRIP, COMPARISON, SCALES = "token_strip", "token_comparison", "scales_side_by_side"
+LENS = {"explainer": "lens"}
+
+
 @pytest.mark.parametrize(
     ("plot", "choice", "message"),
     [
-        ("token_strip", {"sample": 2, "explainer": "lens"}, "sample=2: a whole number from 0 to 1"),
-        ("token_strip", {"sample": -1, "explainer": "lens"}, "sample=-1: a whole number from 0 to 1"),
-        ("token_strip", {"sample": 0.0, "explainer": "lens"}, "sample=0.0: a whole number from 0 to 1"),
-        ("token_strip", {}, "explainer=None: choose one of those that are there, lens, tam, arc"),
-        ("token_strip", {"explainer": "msea"}, "explainer='msea': choose"),
-        (
-            "token_strip",
-            {"explainer": "lens", "words": ["green"]},
-            "token 'green': the answer has tokens 0 to 7: a small",
-        ),
-        ("token_strip", {"explainer": "lens", "words": [8]}, "token 8: the answer has tokens 0 to 7"),
-        ("token_strip", {"explainer": "lens", "words": "red"}, "tokens='red': give a list"),
-        ("token_strip", {"explainer": "lens", "gamma": 0}, "gamma=0: a power above 0"),
-        ("token_strip", {"explainer": "lens", "objects": OBJECTS[:1]}, r"objects of shape \(1, 8\)"),
-        ("token_strip", {"explainer": "lens", "objects": OBJECTS + 1}, "up to 2: .* the sample's 2 masks"),
-        ("token_comparison", {"tokens": []}, r"tokens=\[\]: give a list"),
-        ("token_comparison", {"tokens": [-1]}, "token -1: the answer has tokens 0 to 7"),
-        ("token_comparison", {"explainers": ["lens", "none"]}, "explainers='none': choose"),
-        ("token_comparison", {"explainers": []}, r"explainers=\[\]: give a list"),
-        ("scales_side_by_side", {"explainers": "lens"}, "explainers='lens': give a list"),
+        *((STRIP, LENS | {"sample": bad}, f"sample={bad}: a whole number from 0 to 1") for bad in (2, -1, 0.0)),
+        (STRIP, {}, "explainer=None: choose one of those that are there, lens, tam, arc"),
+        (STRIP, {"explainer": "msea"}, "explainer='msea': choose"),
+        (STRIP, LENS | {"words": ["green"]}, "token 'green': the answer has tokens 0 to 7: a small"),
+        (STRIP, LENS | {"words": [8]}, "token 8: the answer has tokens 0 to 7"),
+        (STRIP, LENS | {"words": "red"}, "tokens='red': give a list"),
+        (STRIP, LENS | {"gamma": 0}, "gamma=0: a power above 0"),
+        (STRIP, LENS | {"objects": OBJECTS[:1]}, r"objects of shape \(1, 8\)"),
+        (STRIP, LENS | {"objects": OBJECTS + 1}, "up to 2: .* the sample's 2 masks"),
+        (COMPARISON, {"tokens": []}, r"tokens=\[\]: give a list"),
+        (COMPARISON, {"tokens": [-1]}, "token -1: the answer has tokens 0 to 7"),
+        (COMPARISON, {"explainers": ["lens", "none"]}, "explainers='none': choose"),
+        (COMPARISON, {"explainers": []}, r"explainers=\[\]: give a list"),
+        (SCALES, {"explainers": "lens"}, "explainers='lens': give a list"),
     ],
 )
 def test_what_there_is_not_is_named(answers, scenes, plot, choice, message):
@@ -300,22 +298,17 @@ def test_bad_answers_and_images_are_named(answers, scenes):
 
 @pytest.fixture
 def table():
-    rows = [
-        ("scales", "1", 0.2), ("scales", "1, 2", 0.3), ("k", "k = 5", 0.1), ("k", "k = 50", 0.3), ("k", "k = 99", 0.4),
-    ]  # fmt: skip
-    made = [
-        {
-            "group": group,
-            "setting": setting,
-            "measure": name,
-            "mean": m + up,
-            "low": m + up - 0.05,
-            "high": m + up + 0.1,
-        }
-        for group, setting, m in rows
-        for name, up in (("own_iou", 0), ("leakage", 1))
-    ]
-    return pd.DataFrame(made).sample(frac=1, random_state=0).sort_values("group", ascending=False)
+    means = {
+        ("scales", "1"): 0.2,
+        ("scales", "1, 2"): 0.3,
+        ("k", "k = 5"): 0.1,
+        ("k", "k = 50"): 0.3,
+        ("k", "k = 99"): 0.4,
+    }
+    rows = [(*names, measure, m + up) for names, m in means.items() for measure, up in (("own_iou", 0), ("leakage", 1))]
+    made = pd.DataFrame(rows, columns=["group", "setting", "measure", "mean"])
+    made = made.assign(low=made["mean"] - 0.05, high=made["mean"] + 0.1)
+    return made.sample(frac=1, random_state=0).sort_values("group", ascending=False)
 
 
 def test_settings_points_draws_each_interval_beside_its_name(table):
@@ -346,13 +339,16 @@ def test_settings_points_of_one_measure_needs_no_measure(table):
     assert len(axes) == 2 and all(len(axis.lines) == 1 for axis in axes)
 
 
-def test_settings_points_names_what_it_lacks(table):
-    with pytest.raises(ValueError, match="lacks low, high:"):
-        plots.settings_points(table.drop(columns=["low", "high"]), "")
-    with pytest.raises(ValueError, match="lacks rows:"):
-        plots.settings_points(table[:0], "")
-    with pytest.raises(ValueError, match="default='4': it has 0 means of"):
-        plots.settings_points(table, "", "4")
-    with pytest.raises(ValueError, match="default='1': it has 2 means of"):
-        plots.settings_points(table.replace("k = 5", "1"), "", "1")
+@pytest.mark.parametrize(
+    ("change", "default", "message"),
+    [
+        (lambda table: table.drop(columns=["low", "high"]), None, "lacks low, high:"),
+        (lambda table: table[:0], None, "lacks rows:"),
+        (lambda table: table, "4", "default='4': it has 0 means of"),
+        (lambda table: table.replace("k = 5", "1"), "1", "default='1': it has 2 means of"),
+    ],
+)
+def test_settings_points_names_what_it_lacks(table, change, default, message):
+    with pytest.raises(ValueError, match=message):
+        plots.settings_points(change(table), "", default)
     assert not plt.get_fignums()

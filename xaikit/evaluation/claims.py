@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from ..files.paths import data_folder
 from ..files.store import annotate
 from ..measures.intervals import mean_interval, resamples
-from ..measures.ranks import auroc
+from ..measures.maps import auroc
 
 HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided here"
 INCONSISTENT, UNTESTABLE = "inconsistent in the paper", "cannot be tested here"

@@ -16,8 +16,7 @@ from ..clip.perturbation import Score, check_fill, filled, scores_of_images, sco
 from ..clip.towers import tower
 from ..explainers.registry import SIDES
 from ..files.checks import check_choices, check_whole
-from ..measures.maps import check_values
-from ..measures.ranks import ranks, word_ranks
+from ..measures.maps import check_values, ranks, word_ranks
 from .confidence import scorer, word_counts
 
 UNITS = ("patch", "pixel")

@@ -7,8 +7,7 @@ from ..files.checks import check_number
 from ..files.schema import HIGHER, NEITHER
 from ..files.store import annotate
 from ..measures.localisation import coverage, energy
-from ..measures.maps import checked
-from ..measures.ranks import auroc
+from ..measures.maps import auroc, checked
 from ..samples.worlds.shapes import COLOURS, SHAPES
 
 BOX_AREA = 0.1  # share of the map that the box takes up: about an object of the scenes

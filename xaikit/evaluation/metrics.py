@@ -1,10 +1,7 @@
 """``evaluate``: every metric that applies, for one or many explainers. A metric is one function with ``@metric``."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import xarray as xr
@@ -14,21 +11,19 @@ from ..clip.model import Clip
 from ..clip.perturbation import check_fill
 from ..explainers.registry import SIDES
 from ..files.checks import check_choices, check_whole
+from ..files.registry import Entry, Registry
 from ..files.schema import DIRECTIONS, HIGHER, LOWER
 from ..files.store import annotate
 from ..measures import localisation, words
 from ..measures.maps import checked
-from ..measures.ranks import area_under_curve
 from .faithfulness import progressive_occlusion
 from .inputs import CURVES, TRUTH, Inputs
 
 
-@dataclass(frozen=True)
-class Metric:
+@dataclass(frozen=True, kw_only=True)
+class Metric(Entry):
     """A registered metric of maps of one side, ``function(heat, *needs)``; see ``metric``."""
 
-    name: str
-    function: Callable[..., np.ndarray]
     direction: str
     meaning: str
     units: str
@@ -36,7 +31,7 @@ class Metric:
     of: str
 
 
-_metrics: dict[str, Metric] = {}
+METRICS: Registry[Metric] = Registry(__package__)
 
 
 def metric(
@@ -82,30 +77,20 @@ def metric(
     for need in needs:
         check_choices(needs=(need, Inputs.NAMES))
 
+    about = {"direction": direction, "meaning": meaning, "units": units, "needs": tuple(needs)}
+
     def register(function: Callable) -> Callable:
         for side in sides:
             name = f"word_{function.__name__}" if len(sides) > 1 and side == "text" else function.__name__
-            _metrics[name] = Metric(name, function, direction, meaning, units, tuple(needs), side)
+            METRICS.add(Metric(name, function, of=side, **about))
         return function
 
     return register
 
 
-@cache
-def _load_all() -> None:
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        try:
-            importlib.import_module(f"{__package__}.{module.name}")
-        except ModuleNotFoundError as missing:  # of an extra that isn't installed
-            if missing.name.startswith(__package__.split(".")[0]):
-                raise
-
-
 def all_metrics(of: str) -> dict[str, Metric]:
     """The metrics of maps of one side, by name, in the order in which they were registered."""
-    _load_all()
-    return {name: one for name, one in _metrics.items() if one.of == of}
+    return {name: one for name, one in METRICS.all().items() if one.of == of}
 
 
 def evaluate(
@@ -210,13 +195,13 @@ def flat(heat: np.ndarray) -> np.ndarray:
 @metric(LOWER, "area under the deletion curve", needs=("fraction", "deletion_curve"), of=BOTH)
 def deletion_auc(heat: np.ndarray, fraction: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """See ``deletion_insertion`` and ``word_deletion_insertion``."""
-    return area_under_curve(fraction, curve)
+    return np.trapezoid(curve, fraction)
 
 
 @metric(HIGHER, "area under the insertion curve", needs=("fraction", "insertion_curve"), of=BOTH)
 def insertion_auc(heat: np.ndarray, fraction: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """See ``deletion_insertion`` and ``word_deletion_insertion``."""
-    return area_under_curve(fraction, curve)
+    return np.trapezoid(curve, fraction)
 
 
 @metric(LOWER, "cosine lost when only the hot part is left, times 100", needs=("confidences",), of=BOTH)

@@ -12,7 +12,6 @@ from ..clip.perturbation import encoded
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
 from ..measures.maps import checked
-from ..measures.ranks import area_under_curve
 from ..samples.captions import article
 from ..samples.worlds.shapes import COLOURS
 from .faithfulness import MEASURES
@@ -126,7 +125,7 @@ def retrieval_faithfulness(
             curve = curves[:, row, :, column]
             about = {"long_name": f"{meaning}, {way}", "units": "1", "score_direction": better}
             out[f"{name}_{way}_curve"] = (("explainer", "step"), curve, about)
-            out[f"{name}_{way}_auc"] = ("explainer", area_under_curve(shares, curve), about)
+            out[f"{name}_{way}_auc"] = ("explainer", np.trapezoid(curve, shares), about)
     parameters = {"steps": steps, "fill": fill, "seed": seed, "of": of}
     return annotate(out, "evaluation", clip, parameters=parameters)
 

@@ -17,8 +17,7 @@ from ..explainers.explanation import explain
 from ..explainers.registry import check_tower, find
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
-from ..measures.maps import map_ssim
-from ..measures.ranks import listed, rank_correlation, unit_ranks
+from ..measures.maps import listed, map_ssim, rank_correlation, unit_ranks
 
 # What comes before the first block, in open_clip's and timm's towers, and what belongs to no tower.
 _BEFORE = ("conv1", "class_embedding", "positional_embedding", "ln_pre", "token_embedding", "cls_emb", "trunk.patch_embed",

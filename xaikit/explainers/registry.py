@@ -1,17 +1,14 @@
 """The list of explanation methods. A method is one file here with one decorated function."""
 
 import difflib
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 from ..clip.model import Clip
 from ..clip.towers import Tower, shares_space, tower
 from ..files.choices import Choices, labelled
+from ..files.registry import Entry, Registry
 
 SIDES = ("image", "text")
 # What a method may ask of a model and its tower: whether they have it, and how to say so.
@@ -29,8 +26,8 @@ NEEDS: dict[str, tuple[Callable[[Clip, Tower], bool], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Method:
+@dataclass(frozen=True, kw_only=True)
+class Method(Entry):
     """A registered explanation method: ``function(clip, pixels, tokens, *, of, **options)`` gives a tensor
     (n, rows, cols) for ``of="image"`` or (n, content tokens) for ``of="text"``.
 
@@ -38,27 +35,16 @@ class Method:
     complete: whether its values promise to add up to the score's difference from that of the bare fill.
     """
 
-    name: str
-    function: Callable
     sides: tuple[str, ...]
-    source: str
     needs: str = "summary"
     stochastic: bool = False
     complete: bool = False
 
-    @property
-    def options(self) -> dict[str, object]:
-        """Names and defaults of the method's own options."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "of"}
+
+METHODS: Registry[Method] = Registry(__package__)
 
 
-_methods: dict[str, Method] = {}
-
-
-def method(
-    sides: tuple[str, ...], source: str, needs: str = "summary", stochastic: bool = False, complete: bool = False
-) -> Callable:
+def method(sides: tuple[str, ...], source: str, **about: object) -> Callable:
     """Register the decorated function under its own name; ``source`` says where the method comes from, the
     rest what ``Method`` says. In a file of this package it is found by itself.
 
@@ -69,28 +55,14 @@ def method(
     ...     return torch.full((len(pixels), *tower(clip, of).grid), height)
     >>> find("flat_map", "image", {}).options
     {'height': 1.0}
-    >>> _ = _methods.pop("flat_map")
+    >>> METHODS.remove("flat_map")
     """
-
-    def register(function: Callable) -> Callable:
-        name = function.__name__
-        _methods[name] = Method(name, function, sides, source, needs, stochastic, complete)
-        return function
-
-    return register
-
-
-@cache
-def _load_all() -> None:
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{__package__}.{module.name}")
+    return METHODS.register(Method, sides=sides, source=source, **about)
 
 
 def all_methods() -> dict[str, Method]:
     """Every method by name, in alphabetical order."""
-    _load_all()
-    return dict(sorted(_methods.items()))
+    return dict(sorted(METHODS.all().items()))
 
 
 def find(name: str, of: str, options: dict) -> Method:
@@ -107,9 +79,7 @@ def find(name: str, of: str, options: dict) -> Method:
         raise ValueError(
             f"of={of!r}: {name} explains the {' and the '.join(found.sides)} only; the {of} is explained by {able}"
         )
-    for option in options:
-        if option not in found.options:
-            raise ValueError(f"unknown option {option!r} of {name}: it takes {', '.join(found.options) or 'none'}")
+    found.check(options)
     return found
 
 

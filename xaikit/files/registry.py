@@ -17,7 +17,7 @@ class Entry:
 
     name: str
     function: Callable
-    source: str
+    source: str = ""
 
     @property
     def options(self) -> dict[str, object]:
@@ -59,14 +59,22 @@ class Registry(Generic[AnEntry]):
         self._entries: dict[str, AnEntry] = {}
         self._import_all = cache(lambda: _import_files(package))
 
+    def add(self, entry: AnEntry) -> None:
+        """Put an entry on the list, instead of another of its name."""
+        self._entries[entry.name] = entry
+
     def register(self, kind: type[AnEntry], **about: object) -> Callable[[Callable], Callable]:
-        """A decorator that puts a function on the list as an entry of this kind, instead of another of its name."""
+        """A decorator that adds a function under its own name as an entry of this kind."""
 
         def add(function: Callable) -> Callable:
-            self._entries[function.__name__] = kind(function.__name__, function, **about)
+            self.add(kind(function.__name__, function, **about))
             return function
 
         return add
+
+    def remove(self, name: str) -> None:
+        """Take an entry off the list."""
+        del self._entries[name]
 
     def all(self) -> dict[str, AnEntry]:
         """Every entry by its name, in the order in which they were registered."""
@@ -76,4 +84,8 @@ class Registry(Generic[AnEntry]):
 
 def _import_files(package: str) -> None:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        importlib.import_module(f"{package}.{module.name}")
+        try:
+            importlib.import_module(f"{package}.{module.name}")
+        except ModuleNotFoundError as missing:  # of an extra that isn't installed
+            if missing.name.partition(".")[0] == package.partition(".")[0]:
+                raise

@@ -1,4 +1,4 @@
-"""Pure functions of arrays: where heat lies, ranks and correlations, intervals, words, token maps."""
+"""Pure functions of arrays: maps and where their heat lies, intervals, words, token maps."""
 
 import lazy_loader
 

@@ -3,7 +3,6 @@ from . import (
     localisation as localisation,
     maps as maps,
     planted_tokens as planted_tokens,
-    ranks as ranks,
     token_iou as token_iou,
     words as words,
 )

@@ -6,10 +6,11 @@ share of its pixels that belong to named objects, so that every sum over patches
 
 import numpy as np
 
-from .maps import otsu_threshold
-from .ranks import right_above_wrong
+from .maps import otsu_threshold, right_above_wrong
 
 TOUCHED = 0.05  # share of a patch's pixels from which on an object counts as lying in it
+MASKS_AT_ONCE = 256  # bounds the memory
+WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
@@ -19,113 +20,6 @@ def coverage(mask: np.ndarray, grid: tuple[int, int], covered: tuple[float, floa
     """
     each = mask.reshape(-1, 1, *mask.shape[-2:])
     return region_coverage(each, grid, (0, 0, *covered)).reshape(*mask.shape[:-2], *grid)
-
-
-def _flat(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    heat, covered = np.broadcast_arrays(heat, covered)
-    return heat.reshape(*heat.shape[:-2], -1), covered.reshape(*covered.shape[:-2], -1)
-
-
-def pointing_game(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """1 where the hottest patch lies on a named object, else 0; higher is better.
-
-    A patch lies on one when the object takes up at least ``TOUCHED`` of it: models look at outlines as much as
-    at insides, and the patch is the margin that the original metric grants in pixels. Among tied peaks the mean
-    counts, so a flat map gets its chance of hitting.
-    Source: Zhang et al., Top-Down Neural Attention by Excitation Backprop, 2016.
-    """
-    heat, covered = _flat(heat, covered)
-    on_object = covered >= TOUCHED
-    peak = heat == heat.max(-1, keepdims=True)
-    return (peak & on_object).sum(-1) / peak.sum(-1)
-
-
-def energy(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Share of the positive heat that lies inside the named objects; 0 for a map without any; higher is better.
-
-    Source: Wang et al., Score-CAM, 2020 (energy-based pointing game).
-    """
-    heat, covered = _flat(heat, covered)
-    heat = np.maximum(heat, 0)
-    total = heat.sum(-1)
-    return (heat * covered).sum(-1) / np.where(total == 0, 1, total)
-
-
-def _ious(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Heat sorted from hot to cold and the IoU of everything at least as hot with the named objects."""
-    order = np.argsort(-heat, axis=-1, kind="stable")
-    heat, covered = np.take_along_axis(heat, order, -1), np.take_along_axis(covered, order, -1)
-    inside = covered.cumsum(-1)
-    union = np.arange(1, heat.shape[-1] + 1) + inside[..., -1:] - inside
-    return heat, inside / union
-
-
-def iou_best(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Intersection over union with the named objects at the map's best threshold; higher is better."""
-    ranked, iou = _ious(*_flat(heat, covered))
-    last_of_its_value = np.append(ranked[..., :-1] > ranked[..., 1:], np.ones_like(ranked[..., :1], bool), -1)
-    return np.where(last_of_its_value, iou, 0).max(-1)
-
-
-def iou_otsu(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Intersection over union of the patches above Otsu's threshold with the named objects; higher is better."""
-    hot = heat > otsu_threshold(heat)[..., None, None]
-    hot, covered = _flat(hot, covered)
-    inside = (hot * covered).sum(-1)
-    union = hot.sum(-1) + covered.sum(-1) - inside
-    return inside / np.where(union == 0, 1, union)
-
-
-def average_precision(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Area under precision against recall when the map ranks the patches, of which those count as right of which named
-    objects take up at least ``TOUCHED``; higher is better. NaN where there is no such patch.
-
-    The sum over thresholds of precision times the gain of recall, without interpolation, and with all patches of one
-    value taken together. A flat map gets the share of right patches, random maps somewhat more where these are few.
-    """
-    heat, covered = _flat(heat, covered)
-    order = np.argsort(-heat, axis=-1, kind="stable")
-    heat, right = np.take_along_axis(heat, order, -1), np.take_along_axis(covered, order, -1) >= TOUCHED
-    precision = right.cumsum(-1) / np.arange(1, heat.shape[-1] + 1)
-    last_of_its_value = np.append(heat[..., :-1] > heat[..., 1:], np.ones_like(right[..., :1]), -1)
-    place = np.where(last_of_its_value, np.arange(heat.shape[-1]), heat.shape[-1])
-    place = np.minimum.accumulate(place[..., ::-1], axis=-1)[..., ::-1]  # where the patches of each one's value end
-    found = (np.take_along_axis(precision, place, -1) * right).sum(-1)
-    count = right.sum(-1)
-    return np.where(count > 0, found / np.maximum(count, 1), np.nan)
-
-
-def auroc(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """How often, over all pairs of one patch of a named object (at least ``TOUCHED`` of it) and one that isn't, the former
-    is the hotter; ties count half; higher is better. 0.5 is chance however large the objects are, unlike ``energy`` and
-    ``average_precision``. NaN where there is no such pair."""
-    heat, covered = _flat(heat, covered)
-    return right_above_wrong(heat, covered >= TOUCHED)
-
-
-def smallest_share(heat: np.ndarray, covered: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """How well the least heated of the named objects is covered, (n, explainers); higher is better. NaN where fewer than
-    two are named and visible.
-
-    An object's share of all positive heat, divided by its share of the named objects' area; the smallest over the named
-    objects. 0: one of them gets no heat. 1, the most there can be: all heat lies on them, by their areas (on a
-    coarse grid less, since a patch on an edge lies on an object only in part). A flat map gets the named objects'
-    share of the image. It tests the claim that a map shows "primary and contextual objects".
-
-    heat (n, explainers, rows, cols); covered (n, objects, rows, cols) of each object alone; named (n, objects).
-    """
-    heat = np.maximum(heat, 0)
-    total = heat.sum((-2, -1))
-    on = np.einsum("nerc,norc->neo", heat, covered) / np.where(total == 0, 1, total)[..., None]
-    area = np.where(named, covered.sum((-2, -1)), 0)
-    visible = area > 0
-    fair = area / np.maximum(area.sum(-1, keepdims=True), 1e-12)
-    relative = np.where(visible[:, None], on / np.where(visible, fair, 1)[:, None], np.inf).min(-1)
-    return np.where(visible.sum(-1)[:, None] >= 2, relative, np.nan)
-
-
-MASKS_AT_ONCE = 256  # bounds the memory
-WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def region_coverage(mask: np.ndarray, grid: tuple[int, int], region: np.ndarray | tuple = WHOLE) -> np.ndarray:
@@ -173,3 +67,104 @@ def cell_shares(size: int, cells: int, start: np.ndarray, end: np.ndarray) -> np
     low = size * start[:, None, None] + np.arange(cells)[:, None] * step
     pixel = np.arange(size)
     return np.clip(np.minimum(low + step, pixel + 1) - np.maximum(low, pixel), 0, None) / step
+
+
+def _flat(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    heat, covered = np.broadcast_arrays(heat, covered)
+    return heat.reshape(*heat.shape[:-2], -1), covered.reshape(*covered.shape[:-2], -1)
+
+
+def pointing_game(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """1 where the hottest patch lies on a named object, else 0; higher is better.
+
+    A patch lies on one when the object takes up at least ``TOUCHED`` of it: models look at outlines as much as
+    at insides, and the patch is the margin that the original metric grants in pixels. Among tied peaks the mean
+    counts, so a flat map gets its chance of hitting.
+    Source: Zhang et al., Top-Down Neural Attention by Excitation Backprop, 2016.
+    """
+    heat, covered = _flat(heat, covered)
+    on_object = covered >= TOUCHED
+    peak = heat == heat.max(-1, keepdims=True)
+    return (peak & on_object).sum(-1) / peak.sum(-1)
+
+
+def energy(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Share of the positive heat that lies inside the named objects; 0 for a map without any; higher is better.
+
+    Source: Wang et al., Score-CAM, 2020 (energy-based pointing game).
+    """
+    heat, covered = _flat(heat, covered)
+    heat = np.maximum(heat, 0)
+    total = heat.sum(-1)
+    return (heat * covered).sum(-1) / np.where(total == 0, 1, total)
+
+
+def _ranked(heat: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Heat from hot to cold, what is covered in this order, and whether a place is the last of its value."""
+    heat, covered = _flat(heat, covered)
+    order = np.argsort(-heat, axis=-1, kind="stable")
+    heat, covered = np.take_along_axis(heat, order, -1), np.take_along_axis(covered, order, -1)
+    return heat, covered, np.diff(heat, append=-np.inf) < 0
+
+
+def iou_best(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Intersection over union with the named objects at the map's best threshold; higher is better."""
+    heat, covered, last = _ranked(heat, covered)
+    inside = covered.cumsum(-1)
+    union = np.arange(1, heat.shape[-1] + 1) + inside[..., -1:] - inside
+    return np.where(last, inside / union, 0).max(-1)
+
+
+def iou_otsu(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Intersection over union of the patches above Otsu's threshold with the named objects; higher is better."""
+    hot = heat > otsu_threshold(heat)[..., None, None]
+    hot, covered = _flat(hot, covered)
+    inside = (hot * covered).sum(-1)
+    union = hot.sum(-1) + covered.sum(-1) - inside
+    return inside / np.where(union == 0, 1, union)
+
+
+def average_precision(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Area under precision against recall when the map ranks the patches, of which those count as right of which named
+    objects take up at least ``TOUCHED``; higher is better. NaN where there is no such patch.
+
+    The sum over thresholds of precision times the gain of recall, without interpolation, and with all patches of one
+    value taken together. A flat map gets the share of right patches, random maps somewhat more where these are few.
+    """
+    heat, covered, last = _ranked(heat, covered)
+    right, places = covered >= TOUCHED, np.arange(heat.shape[-1])
+    precision = right.cumsum(-1) / (places + 1)
+    place = np.where(last, places, len(places))
+    place = np.minimum.accumulate(place[..., ::-1], axis=-1)[..., ::-1]  # where the patches of each one's value end
+    found = (np.take_along_axis(precision, place, -1) * right).sum(-1)
+    count = right.sum(-1)
+    return np.where(count > 0, found / np.maximum(count, 1), np.nan)
+
+
+def auroc(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """How often, over all pairs of one patch of a named object (at least ``TOUCHED`` of it) and one that isn't, the former
+    is the hotter; ties count half; higher is better. 0.5 is chance however large the objects are, unlike ``energy`` and
+    ``average_precision``. NaN where there is no such pair."""
+    heat, covered = _flat(heat, covered)
+    return right_above_wrong(heat, covered >= TOUCHED)
+
+
+def smallest_share(heat: np.ndarray, covered: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """How well the least heated of the named objects is covered, (n, explainers); higher is better. NaN where fewer than
+    two are named and visible. It tests the claim that a map shows "primary and contextual objects".
+
+    An object's share of all positive heat, divided by its share of the named objects' area; the smallest over the named
+    objects. 0: one of them gets no heat. 1, the most there can be: all heat lies on them, by their areas (on a
+    coarse grid less, since a patch on an edge lies on an object only in part). A flat map gets the named objects'
+    share of the image.
+
+    heat (n, explainers, rows, cols); covered (n, objects, rows, cols) of each object alone; named (n, objects).
+    """
+    heat = np.maximum(heat, 0)
+    total = heat.sum((-2, -1))
+    on = np.einsum("nerc,norc->neo", heat, covered) / np.where(total == 0, 1, total)[..., None]
+    area = np.where(named, covered.sum((-2, -1)), 0)
+    visible = area > 0
+    fair = area / np.maximum(area.sum(-1, keepdims=True), 1e-12)
+    relative = np.where(visible[:, None], on / np.where(visible, fair, 1)[:, None], np.inf).min(-1)
+    return np.where(visible.sum(-1)[:, None] >= 2, relative, np.nan)

@@ -1,8 +1,9 @@
-"""Maps by themselves: what metrics ask of them, and their threshold, parts, entropy and likeness."""
+"""Maps by themselves: what metrics ask of them; their order, threshold, parts and entropy; and how alike two of them are."""
 
 import numpy as np
 import xarray as xr
 from scipy.ndimage import label
+from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
 KINDS = ({"row", "col"}, {"token"})
@@ -37,6 +38,15 @@ def checked(heat: xr.DataArray, scenes: xr.Dataset, what: str = "maps") -> xr.Da
     return heat if heat.dtype.kind == "f" else heat.astype(float)
 
 
+def by_explainer(answers: xr.Dataset) -> xr.Dataset:
+    """What ``explain_tokens`` gives, with the dimension ``explainer`` where there is one only."""
+    if "explainer" in answers.token_heat.dims:
+        return answers
+    label = {"explainer": [answers.token_heat.attrs.get("explainer", "map")]}
+    names = {"token_heat", "rank_overlap"} & {*answers}
+    return answers.assign({name: answers[name].expand_dims(label, 1) for name in names})
+
+
 def check_values(heat: np.ndarray, n: int, of: str) -> None:
     """Raise ValueError for bare values that aren't (n, explainers, rows, cols), or for "text" (n, explainers, tokens),
     or aren't finite."""
@@ -45,6 +55,40 @@ def check_values(heat: np.ndarray, n: int, of: str) -> None:
         raise ValueError(f"heat of shape {heat.shape}: {wanted} of the {n} samples is needed")
     if heat.dtype.kind not in "fiu" or not np.isfinite(heat).all():
         raise ValueError("the heat holds NaN or infinite values, or no real numbers: all must be finite")
+
+
+def ranks(heat: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Place of each patch from hottest (0) to coldest, (..., rows * cols); ties in one random order for all."""
+    flat = heat.reshape(*heat.shape[:-2], -1)
+    shuffle = np.random.default_rng(seed).permutation(flat.shape[-1])
+    order = shuffle[np.argsort(-flat[..., shuffle], axis=-1, kind="stable")]
+    return np.argsort(order, axis=-1)
+
+
+def word_ranks(heat: np.ndarray, lengths: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Place of each of a prompt's own tokens (n, explainers, tokens) from hottest (0) to coldest, what follows its end
+    last. lengths (n,). Ties fall in an order that doesn't depend on the other prompts."""
+    place = np.arange(heat.shape[-1])
+    tie = np.broadcast_to(np.random.default_rng(seed).random(heat.shape[-1]), heat.shape)
+    after = np.broadcast_to((place >= lengths[:, None])[:, None], heat.shape)
+    return np.argsort(np.lexsort((tie, -heat, after), axis=-1), axis=-1)
+
+
+def auroc(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """How often, over all pairs along the first axis, a value of ``high`` (n, ...) is above one of ``low`` (m, ...);
+    ties count half."""
+    together = np.moveaxis(np.concatenate([high, low]), 0, -1)
+    return right_above_wrong(together, np.arange(together.shape[-1]) < len(high))
+
+
+def right_above_wrong(values: np.ndarray, right: np.ndarray, counted: np.ndarray | bool = True) -> np.ndarray:
+    """How often, over all pairs along the last axis of one right and one wrong value (..., places), the right one is the
+    higher; ties count half. counted : the values that are compared. NaN where there is no such pair."""
+    right, wrong = right & counted, ~right & counted
+    rank = rankdata(np.where(right | wrong, values, np.inf), axis=-1)  # the others behind all
+    count, pairs = right.sum(-1), right.sum(-1) * wrong.sum(-1)
+    above = (rank * right).sum(-1) - count * (count + 1) / 2
+    return np.where(pairs > 0, above / np.maximum(pairs, 1), np.nan)
 
 
 def otsu_threshold(heat: np.ndarray) -> np.ndarray:
@@ -95,6 +139,28 @@ def spatial_entropy(maps: np.ndarray) -> np.ndarray:
     each = spread(maps)
     tokens = there.sum(1)[:, None]
     return np.where(tokens > 0, (each * there[:, None]).sum(-1) / np.maximum(tokens, 1), np.nan)
+
+
+def listed(values: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """Values (n, places), NaN after a prompt's end."""
+    values = values.reshape(len(values), -1).astype(float)
+    return values if lengths is None else np.where(np.arange(values.shape[1]) < lengths[:, None], values, np.nan)
+
+
+def unit_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks along the last axis, centred and of length 1, so that a product of two is their Spearman correlation.
+    NaN values are left out; a flat row is all NaN, since it has no order."""
+    rank = rankdata(values, axis=-1, nan_policy="omit")
+    there = np.isfinite(rank)
+    mean = np.where(there, rank, 0).sum(-1, keepdims=True) / np.maximum(there.sum(-1, keepdims=True), 1)
+    centred = np.where(there, rank - mean, 0)
+    length = np.sqrt((centred**2).sum(-1, keepdims=True))
+    return np.where(length == 0, np.nan, centred / np.where(length == 0, 1, length))
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman correlation (...) of values (..., places), over the places that both have; NaN where one is flat."""
+    return (unit_ranks(first) * unit_ranks(second)).sum(-1)
 
 
 def map_ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -10,14 +10,13 @@ from ..files.store import annotate
 from ..samples.captions import PLURALS
 from ..samples.worlds.shapes import COLOURS, SHAPES, SIZES
 from .localisation import WHOLE, check_region, energy, iou_otsu, pointing_game, region_coverage
-from .maps import fragments, otsu_threshold, spread
-from .ranks import right_above_wrong
+from .maps import fragments, otsu_threshold, right_above_wrong, spread
 from .token_iou import f1_iou
 
 KINDS = ("object", "relation", "function", "")
 CLASSES = {"size": SIZES, "colour": COLOURS, "shape": (*SHAPES, *PLURALS.values())}
 CELLS_AT_ONCE = 2**22  # bounds the memory
-MEASURES = {  # of each word: what it is, its units, its direction, and whether it is one of object words
+MEASURES = {  # of each word: what it is, its units and its direction
     "own_iou": ("IoU of a word's map at Otsu's threshold with its own object", "1", HIGHER),
     "own_share": ("share of a word's heat on its own object", "1", HIGHER),
     "peak_on_own": ("whether a word's hottest cell lies on its own object", "1", HIGHER),
@@ -31,6 +30,11 @@ MEASURES = {  # of each word: what it is, its units, its direction, and whether 
     "object_spread": ("entropy of its own object's coverage", "nat", NEITHER),
     "function_iou": ("share of a function word's map not above the mean threshold of object words", "1", HIGHER),
     "total_heat": ("sum of a word's map", "1", NEITHER),
+}
+OF_ANSWERS = {  # and of each answer besides
+    "function_heat": ("heat of function words relative to object words", LOWER),
+    "function_share": ("heat of function words over that of function and object words", LOWER),
+    "answer_f1": ("harmonic mean of an answer's own two IoUs", HIGHER),
 }
 
 
@@ -49,19 +53,16 @@ def planted_word_scores(
     token_heat : (n, explainers, tokens, rows, cols), at least 0, padded with zeros.
     token_object : (n, tokens), index of the object that a token names, -1 none, -2 padding.
     token_kind : (n, tokens), "object" for the words of an object, "relation", "function", "" for padding and the rest.
-    object_mask : (n, objects, y, x) bool, visible pixels of each object.
+    object_mask : (n, objects, y, x) bool, visible pixels of each object; brought to the grid by area.
     region : (4,) or (n, 4), top, left, bottom and right of what the maps cover, from 0 to 1 of the image; only this part
-        counts. Masks are brought to the grid by area, nothing is enlarged.
+        counts.
     explainers : their names, by default their numbers.
 
-    Returns
-    -------
-    ``own_iou`` to ``object_spread`` of object words, ``function_iou`` of function words, ``total_heat`` of all; NaN at
-    other tokens. Object words whose object isn't visible in the region are NaN too, and so is leakage where there is no such
-    other object to leak to. An object is earlier or later by the first token that names it, against this token's place;
-    objects never named count in ``leakage`` only. A map without heat is ``blank``, has no leakage and no fragments (NaN), a
-    share and an IoU of 0, a peak at chance, and the spread of a flat map; a function word's has an IoU of 1. Where an
-    answer has no object words, ``function_iou`` is NaN.
+    Returns ``own_iou`` to ``object_spread`` of object words that are visible in the region, leakage only where there is
+    another object to leak to; ``function_iou`` of function words, in answers with object words; ``total_heat`` of all; NaN
+    elsewhere. An object is earlier or later by the first token that names it; objects never named count in ``leakage``
+    only. A map without heat is ``blank``, has no leakage and no fragments (NaN), a share and an IoU of 0, a peak at chance,
+    and the spread of a flat map; a function word's has an IoU of 1.
 
     Raises ValueError for arrays that don't fit together, heat that is negative or not finite, unknown kinds, and object
     words without an object.
@@ -108,9 +109,8 @@ def _scores(heat: np.ndarray, token_object: np.ndarray, kind: np.ndarray, covere
         elsewhere = np.einsum("nto,norc->ntrc", others.astype(float), covered)
         leaks = visible & others.any(-1)[:, None] & ~blank
         out[name] = np.where(leaks, energy(heat, elsewhere[:, None]), np.nan)
-    threshold = otsu_threshold(heat)
-    foreground = _mean_over(threshold, is_object)[..., None, None, None]
-    dark = (heat <= foreground).mean((-2, -1))
+    foreground = (otsu_threshold(heat) * is_object[:, None]).sum(-1) / np.maximum(is_object.sum(-1), 1)[:, None]
+    dark = (heat <= foreground[..., None, None, None]).mean((-2, -1))
     out["function_iou"] = np.where(is_function[:, None] & is_object.any(-1)[:, None, None], dark, np.nan)
     out["total_heat"] = np.where((token_object > -2)[:, None], heat.sum((-2, -1)), np.nan)
     return {name: np.broadcast_to(values, heat.shape[:3]) for name, values in out.items()}
@@ -128,13 +128,6 @@ def _others(token_object: np.ndarray, visible: np.ndarray) -> dict[str, np.ndarr
         "leakage_earlier": others & (first < place),
         "leakage_later": others & (first > place) & (first < tokens),
     }
-
-
-def _mean_over(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Mean (n, explainers) over the tokens that count, (n, tokens); NaN where none does."""
-    counted = counted[:, None] & np.isfinite(values)
-    number = counted.sum(-1)
-    return np.where(number > 0, np.where(counted, values, 0).sum(-1) / np.maximum(number, 1), np.nan)
 
 
 def word_classes(token_text: np.ndarray) -> np.ndarray:
@@ -158,61 +151,42 @@ def answer_means(words: xr.Dataset, token_class: np.ndarray | None = None) -> xr
     ``function_iou``; F1-IoU is that of the means over all answers (``token_iou_summary``). NaN where an answer has no word
     that a measure is of.
     """
-    token_kind = words.kind.values
-    out = xr.Dataset(coords={"sample": words.sample, "explainer": words.explainer})
-    groups = {"": np.ones(token_kind.shape, bool)}
-    if token_class is not None:
-        if np.shape(token_class) != token_kind.shape:
-            raise ValueError(
-                f"token_class of shape {np.shape(token_class)}: {token_kind.shape} as token_kind is needed"
-            )
-        groups |= {f"_{name}": token_class == name for name in np.unique(token_class) if name != ""}
-    for ending, chosen in groups.items():
-        for name, values in words.data_vars.items():
-            if "token" not in values.dims:
-                if values.dims == ("sample", "explainer"):
-                    out[name] = values
-                continue
-            if name == "total_heat" or (ending and name == "function_iou"):
-                continue
-            about = values.attrs | ({"long_name": f"{values.long_name}, {ending[1:]} words"} if ending else {})
-            out[f"{name}{ending}"] = ("sample", "explainer"), _mean_over(values.values, chosen), about
-    function, of_object = (_mean_over(words.total_heat.values, token_kind == kind) for kind in ("function", "object"))
-    both = function + of_object
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(both == 0, 1, function / of_object)
-    share = np.where(both == 0, 0.5, function / np.where(both == 0, 1, both))
-    for name, values, meaning in (
-        ("function_heat", ratio, "heat of function words relative to object words"),
-        ("function_share", share, "heat of function words over that of function and object words"),
-        ("answer_f1", f1_iou(out.own_iou.values, out.function_iou.values), "harmonic mean of an answer's own two IoUs"),
-    ):
-        about = {"long_name": meaning, "units": "1", "score_direction": HIGHER if name == "answer_f1" else LOWER}
-        out[name] = ("sample", "explainer"), values, about
+    classes = np.full(words.kind.shape, "") if token_class is None else np.asarray(token_class)
+    if classes.shape != words.kind.shape:
+        raise ValueError(f"token_class of shape {classes.shape}: {words.kind.shape} as token_kind is needed")
+    scores = words[[name for name, values in words.items() if "explainer" in values.dims and name != "total_heat"]]
+    of_words = scores[[name for name, values in scores.items() if "token" in values.dims]]
+    out = of_words.mean("token", keep_attrs=True).merge(scores.drop_dims("token"))
+    for kind in np.unique(classes[classes != ""]):
+        some = of_words.drop_vars("function_iou").where(xr.DataArray(classes == kind, dims=("sample", "token")))
+        for name, values in some.mean("token", keep_attrs=True).items():
+            out[f"{name}_{kind}"] = values.assign_attrs(long_name=f"{values.long_name}, {kind} words")
+    function, objects = (words.total_heat.where(words.kind == kind).mean("token") for kind in ("function", "object"))
+    both = function + objects
+    out["function_heat"] = (function / objects).where(both != 0, 1)
+    out["function_share"] = (function / both).where(both != 0, 0.5)
+    out["answer_f1"] = f1_iou(out.own_iou, out.function_iou)
+    for name, (meaning, direction) in OF_ANSWERS.items():
+        out[name] = out[name].assign_attrs(long_name=meaning, units="1", score_direction=direction)
     return annotate(out, "evaluation")
 
 
 def _check(heat: np.ndarray, token_object: np.ndarray, kind: np.ndarray, mask: np.ndarray) -> None:
     if heat.ndim != 5 or heat.dtype.kind not in "fiu" or heat.size == 0 or heat[0, 0, 0].size < 2:
-        raise ValueError(
-            f"{heat.dtype} heat of shape {heat.shape}: (n, explainers, tokens, rows, cols), none empty, is needed"
-        )
+        wanted = "(n, explainers, tokens, rows, cols), none empty, is needed"
+        raise ValueError(f"{heat.dtype} heat of shape {heat.shape}: {wanted}")
     if not np.isfinite(heat).all() or (heat < 0).any():
         raise ValueError(f"the heat reaches from {heat.min()} to {heat.max()}: finite values from 0 on are needed")
-    n, tokens = heat.shape[0], heat.shape[2]
+    words = (len(heat), heat.shape[2])
     for name, values in (("token_object", token_object), ("token_kind", kind)):
-        if values.shape != (n, tokens):
-            raise ValueError(
-                f"{name} of shape {values.shape}: ({n}, {tokens}), samples and tokens of the heat, is needed"
-            )
-    if mask.ndim != 4 or len(mask) != n or mask.dtype != bool or mask.size == 0:
-        raise ValueError(f"{mask.dtype} object_mask of shape {mask.shape}: bool ({n}, objects, y, x) is needed")
-    unknown = sorted(set(np.unique(kind).tolist()) - set(KINDS))
-    if unknown:
-        raise ValueError(f"token_kind {unknown[0]!r}: choose from {', '.join(map(repr, KINDS))}")
+        if values.shape != words:
+            raise ValueError(f"{name} of shape {values.shape}: {words}, samples and tokens of the heat, is needed")
+    if mask.ndim != 4 or len(mask) != len(heat) or mask.dtype != bool or mask.size == 0:
+        raise ValueError(f"{mask.dtype} object_mask of shape {mask.shape}: bool ({len(heat)}, objects, y, x) is needed")
+    for unknown in sorted(set(np.unique(kind).tolist()) - set(KINDS)):
+        raise ValueError(f"token_kind {unknown!r}: choose from {', '.join(map(repr, KINDS))}")
     wrong = (token_object < -2) | (token_object >= mask.shape[1]) | ((kind == "object") & (token_object < 0))
-    if wrong.any():
-        sample, token = np.argwhere(wrong)[0]
+    for sample, token in np.argwhere(wrong):
         raise ValueError(
             f"token {token} of sample {sample} is of kind {str(kind[sample, token])!r} and names object"
             f" {token_object[sample, token]}, but the sample has {mask.shape[1]} objects"
@@ -225,8 +199,8 @@ def context_auroc(overlap: np.ndarray, token_object: np.ndarray, token_class: np
     overlap (n, T, T), of each token (row) with each context token before it (column), such as the rank-biased overlap of
     their predictions; token_object (n, T) as in ``planted_word_scores``. Over all pairs of such pairs of a sample; tokens
     on no object don't count. token_class (n, T): such as ``word_classes`` gives; only pairs of tokens of two classes count
-    then. One object's words are of different classes, and what comes next depends on the class above all, so that
-    without it words of one class, of different objects, overlap most. NaN where a sample lacks pairs of one of both kinds.
+    then, since what comes next depends on the class above all, so that words of one class, of different objects, overlap
+    most. NaN where a sample lacks pairs of one of both kinds.
 
     Raises ValueError for shapes that don't fit, and for overlaps of object words that aren't finite.
     """

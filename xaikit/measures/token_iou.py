@@ -53,10 +53,8 @@ def token_iou(
     lemmatiser : a noun to its lemma; without one common plurals are undone.
     region : top, left, bottom and right of what the maps cover, from 0 to 1 of the image; only this part counts.
 
-    Returns
-    -------
-    An entry a mention of an object that is visible in the region. A mention is a run of words with one label, such as
-    "hot dog"; its IoU is that of the best of its tokens' maps, cut at Otsu's threshold, with the share of each cell that
+    Returns an entry a mention of an object that is visible in the region. A mention is a run of words with one label, such
+    as "hot dog"; its IoU is that of the best of its tokens' maps, cut at Otsu's threshold, with the share of each cell that
     the object takes up. The foreground begins at the mean over all nouns of the highest threshold of their tokens; the IoU
     of a function word is the share of cells that aren't above that, mean over its tokens. Without nouns there is none.
 
@@ -110,7 +108,7 @@ def _by_category(
 
 def _runs(labels: list[int]) -> list[tuple[int, list[int]]]:
     """Each run of equal labels, and the places of its words."""
-    return [(label, list(run)) for label, run in groupby(range(len(labels)), key=list(labels).__getitem__)]
+    return [(label, list(run)) for label, run in groupby(range(len(labels)), key=labels.__getitem__)]
 
 
 def _best(hot: np.ndarray, covered: np.ndarray) -> tuple[float, float, float]:
@@ -148,8 +146,8 @@ def f1_difference(
     """F1-IoU of the first explainer minus that of the second on the same samples, with its interval as in
     ``token_iou_summary``; both are computed on the same draws. Each explainer: entries of object words, entries of function words."""
     means, drawn = _resampled([*first, *second], seed, level)
-    values = f1_iou(*means[:2]) - f1_iou(*means[2:])
-    return float(values), *_ends(f1_iou(drawn[:, 0], drawn[:, 1]) - f1_iou(drawn[:, 2], drawn[:, 3]), level)
+    value, draws = (f1_iou(*each[:2]) - f1_iou(*each[2:]) for each in (means, drawn.T))
+    return float(value), *_ends(draws, level)
 
 
 def token_iou_summary(object_iou: Entries, function_iou: Entries, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
@@ -159,19 +157,15 @@ def token_iou_summary(object_iou: Entries, function_iou: Entries, seed: int = 0,
     Samples are drawn again; each time both means over the entries of all samples, and F1 of these, are computed anew.
     """
     means, drawn = _resampled([object_iou, function_iou], seed, level)
-    columns = {"obj_iou": (means[0], drawn[:, 0]), "func_iou": (means[1], drawn[:, 1])}
-    columns["f1_iou"] = f1_iou(*means), f1_iou(drawn[:, 0], drawn[:, 1])
-    rows = {name: (float(mean), *_ends(draws, level)) for name, (mean, draws) in columns.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"])
+    rows = [*zip(means, drawn.T, strict=True), (f1_iou(*means), f1_iou(*drawn.T))]
+    table = [(float(mean), *_ends(draws, level)) for mean, draws in rows]
+    return pd.DataFrame(table, ["obj_iou", "func_iou", "f1_iou"], ["mean", "low", "high"])
 
 
-def _ends(draws: np.ndarray, level: float) -> tuple[float, float]:
+def _ends(draws: np.ndarray, level: float) -> list[float]:
     """Draws in which no sample has an entry don't count; the ends are NaN where there are only such."""
     draws = draws[np.isfinite(draws)]
-    if len(draws) == 0:
-        return np.nan, np.nan
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]).tolist() if len(draws) else [np.nan, np.nan]
 
 
 def _resampled(entries: list[Entries], seed: int, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -180,10 +174,8 @@ def _resampled(entries: list[Entries], seed: int, level: float) -> tuple[np.ndar
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(f"entries of {', '.join(str(len(e)) for e in entries)} samples: the same samples are needed")
     n = sizes.pop()
-    sums, counts = np.zeros((2, n, len(entries)))
-    for kind, of_samples in enumerate(entries):
-        sums[:, kind] = [np.nansum(values) if len(values) else 0 for values in of_samples]
-        counts[:, kind] = [np.isfinite(values).sum() if len(values) else 0 for values in of_samples]
+    sums = np.array([[np.nansum(values) for values in kind] for kind in entries]).T
+    counts = np.array([[np.isfinite(values).sum() for values in kind] for kind in entries]).T
     rng, draws = np.random.default_rng(seed), []
     for start in range(0, resamples(level), RESAMPLES_AT_ONCE):
         chosen = rng.integers(n, size=(min(RESAMPLES_AT_ONCE, resamples(level) - start), n))

@@ -36,16 +36,8 @@ CLOSED_CLASS_WORDS = frozenset(
     " which what whatever whichever who whom whoever whomever whose how when where why whenever wherever".split()
 )
 _ENDINGS = {
-    "s": "",
-    "ses": "s",
-    "ves": "f",
-    "xes": "x",
-    "zes": "z",
-    "ches": "ch",
-    "shes": "sh",
-    "men": "man",
-    "ies": "y",
-}
+    "s": "", "ses": "s", "ves": "f", "xes": "x", "zes": "z", "ches": "ch", "shes": "sh", "men": "man", "ies": "y",
+}  # fmt: skip
 _IRREGULAR = {
     "knives": "knife", "wolves": "wolf", "wives": "wife", "lives": "life", "mice": "mouse", "children": "child",
     "teeth": "tooth", "feet": "foot", "geese": "goose", "oxen": "ox", "dice": "die", "loaves": "loaf",

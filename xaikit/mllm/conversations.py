@@ -1,4 +1,4 @@
-"""Images with a prompt each and an answer, the model's own or a given one: checked before any work, then in batches."""
+"""Answers: those that a model writes, and those that a user gives, to many images with a prompt each."""
 
 from collections.abc import Iterator, Sequence
 
@@ -36,7 +36,17 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
     answers = []
     for start in range(0, len(views), batch_size):
         part = views[start : start + batch_size]
-        for view, row in zip(part, _written(mllm, part, max_new_tokens), strict=True):
+        each = [view.ids for view in part]
+        ids = pad_sequence(each, True, mllm.model.generation_config.pad_token_id, padding_side="left").to(mllm.device)
+        real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
+        written = mllm.model.generate(
+            input_ids=ids,
+            attention_mask=real,
+            max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
+            suppress_tokens=[mllm.family.image_token_id],  # an untrained model may write it, and none could read it
+            **mllm.family.language_inputs(part, ids, mllm.family.encode(part)),
+        )
+        for view, row in zip(part, written[:, ids.shape[1] :].tolist(), strict=True):
             length = next((index for index, token in enumerate(row) if token in ends), len(row))
             room = mllm.context_length - len(view.ids)
             if length > room or (length == room < max_new_tokens and length == len(row)):
@@ -46,20 +56,6 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
                 )
             answers.append(row[:length])
     return answers
-
-
-def _written(mllm: Mllm, views: Sequence[View], max_new_tokens: int) -> list[list[int]]:
-    each, padding = [view.ids for view in views], mllm.model.generation_config.pad_token_id
-    ids = pad_sequence(each, True, padding, padding_side="left").to(mllm.device)
-    real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
-    written = mllm.model.generate(
-        input_ids=ids,
-        attention_mask=real,
-        max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
-        suppress_tokens=[mllm.family.image_token_id],  # an untrained model may write it, and none could read it
-        **mllm.family.language_inputs(views, ids, mllm.family.encode(views)),
-    )
-    return written[:, ids.shape[1] :].tolist()
 
 
 def answer_ids(mllm: Mllm, text: str) -> list[int]:
@@ -76,10 +72,11 @@ def answer_ids(mllm: Mllm, text: str) -> list[int]:
 
 
 class Conversations:
-    """Images and prompts in any form that ``explain_tokens`` takes.
+    """Images and prompts in any form that ``explain_tokens`` takes, and their answers: checked before any work, then in
+    batches.
 
     keys : the scales and enlargements that each image will be seen at. errors : "raise" stops at the first bad sample;
-    "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the ``good`` ones.
+    "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others.
 
     Raises ValueError for bad images, prompts, answers and scales, or if no sample is good; FileNotFoundError for a
     missing image file.
@@ -90,13 +87,12 @@ class Conversations:
     ):
         check_choices(errors=(errors, ("raise", "record")))
         self.mllm, self.keys, self.batch_size, self.errors = mllm, list(keys), batch_size, errors
-        named = isinstance(images, xr.DataArray) and "sample" in images.coords
-        labels = images.sample.values if named else None
         self._images = as_sequence(images)
         n = len(self._images)
-        self.labels = np.arange(n) if labels is None else labels
+        named = isinstance(images, xr.DataArray) and "sample" in images.coords
+        self.labels = images.sample.values if named else np.arange(n)
         self.prompts = one_each(prompts, n, "prompt")
-        self._answers = one_each(answers, n, "answer") if answers is not None else [None] * n
+        self.answers = one_each(answers, n, "answer") if answers is not None else [None] * n
         self.reasons = [""] * n
         self._kept: dict[int, list[View]] = {}
         self._groups: dict[tuple, list[int]] = {}
@@ -104,17 +100,16 @@ class Conversations:
             self._check(index)
         self.check_any()
 
-    def __len__(self) -> int:
-        return len(self._images)
-
     def check_any(self) -> None:
         """Raise ValueError, with the first one's reason, where no sample is good."""
         if all(self.reasons):
             raise ValueError(f"no sample can be explained; the first one: {self.reasons[0]}")
 
-    def batches(self, progress: str = "") -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int] | None]]]:
+    def batches(
+        self, max_new_tokens: int, progress: str = ""
+    ) -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]]]]:
         """Samples whose grids agree, so many at once: their indices, their views at each scale, and their answers' ids,
-        None for those that the model is to write."""
+        those that weren't given written by the model; without samples that are refused."""
         parts = [
             group[start : start + self.batch_size]
             for group in self._groups.values()
@@ -122,32 +117,10 @@ class Conversations:
         ]
         for part in tqdm(parts, disable=not progress, desc=progress):
             views = [self._kept.get(index) or self._views(index) for index in part]
-            by_key = dict(zip(self.keys, map(list, zip(*views, strict=True)), strict=True))
-            yield part, by_key, [self._given(index) for index in part]
-
-    def answered(
-        self, index: Sequence[int], views: dict[Key, list[View]], given: Sequence[list[int] | None], max_new_tokens: int
-    ) -> list[list[int]]:
-        """The answers' ids of a batch, those that weren't given written by the model; none for samples that are refused."""
-        native = views[NATIVE]
-        answers = list(given)
-        open_ = [row for row, answer in enumerate(given) if answer is None]
-        try:
-            written = generate(self.mllm, [native[row] for row in open_], max_new_tokens, max(1, len(open_)))
-        except ValueError:  # one of them can't be answered: which one shows when each is written alone
-            written = None
-        for place, row in enumerate(open_):
-            answers[row] = []
-            try:
-                answer = written[place] if written else generate(self.mllm, [native[row]], max_new_tokens)[0]
-                if not answer:
-                    raise ValueError("the model ends its answer before the first word; there is nothing to explain")
-                for at_scale in views.values():
-                    self.mllm.family.check_fits(at_scale[row], answer)
-                answers[row] = answer
-            except ValueError as error:
-                self.refuse(index[row], error)
-        return answers
+            answers = self._answered(part, views, max_new_tokens)
+            good = [row for row, ids in enumerate(answers) if ids]
+            by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
+            yield [part[row] for row in good], by_key, [answers[row] for row in good]
 
     def refuse(self, index: int, error: ValueError | FileNotFoundError) -> None:
         """Raise this error with its sample named, or keep it as the sample's reason."""
@@ -156,17 +129,39 @@ class Conversations:
             raise type(error)(named) from error
         self.reasons[index] = named
 
+    def _answered(self, part: list[int], views: list[list[View]], max_new_tokens: int) -> list[list[int]]:
+        """The answers' ids, none for samples that are refused."""
+        answers = [self._given(index) for index in part]
+        open_ = [row for row, answer in enumerate(answers) if answer is None]
+        try:
+            written = generate(self.mllm, [views[row][0] for row in open_], max_new_tokens, max(1, len(open_)))
+        except ValueError:  # one of them can't be answered: which one shows when each is written alone
+            written = None
+        for place, row in enumerate(open_):
+            answers[row] = []
+            try:
+                answer = written[place] if written else generate(self.mllm, views[row][:1], max_new_tokens)[0]
+                if not answer:
+                    raise ValueError("the model ends its answer before the first word; there is nothing to explain")
+                for view in views[row]:
+                    self.mllm.family.check_fits(view, answer)
+                answers[row] = answer
+            except ValueError as error:
+                self.refuse(part[row], error)
+        return answers
+
     def _given(self, index: int) -> list[int] | None:
-        return None if self._answers[index] is None else answer_ids(self.mllm, self._answers[index])
+        return None if self.answers[index] is None else answer_ids(self.mllm, self.answers[index])
 
     def _views(self, index: int) -> list[View]:
-        image, by_way = read_image(self._images[index], index), {}
+        """The views at all scales, the native one first."""
+        image, by_way = read_image(self._images[index], index), {NATIVE[1]: []}
         for scale, enlargement in self.keys[1:]:
             by_way.setdefault(enlargement, []).append(scale)
         found = {}
-        for enlargement, scales in (by_way or {"interpolate": []}).items():
-            native, *others = self.mllm.family.distinct_views(image, self.prompts[index], (1.0, *scales), enlargement)
-            found |= {NATIVE: native} | {(scale, enlargement): view for scale, view in zip(scales, others, strict=True)}
+        for way, scales in by_way.items():
+            views = self.mllm.family.distinct_views(image, self.prompts[index], (1.0, *scales), way)
+            found |= {NATIVE: views[0]} | {(scale, way): view for scale, view in zip(scales, views[1:], strict=True)}
         return [found[key] for key in self.keys]
 
     def _check(self, index: int) -> None:
@@ -178,5 +173,7 @@ class Conversations:
             self.refuse(index, error)
             return
         self._groups.setdefault(tuple(view.grid for view in views), []).append(index)
-        if len(self) <= self.batch_size:  # else they are made again for their batch, since pixels take much memory
+        if (
+            len(self._images) <= self.batch_size
+        ):  # else they are made again for their batch, since pixels take much memory
             self._kept[index] = views

@@ -44,8 +44,8 @@ def explain_tokens(
     mllm : a model of ``load_mllm``.
     images : n images as uint8 arrays (H, W, 3), PIL images, paths, or an ``image`` DataArray.
     prompts : n prompts, or one for all.
-    method : "lens", "tam", "msea", "arc", "msea+arc"; or "attention", "rollout", "gradient_x_input", "grad_cam", "random"
-        (``TOKEN_METHODS``); several as ``explain_all_tokens`` takes them, and then the maps have the dimension ``explainer``.
+    method : one of ``TOKEN_METHODS``; or several, as ``explain_all_tokens`` takes them, and then the maps have the
+        dimension ``explainer``.
     answer : None for the model's own greedy answers; or one text for all, or n of them, to be explained as if the model
         had written them.
     max_new_tokens : the longest answer that is written.
@@ -53,8 +53,7 @@ def explain_tokens(
     progress : show a progress bar.
     errors : "raise" stops at the first bad sample; "record" gives it maps of zeros, its reason in the coordinate
         ``error``, and goes on as long as there is a good one.
-    **options : of the method; of the first five see ``Steps`` (``scales``, ``weighting``, ``persistence``, ``k``, ``grid``,
-        ``tam_compat`` ...).
+    **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``k`` ...).
 
     Returns
     -------
@@ -65,8 +64,7 @@ def explain_tokens(
     (sample, axis), the rows and columns that are the sample's own, and ``region`` (sample, edge), the part of the image that
     these cover, as fractions of its height and width (a centre crop is smaller than 0 to 1).
 
-    ``explain_all_tokens`` gives what ``save_store`` takes as the stage "mllm", with the dimension ``explainer``. On the
-    bundled model the first five find a word's own object in a quarter of all cases, attention in most (notebook 05).
+    On the bundled model the lens family finds a word's own object in a quarter of all cases, attention in most (notebook 05).
 
     Raises ValueError, in one sentence, for an unknown method or option, or one without use; for bad images, prompts,
     answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file.
@@ -133,46 +131,45 @@ def explain_all_tokens(
         check_whole(1, len(mllm.output_weight), k=k)
     talks = Conversations(mllm, images, prompts, answer, needed_views(steps), errors, batch_size)
     parts = []
-    for index, views, given in talks.batches("tokens" if progress else ""):
-        answers = talks.answered(index, views, given, max_new_tokens)
-        ended = [one is not None or len(ids) < max_new_tokens for one, ids in zip(given, answers, strict=True)]
-        kept = [row for row, ids in enumerate(answers) if ids]
-        while kept:
-            some, ids, whole = ([of_all[row] for row in kept] for of_all in (index, answers, ended))
-            seen = {key: [at_scale[row] for row in kept] for key, at_scale in views.items()}
+    for index, views, answers in talks.batches(max_new_tokens, "tokens" if progress else ""):
+        while index:
             try:
-                found = _explained(mllm, chosen, seen, ids, grid)
-                parts.append(found | {"index": some, "answers": ids, "ended": np.array(whole)})
-                break
+                found = _explained(mllm, chosen, views, answers, grid)
             except NotFinite as error:  # the others are explained without these
                 for row in error.rows:
-                    talks.refuse(some[row], ValueError(str(error)))
-                kept = [row for place, row in enumerate(kept) if place not in error.rows]
+                    talks.refuse(index[row], ValueError(str(error)))
+                kept = [row for row in range(len(index)) if row not in error.rows]
+                index, answers, *seen = ([of_all[row] for row in kept] for of_all in (index, answers, *views.values()))
+                views = dict(zip(views, seen, strict=True))
+                continue
+            given = (talks.answers[i] is not None for i in index)
+            ended = [own or len(ids) < max_new_tokens for own, ids in zip(given, answers, strict=True)]
+            parts.append(found | {"index": index, "answers": answers, "ended": np.array(ended)})
+            break
     talks.check_any()
-    return _dataset(mllm, talks, parts, {label: _described(method) for label, method in chosen.items()})
+    described = {
+        label: asdict(way) if isinstance(way, Steps) else {"method": way.func.__name__, **way.keywords}
+        for label, way in chosen.items()
+    }
+    return _dataset(mllm, talks, parts, described)
 
 
 def _chosen(methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:
-    own = (
-        {label: way for label, way in methods.items() if isinstance(way, Steps)} if isinstance(methods, Mapping) else {}
-    )
-    given = labelled(dict(methods) | dict.fromkeys(own, "lens") if own else methods)
-    return {label: own.get(label) or _method(name, options) for label, name, options in given}
-
-
-def _method(name: str, options: dict[str, Any]) -> Method:
-    if name in PRESETS:
-        return steps_of(name, options)
-    registered = REGISTRY.all()
-    if name not in registered:
-        raise ValueError(f"unknown method {name!r}: choose from {', '.join((*PRESETS, *registered))}")
-    registered[name].check(options)
-    return partial(registered[name].function, **options)
-
-
-def _described(method: Method) -> dict[str, Any]:
-    """A method's choices as values for a store."""
-    return asdict(method) if isinstance(method, Steps) else {"method": method.func.__name__, **method.keywords}
+    """The methods by label: steps as they are given, or those of a name with its options."""
+    given = methods.items() if isinstance(methods, Mapping) else ()
+    own = {label: way for label, way in given if isinstance(way, Steps)}
+    chosen, registered = {}, REGISTRY.all()
+    for label, name, options in labelled(dict(methods) | dict.fromkeys(own, "lens") if own else methods):
+        if label in own:
+            chosen[label] = own[label]
+        elif name in PRESETS:
+            chosen[label] = steps_of(name, options)
+        elif name in registered:
+            registered[name].check(options)
+            chosen[label] = partial(registered[name].function, **options)
+        else:
+            raise ValueError(f"unknown method {name!r}: choose from {', '.join((*PRESETS, *registered))}")
+    return chosen
 
 
 def _explained(
@@ -220,7 +217,7 @@ def _dataset(
     mllm: Mllm, talks: Conversations, parts: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
 ) -> xr.Dataset:
     """The batches together, padded; zeros, or what stands for nothing, for samples that none of them holds."""
-    n = len(talks)
+    n = len(talks.labels)
 
     def whole(name: str, empty: Any = 0) -> np.ndarray:
         """The values of all batches, each in the first places along its dimensions."""

@@ -22,7 +22,6 @@ ENLARGEMENTS = ("interpolate", "crops")
 Answers = Sequence[Sequence[int]]  # token ids
 Key = tuple[float, str]  # scale and enlargement
 NATIVE: Key = (1.0, "interpolate")
-SMALLEST_GRID = 2  # a grid with fewer rows and columns shows no place
 _MARK = "\ue000"  # private use: no template and no prompt holds it
 
 
@@ -110,10 +109,9 @@ class Family(ABC):
         ids, start, prompt_positions = self._around(self.check_text(prompt, "the prompt"))
         seen = self._look(read_image(image), float(scale), enlargement)
         rows, cols = seen["grid"]
-        if rows < SMALLEST_GRID or cols < SMALLEST_GRID:
+        if min(rows, cols) < 2:  # which shows no place
             raise ValueError(
-                f"scale={scale}: the image becomes {rows} x {cols} tokens, and at least"
-                f" {SMALLEST_GRID} x {SMALLEST_GRID} are needed; use a larger scale"
+                f"scale={scale}: the image becomes {rows} x {cols} tokens, and at least 2 x 2 are needed; use a larger scale"
             )
         tokens = seen.get("tokens", rows * cols)
         length = len(ids) - 1 + tokens
@@ -162,12 +160,11 @@ class Family(ABC):
         groups: dict[tuple, list[int]] = {}
         for index, view in enumerate(views):
             groups.setdefault((view.grid, view.vision["pixel_values"].shape), []).append(index)
-        features: list = [None] * len(views)
+        features: dict[int, Tensor] = {}
         for group in groups.values():
             pixels = {"pixel_values": torch.stack([views[index].vision["pixel_values"] for index in group])}
-            for index, encoded in zip(group, self.encode_pixels(views[group[0]], pixels), strict=True):
-                features[index] = encoded
-        return features
+            features |= zip(group, self.encode_pixels(views[group[0]], pixels), strict=True)
+        return [features[index] for index in range(len(views))]
 
     def language_inputs(self, views: Sequence[View], ids: Tensor, features: Sequence[Tensor]) -> dict[str, Any]:
         """What the model needs besides ids (n, L) and their mask: the features of each view, already encoded."""
@@ -222,9 +219,8 @@ class Family(ABC):
                 f"the chat template of {self.name} must write one image, then the prompt as it is; it writes {shortened(text)}"
             )
         bos = self.tokenizer.bos_token
-        encoded = self.tokenizer(
-            text, add_special_tokens=bos is None or not text.startswith(bos), return_offsets_mapping=True
-        )
+        adds = bos is None or not text.startswith(bos)
+        encoded = self.tokenizer(text, add_special_tokens=adds, return_offsets_mapping=True)
         ids = torch.tensor(encoded.input_ids)
         first, last = torch.tensor(encoded.offset_mapping).T
         own = (first < len(before) + len(prompt)) & (last > len(before)) & (last > first)

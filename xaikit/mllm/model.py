@@ -21,19 +21,11 @@ from ..clip.loading import BUNDLED as CLIPS, checked_device
 from ..clip.model import digest_of
 from ..files.checks import check_choices
 from ..files.paths import data_folder
+from .families import FAMILIES
 from .family import Family
-from .internvl import InternVL
-from .llava import Llava
-from .qwen2_vl import Qwen2VL
 
 BUNDLED = ("tiny-llava",)
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-FAMILIES: dict[str, type[Family]] = {
-    "LlavaForConditionalGeneration": Llava,
-    "Qwen2VLForConditionalGeneration": Qwen2VL,
-    "Qwen2_5_VLForConditionalGeneration": Qwen2VL,
-    "InternVLForConditionalGeneration": InternVL,
-}
 _EXAMPLES = ("llava-hf/llava-1.5-7b-hf", "Qwen/Qwen2-VL-2B-Instruct", "OpenGVLab/InternVL3-1B-hf")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -72,12 +64,11 @@ class Mllm:
         Byte-level vocabularies hold that space; sentence pieces mark it with "▁", which decoding drops; in a
         vocabulary of whole words every token but punctuation starts one.
         """
-        ids = [int(index) for index in ids]
         whole = isinstance(self.tokenizer.backend_tokenizer.model, WordLevel)
-        decoded = self.tokenizer.batch_decode([[index] for index in ids], clean_up_tokenization_spaces=False)
-        raw = self.tokenizer.convert_ids_to_tokens(ids)
         strings = []
-        for piece, text in zip(raw, decoded, strict=True):
+        for index in map(int, ids):
+            text = self.tokenizer.decode([index], clean_up_tokenization_spaces=False)
+            piece = self.tokenizer.convert_ids_to_tokens(index)
             starts = piece.startswith("▁") or (whole and not set(text) <= set(punctuation))
             strings.append(f" {text.lstrip(' ')}" if starts else text)
         return strings
@@ -132,9 +123,8 @@ def load_mllm(
             logging.enable_progress_bar()
     if processor.chat_template is None:
         raise ValueError(f"{name} has no chat template: it says where image and prompt go, and is needed")
-    stated, text = model.generation_config, model.config.get_text_config()
-    ends = next((end for end in (stated.eos_token_id, text.eos_token_id) if end is not None), None)
-    ends = processor.tokenizer.eos_token_id if ends is None else ends
+    stated = (model.generation_config, model.config.get_text_config(), processor.tokenizer)
+    ends = next((each.eos_token_id for each in stated if each.eos_token_id is not None), None)
     # Sampling, penalties and the like of the checkpoint would change what is explained.
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=processor.tokenizer.pad_token_id or 0)
     model.requires_grad_(False).eval().to(target)
@@ -147,14 +137,8 @@ def _model(name: str, source: str, local: bool, found: str, dtype: torch.dtype, 
         torch.manual_seed(seed)
         config = AutoConfig.from_pretrained(source, local_files_only=local)
         return build._from_config(config, dtype=dtype, attn_implementation="sdpa")
-    model, report = build.from_pretrained(
-        source,
-        dtype=dtype,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=local,
-        output_loading_info=True,
-    )
+    options = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": True, "local_files_only": local}
+    model, report = build.from_pretrained(source, output_loading_info=True, **options)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ValueError(f"{name} lacks {len(missing)} of the weights of {found}, the first of them {missing[0]}")
@@ -190,17 +174,19 @@ def _class_name(name: str, source: str, local: bool) -> str:
 
 
 def _check_folder(folder: Path, random_weights: bool) -> None:
-    if not random_weights and not any((folder / file).is_file() for file in _WEIGHTS):
-        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-        held = f" and holds only pickles ({', '.join(pickles[:3])}), which are never loaded" if pickles else ""
-        raise FileNotFoundError(f"{folder} lacks {' or '.join(_WEIGHTS)}{held}")
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    held = f" and holds only pickles ({', '.join(pickles[:3])}), which are never loaded" if pickles else ""
     processors = ("processor_config.json", "preprocessor_config.json")
-    if not any((folder / file).is_file() for file in processors):
-        raise FileNotFoundError(
-            f"{folder} lacks {' or '.join(processors)}: the processor belongs to the model's folder"
-        )
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise FileNotFoundError(f"{folder} lacks tokenizer.json: the tokenizer belongs to the model's folder")
+    for names, lack in (
+        (() if random_weights else _WEIGHTS, f"{' or '.join(_WEIGHTS)}{held}"),
+        (processors, f"{' or '.join(processors)}: the processor belongs to the model's folder"),
+        (
+            ("tokenizer.json", "tokenizer.model", "vocab.json"),
+            "tokenizer.json: the tokenizer belongs to the model's folder",
+        ),
+    ):
+        if names and not any((folder / name).is_file() for name in names):
+            raise FileNotFoundError(f"{folder} lacks {lack}")
 
 
 def _line(error: Exception) -> str:

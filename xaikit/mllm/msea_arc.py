@@ -76,13 +76,6 @@ def top_ids(logits: Tensor, k: int) -> Tensor:
     return ids.gather(1, order).view(*logits.shape[:-1], k)
 
 
-def _shares(k: int, persistence: float, normalised: bool, device: torch.device) -> Tensor:
-    """What an id adds whose worse rank is m = 0..k-1: (1 - p) times the sum over depths d > m of p^(d-1) / d."""
-    depth = torch.arange(1, k + 1, dtype=torch.float64, device=device)
-    terms = persistence ** (depth - 1) / depth * (1 - persistence)
-    return terms.flip(0).cumsum(0).flip(0) / (1 - persistence**k if normalised else 1)
-
-
 def overlap_matrix(
     ids: Tensor, persistence: float = 0.9, normalised: bool = True, real: Tensor | None = None
 ) -> Tensor:
@@ -96,7 +89,10 @@ def overlap_matrix(
     Source: Webber et al., A similarity measure for indefinite rankings, TOIS 2010, cut off at k; section 3.3, eq. 7.
     """
     n, tokens, k = ids.shape
-    shares = _shares(k, persistence, normalised, ids.device)
+    depth = torch.arange(1, k + 1, dtype=torch.float64, device=ids.device)
+    terms = persistence ** (depth - 1) / depth * (1 - persistence)
+    # what an id adds whose worse rank is m = 0..k-1: the sum over depths d > m
+    shares = terms.flip(0).cumsum(0).flip(0) / (1 - persistence**k if normalised else 1)
     ordered, places = ids.flatten(1).sort(1)
     dense = (ordered[:, 1:] != ordered[:, :-1]).cumsum(1)
     # ids counted from 0 within a sample: a row for each takes T * k places instead of the vocabulary's

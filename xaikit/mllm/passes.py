@@ -20,15 +20,12 @@ ROWS_AT_ONCE = 256  # states turned into logits over the whole vocabulary: bound
 class States:
     """Hidden states of a batch and where in them things are.
 
-    Context tokens are the prompt's and then the answer's, T of them with padding at the end; padded entries of
-    positions and ids are 0.
+    Context tokens are the prompt's and then the answer's, T of them with padding at the end, where positions and ids are 0.
 
     hidden : (n, L, D) after the final norm: logits are ``hidden @ output_weight.T``. lengths : (n,) tokens of each sample.
     image : (n, cells) position of each cell, row-major; cells : whether the cell is real, as all are where the grids agree.
-    context : (n, T) each context token's own position. emitting : (n, T) position whose state ranks for the token: its own
-    for a prompt token, the one before (which wrote it) for an answer token. previous : (n, T) the position before each
-    token, whose state predicted it. ids, is_answer, real : (n, T) token ids, whether the token is the answer's, and whether
-    it is no padding. attentions : of each layer (n, heads, L, L), where wanted.
+    context : (n, T) each context token's own position. ids, is_answer, real : (n, T) token ids, whether the token is the
+    answer's, and whether it is no padding. attentions : of each layer (n, heads, L, L), where wanted.
     """
 
     hidden: Tensor
@@ -37,12 +34,21 @@ class States:
     image: Tensor
     cells: Tensor
     context: Tensor
-    emitting: Tensor
-    previous: Tensor
     ids: Tensor
     is_answer: Tensor
     real: Tensor
     attentions: tuple[Tensor, ...] | None = None
+
+    @property
+    def previous(self) -> Tensor:
+        """The position (n, T) before each context token, whose state predicted it."""
+        return (self.context - 1).clamp(min=0)
+
+    @property
+    def emitting(self) -> Tensor:
+        """The position (n, T) whose state ranks for the token: its own for a prompt token, the one before (which wrote it)
+        for an answer token."""
+        return torch.where(self.is_answer, self.previous, self.context)
 
     def at(self, positions: Tensor) -> Tensor:
         """States (n, k, D) at positions (n, k), such as ``states.at(states.image)``."""
@@ -79,9 +85,9 @@ def teacher_forced(
 ) -> States:
     """States of all tokens of prompt and answer, from one pass over a batch of views of one scale.
 
-    features: what ``family.encode`` (or ``encode_pixels``) gave for each view; encoded here if None. Gradients
-    flow where features ask for them. attentions: keep the weights of every layer, which takes the eager
-    attention for this pass. Raises ValueError for answers that don't fit the views or the model's context.
+    features: what ``family.encode`` (or ``encode_pixels``) gave for each view; encoded here if None; gradients flow where
+    they ask for them. attentions: keep the weights of every layer, which takes the eager attention for this pass. Raises
+    ValueError for answers that don't fit the views or the model's context.
 
     Examples
     --------
@@ -99,47 +105,43 @@ def teacher_forced(
     for view, answer in zip(views, answers, strict=True):
         mllm.family.check_fits(view, answer)
     device = mllm.device
-    answers = [torch.as_tensor(answer, dtype=torch.long) for answer in answers]
-    rows = [torch.cat([view.ids, answer]) for view, answer in zip(views, answers, strict=True)]
-    lengths = torch.tensor([len(row) for row in rows], device=device)
+    rows = [
+        torch.cat([view.ids, torch.as_tensor(answer, dtype=torch.long)])
+        for view, answer in zip(views, answers, strict=True)
+    ]
     ids = pad_sequence(rows, True, padding_value=mllm.model.generation_config.pad_token_id).to(device)
-    mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()
     features = mllm.family.encode(views) if features is None else features
     with _eager(mllm.model.model.language_model, attentions):
         out = mllm.model.model(
             input_ids=ids,
-            attention_mask=mask,
+            attention_mask=_mask(rows, device).long(),
             use_cache=False,
             output_attentions=attentions,
             **mllm.family.language_inputs(views, ids, features),
         )
-    context = [
+    each = [
         torch.cat([view.prompt_positions, torch.arange(len(view.ids), len(row))])
         for view, row in zip(views, rows, strict=True)
     ]
-    real = _mask([len(positions) for positions in context], device)
-    context = pad_sequence(context, True).to(device)
-    previous = (context - 1).clamp(min=0)
-    starts = torch.tensor([len(view.ids) for view in views], device=device)
-    is_answer = real & (context >= starts[:, None])
+    real, context = _mask(each, device), pad_sequence(each, True).to(device)
+    image = [view.image_positions for view in views]
     return States(
         hidden=out.last_hidden_state,
-        lengths=lengths,
+        lengths=torch.tensor([len(row) for row in rows], device=device),
         views=list(views),
-        image=pad_sequence([view.image_positions for view in views], True).to(device),
-        cells=_mask([len(view.image_positions) for view in views], device),
+        image=pad_sequence(image, True).to(device),
+        cells=_mask(image, device),
         context=context,
-        emitting=torch.where(is_answer, previous, context),
-        previous=previous,
         ids=ids.gather(1, context) * real,
-        is_answer=is_answer,
+        is_answer=real & (context >= torch.tensor([len(view.ids) for view in views], device=device)[:, None]),
         real=real,
         attentions=tuple(out.attentions) if attentions else None,
     )
 
 
-def _mask(lengths: list[int], device: torch.device) -> Tensor:
-    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
+def _mask(rows: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Which entries are no padding where these rows stand together."""
+    return pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], True).to(device)
 
 
 @contextmanager
@@ -165,12 +167,12 @@ class NotFinite(ValueError):
 
 @dataclass
 class Reading:
-    """A batch of n samples with T context tokens (prompt, then answer, padded), all on the model's device.
+    """A batch of n samples with T context tokens.
 
     states : of scale 1. maps : for each scale and enlargement (n, T, rows, cols), the logit-lens maps ReLU(F W[token]).
     likelihood : for each of these the log-probability (n, T) of each token, 0 for the prompt's. relevance : (n, T, T),
     r[t, k] = ReLU(logit of token t's word at the state of k). top : for each choice of positions the likeliest next tokens
-    (n, T, k). made : what several steps share, kept from the first to the others.
+    (n, T, k). made : what several steps share.
     """
 
     states: States

@@ -22,6 +22,9 @@ from .tam import (
 )
 
 GRIDS = ("finest", "native")
+SCALES = (1.0, 1.5, 2.0)  # of MSEA
+_TAM = {"weighting": "relevance", "joint": True, "filter": 3}
+_ARC = {**_TAM, "weighting": "irrelevance"}
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,8 @@ class Steps:
         check_whole(0, filter=self.filter)
         if self.filter and self.filter % 2 == 0:
             raise ValueError(f"filter={self.filter}: the side of a window with a middle is odd, such as 3; 0 is none")
-        if self.released and replace(self, released=False) != PRESETS["tam"]:
+        if self.released and replace(self, released=False) != Steps(**_TAM):
             raise ValueError("tam_compat=True: the released function knows no choices; use it with method='tam' alone")
-
-    @property
-    def native(self) -> int:
-        """The place of scale 1 among the scales, 0 where it isn't."""
-        return self.scales.index(1.0) if 1.0 in self.scales else 0
 
     @property
     def compares(self) -> bool:
@@ -118,16 +116,8 @@ class Steps:
         states = reading.states
         tokens = (states.ids, states.is_answer, states.real, self.prompt_context)
         if self.weighting is not None:
-            overlap = self.rank_overlap(reading) if self.compares else None
-            maps = remove_interference(
-                maps,
-                self.weighting,
-                reading.relevance,
-                overlap,
-                context_mask(*tokens),
-                self.threshold,
-                self.least_squares,
-            )
+            given = (reading.relevance, self.rank_overlap(reading) if self.compares else None, context_mask(*tokens))
+            maps = remove_interference(maps, self.weighting, *given, self.threshold, self.least_squares)
         if self.joint:
             maps = joint_normalisation(maps, reading.relevance, context_mask(*tokens, repeated=True))
         if self.filter:
@@ -146,12 +136,12 @@ class Steps:
         choice = (self.scales, self.enlargement, self.scale_weights, self.scale_normalisation, self.grid)
         if choice not in reading.made:
             omega = None
-            if self.scale_weights == "likelihood":
-                is_answer = reading.states.is_answer
-                omega = torch.stack([(reading.likelihood[key] * is_answer).sum(1) for key in self.keys], 1)
-                omega = (omega / is_answer.sum(1, keepdim=True)).softmax(1)
+            if self.scale_weights == "likelihood":  # 0 for the prompt's tokens
+                total = torch.stack([reading.likelihood[key].sum(1) for key in self.keys], 1)
+                omega = (total / reading.states.is_answer.sum(1, keepdim=True)).softmax(1)
             at_scale = [reading.maps[key] for key in self.keys]
-            reading.made[choice] = aggregate(at_scale, omega, self.grid, self.scale_normalisation, self.native)
+            native = self.scales.index(1.0) if 1.0 in self.scales else 0
+            reading.made[choice] = aggregate(at_scale, omega, self.grid, self.scale_normalisation, native)
         return reading.made[choice]
 
 
@@ -161,11 +151,9 @@ def _released(reading: Reading, weight: Tensor) -> Tensor:
     result = torch.zeros_like(reading.maps[NATIVE])
     for row, view in enumerate(states.views):
         answer = states.ids[row, states.is_answer[row]]
+        tokens, prompt = torch.cat([view.ids.to(answer.device), answer]), view.prompt_positions.to(answer.device)
         logits = states.hidden[row, : int(states.lengths[row])].float() @ unembedding
-        tokens = torch.cat([view.ids.to(answer.device), answer])
-        maps = released_tam(
-            tokens, logits, view.grid, len(view.ids), states.image[row], view.prompt_positions.to(answer.device)
-        )
+        maps = released_tam(tokens, logits, view.grid, len(view.ids), states.image[row], prompt)
         result[row, states.is_answer[row]] = maps.to(result) / 255
     return result
 
@@ -202,11 +190,7 @@ def _scales(scales: Any) -> tuple[float, ...]:
     return tuple(float(scale) for scale in given)
 
 
-SCALES = (1.0, 1.5, 2.0)
-_TAM = {"weighting": "relevance", "joint": True, "filter": 3}
-_ARC = {**_TAM, "weighting": "irrelevance"}
-PRESETS: dict[str, Steps] = {}  # filled below: Steps looks TAM's up
-PRESETS |= {
+PRESETS = {
     "lens": Steps(),
     "tam": Steps(**_TAM),
     "msea": Steps(scales=SCALES, **_TAM),
@@ -226,9 +210,7 @@ def steps_of(method: str, options: Mapping[str, Any]) -> Steps:
     """The steps of a method of the lens family, with some of them chosen otherwise. ``tam_compat`` is short for
     ``released``. Raises ValueError for an option that there isn't, and for one that the other choices leave no use for,
     which ``Steps`` itself takes."""
-    options = dict(options)
-    if "tam_compat" in options:
-        options["released"] = options.pop("tam_compat")
+    options = {"released" if name == "tam_compat" else name: value for name, value in options.items()}
     known = [field.name for field in fields(Steps)]
     for name in options:
         if name not in known:

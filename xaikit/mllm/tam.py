@@ -59,8 +59,7 @@ def context_mask(
     ids, is_answer, real : (n, T), tokens in order. prompt_context=False leaves out the prompt's tokens.
     repeated=True lets in tokens of the target's id, as ``joint_normalisation`` has them.
     """
-    before = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril(-1)
-    mask = before & real[:, :, None] & real[:, None, :]
+    mask = (real[:, :, None] & real[:, None, :]).tril(-1)
     if not repeated:
         mask &= ids[:, :, None] != ids[:, None, :]
     return mask if prompt_context else mask & is_answer[:, None, :]
@@ -84,37 +83,6 @@ def context_weights(
     return relevance * (overlap < threshold if weighting == "incoherent" else 1 - overlap) * allowed
 
 
-def interference(
-    maps: Tensor,
-    weights: Tensor,
-    allowed: Tensor,
-    least_squares: bool = True,
-    scale_weights: Tensor | None = None,
-) -> Tensor:
-    """Maps (n, T, rows, cols) without what their contexts light up: ReLU(A - s E).
-
-    E is the mean of the contexts' maps with ``weights``, s >= 0 the scale that minimises ||A - s E||^2, or 1 for
-    least_squares=False. Where E is 0, A stays.
-
-    maps : raw, >= 0. weights, allowed : (n, T, T); weights >= 0, counted where allowed. scale_weights : like the weights;
-    where given, s is fitted with these and the weights are divided by their sum, so that smaller weights remove less (with
-    the weights alone, only their direction counts). Source: TAM eqs. 2 to 5.
-    """
-    allowed = allowed.to(maps.dtype)
-    fitted = (weights if scale_weights is None else scale_weights).to(maps.dtype) * allowed
-    total = fitted.sum(-1, keepdim=True) + EPSILON
-    own = maps.flatten(2)
-    estimate = (fitted / total) @ own
-    scale = 1.0
-    if least_squares:
-        square = (estimate**2).sum(-1, keepdim=True)
-        product = (own * estimate).sum(-1, keepdim=True)
-        scale = torch.where(square > 0, product / square, 0).clamp(min=0)
-    if scale_weights is not None:
-        estimate = (weights.to(maps.dtype) * allowed / total) @ own
-    return (own - scale * estimate).relu().unflatten(-1, maps.shape[-2:])
-
-
 def remove_interference(
     maps: Tensor,
     weighting: str,
@@ -124,9 +92,27 @@ def remove_interference(
     threshold: float = 0.5,
     least_squares: bool = True,
 ) -> Tensor:
-    """``interference`` with the ``context_weights`` of that weighting, "damped_fixed" with the scale of "relevance"."""
-    weights = context_weights(weighting, relevance, overlap, allowed, threshold)
-    return interference(maps, weights, allowed, least_squares, relevance if weighting == "damped_fixed" else None)
+    """Maps (n, T, rows, cols), raw, >= 0, without what their contexts light up: ReLU(A - s E); the rest as in
+    ``context_weights``.
+
+    E is the mean of the contexts' maps with those weights, s >= 0 the scale that minimises ||A - s E||^2, or 1 for
+    least_squares=False. Where E is 0, A stays. Of the weights only their direction counts, but for "damped_fixed": there s
+    is fitted with the relevance and the weights are divided by its sum, so that smaller ones remove less.
+    Source: TAM eqs. 2 to 5.
+    """
+    weights = context_weights(weighting, relevance, overlap, allowed, threshold).to(maps.dtype)
+    fitted = (relevance * allowed).to(maps.dtype) if weighting == "damped_fixed" else weights
+    total = fitted.sum(-1, keepdim=True) + EPSILON
+    own = maps.flatten(2)
+    estimate = (fitted / total) @ own
+    scale = 1.0
+    if least_squares:
+        square = (estimate**2).sum(-1, keepdim=True)
+        product = (own * estimate).sum(-1, keepdim=True)
+        scale = torch.where(square > 0, product / square, 0).clamp(min=0)
+    if weighting == "damped_fixed":
+        estimate = (weights / total) @ own
+    return (own - scale * estimate).relu().unflatten(-1, maps.shape[-2:])
 
 
 def joint_normalisation(maps: Tensor, relevance: Tensor, context_all: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from PIL.Image import Image
 
 from ..files.checks import check_choices, check_names, check_number, check_whole
 from ..files.images import read_image
+from ..measures.maps import by_explainer
 from ..measures.words import name_tokens, readable
 from .panels import HEAT, TEXT, bare, finished, outline, wrapped
 
@@ -28,14 +29,15 @@ OVERLAP, RELEVANCE = "rank_overlap", "relevance"
 
 @dataclass
 class _Answer:
-    """One sample: its image (y, x, rgb), the tokens' texts, the object of each token (-1 none), and the masks."""
+    """One sample: its image (y, x, rgb), its maps (explainer, token, row, col) without padding, the tokens' texts, the object
+    of each token (-1 none), the masks, and where the maps lie on the image."""
 
     image: np.ndarray
+    heat: np.ndarray
     texts: list[str]
     objects: np.ndarray
     masks: np.ndarray
     extent: tuple[float, float, float, float]
-    grid: tuple[int, int]
 
     def own(self, token: int) -> np.ndarray:
         """The mask of the object that a token names, empty for none."""
@@ -68,9 +70,10 @@ def token_strip(
     Raises ValueError for a sample, an explainer or a word that there isn't, and for another number of images.
     """
     check_number(0, open_low=True, what="power", gamma=gamma)
-    name = _chosen(explainer, _explainers(answers))
+    answers = by_explainer(answers)
+    name = _chosen(explainer, answers.explainer.values.tolist())
     one = _answer(answers, scenes, sample, objects)
-    heat = _heat(answers, one, sample, name)
+    heat = one.heat[answers.explainer.values.tolist().index(name)]
     places = range(len(one.texts)) if words is None else _places(one, words)
     norm = PowerNorm(gamma, 0, heat.max() or 1.0)
     rows = -(-(1 + len(places)) // PER_ROW)
@@ -129,27 +132,25 @@ def scales_side_by_side(
 
 def _table(answers, scenes, sample, tokens, explainers, objects, title: str, token_a_row: bool) -> Figure:
     """Tokens by explainers, the image first; on one scale a token where it has a row, else each map on its own."""
-    names = known = _explainers(answers)
+    answers = by_explainer(answers)
     if explainers is not None:
-        check_names(known, explainers=explainers)
-        names = list(explainers)
+        check_names(answers.explainer.values.tolist(), explainers=explainers)
+        answers = answers.sel(explainer=list(explainers))
+    names = answers.explainer.values.tolist()
     one = _answer(answers, scenes, sample, objects)
     places = _telling(one) if tokens is None else _places(one, tokens)
-    heat = np.stack([_heat(answers, one, sample, name)[places] for name in names])
+    heat = one.heat[:, places]
     peak = np.broadcast_to(heat.max((0, 2, 3) if token_a_row else (2, 3)), heat.shape[:2])
     shape = (len(places), 1 + len(names)) if token_a_row else (1 + len(names), len(places))
     figure, axes = _panels(one, *shape, titles=1)
-    by_explainer = axes.T if token_a_row else axes
+    turned = axes.T if token_a_row else axes
     for col, place in enumerate(places):
-        bare(by_explainer[0, col], one.image)
-        for row, axis in enumerate(by_explainer[1:, col]):
+        bare(turned[0, col], one.image)
+        for row, axis in enumerate(turned[1:, col]):
             _map(axis, one, heat[row, col], Normalize(0, peak[row, col] or 1.0))
-        for axis in by_explainer[:, col]:
+        for axis in turned[:, col]:
             outline(axis, one.own(place))
-    down, across = (
-        ["image", *(name.replace("_", " ") for name in names)],
-        [readable(one.texts[place]) for place in places],
-    )
+    down, across = ["image", *(name.replace("_", " ") for name in names)], [readable(one.texts[i]) for i in places]
     down, across = (across, down) if token_a_row else (down, across)
     for axis, text in zip(axes[:, 0], down, strict=True):
         axis.set_ylabel(wrapped(text, 10), fontsize=TEXT + 1, parse_math=False)
@@ -171,15 +172,17 @@ def context_matrix(
     Raises ValueError for a sample or an explainer that there isn't, for one that compares no ranks, and another ``what``.
     """
     check_choices(what=(what, (RELEVANCE, OVERLAP)))
+    answers = by_explainer(answers)
     answer = _texts(answers, sample)
     context = _cut(answers.context_text.values[sample])
-    values, name = answers[what], None
+    values, name = answers[what].isel(sample=sample), None
     if what == OVERLAP:
-        able = [each for each in _explainers(answers) if _of(values, sample, each).notnull().any()]
+        able = values.explainer[values.notnull().any(("answer_token", "context_token"))].values.tolist()
         name = _chosen(explainer, able, "compare ranks")
+        values = values.sel(explainer=name)
     prompt = len(context) - len(answer)
     context = context[:-1]  # the last token is nothing's context
-    shown = _of(values, sample, name).values[: len(answer), : len(context)].astype(float)
+    shown = values.values[: len(answer), : len(context)].astype(float)
     later = np.arange(len(context)) >= prompt + np.arange(len(answer))[:, None]
     shown[later] = np.nan
     cell = np.clip(9 / len(context), 0.15, 0.27)
@@ -228,8 +231,9 @@ def _answer(answers: xr.Dataset, scenes, sample: int, objects: np.ndarray | None
     elif len(masks) and "object_name" in truth:
         own = name_tokens(np.array([texts]), truth.isel(sample=[sample])).token_object.values[0]
     top, left, bottom, right = answers.region.values[sample] * np.tile(image.shape[:2], 2) - 0.5
-    grid = tuple(int(size) for size in answers.grid.values[sample])
-    return _Answer(image, texts, own, masks, (left, right, bottom, top), grid)
+    rows, cols = answers.grid.values[sample]
+    heat = answers.token_heat.values[sample, :, : len(texts), :rows, :cols]
+    return _Answer(image, heat, texts, own, masks, (left, right, bottom, top))
 
 
 def _texts(answers: xr.Dataset, sample: int) -> list[str]:
@@ -247,29 +251,12 @@ def _cut(texts: np.ndarray) -> list[str]:
     return [str(text) for text in texts[: np.flatnonzero(texts != "").max(initial=-1) + 1]]
 
 
-def _explainers(answers: xr.Dataset) -> list[str]:
-    if "explainer" in answers.token_heat.dims:
-        return [str(name) for name in answers.explainer.values]
-    return [answers.token_heat.attrs.get("explainer", "map")]
-
-
 def _chosen(explainer: str | None, known: list[str], able: str = "are there") -> str:
     if explainer is None and len(known) == 1:
         return known[0]
     if explainer not in known:
         raise ValueError(f"explainer={explainer!r}: choose one of those that {able}, {', '.join(known) or 'none here'}")
     return explainer
-
-
-def _of(values: xr.DataArray, sample: int, explainer: str) -> xr.DataArray:
-    one = values.isel(sample=sample)
-    return one.sel(explainer=explainer) if "explainer" in one.dims else one
-
-
-def _heat(answers: xr.Dataset, one: _Answer, sample: int, explainer: str) -> np.ndarray:
-    """The maps (answer_token, row, col) of a sample, without what is padding."""
-    rows, cols = one.grid
-    return _of(answers.token_heat, sample, explainer).values[: len(one.texts), :rows, :cols]
 
 
 def _places(one: _Answer, wanted: Sequence[str | int]) -> list[int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..clip.model import Clip
 from ..clip.towers import tower
 from ..files.checks import check_number, check_whole
-from ..measures.ranks import rank_correlation
+from ..measures.maps import rank_correlation
 from .interventions import dominant_frequency, gathered, mode_energy
 from .recursion import Recursion, read, ready, recursion_of, trajectory
 from .spectra import ITERATIONS, resonance_energy

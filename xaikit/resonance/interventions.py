@@ -20,7 +20,7 @@ from ..clip.towers import tower
 from ..files.checks import check_choices, check_names, check_number, check_whole
 from ..files.schema import SCHEMA
 from ..files.store import annotate
-from ..measures.ranks import ranks
+from ..measures.maps import ranks
 from .recursion import read, ready, recursion_of, trajectory
 from .spectra import ITERATIONS, fourier, power, resonance_energy
 

@@ -16,7 +16,6 @@ from ...clip.towers import tower
 from ...explainers.registry import Chosen
 from ...explainers.sources import Plan, maps_of, protocol, results, sides
 from ...files.checks import check_choices
-from ...measures.ranks import area_under_curve
 from ...samples.source import Source
 from ..confidence import image_confidence, text_confidence
 from ..faithfulness import UNITS, check_steps, deletion_insertion
@@ -124,7 +123,7 @@ def classification(
             _, of_prediction[:, wrong], usable[wrong] = curves(chosen, pixels[wrong], predicted[wrong])
         deletion, insertion = np.stack([of_truth, of_prediction], 3)
         coords = {"label": list(LABELS), "first": list(FIRST), "step": shares}
-        areas = {"deletion": area_under_curve(shares, deletion), "insertion": area_under_curve(shares, insertion)}
+        areas = {"deletion": np.trapezoid(deletion, shares), "insertion": np.trapezoid(insertion, shares)}
         finite = (finite & usable).astype(float)
         return results(good, chosen, coords, finite=finite, **areas, deletion_curve=deletion, insertion_curve=insertion)
 

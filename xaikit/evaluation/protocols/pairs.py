@@ -11,7 +11,7 @@ from ...clip.towers import tower
 from ...explainers.registry import Chosen
 from ...explainers.sources import Plan, maps_of, protocol, results
 from ...files.checks import check_number
-from ...measures.ranks import ranks
+from ...measures.maps import ranks
 from ...samples.source import Source
 from ..faithfulness import deletion_and_insertion
 from .ranking import WAYS

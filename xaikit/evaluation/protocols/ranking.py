@@ -15,7 +15,6 @@ from ...explainers.registry import SIDES, Chosen
 from ...explainers.sources import Plan, maps_of, protocol
 from ...files.checks import check_choices, check_whole
 from ...files.store import provenance
-from ...measures.ranks import area_under_curve
 from ...samples.source import Source
 from ..faithfulness import check_steps
 from ..retrieval import found_first, perturbed_embeddings
@@ -110,7 +109,7 @@ def retrieval_columns(ds: xr.Dataset, progress: bool = False) -> tuple[dict[str,
             hits.append(found_first(texts, images[first], caption[rows], image))
         for search, found, places in zip(("IR", "TR"), zip(*hits, strict=True), (rows, rows[first]), strict=True):
             found = np.stack(found, -1)
-            areas[f"{way} {search}"][places, explainer] = area_under_curve(shares, found)
+            areas[f"{way} {search}"][places, explainer] = np.trapezoid(found, shares)
             curves[f"{way} {search}"][explainer] = found.mean(0)
     return areas, curves
 

@@ -39,7 +39,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     Raises ValueError for a masked patch that the picture doesn't have.
     """
     subject, clip = workspace.subject(state, job), workspace.clip(state, job)
-    from ...measures.ranks import area_under_curve, ranks
+    from ...measures.maps import ranks
 
     if job:
         job.at(f"explaining by {state.method}", 0, 3)
@@ -71,7 +71,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
             float(similarities(workspace, state, subject, keep[None], job)[0]) for keep in (~masked, shown)
         )
     exact = "" if count in counts else ", interpolated between steps of the curve"
-    areas = (area_under_curve(shares[both], values) for values in (curve[both], chance))
+    areas = (np.trapezoid(values, shares[both]) for values in (curve[both], chance))
     area, of_chance = (f"{value:z.3f}" for value in areas)
     note = (
         f"similarity now {now:z.3f}{exact}; of the whole picture {whole:z.3f}, of nothing but the fill {bare:z.3f}. Area under"
