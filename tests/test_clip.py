@@ -9,6 +9,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from refusals import refused
 from small_models import small_clip
 
 import xaikit as xk
@@ -25,23 +26,19 @@ def test_bundled_models_are_plain_open_clip_folders(name):
     scene = xk.draw_scenes(1, seed=0)
     ours = xk.load_clip(name)
     image = preprocess(Image.fromarray(scene.image.values[0]))[None]
+    model.eval()
     with torch.no_grad():
-        model.eval()
-        expected = (
-            model.encode_image(image, normalize=True)
-            @ model.encode_text(tokenizer(list(scene.caption.values)), normalize=True).T
-        )
+        spoken = model.encode_text(tokenizer(list(scene.caption.values)), normalize=True)
+        expected = model.encode_image(image, normalize=True) @ spoken.T
     torch.testing.assert_close(ours.similarity(scene.image, scene.caption), expected)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
 
 
 def test_a_checkpoint_path_loads_the_same_weights(clip, tmp_path):
-    config = tmp_path / "tiny-from-path.json"
-    config.write_text(
-        json.dumps(json.loads((data_folder() / "tiny-clip/open_clip_config.json").read_text())["model_cfg"])
-    )
+    config, bundled = tmp_path / "tiny-from-path.json", data_folder() / "tiny-clip"
+    config.write_text(json.dumps(json.loads((bundled / "open_clip_config.json").read_text())["model_cfg"]))
     open_clip.add_model_config(config)
-    other = xk.load_clip("tiny-from-path", pretrained=str(data_folder() / "tiny-clip/open_clip_model.safetensors"))
+    other = xk.load_clip("tiny-from-path", pretrained=str(bundled / "open_clip_model.safetensors"))
     assert other.weights_digest == clip.weights_digest
 
 
@@ -63,10 +60,7 @@ def test_half_precision(clip):
     [
         ({"name": "tiny-clap"}, "unknown model 'tiny-clap': the nearest known names are tiny-clip"),
         ({"name": "ViT-B32"}, "unknown model 'ViT-B32': .*ViT-B-32"),
-        (
-            {"name": "ViT-B-32", "pretrained": "opennai"},
-            "pretrained='opennai' is neither a file nor a tag of ViT-B-32; .*openai",
-        ),
+        ({"name": "ViT-B-32", "pretrained": "opennai"}, "'opennai' is neither a file nor a tag of ViT-B-32; .*openai"),
         ({"name": "ViT-B-32", "pretrained": "weights.pt"}, "never from pickles"),
         ({"name": "tiny-clip", "pretrained": "openai"}, "tiny-clip brings its own weights"),
         ({"precision": "int4"}, "precision='int4': choose from"),
@@ -74,19 +68,15 @@ def test_half_precision(clip):
     ],
 )
 def test_wrong_names_are_answered_with_right_ones(choice, message):
-    with pytest.raises(ValueError, match=message):
-        xk.load_clip(**choice)
+    refused(message, xk.load_clip, **choice)
 
 
-def test_an_empty_folder_names_what_it_lacks(tmp_path):
+def test_folders_and_weights_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="lacks open_clip_config.json and open_clip_model.safetensors"):
         xk.load_clip(f"local-dir:{tmp_path}")
-
-
-def test_weights_that_do_not_fit_are_refused(tmp_path):
-    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ValueError, match="ViT-B-32 can't be loaded with pretrained="):
-        xk.load_clip("ViT-B-32", pretrained=str(tmp_path / "broken.safetensors"))
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    refused("ViT-B-32 can't be loaded with pretrained=", xk.load_clip, "ViT-B-32", pretrained=str(broken))
 
 
 def test_a_seen_image_is_what_its_map_lies_on(clip):
@@ -99,9 +89,7 @@ def test_a_seen_image_is_what_its_map_lies_on(clip):
 
 
 def test_token_strings(clip):
-    assert clip.token_strings("A red ring, and a blue cross") == [
-        ["a", "red", "ring", ",", "and", "a", "blue", "cross"]
-    ]
+    assert clip.token_strings("A red ring, and a blue cross") == ["a red ring , and a blue cross".split()]
 
 
 @pytest.mark.parametrize(
@@ -115,14 +103,12 @@ def test_token_strings(clip):
     ],
 )
 def test_bad_prompts(clip, text, message):
-    with pytest.raises(ValueError, match=message):
-        clip.tokens(text)
+    refused(message, clip.tokens, text)
 
 
 def test_a_long_prompt_is_refused_with_a_byte_pair_tokenizer_too():
     native = small_clip("small-vit")
-    with pytest.raises(ValueError, match="but small-vit takes at most 12"):
-        native.tokens("one two three four five six seven eight nine ten eleven")
+    refused("but small-vit takes at most 12", native.tokens, "one two three four five six seven eight nine ten eleven")
     assert native.token_strings("a photo of cats")[0] == ["a", "photo", "of", "cats"]
 
 
@@ -141,33 +127,24 @@ def test_a_long_prompt_is_refused_with_a_byte_pair_tokenizer_too():
     ],
 )
 def test_bad_images(clip, image, message):
-    with pytest.raises(ValueError, match=message):
-        clip.pixels(image if isinstance(image, torch.Tensor) else [image])
+    refused(message, clip.pixels, image if isinstance(image, torch.Tensor) else [image])
 
 
 def test_unreadable_files(clip, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG not really")
-    with pytest.raises(ValueError, match="broken.png can't be read as an image"):
-        clip.pixels([tmp_path / "broken.png"])
+    refused("broken.png can't be read as an image", clip.pixels, [tmp_path / "broken.png"])
     with pytest.raises(FileNotFoundError, match="there is no file .*missing.png"):
         clip.pixels([tmp_path / "missing.png"])
     whole = tmp_path / "whole.png"
     Image.fromarray(xk.draw_scenes(1).image.values[0]).save(whole)
     whole.write_bytes(whole.read_bytes()[:-2000])
-    with pytest.raises(ValueError, match="whole.png can't be read as an image"):
-        clip.pixels([whole])
+    refused("whole.png can't be read as an image", clip.pixels, [whole])
 
 
 def test_words_are_read_as_by_transformers_and_without_it(clip):
     """The tokenizer of a bundled model, beside open_clip's, which needs transformers."""
-    texts = [
-        *VOCABULARY,
-        *map(str, xk.draw_scenes(50).caption.values),
-        "A  Red\nring",
-        "red zebra",
-        "<pad>",
-        "red " * 40,
-    ]
+    captions = map(str, xk.draw_scenes(50).caption.values)
+    texts = [*VOCABULARY, *captions, "A  Red\nring", "red zebra", "<pad>", "red " * 40]
     theirs, ours = open_clip.get_tokenizer(clip.source), clip.tokenizer
     torch.testing.assert_close(theirs(texts), ours(texts), rtol=0, atol=0)
     assert theirs.tokenizer.all_special_tokens == ours.tokenizer.all_special_tokens

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from refusals import refused
 
 import xaikit as xk
 from xaikit.files import store
-from xaikit.resonance import nulls as null
-from xaikit.resonance.nulls import null_spectra, peaks, shuffled_weights
+from xaikit.resonance import spectra as spectral
 from xaikit.resonance.recursion import resonate
-from xaikit.resonance.spectra import fourier
+from xaikit.resonance.spectra import fourier, null_spectra, peaks, shuffled_weights
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_shuffled_weights_are_the_same_values_elsewhere(clip, scenes):
     assert after.keys() == before.keys()
     for name, weight in before.items():
         assert torch.equal(after[name].flatten().sort().values, weight.flatten().sort().values), name
-        assert torch.equal(weights_of(clip, name), weight)
+        assert torch.equal(dict(clip.model.named_parameters())[name], weight)
         if weight.numel() > 100 and weight.unique().numel() > 100:
             assert (after[name] != weight).float().mean() > 0.9, name
     assert clip.weights_digest == digest and broken.weights_digest != digest
@@ -42,14 +42,10 @@ def test_shuffled_weights_are_the_same_values_elsewhere(clip, scenes):
     assert not torch.equal(broken.similarity(*pairs), shuffled_weights(clip, 2).similarity(*pairs))
 
 
-def weights_of(clip, name):
-    return dict(clip.model.named_parameters())[name]
-
-
 def test_a_pair_is_never_exchanged_with_itself():
     rng = np.random.default_rng(0)
     for n in (2, 3, 7):
-        drawn = np.stack([null._another(n, rng) for _ in range(200)])
+        drawn = np.stack([spectral._another(n, rng) for _ in range(200)])
         assert (drawn != np.arange(n)).all() and (np.sort(drawn, 1) == np.arange(n)).all()
         assert len(np.unique(drawn, axis=0)) == {2: 1, 3: 2}.get(n, len(np.unique(drawn, axis=0)))
     assert len(np.unique(drawn, axis=0)) > 100
@@ -67,12 +63,8 @@ def test_spectra_are_those_of_the_trajectories(clip, scenes, tmp_path, coupling)
     def by_hand(clip, captions):
         maps = resonate(clip, scenes.image, captions, coupling=coupling, alpha=1.4)
         square = fourier(torch.from_numpy(maps.trajectory.values), 1)[:, 1:].abs().square().numpy()
-        energy = np.stack(
-            [
-                each[:, : (words != "").sum()].mean((1, 2, 3))
-                for each, words in zip(square, maps.token_text.values, strict=True)
-            ]
-        )
+        lengths = (maps.token_text.values != "").sum(1)
+        energy = np.stack([each[:, :n].mean((1, 2, 3)) for each, n in zip(square, lengths, strict=True)])
         return energy**0.5, energy / energy.sum(1, keepdims=True)
 
     amplitude, share = by_hand(clip, scenes.caption)
@@ -80,17 +72,15 @@ def test_spectra_are_those_of_the_trajectories(clip, scenes, tmp_path, coupling)
     np.testing.assert_allclose(found.energy_share, share, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(found.energy_share.sum("frequency"), 1, rtol=1e-6)
     np.testing.assert_allclose(found.null_share.sum("frequency"), 1, rtol=1e-6)
-    for draw in range(2):
-        amplitude, share = by_hand(shuffled_weights(clip, 4 + draw), scenes.caption)
-        at = {"null": "weights", "draw": draw}
-        np.testing.assert_allclose(found.null_amplitude.sel(at), amplitude.mean(0), rtol=1e-3, atol=1e-7)
-        np.testing.assert_allclose(found.null_share.sel(at), share.mean(0), rtol=1e-3, atol=1e-6)
     rng = np.random.default_rng(4)
     for draw in range(2):
-        amplitude, share = by_hand(clip, scenes.caption.values[null._another(4, rng)])
-        at = {"null": "captions", "draw": draw}
-        np.testing.assert_allclose(found.null_amplitude.sel(at), amplitude.mean(0), rtol=1e-3, atol=1e-7)
-        np.testing.assert_allclose(found.null_share.sel(at), share.mean(0), rtol=1e-3, atol=1e-6)
+        exchanged = scenes.caption.values[spectral._another(4, rng)]
+        nulls = {"weights": (shuffled_weights(clip, 4 + draw), scenes.caption), "captions": (clip, exchanged)}
+        for name, given in nulls.items():
+            amplitude, share = by_hand(*given)
+            at = {"null": name, "draw": draw}
+            np.testing.assert_allclose(found.null_amplitude.sel(at), amplitude.mean(0), rtol=1e-3, atol=1e-7)
+            np.testing.assert_allclose(found.null_share.sel(at), share.mean(0), rtol=1e-3, atol=1e-6)
     about = json.loads(found.attrs["provenance"])["parameters"]
     assert about["draws"] == 2 and about["null_seed"] == 4 and about["alpha"] == 1.4
 
@@ -155,7 +145,7 @@ def test_a_transient_is_no_peak():
 
 
 def test_one_sentence_for_a_wrong_choice(clip, scenes, monkeypatch):
-    monkeypatch.setattr(null, "read", lambda *args: pytest.fail("work was done"))
+    monkeypatch.setattr(spectral, "read", lambda *args: pytest.fail("work was done"))
     for options, message in (
         ({"iterations": 7}, "iterations=7: a whole number of at least 8"),
         ({"draws": 0}, "draws=0: a whole number of at least 1"),
@@ -165,10 +155,9 @@ def test_one_sentence_for_a_wrong_choice(clip, scenes, monkeypatch):
         ({"rank": 2}, "unknown option 'rank' of the recursion"),
         ({"batch_size": 0}, "batch_size=0: a whole number"),
     ):
-        with pytest.raises(ValueError, match=message):
-            null_spectra(clip, scenes.image, scenes.caption, **options)
-    with pytest.raises(ValueError, match="one pair only: shuffled captions need at least 2"):
-        null_spectra(clip, scenes.image[:1], scenes.caption[:1])
+        refused(message, null_spectra, clip, scenes.image, scenes.caption, **options)
+    lone = scenes.isel(sample=slice(1))
+    refused("one pair only: shuffled captions need at least 2", null_spectra, clip, lone.image, lone.caption)
 
 
 def test_one_pair_has_a_null_of_weights(clip, scenes):

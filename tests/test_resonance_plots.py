@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
+from refusals import refused
 
 from xaikit import plots
 from xaikit.plots.concepts import FADED
@@ -141,10 +142,9 @@ def test_mode_maps_show_size_and_angle_of_the_modes_there_are():
         for k in range(count):
             above, below = figure.axes[k], figure.axes[count + k]
             mode = one.isel(mode=k)
-            numbers = (mode.frequency.item(), mode.growth.item(), mode.amplitude.item())
-            assert above.get_title() == "mode {}: {:.3f} cycles\nper iteration, growth {:.3f}\namplitude {:.3g}".format(
-                k + 1, *numbers
-            )
+            numbers = f"growth {mode.growth.item():.3f}\namplitude {mode.amplitude.item():.3g}"
+            title = f"mode {k + 1}: {mode.frequency.item():.3f} cycles\nper iteration, {numbers}"
+            assert above.get_title() == title
             size, angle = np.abs(mode.pattern.values), np.angle(mode.pattern.values)
             np.testing.assert_allclose(above.images[0].get_array(), size)
             assert above.images[0].get_clim() == (0, peak) and below.images[0].get_clim() == (-np.pi, np.pi)
@@ -154,8 +154,7 @@ def test_mode_maps_show_size_and_angle_of_the_modes_there_are():
     assert len(plots.mode_maps(made, "Modes", 1, 1, count=2).axes) == 2 * 2 + 2
     clear = np.ma.filled(plots.mode_maps(made, "Modes", 0, 0).axes[4].images[0].get_array(), NAN)
     assert np.isnan(clear[0, 0]) and np.isnan(clear).sum() == 1
-    with pytest.raises(ValueError, match="token 0 of sample 1 has no mode"):
-        plots.mode_maps(made, "Modes", 1, 0)
+    refused("token 0 of sample 1 has no mode", plots.mode_maps, made, "Modes", 1, 0)
 
 
 TIME = np.arange(21)
@@ -167,16 +166,11 @@ def course():
     maps = rng.uniform(size=(21, 3, 8, 8))
     maps[:, 1] *= 7
     maps[0, 1, 0, 0] = -3
-    trajectory = xr.DataArray(
-        maps, {"token_text": ("token", ["red", "ring", "square"])}, ("time", "token", "row", "col")
-    )
-    phases = xr.Dataset(
-        {
-            "step_size": ("time", np.append(NAN, rng.uniform(1, 2, 20))),
-            "entropy": ("time", rng.uniform(3, 4, 21)),
-            "boundary": ("phase", np.array([0, 6, 18, -1])),
-        }
-    )
+    words = {"token_text": ("token", ["red", "ring", "square"])}
+    trajectory = xr.DataArray(maps, words, ("time", "token", "row", "col"))
+    curves = {"step_size": np.append(NAN, rng.uniform(1, 2, 20)), "entropy": rng.uniform(3, 4, 21)}
+    phases = xr.Dataset({name: ("time", curve) for name, curve in curves.items()})
+    phases["boundary"] = "phase", [0, 6, 18, -1]
     return trajectory, phases, rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
@@ -232,14 +226,10 @@ def test_the_filmstrips_spectrum_has_a_planted_peak_in_its_phase_alone():
 
 def test_the_filmstrip_names_what_it_lacks():
     trajectory, phases, image = course()
-    for choice, message in (
-        ({"times": (0, 21)}, "times=21: .* times 0 to 20"),
-        ({"tokens": (-1,)}, "tokens=-1: .* 0 to 2"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            plots.filmstrip(image, trajectory, phases, "Film", **choice)
-    with pytest.raises(ValueError, match="of several samples: give that of one"):
-        plots.filmstrip(image, trajectory.expand_dims("sample"), phases, "Film")
+    refused("times=21: .* times 0 to 20", plots.filmstrip, image, trajectory, phases, "Film", times=(0, 21))
+    refused("tokens=-1: .* 0 to 2", plots.filmstrip, image, trajectory, phases, "Film", tokens=(-1,))
+    several = trajectory.expand_dims("sample")
+    refused("of several samples: give that of one", plots.filmstrip, image, several, phases, "Film")
     short = plots.filmstrip(image, trajectory.isel(time=slice(11)), phases.isel(time=slice(11)), "Film")
     assert [axis.get_title() for axis in short.axes[:5]] == [f"t = {time}" for time in (0, 1, 2, 5, 10)]
 
@@ -247,10 +237,8 @@ def test_the_filmstrip_names_what_it_lacks():
 def concepts():
     """Sample 7: a concept in the low band, two in the middle, three in the high one; sample 8: one."""
     masks = np.zeros((7, 8, 8), bool)
-    for index, rows in enumerate(
-        (slice(0, 8), slice(0, 4), slice(4, 8), slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8))
-    ):
-        masks[index, rows, :4] = True
+    for mask, (top, bottom) in zip(masks, [(0, 8), (0, 4), (4, 8), (0, 2), (2, 4), (4, 6), (6, 8)], strict=True):
+        mask[top:bottom, :4] = True
     at = "concept"
     return xr.Dataset(
         {
@@ -312,8 +300,7 @@ def test_the_tree_of_another_sample_is_its_own():
     page, *nodes = figure.axes
     assert len(nodes) == 1 and not page.lines
     assert texts(page) == ["0.00 to 0.50\ncycles per\niteration", "elsewhere\n100 % of energy"]
-    with pytest.raises(ValueError, match="sample=9: the concepts are of samples"):
-        plots.concept_tree(concepts(), 9, image, "None")
+    refused("sample=9: the concepts are of samples", plots.concept_tree, concepts(), 9, image, "None")
 
 
 def test_agreement_bars_are_as_high_as_the_means():
@@ -363,9 +350,8 @@ def test_ablation_points_has_samples_means_and_paired_differences():
             assert mean == f"{difference.mean():+.3f}"
             assert difference.min() < low < difference.mean() < high < difference.max()
             spread = difference.std() / np.sqrt(8)
-            np.testing.assert_allclose(
-                (low, high), difference.mean() + 1.96 * spread * np.array([-1, 1]), atol=0.4 * spread
-            )
+            expected = difference.mean() + 1.96 * spread * np.array([-1, 1])
+            np.testing.assert_allclose((low, high), expected, atol=0.4 * spread)
         bottom, top = axis.get_ylim()
         assert bottom < min(one.change.min(), one.random_change.min())
         assert top > max(one.change.max(), one.random_change.max())

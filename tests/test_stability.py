@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from refusals import refused
+from scipy.special import expit, softmax
 from small_models import small_clip
 
 import xaikit as xk
@@ -33,17 +35,20 @@ def pixels(clip):
     return clip.pixels(xk.draw_scenes(2, seed=2).image)
 
 
+@torch.no_grad()
+def end_of(clip, pixels, recursion):
+    """The features and the last map."""
+    features = read(clip, pixels, clip.tokens(TEXTS), recursion)
+    *_, gate = steps(clip, features, recursion)
+    return features, gate
+
+
 @pytest.fixture(scope="module")
 def ended(clip, pixels):
-    """Each coupling's features and end point, those of the encoder for the last words."""
-    found = {}
-    with torch.no_grad():
-        for coupling in COUPLINGS:
-            recursion = Recursion(coupling, ALPHA, 30, words="last" if coupling == "encoder" else "all")
-            features = read(clip, pixels, clip.tokens(TEXTS), recursion)
-            *_, gate = steps(clip, features, recursion)
-            found[coupling] = recursion, features, gate
-    return found
+    """Each coupling's recursion, features and end point, those of the encoder for the last words."""
+    words = {"none": "all", "attention": "all", "encoder": "last"}
+    recursions = [Recursion(coupling, ALPHA, 30, words=words[coupling]) for coupling in COUPLINGS]
+    return {each.coupling: (each, *end_of(clip, pixels, each)) for each in recursions}
 
 
 def distance(found, expected):
@@ -59,8 +64,8 @@ def test_multipliers_of_the_letter_are_their_closed_form(clip, ended):
     for sample, token in features.there.nonzero().tolist():
         v, t = (x.double().numpy() for x in (features.patches[sample], features.words[sample, token]))
         r = gate[sample, token].double().numpy()
-        risen = 1 / (1 + np.exp(-r[:, None] * v))
-        slope = (v * risen * (1 - risen) / (1 + np.exp(-t))).mean(1)
+        risen = expit(r[:, None] * v)
+        slope = (v * risen * (1 - risen) * expit(t)).mean(1)
         expected = 1 - ALPHA + ALPHA * slope
         expected = expected[np.abs(expected).argsort()[::-1]]
         np.testing.assert_allclose(found[sample, token], expected, atol=1e-6)
@@ -79,8 +84,7 @@ def test_jacobian_of_the_letter_is_that_of_automatic_differentiation(clip, ended
 
 def matrix_of_attention(r, cosine, temperature):
     """Patches / temperature * (diag(p) - p p^T) diag(cosine), with p the softmax."""
-    raised = np.exp(r * cosine / temperature - (r * cosine / temperature).max())
-    p = raised / raised.sum()
+    p = softmax(r * cosine / temperature)
     return len(p) / temperature * (np.diag(p) - np.outer(p, p)) * cosine
 
 
@@ -88,11 +92,9 @@ def test_multipliers_of_attention_are_those_of_its_matrix(clip, pixels):
     """At the end, where a patch has most of the map, and after two iterations, where it is spread."""
     for iterations, temperature in ((2, 2.0), (2, 0.5), (30, 0.5)):
         recursion = Recursion("attention", ALPHA, iterations, temperature)
-        with torch.no_grad():
-            features = read(clip, pixels, clip.tokens(TEXTS), recursion)
-            *_, gate = steps(clip, features, recursion)
-            whole = jacobians(clip, features, recursion, gate)
-            found = multipliers(clip, features, recursion, gate).numpy()
+        features, gate = end_of(clip, pixels, recursion)
+        whole = jacobians(clip, features, recursion, gate)
+        found = multipliers(clip, features, recursion, gate).numpy()
         for index, (sample, token) in enumerate(features.there.nonzero().tolist()):
             r, c = gate[sample, token].double().numpy(), features.cosine[sample, token].double().numpy()
             matrix = matrix_of_attention(r, c, temperature)
@@ -122,8 +124,7 @@ def test_jacobians_are_finite_differences_of_the_recursion(clip, ended, coupling
 def test_a_push_comes_back_at_the_rate_of_the_largest_multiplier(clip, pixels, temperature):
     """The recursion itself, in float64, pushed off its end point along its slowest direction."""
     found = fixed_points(clip, pixels, TEXTS, most=400, alpha=ALPHA, temperature=temperature)
-    with torch.no_grad():
-        features = read(clip, pixels, clip.tokens(TEXTS), Recursion())
+    features, _ = end_of(clip, pixels, Recursion(iterations=1))
     rates = []
     for sample, token in features.there.nonzero().tolist():
         c = features.cosine[sample, token].double().numpy()
@@ -131,8 +132,7 @@ def test_a_push_comes_back_at_the_rate_of_the_largest_multiplier(clip, pixels, t
         assert found.settling.values[0, sample, token] > 0 and found.cycle.values[0, sample, token] == 1
 
         def step(r, c=c):
-            raised = np.exp(r * c / temperature - (r * c / temperature).max())
-            return ALPHA * 64 * raised / raised.sum() + (1 - ALPHA) * r
+            return ALPHA * 64 * softmax(r * c / temperature) + (1 - ALPHA) * r
 
         for _ in range(1000):
             end = step(end)
@@ -174,8 +174,7 @@ def test_settled_cycling_and_growing_courses():
 
 
 def test_a_course_that_moved_in_its_last_iteration_is_not_settled():
-    still = np.ones((30, 4))
-    jumped = still.copy()
+    still, jumped = np.ones((2, 30, 4))
     jumped[-1, 0] = 2
     _, found = course(still, jumped)
     assert found["settling"] == [0, -1] and found["cycle"] == [1, -1]
@@ -185,12 +184,9 @@ def test_a_coarser_tolerance_settles_what_rounding_keeps_moving():
     time = np.arange(30)[:, None]
     shaking = np.array([[1.0, 2.0, 4.0]]) + 2e-3 * np.maximum(4 - time, 0) + 1e-3 * (-1.0) ** time * (time > 4)
     maps = torch.tensor(shaking[:, None, None], dtype=torch.float32).squeeze(3)
-    _, fine = _settle(iter(maps))
-    _, coarse = _settle(iter(maps), 6e-4)  # its steps are of 2e-3 of 4
-    assert fine["settling"].item() == -1 and fine["cycle"].item() == -1
-    assert coarse["settling"].item() == 0 and coarse["cycle"].item() == 1
-    _, strict = _settle(iter(maps), 4e-4)
-    assert strict["settling"].item() == -1
+    for tolerance, ends in ((SETTLED, -1), (6e-4, 0), (4e-4, -1)):  # its steps are of 2e-3 of 4
+        _, found = _settle(iter(maps), tolerance)
+        assert found["settling"].item() == ends and found["cycle"].item() == (1 if ends == 0 else -1)
 
 
 def test_the_leading_swing_is_a_pair_or_alternates():
@@ -228,14 +224,15 @@ def test_a_swing_turns_a_course_by_what_it_says():
     assert modulus**time == pytest.approx(np.exp(-1))
 
 
-def test_how_many_matrices_at_once_does_not_matter(clip, ended, monkeypatch):
-    for coupling in ("none", "attention"):
-        recursion, features, gate = ended[coupling]
-        expected = multipliers(clip, features, recursion, gate)
-        monkeypatch.setattr(stability, "MATRICES_AT_ONCE", 5)  # 12 words: parts of 5, 5 and 2
-        found = multipliers(clip, features, recursion, gate)
-        monkeypatch.undo()
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+@pytest.mark.parametrize("coupling", ["none", "attention"])
+def test_words_have_the_jacobians_they_have_among_others(clip, ended, monkeypatch, coupling):
+    recursion, features, gate = ended[coupling]
+    sample, word = features.there.nonzero(as_tuple=True)
+    found = jacobians(clip, features, recursion, gate, (sample[4:6], word[4:6]))
+    torch.testing.assert_close(found, jacobians(clip, features, recursion, gate)[4:6])
+    expected = multipliers(clip, features, recursion, gate)
+    monkeypatch.setattr(stability, "MATRICES_AT_ONCE", 5)  # 12 words: parts of 5, 5 and 2
+    torch.testing.assert_close(multipliers(clip, features, recursion, gate), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_the_letter_needs_no_matrix(clip, ended, monkeypatch):
@@ -246,14 +243,6 @@ def test_the_letter_needs_no_matrix(clip, ended, monkeypatch):
     assert (found.imag == 0).all()
     expected = ALPHA * torch.linalg.eigvals(matrices).real + 1 - ALPHA
     torch.testing.assert_close(found.real.sort().values, expected.sort().values)
-
-
-def test_some_words_have_the_jacobians_they_have_among_all(clip, ended):
-    for coupling in ("none", "attention"):
-        recursion, features, gate = ended[coupling]
-        sample, word = features.there.nonzero(as_tuple=True)
-        found = jacobians(clip, features, recursion, gate, (sample[4:6], word[4:6]))
-        torch.testing.assert_close(found, jacobians(clip, features, recursion, gate)[4:6])
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
@@ -344,11 +333,10 @@ def test_outcomes_of_maps_made_by_hand():
 def test_each_word_ends_in_exactly_one_way(clip, pixels, options, seen):
     found = fixed_points(clip, pixels, TEXTS, **options)
     ends = outcomes(found)
-    words = np.zeros((1, 2, 9), bool)
-    words[0, 0, :3] = words[0, 1] = True
+    words = np.arange(9) < np.array([[3], [9]])
     if options.get("words") == "last":
-        words[0, 0, :2] = words[0, 1, :8] = False
-    np.testing.assert_array_equal(ends.to_dataarray().sum("variable"), words)
+        words = np.arange(9) == np.array([[2], [8]])
+    np.testing.assert_array_equal(ends.to_dataarray().sum("variable")[0], words)
     assert seen <= {name for name, values in ends.items() if values.any()}
     np.testing.assert_array_equal(ends.cycles, found.cycle > 1)
 
@@ -370,18 +358,15 @@ def test_half_precision_settles_where_the_whole_one_does(clip, pixels):
 
 
 def test_regimes_need_something_to_go_over(clip, pixels):
-    for alphas, temperatures in (([], [0.5]), ([0.5], [])):
-        with pytest.raises(ValueError, match=r"(alphas|temperatures)=\[\].*: at least one of each is needed"):
-            regimes(clip, pixels, TEXTS, alphas, temperatures)
+    for given in (([], [0.5]), ([0.5], [])):
+        refused(r"(alphas|temperatures)=\[\].*: at least one of each is needed", regimes, clip, pixels, TEXTS, *given)
 
 
 def test_a_settled_map_is_a_fixed_point_of_phi(clip, pixels):
     found = fixed_points(clip, pixels, TEXTS, coupling="none", alpha=ALPHA)
-    recursion = Recursion("none", ALPHA)
-    with torch.no_grad():
-        features = read(clip, pixels, clip.tokens(TEXTS), recursion)
-        gate = torch.from_numpy(found.end.values[0].reshape(2, 9, 64))
-        again = uncoupled(gate, features.patches[:, None], features.words)
+    features, _ = end_of(clip, pixels, Recursion("none", ALPHA))
+    gate = torch.from_numpy(found.end.values[0].reshape(2, 9, 64))
+    again = uncoupled(gate, features.patches[:, None], features.words)
     assert (again - gate)[features.there].abs().max() < 1e-5
 
 
@@ -415,8 +400,7 @@ def test_one_sentence_for_a_wrong_choice(clip, pixels):
         ({"alpha": 2}, "alpha=2: a number above 0 and below 2"),
         ({"step": 2}, "unknown option 'step' of the recursion"),
     ):
-        with pytest.raises(ValueError, match=message):
-            fixed_points(clip, pixels, TEXTS, **options)
+        refused(message, fixed_points, clip, pixels, TEXTS, **options)
 
 
 def test_the_temperature_of_each_coupling_is_its_own():

@@ -28,6 +28,10 @@ def encode(clip, side, inputs):
     return clip.encode_image(inputs["image"]) if side == "image" else clip.encode_text(inputs["text"])
 
 
+def projection(module):
+    return module.out_proj if hasattr(module, "out_proj") else module.proj
+
+
 def hooks(clip):
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in clip.model.modules())
 
@@ -55,10 +59,9 @@ def test_attention_rows_sum_to_one_and_reproduce_the_layer(clip, inputs, side):
         torch.testing.assert_close(layer.attention.sum(-1), torch.ones(layer.attention.shape[:-1]))
         joined = (layer.attention @ layer.v).transpose(1, 2).flatten(2)
         torch.testing.assert_close(joined, layer.attention_output, rtol=1e-4, atol=1e-5)
-        out = module.out_proj if hasattr(module, "out_proj") else module.proj
         norm = getattr(module, "norm", None) if not hasattr(module, "latent") else None
         norm = getattr(module, "ln_inner", None) or norm or nn.Identity()
-        torch.testing.assert_close(out(norm(joined)), layer.projected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(projection(module)(norm(joined)), layer.projected, rtol=1e-4, atol=1e-5)
 
 
 def test_q_k_v_reproduce_the_next_blocks_input():
@@ -70,10 +73,8 @@ def test_q_k_v_reproduce_the_next_blocks_input():
     for index in (1, 2):
         block, layer = clip.model.visual.transformer.resblocks[index], tape[index]
         stream = tape[index - 1].output
-        attended = block.attn.out_proj(
-            (layer.q @ layer.k.mT / 4).softmax(-1).matmul(layer.v).transpose(1, 2).flatten(2)
-        )
-        stream = stream + attended
+        heads = (layer.q @ layer.k.mT / 4).softmax(-1) @ layer.v
+        stream = stream + block.attn.out_proj(heads.transpose(1, 2).flatten(2))
         torch.testing.assert_close(stream + block.mlp(block.ln_2(stream)), layer.output, rtol=1e-4, atol=1e-5)
 
 
@@ -81,23 +82,17 @@ def test_q_k_v_reproduce_the_next_blocks_input():
 def test_gradient_of_attention_output_matches_a_nudge(clip, inputs, side):
     """Central differences: the layer's output is nudged along its gradient by a hook."""
     described = tower(clip, side)
-    modules = [*described.attentions, *([described.pool] if described.pool is not None else [])]
+    module = described.pool or described.attentions[-1]
     target = torch.randn(clip.encode_image(inputs["image"]).shape[1], generator=torch.Generator().manual_seed(1))
     blocks = [len(described.blocks) - 1]
     with xk.record(clip, side, blocks, gradients=True) as tape:
         tape.backward((encode(clip, side, inputs) @ target).sum())
-    layer, module = tape.layers[-1], modules[-1]
-    out = module.out_proj if hasattr(module, "out_proj") else module.proj
-    if (
-        getattr(module, "norm", None) is not None
-        and isinstance(module.norm, nn.LayerNorm)
-        and not hasattr(module, "latent")
-    ):
+    layer, out = tape.layers[-1], projection(module)
+    if isinstance(getattr(module, "norm", None), nn.LayerNorm) and not hasattr(module, "latent"):
         pytest.skip("a norm stands between attention and out-projection; covered by the autograd comparison")
     step = 1e-2 * layer.gradient / layer.gradient.norm()
-    pushed = (step @ out.weight.T).view(
-        layer.projected.shape if layer.projected.ndim == 3 else (len(step), -1, out.weight.shape[0])
-    )
+    shape = layer.projected.shape if layer.projected.ndim == 3 else (len(step), -1, out.weight.shape[0])
+    pushed = (step @ out.weight.T).view(shape)
 
     def score(sign):
         def nudge(module, args, result):
@@ -149,11 +144,9 @@ def test_nothing_is_left_after_an_exception(clip):
     assert hooks(clip) == 0
 
 
-def test_a_block_that_is_not_there_is_named(clip):
-    with pytest.raises(ValueError, match="block 99 doesn't exist"), xk.record(clip, "image", [99]):
-        pass
-
-
-def test_a_side_that_is_not_there_is_named(clip):
-    with pytest.raises(ValueError, match="of='sound'"), xk.record(clip, "sound"):
+@pytest.mark.parametrize(
+    ("side", "block", "says"), [("image", 99, "block 99 doesn't exist"), ("sound", -1, "of='sound'")]
+)
+def test_what_is_not_there_is_named(clip, side, block, says):
+    with pytest.raises(ValueError, match=says), xk.record(clip, side, [block]):
         pass

@@ -31,22 +31,15 @@ class Layer:
     @cached_property
     def attention(self) -> Tensor:
         """Attention weights (batch, heads, query tokens, key tokens); rows sum to 1."""
-        scores = self.q @ self.k.transpose(-2, -1) * self._scale
-        if self._mask is not None:
-            scores = (
-                scores.masked_fill(~self._mask, -math.inf) if self._mask.dtype == torch.bool else scores + self._mask
-            )
-        return scores.softmax(-1)
+        return _softmax(self.q @ self.k.transpose(-2, -1) * self._scale, self._mask)
 
     def attention_at(self, row: Tensor) -> Tensor:
         """The attention's row (batch,) of each sample alone, (batch, heads, key tokens)."""
         query = self.query_at(row).unflatten(-1, (self.v.shape[1], -1)).unsqueeze(-1)
-        scores = (self.k @ query).squeeze(-1) * self._scale
-        if self._mask is not None:
-            index = torch.arange(len(row), device=row.device)
-            mask = self._mask.expand(*self.v.shape[:2], -1, -1)[index, :, row]
-            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        return scores.softmax(-1)
+        mask = self._mask
+        if mask is not None:
+            mask = mask.expand(*self.v.shape[:2], -1, -1)[torch.arange(len(row), device=row.device), :, row]
+        return _softmax((self.k @ query).squeeze(-1) * self._scale, mask)
 
     @property
     def attention_gradient(self) -> Tensor:
@@ -83,24 +76,20 @@ class Layer:
     def _heads(self, joined: Tensor) -> Tensor:
         return joined.unflatten(-1, (self.v.shape[1], -1)).transpose(1, 2)
 
-    @cached_property
-    def joined_k(self) -> Tensor:
-        """Keys with heads joined, (batch, tokens, heads * head width)."""
-        return join_heads(self.k)
-
-    @cached_property
-    def joined_v(self) -> Tensor:
-        """Values with heads joined."""
-        return join_heads(self.v)
-
-    @property
-    def joined_q(self) -> Tensor:
-        """Queries with heads joined."""
-        return join_heads(self.q)
+    # Queries, keys and values with heads joined, (batch, tokens, heads * head width).
+    joined_q = property(lambda self: join_heads(self.q))
+    joined_k = cached_property(lambda self: join_heads(self.k))
+    joined_v = cached_property(lambda self: join_heads(self.v))
 
     def query_at(self, row: Tensor) -> Tensor:
         """The joined query (batch, width) of one row (batch,) each."""
         return self.joined_q[torch.arange(len(row), device=row.device), row]
+
+
+def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(-1)
 
 
 def join_heads(heads: Tensor) -> Tensor:
@@ -139,11 +128,11 @@ class MultiheadLayer(Layer):
     joined_q = cached_property(lambda self: self._project(0))
     joined_k = cached_property(lambda self: self._project(1))
     joined_v = cached_property(lambda self: self._project(2))
-    q = property(lambda self: self._heads_of(self.joined_q))
-    k = property(lambda self: self._heads_of(self.joined_k))
-    v = property(lambda self: self._heads_of(self.joined_v))
+    q = property(lambda self: self._heads(self.joined_q))
+    k = property(lambda self: self._heads(self.joined_k))
+    v = property(lambda self: self._heads(self.joined_v))
 
-    def _heads_of(self, joined: Tensor) -> Tensor:
+    def _heads(self, joined: Tensor) -> Tensor:
         return joined.unflatten(-1, (self._module.num_heads, -1)).transpose(1, 2)
 
     def query_at(self, row: Tensor) -> Tensor:

@@ -1,13 +1,22 @@
-"""Load any open_clip model by name, or say which names are near."""
+"""Load any open_clip model by name, or say which names are near; and its tokenizer, when it is first used.
+
+The tokenizer of a folder with whole words, as those of the bundled models are, is read without transformers.
+"""
 
 import difflib
+import json
 import tempfile
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import open_clip
 import torch
+from open_clip.tokenizer import get_clean_fn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
 
 from ..files.checks import check_choices
 from ..files.paths import data_folder
@@ -15,13 +24,8 @@ from .model import Clip
 
 BUNDLED = ("tiny-clip", "tiny-clip-shortcut")
 PRECISIONS = ("fp32", "fp16", "bf16")
-
-
-def _no_such_model(name: str) -> ValueError:
-    known = [*BUNDLED, *open_clip.list_models()]
-    near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=3, cutoff=0.3)
-    near = [next(k for k in known if k.lower() == match) for match in near] or list(BUNDLED)
-    return ValueError(f"unknown model {name!r}: the nearest known names are {', '.join(near)}")
+PLAIN = {"TokenizersBackend", "PreTrainedTokenizerFast"}  # classes that add nothing to what tokenizer.json says
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def load_clip(
@@ -76,7 +80,8 @@ def load_clip(
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"{name} can't be loaded with pretrained={pretrained!r} on {device}: {reason}") from error
     model.requires_grad_(False).eval()
-    return Clip(name, model, preprocess, source, target, open_clip.get_input_dtype(precision) or torch.float32)
+    dtype = open_clip.get_input_dtype(precision) or torch.float32
+    return Clip(name, model, preprocess, source, target, dtype, partial(load_tokenizer, name, source))
 
 
 def checked_device(device: str) -> torch.device:
@@ -103,16 +108,16 @@ def _in_float32(weights: Path, folder: Path) -> str:
 
 def _check_folder(folder: Path) -> None:
     needed = ("open_clip_config.json", "open_clip_model.safetensors")
-    missing = [file for file in needed if not (folder / file).is_file()]
+    missing = " and ".join(file for file in needed if not (folder / file).is_file())
     if missing:
-        raise FileNotFoundError(
-            f"{folder} lacks {' and '.join(missing)}: an open_clip folder holds {' and '.join(needed)}"
-        )
+        raise FileNotFoundError(f"{folder} lacks {missing}: an open_clip folder holds {' and '.join(needed)}")
 
 
 def _check_architecture(name: str, pretrained: str | None) -> None:
     if name not in open_clip.list_models():
-        raise _no_such_model(name)
+        known = {known.lower(): known for known in (*open_clip.list_models(), *BUNDLED)}
+        near = [known[match] for match in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.3)]
+        raise ValueError(f"unknown model {name!r}: the nearest known names are {', '.join(near or BUNDLED)}")
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained is None or pretrained in tags:
         return
@@ -125,3 +130,64 @@ def _check_architecture(name: str, pretrained: str | None) -> None:
         raise ValueError(
             f"pretrained={pretrained!r} is neither a file nor a tag of {name}; its tags are {', '.join(tags) or 'none'}"
         )
+
+
+class WordTokenizer:
+    """Texts to ids (n, context); ``tokenizer`` has the part of a Hugging Face tokenizer's interface that ``Clip`` uses."""
+
+    def __init__(self, folder: Path, context: int):
+        self.clean_fn = get_clean_fn("whitespace")
+        self.tokenizer = Words(folder)
+        self._padded = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._padded.enable_truncation(context)
+        self._padded.enable_padding(length=context, pad_id=self.tokenizer.pad_token_id)
+
+    def __call__(self, texts: str | list[str]) -> Tensor:
+        texts = [texts] if isinstance(texts, str) else texts
+        return torch.tensor([found.ids for found in self._padded.encode_batch([*map(self.clean_fn, texts)])])
+
+
+class Words:
+    """A vocabulary of whole words under the names that Hugging Face gives its parts."""
+
+    def __init__(self, folder: Path):
+        self._tokenizer = inner = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.get_vocab, self.convert_ids_to_tokens = inner.get_vocab, inner.id_to_token
+        self.decode = partial(inner.decode, skip_special_tokens=False)
+        named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        self.all_special_tokens = [named[name] for name in SPECIAL]
+        self.all_special_ids = [inner.token_to_id(token) for token in self.all_special_tokens]
+        self.unk_token_id, self.pad_token_id = self.all_special_ids[2:]
+
+    def __call__(self, text: str, add_special_tokens: bool = True, **_) -> SimpleNamespace:
+        found = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return SimpleNamespace(input_ids=found.ids, offset_mapping=found.offsets)
+
+
+def load_tokenizer(name: str, source: str):
+    """The model's tokenizer: open_clip's, but for a folder's vocabulary of whole words, which needs no transformers."""
+    try:
+        return word_tokenizer(source) or open_clip.get_tokenizer(source)
+    except OSError as error:
+        raise FileNotFoundError(f"the tokenizer of {name} is neither on this machine nor reachable: {error}") from error
+
+
+def word_tokenizer(source: str) -> WordTokenizer | None:
+    """The tokenizer of a ``local-dir:`` model, or None for one that isn't plainly of whole words: open_clip reads that."""
+    folder = Path(source.removeprefix("local-dir:"))
+    files = [folder / name for name in ("tokenizer.json", "tokenizer_config.json", "open_clip_config.json")]
+    if not source.startswith("local-dir:") or not all(file.is_file() for file in files):
+        return None
+    try:
+        words, named, config = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+        text = config["model_cfg"]["text_cfg"]
+        plain = (
+            words["model"]["type"] == "WordLevel"
+            and named.get("tokenizer_class") in PLAIN
+            and all(isinstance(named.get(name), str) for name in SPECIAL)
+            and text.get("tokenizer_kwargs", {}) in ({}, {"clean": "whitespace"})
+            and "hf_tokenizer_name" in text
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):  # whatever it is, it isn't this
+        return None
+    return WordTokenizer(folder, text["context_length"]) if plain and "context_length" in text else None

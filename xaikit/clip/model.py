@@ -6,20 +6,17 @@ The model is the plain open_clip model, frozen and in evaluation mode; nothing o
 import copy
 import difflib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ..files.images import read_image
-from .words import word_tokenizer
 
 
 @dataclass
@@ -43,16 +40,11 @@ class Clip:
     source: str
     device: torch.device
     dtype: torch.dtype
+    load_tokenizer: Callable[[], Any]
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The model's tokenizer: open_clip's, but for a folder's vocabulary of whole words, which needs no transformers."""
-        try:
-            return word_tokenizer(self.source) or open_clip.get_tokenizer(self.source)
-        except OSError as error:
-            raise FileNotFoundError(
-                f"the tokenizer of {self.name} is neither on this machine nor reachable: {error}"
-            ) from error
+        return self.load_tokenizer()
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Unit image embeddings (n, width) of preprocessed pixels (n, 3, H, W)."""
@@ -78,14 +70,9 @@ class Clip:
         PIL images or paths, or one uint8 array or DataArray (n, H, W, 3). Raises ValueError that names the
         image and what is wrong with it.
         """
+        images = as_sequence(images)
         if isinstance(images, Tensor):
             return self._checked_pixels(images).to(self.device, self.dtype)
-        if hasattr(images, "values"):  # an xarray or pandas object
-            images = images.values
-        if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            images = [images]
-        if len(images) == 0:
-            raise ValueError("no image was given: at least one is needed")
         pixels = torch.stack([self.preprocess(read_image(image, index)) for index, image in enumerate(images)])
         return pixels.to(self.device, self.dtype)
 
@@ -224,6 +211,18 @@ class Clip:
     def weights_digest(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over all weights, to tell models apart in stores."""
         return digest_of(self.model)
+
+
+def as_sequence(images) -> Sequence | Tensor:
+    """Images, or a single one, in any form that ``explain`` takes, as something with a length."""
+    if isinstance(images, Tensor):
+        return images
+    images = getattr(images, "values", images)  # of an xarray or pandas object
+    single = not isinstance(images, np.ndarray | list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 3)
+    images = [images] if single else images
+    if len(images) == 0:
+        raise ValueError("no image was given: at least one is needed")
+    return images
 
 
 def digest_of(model: torch.nn.Module) -> str:

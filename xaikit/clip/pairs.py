@@ -1,6 +1,6 @@
 """n images with a text each: checked before any work, then handed out in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..files.checks import check_choices
 from ..files.images import read_image
-from .model import Clip
+from .model import Clip, as_sequence
 
 
 class Pairs:
@@ -99,18 +99,6 @@ def join(parts: list[Tensor], dim: int, fill: float = 0) -> Tensor:
     longest = max(part.shape[dim] for part in parts)
     after = [0, 0] * (parts[0].ndim - 1 - dim)  # of the dimensions behind it, last first, as F.pad counts them
     return torch.cat([F.pad(part, [*after, 0, longest - part.shape[dim]], value=fill) for part in parts])
-
-
-def as_sequence(images) -> Sequence | Tensor:
-    """Images, or a single one, in any form that ``explain`` takes, as something with a length."""
-    if isinstance(images, Tensor):
-        return images
-    images = getattr(images, "values", images)
-    single = not isinstance(images, np.ndarray | list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 3)
-    images = [images] if single else images
-    if len(images) == 0:
-        raise ValueError("no image was given: at least one is needed")
-    return images
 
 
 def one_each(texts, n: int, what: str = "text"):

@@ -47,11 +47,8 @@ class Tape:
         self._graph_from = graph_from
         self._inputs = inputs
         self._recorded: dict[int, Layer] = {}
-        # In the graph: the tensors whose gradients belong to a layer, and the blocks' outputs.
-        self._sources: dict[int, Tensor] = {}
-        self._input_sources: dict[int, Tensor] = {}
-        self._outputs: dict[int, Tensor] = {}
         self._running: int | None = None
+        self._forget_graph()
 
     def __getitem__(self, block: int) -> Layer:
         index = block % len(self.tower.blocks)
@@ -73,13 +70,11 @@ class Tape:
     def backward(self, score: Tensor) -> None:
         """Give every recorded layer its ``gradient`` of a scalar score. Needs ``gradients=True``."""
         self._check_graph()
-        indices, inputs = sorted(self._sources), sorted(self._input_sources)
-        wanted = [self._sources[i] for i in indices] + [self._input_sources[i] for i in inputs]
-        found = torch.autograd.grad(score, wanted)
-        for index, gradient in zip(indices, found[: len(indices)], strict=True):
-            self._recorded[index].take_gradient(gradient)
-        for index, gradient in zip(inputs, found[len(indices) :], strict=True):
-            self._recorded[index].input_gradient = gradient
+        found = iter(torch.autograd.grad(score, [*self._sources.values(), *self._input_sources.values()]))
+        for index in self._sources:
+            self._recorded[index].take_gradient(next(found))
+        for index in self._input_sources:
+            self._recorded[index].input_gradient = next(found)
         self._forget_graph()
 
     def backward_each(self, score: Callable[[Tensor], Tensor]) -> None:
@@ -97,13 +92,16 @@ class Tape:
             raise RuntimeError("this tape was recorded with gradients=False, so it has no graph to go back through")
 
     def _forget_graph(self) -> None:
-        self._sources, self._input_sources, self._outputs = {}, {}, {}
+        # By index: the tensors whose gradients belong to a layer, and the blocks' outputs.
+        self._sources: dict[int, Tensor] = {}
+        self._input_sources: dict[int, Tensor] = {}
+        self._outputs: dict[int, Tensor] = {}
 
-    def _source(self, index: int, value: Tensor, sources: dict[int, Tensor] | None = None) -> Tensor:
+    def _source(self, index: int, value: Tensor, sources: dict[int, Tensor]) -> Tensor:
         """Where the graph begins: the first recorded value that has no graph yet becomes a leaf."""
         if self._gradients and index >= self._graph_from:
             value = value if value.requires_grad else value.detach().requires_grad_()
-            (self._sources if sources is None else sources)[index] = value
+            sources[index] = value
         return value
 
     def _catch_fused(self, args, kwargs, result: Tensor) -> Tensor:
@@ -113,7 +111,7 @@ class Tape:
             mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
         module, block = self._modules(self._running)
         layer = FusedLayer(module, block, q, k, v, mask, kwargs.get("scale") or q.shape[-1] ** -0.5)
-        layer._result = result = self._source(self._running, result)
+        layer._result = result = self._source(self._running, result, self._sources)
         self._recorded[self._running] = layer
         return result
 
@@ -142,7 +140,7 @@ class Tape:
             if multihead:
                 inputs = (*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))[:3]
                 self._recorded[index] = MultiheadLayer(module, block, inputs, kwargs.get("attn_mask"))
-                projected = self._source(index, result[0])
+                projected = self._source(index, result[0], self._sources)
                 self._recorded[index].projected = projected.detach()
                 return (projected, *result[1:])
             if index not in self._recorded:

@@ -1,11 +1,11 @@
-from .concepts import agreement_bars as agreement_bars, concept_tree as concept_tree
-from .interventions import ablation_points as ablation_points, suppression as suppression
+from .concepts import ablation_points as ablation_points, agreement_bars as agreement_bars, concept_tree as concept_tree
 from .maps import (
     blocks as blocks,
     compare as compare,
     extremes as extremes,
     gallery as gallery,
     overlay as overlay,
+    suppression as suppression,
     words as words,
 )
 from .measures import (

@@ -1,4 +1,5 @@
-"""Figures of concept hierarchies."""
+"""Figures of what resonance finds in images: the concepts as a tree, their agreement with the planted ones, and what removing
+the patches of a map does."""
 
 import networkx as nx
 import numpy as np
@@ -7,12 +8,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..resonance.concepts import graph
-from .panels import TEXT, bare, finished, outline, panels, wrapped
+from ..measures.intervals import mean_interval
+from .panels import TEXT, bare, finished, grid, outline, panels, wrapped
 
 WIDTH, LEFT, TOP, BOTTOM = 10, 1.15, 0.45, 0.5  # inches
 LARGEST, WORDS, GAP = 1.35, 0.5, 0.45  # inches: a thumbnail, the words below it, the room for lines
 FADED = 0.25  # what is left of the colours outside a concept, the rest is white
+NAMES = {"mode": "dominant mode", "resonance": "all that oscillates", "end": "last map", "grad_eclip": "Grad-ECLIP"}
 LINE = "#0173b2"  # the first of seaborn's "colorblind"
 
 
@@ -32,8 +34,29 @@ def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str) ->
     return drawn_tree(graph(concepts, sample), image, title)
 
 
+def graph(concepts: xr.Dataset, sample) -> nx.DiGraph:
+    """The concepts of one sample as nodes, with the dataset's variables as attributes, and its links as edges from the
+    lower band to the upper one, with ``mutual_information`` and ``normalised_information``.
+
+    Nodes have the numbers that ``link_source`` and ``link_target`` use. Raises ValueError for an unknown sample.
+    """
+    there = concepts.sample.values == sample
+    if not there.any():
+        raise ValueError(f"sample={sample!r}: the concepts are of samples {np.unique(concepts.sample.values).tolist()}")
+    drawn = nx.DiGraph()
+    for node in np.flatnonzero(there):
+        one = concepts.isel(concept=node)
+        scalars = {name: one[name].item() for name in ("sample", "band", "label", "energy", "silhouette")}
+        drawn.add_node(int(node), mask=one["mask"].values, **scalars)
+    for edge in np.flatnonzero(there[concepts.link_source.values]):
+        one = concepts.isel(link=edge)
+        shared = {name: one[name].item() for name in ("mutual_information", "normalised_information")}
+        drawn.add_edge(one.link_source.item(), one.link_target.item(), **shared)
+    return drawn
+
+
 def drawn_tree(tree: nx.DiGraph, image: np.ndarray, title: str, width: float = WIDTH) -> Figure:
-    """``concept_tree`` of what ``resonance.concepts.graph`` gives, on a page of so many inches.
+    """``concept_tree`` of what ``graph`` gives, on a page of so many inches.
 
     The axes of a concept's picture have its node as their ``gid``. Figure and axes never pass through pyplot, so that a
     thread can draw them while a notebook runs.
@@ -68,12 +91,11 @@ def drawn_tree(tree: nx.DiGraph, image: np.ndarray, title: str, width: float = W
         (x, y), (to_x, to_y) = place[source], place[target]
         start = y - side - WORDS + 0.05
         page.plot([x, to_x], [start, to_y + 0.03], color=LINE, linewidth=_line_width(shared), solid_capstyle="round")
-    keys = [
-        Line2D([], [], color=LINE, linewidth=_line_width(nats), label=f"{nats:.2g}") for nats in (0, 0.1, 0.3, 0.69)
-    ]
+    widths = {f"{nats:.2g}": _line_width(nats) for nats in (0, 0.1, 0.3, 0.69)}
     figure.legend(
-        handles=keys, title="mutual information of the linked masks (nat)", title_fontsize=TEXT, fontsize=TEXT,
-        loc="lower center", ncols=len(keys), frameon=False, borderaxespad=0.1,
+        handles=[Line2D([], [], color=LINE, linewidth=width, label=label) for label, width in widths.items()],
+        title="mutual information of the linked masks (nat)", title_fontsize=TEXT, fontsize=TEXT,
+        loc="lower center", ncols=len(widths), frameon=False, borderaxespad=0.1,
     )  # fmt: skip
     return finished(figure, title)
 
@@ -105,9 +127,8 @@ def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
         axis.grid(axis="y", alpha=0.3)
         axis.set_axisbelow(True)
         if bands > 1:
-            axis.set_title(
-                f"{band / bands / 2:.2f} to {(band + 1) / bands / 2:.2f} cycles per iteration", fontsize=TEXT + 1
-            )
+            low, high = band / bands / 2, (band + 1) / bands / 2
+            axis.set_title(f"{low:.2f} to {high:.2f} cycles per iteration", fontsize=TEXT + 1)
     limits = [axis.get_ylim() for axis in axes[0]]
     for axis in axes[0]:
         axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
@@ -117,14 +138,64 @@ def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
     return finished(figure, title)
 
 
+def ablation_points(ablated: dict[str, xr.Dataset], title: str, seed: int = 0) -> Figure:
+    """Change of the similarity without the patches of each map, beside that without matched random ones: means with
+    their bootstrap 95 % intervals over samples, each sample a faint point; below each pair their paired difference.
+
+    ablated : datasets of ``ablate_modes`` by name (of the coupling, say), a panel each, two in a row.
+
+    Examples
+    --------
+    >>> found = xk.resonance.ablate_modes(clip, scenes.image, scenes.caption, draws=2)
+    >>> figure = xk.plots.ablation_points({"attention": found}, "Removed")
+    """
+    cols = min(2, len(ablated))
+    figure, axes = grid(len(ablated), cols, width=5 if cols == 2 else 6, height=3.2)
+    chosen, control = sns.color_palette("colorblind")[3], "0.35"
+    spread = np.random.default_rng(seed)
+    values = [ds[name].values for ds in ablated.values() for name in ("change", "random_change")]
+    low, high = min(v.min() for v in values), max(0.05, *(v.max() for v in values))
+    reach = high - low
+    for axis, (name, ds) in zip(axes, ablated.items(), strict=True):
+        axis.axhline(0, color="black", linewidth=0.8)
+        for place in range(ds.sizes["ablation"]):
+            one = ds.isel(ablation=place)
+            own, other = one.change.values, one.random_change.mean("draw").values
+            for each, shift, colour, marker, label in (
+                (own, -0.18, chosen, "o", "patches of the map"),
+                (other, 0.18, control, "s", "random, matched"),
+            ):
+                around = place + shift + spread.uniform(-0.09, 0.09, len(each))
+                axis.scatter(around, each, s=9, color=colour, alpha=0.25, linewidths=0)
+                mean, bottom, top = mean_interval(each, seed)
+                axis.errorbar(
+                    place + shift, mean, [[mean - bottom], [top - mean]], fmt=marker, color=colour, markersize=6,
+                    linewidth=2, capsize=3, label=label if place == 0 else None,
+                )  # fmt: skip
+            mean, bottom, top = mean_interval(own - other, seed)
+            difference = f"{mean:+.3f}\n[{bottom:+.3f}, {top:+.3f}]"
+            axis.text(place, low - 0.04 * reach, difference, ha="center", va="top", fontsize=TEXT - 1)
+        labels = [wrapped(NAMES.get(str(a), str(a)), 11) for a in ds.ablation.values]
+        axis.set_xticks(range(len(labels)), labels, fontsize=TEXT)
+        axis.set(xlim=(-0.6, len(labels) - 0.4), ylim=(low - 0.2 * reach, high + 0.15 * reach))
+        axis.set_title(name, fontsize=TEXT + 2)
+        axis.set_xlabel("map that chooses the patches (numbers: paired difference, 95 % interval)", fontsize=TEXT)
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_ylabel("change of the cosine similarity", fontsize=TEXT + 1)
+    axes[0].legend(fontsize=TEXT, loc="upper left", ncols=2)
+    return finished(figure, title)
+
+
 def _rows(tree: nx.DiGraph, bands: int) -> list[list[int]]:
     """The nodes of each band, children in the order of their parents, so that lines seldom cross."""
     rows, order = [], {}
     for band in range(bands):
-        nodes = [node for node, of in tree.nodes(data="band") if of == band]
-        rows.append(
-            sorted(nodes, key=lambda node: min((order[p] for p in tree.predecessors(node)), default=len(order)))
-        )
+        first = {
+            node: min((order[parent] for parent in tree.predecessors(node)), default=len(order))
+            for node, of in tree.nodes(data="band")
+            if of == band
+        }
+        rows.append(sorted(first, key=first.get))
         order = {node: index for index, node in enumerate(rows[-1])}
     return rows
 

@@ -1,5 +1,6 @@
-"""Figures of scenes, maps and words."""
+"""Pictures: scenes with maps and outlines, words, and a scene whose resonance was suppressed."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -45,19 +46,22 @@ def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[i
     """
     explainers = [str(name) for name in heat.explainer.values]
     figure, axes = panels(len(samples), 1 + len(explainers), height=CELL * 1.12)
-    drawn = None
     for row, index in zip(axes, samples, strict=True):
         one = scenes.isel(sample=index)
-        named = (one.object_mask & one.object_named).any("object").values
         bare(row[0], one.image.values)
         row[0].set_title(wrapped(str(one.caption.item())), fontsize=TEXT)
         for axis, name in zip(row[1:], explainers, strict=True):
             bare(axis)
             drawn = heated(axis, fitted(heat.isel(sample=index).sel(explainer=name).values), one.image.shape[:2])
-            outline(axis, named)
+            outline(axis, _named(one))
             axis.set_title(name.replace("_", " "), fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat of the map")
     return finished(figure, title)
+
+
+def _named(scene: xr.Dataset) -> np.ndarray:
+    """Where the named objects of one scene are (y, x)."""
+    return (scene.object_mask & scene.object_named).any("object").values
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
@@ -115,14 +119,10 @@ def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1,
     for axis, index in zip(axes[:, 0], samples, strict=True):
         one = word_heat.isel(sample=index)
         text = [str(word) for word in one.token_text.values if str(word)]
-        values = pd.DataFrame(
-            [(place, name, value) for name in names
-             for place, value in enumerate(fitted(one.sel(explainer=name).values[: len(text)]))],
-            columns=["place", "explainer", "heat"],
-        )  # fmt: skip
-        sns.barplot(
-            values, x="place", y="heat", hue="explainer", palette="colorblind", ax=axis, legend=axis is axes[0, 0]
-        )
+        values = pd.DataFrame({name: fitted(one.sel(explainer=name).values[: len(text)]) for name in names})
+        values = values.rename_axis("place").reset_index().melt("place", var_name="explainer", value_name="heat")
+        first = axis is axes[0, 0]
+        sns.barplot(values, x="place", y="heat", hue="explainer", palette="colorblind", ax=axis, legend=first)
         axis.set(xlabel="", ylabel="heat / largest")
         axis.set_xticks(range(len(text)), text, fontsize=TEXT)
     axes[-1, 0].set_xlabel("word of the caption")
@@ -152,12 +152,86 @@ def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title:
             bare(axis, one.image.values)
             hot = fitted(np.maximum(heat.isel(sample=int(which)).sel(explainer=name).values, 0))
             heated(axis, hot, one.image.shape[:2], 0.25 + 0.6 * hot)
-            outline(axis, (one.object_mask & one.object_named).any("object").values)
-            axis.set_title(
-                f"{wrapped(str(one.caption.item()), 22)}\n{score.sel(explainer=name).values[which]:.2f}",
-                fontsize=TEXT - 2,
-            )
+            outline(axis, _named(one))
+            number = f"{score.sel(explainer=name).values[which]:.2f}"
+            axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{number}", fontsize=TEXT - 2)
         pair[0].set_ylabel(name.replace("_", " "), fontsize=TEXT)
     scale = ScalarMappable(Normalize(0, 1), HEAT)  # that of a map drawn half through would be pale
     figure.colorbar(scale, ax=axes, shrink=0.4, label="heat / largest heat of the map")
     return finished(figure, title)
+
+
+def suppression(suppressed: xr.Dataset, title: str, sample: int = 0) -> Figure:
+    """One scene before, after, and after noise of the same size: images, what was added, resonance maps; and, over all
+    samples, the mode's energy and the similarity.
+
+    suppressed : of ``suppress_resonance``. sample : by its place.
+
+    Examples
+    --------
+    >>> found = xk.resonance.suppress_resonance(clip, scenes.image[:2], scenes.caption[:2], updates=2)
+    >>> figure = xk.plots.suppression(found, "Suppressed")
+    """
+    states = [str(state) for state in suppressed.state.values]
+    palette = sns.color_palette("colorblind")
+    colours = dict(zip(states, (palette[0], palette[3], "0.35"), strict=True))
+    one = suppressed.isel(sample=sample)
+    clean = one.image.sel(state="clean").values
+    largest = float(one["size"].max()) or 1.0
+    peak = float(one.resonance_map.max()) or 1.0
+    figure = plt.figure(figsize=(10, 6.2), layout="constrained")
+    cells = figure.add_gridspec(3, 5, width_ratios=[1, 1, 1, 0.08, 1.9])
+    labels = "image", f"change,\n{0.5 / largest:.0f} times", "resonance map"
+    for col, state in enumerate(states):
+        now = one.sel(state=state)
+        top, middle, bottom = (figure.add_subplot(cells[row, col]) for row in range(3))
+        bare(top, now.image.values)
+        top.set_title(f"{state}\nsimilarity {now.similarity.item():.2f}", fontsize=TEXT + 1, color=colours[state])
+        bare(middle, 0.5 + (now.image.values - clean) / (2 * largest))
+        middle.set_title(f"largest change {now['size'].item() * 255:.1f} / 255", fontsize=TEXT)
+        bare(bottom)
+        drawn = bottom.imshow(now.resonance_map.values, cmap=HEAT, vmin=0, vmax=peak)
+        numbers = f"energy of the mode {now.energy.item():.3g}\nrank correlation {now.rank_correlation.item():.2f}"
+        bottom.set_title(numbers, fontsize=TEXT)
+        for axis, label in zip((top, middle, bottom), labels if col == 0 else ("", "", ""), strict=True):
+            axis.set_ylabel(label, fontsize=TEXT + 1)
+    figure.colorbar(drawn, cax=figure.add_subplot(cells[2, 3]), label="energy of all that oscillates")
+    relative = (suppressed.energy / suppressed.energy.sel(state="clean")).values
+    course = suppressed.course / suppressed.course.isel(update=0)
+    _descent(figure.add_subplot(cells[0, 4]), course.values, colours["suppressed"])
+    _slopes(figure.add_subplot(cells[1, 4]), relative, sample, states, colours, "energy of the mode / clean", True)
+    _slopes(figure.add_subplot(cells[2, 4]), suppressed.similarity.values, sample, states, colours, "similarity", False)
+    return finished(figure, title)
+
+
+def _descent(axis, course: np.ndarray, colour) -> None:
+    """Lowest relative energy so far (sample, update): each sample, and the median."""
+    axis.plot(course.T, color=colour, alpha=0.2, linewidth=0.8)
+    axis.plot(np.median(course, 0), color=colour, linewidth=2, label="median")
+    axis.set(xlabel="update", ylabel="energy of the mode / clean", yscale="log")
+    axis.tick_params(labelsize=TEXT)
+    axis.yaxis.label.set_size(TEXT)
+    axis.set_title(f"descent, {len(course)} samples", fontsize=TEXT + 1)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=TEXT - 1)
+
+
+def _slopes(axis, values: np.ndarray, sample: int, states: list[str], colours: dict, label: str, log: bool) -> None:
+    """A line a sample over the states, the shown sample dashed, and each state's median with its quartiles."""
+    place = np.arange(len(states))
+    axis.plot(place, values.T, color="0.6", alpha=0.35, linewidth=0.7)
+    axis.plot(place, values[sample], color="black", linestyle="--", linewidth=1.2, label="the scene shown")
+    for x, state in enumerate(states):
+        low, middle, high = np.quantile(values[:, x], [0.25, 0.5, 0.75])
+        axis.errorbar(
+            x, middle, [[middle - low], [high - middle]], fmt="o", color=colours[state], markersize=7, linewidth=2.5,
+            capsize=4, zorder=3, label="median and quartiles" if x == 0 else None,
+        )  # fmt: skip
+    axis.set_xticks(place, states, fontsize=TEXT)
+    axis.set_ylabel(label, fontsize=TEXT)
+    axis.tick_params(labelsize=TEXT)
+    if log:
+        axis.set_yscale("log")
+    axis.margins(x=0.15)
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(fontsize=TEXT - 1)

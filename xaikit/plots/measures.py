@@ -1,4 +1,4 @@
-"""Figures of measurements: curves of training and of faithfulness, means with their intervals, and tables as colours."""
+"""Figures of measurements: curves of training and of faithfulness, means with their intervals, tables as colours."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,15 +24,13 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
     """
     accuracy, losses = ["recall_at_1", "attribute_swap", "relation_swap"], ["contrastive", "patch_heads", "pooled_head"]
     figure, axes = panels(1, 2, width=4.8, height=3)
-    for axis, columns, label in zip(
-        axes[0], (accuracy, losses), ("accuracy on fresh scenes", "loss (log scale)"), strict=True
-    ):
+    for axis, columns in zip(axes[0], (accuracy, losses), strict=True):
         long = log.melt(["step", "model"], columns, "figure", "value")
         sns.lineplot(long, x="step", y="value", hue="figure", style="model", palette="colorblind", ax=axis)
-        axis.set(xlabel="training step", ylabel=label)
+        axis.set_xlabel("training step")
         axis.legend(fontsize=TEXT - 1)
-    axes[0, 0].set_ylim(0, 1.02)
-    axes[0, 1].set_yscale("log")
+    axes[0, 0].set(ylabel="accuracy on fresh scenes", ylim=(0, 1.02))
+    axes[0, 1].set(ylabel="loss (log scale)", yscale="log")
     return finished(figure, title)
 
 
@@ -48,21 +46,16 @@ def curves(evaluation: xr.Dataset, title: str) -> Figure:
     """
     figure, axes = panels(1, 2, width=4.6, height=3.2)
     for axis, kind in zip(axes[0], ("deletion", "insertion"), strict=True):
-        frame = (
-            evaluation[f"{kind}_curve"]
-            .assign_coords(fraction=evaluation.fraction)
-            .to_dataframe(name="cosine")
-            .reset_index()
-        )
+        curve = evaluation[f"{kind}_curve"].assign_coords(fraction=evaluation.fraction)
+        frame = curve.to_dataframe(name="cosine").reset_index()
         frame["explainer"] = frame.explainer.str.replace("_", " ")
         sns.lineplot(
             frame, x="fraction", y="cosine", hue="explainer", style="explainer", palette="colorblind", ax=axis,
             dashes=True, n_boot=500, seed=0, errorbar=("ci", 95), legend=kind == "insertion",
         )  # fmt: skip
         better = "lower is better" if kind == "deletion" else "higher is better"
-        axis.set(
-            title=f"{kind} ({better})", xlabel="share of patches, hottest first", ylabel="cosine of image and caption"
-        )
+        axis.set_title(f"{kind} ({better})")
+        axis.set(xlabel="share of patches, hottest first", ylabel="cosine of image and caption")
     axes[0, 1].legend(fontsize=TEXT, loc="lower right")
     return finished(figure, title)
 
@@ -90,9 +83,8 @@ def share_curves(
     axis.set(xlim=(-0.02, 1.02), ylim=limits, xlabel=xlabel, ylabel=ylabel)
     axis.grid(alpha=0.3)
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(
-        handles[::-1], labels[::-1], loc="upper center", ncols=2, fontsize=TEXT, frameon=False, columnspacing=1
-    )
+    about = {"loc": "upper center", "ncols": 2, "fontsize": TEXT, "frameon": False, "columnspacing": 1}
+    figure.legend(handles[::-1], labels[::-1], **about)
     return figure
 
 
@@ -112,8 +104,7 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
         frame = values.to_dataframe(name="value").reset_index()
         sns.pointplot(
             frame, x="value", y="explainer", hue="explainer", palette="colorblind", ax=axis, linestyle="none",
-            markersize=5, err_kws={"linewidth": 1.5},
-            n_boot=500, seed=0, errorbar=("ci", 95), legend=False,
+            markersize=5, err_kws={"linewidth": 1.5}, n_boot=500, seed=0, errorbar=("ci", 95), legend=False,
         )  # fmt: skip
         axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
         axis.grid(axis="x", alpha=0.3)
@@ -181,10 +172,8 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
     names = {m: f"{m} {ARROWS.get(measured[m].attrs.get('score_direction'), '')}" for m in metrics}
     order = scaled.mean(axis=1).sort_values(ascending=False).index
     text = means.map(lambda value: f"{value:.2f}") + star
-    return score_table(
-        scaled.loc[order].rename(columns=names), title, "worst 0, best 1",
-        text.loc[order].rename(columns=names),
-    )  # fmt: skip
+    colours, text = (table.loc[order].rename(columns=names) for table in (scaled, text))
+    return score_table(colours, title, "worst 0, best 1", text)
 
 
 def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlabel: str) -> Figure:
@@ -199,12 +188,11 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     mean = quality.mean("sample")
     error = 1.96 * quality.std("sample", ddof=1) / np.sqrt(quality.count("sample"))
-    names = [str(name) for name in quality.explainer.values]
+    names = quality.explainer.values.astype(str)
     by_cost = [str(name) for name in cost.sortby(cost).explainer.values]
-    for index, name in enumerate(names):
+    for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
         right = by_cost.index(name) % 2 == 0  # neighbours' names to either side, so that they seldom meet
         at = float(cost.sel(explainer=name)), float(mean.sel(explainer=name))
-        colour = sns.color_palette("colorblind")[index % 10]
         axis.errorbar(*at, yerr=float(error.sel(explainer=name)), fmt="o", color=colour, markersize=5, linewidth=1)
         place = {"xytext": (5 if right else -5, 3), "textcoords": "offset points", "ha": "left" if right else "right"}
         axis.annotate(name.replace("_", " "), at, fontsize=TEXT - 1, **place)
@@ -223,16 +211,25 @@ def intervals_of(claims: xr.Dataset, bounds: list[float], title: str) -> Figure:
     >>> numbers = {name: ("claim", [value]) for name, value in {"measured": 0.2, "low": 0.1, "high": 0.3}.items()}
     >>> figure = xk.plots.intervals_of(xr.Dataset(numbers, {"claim": ["faithful"]}), [0.0], "A claim")
     """
-    names = [str(name) for name in claims.claim.values]
-    figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.45 * len(names)), layout="constrained")
-    for row, (name, bound) in enumerate(zip(names, bounds, strict=True)):
-        one = claims.sel(claim=name)
-        axis.plot([one.low.item(), one.high.item()], [row, row], color="C0", linewidth=2)
-        axis.plot(one.measured.item(), row, "o", color="C0")
-        axis.plot([bound, bound], [row - 0.35, row + 0.35], color="black", linestyle="--")
-    axis.set(xlabel="measured", ylabel="", ylim=(len(names) - 0.5, -0.5))
-    axis.set_yticks(range(len(names)), names, fontsize=TEXT)
+    place = np.arange(claims.sizes["claim"])
+    figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.45 * len(place)), layout="constrained")
+    _intervals(axis, place, claims.measured, claims.low, claims.high, "C0")
+    axis.vlines(bounds, place - 0.35, place + 0.35, color="black", linestyle="--")
+    axis.set_xlabel("measured")
+    _rows(axis, claims.claim.values)
     return finished(figure, title)
+
+
+def _intervals(axis, place, mean, low, high, colour) -> None:
+    """Means as points on their intervals, each at its place from above."""
+    axis.hlines(place, low, high, color=colour, linewidth=2)
+    axis.plot(mean, place, "o", color=colour, markersize=5)
+
+
+def _rows(axis, names) -> None:
+    """The names of places 0, 1, ... from above."""
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_yticks(range(len(names)), [str(name) for name in names], fontsize=TEXT)
 
 
 def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, cols: int = 4) -> Figure:
@@ -254,11 +251,10 @@ def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, 
     figure, axes = grid(len(names), min(cols, len(names)), width=2.5, height=2.4)
     explainers = measured.explainer.values.astype(str)
     colours = dict(zip(explainers, sns.color_palette("colorblind", len(explainers)), strict=True))
-    shares = measured.fraction.values
     for axis, name in zip(axes, names, strict=True):
         for index, explainer in enumerate(explainers):
             axis.plot(
-                shares, measured[name].sel(explainer=explainer), color=colours[explainer], linewidth=1.2,
+                measured.fraction, measured[name].sel(explainer=explainer), color=colours[explainer], linewidth=1.2,
                 marker=MARKERS[index % len(MARKERS)], markersize=3, label=explainer.replace("_", " "),
             )  # fmt: skip
         arrow = ARROWS[measured[name].attrs["score_direction"]]
@@ -289,9 +285,8 @@ def settings_points(table: pd.DataFrame, title: str, default: str | None = None)
     """
     missing = [name for name in ("setting", "group", "mean", "low", "high") if name not in table]
     if missing or table.empty:
-        raise ValueError(
-            f"the table lacks {', '.join(missing) or 'rows'}: setting, group, mean, low and high are needed"
-        )
+        lacks = ", ".join(missing) or "rows"
+        raise ValueError(f"the table lacks {lacks}: setting, group, mean, low and high are needed")
     table = table if "measure" in table else table.assign(measure="mean")
     groups, measures = list(dict.fromkeys(table.group)), list(dict.fromkeys(table.measure))
     settings = [list(dict.fromkeys(table.setting[table.group == group])) for group in groups]
@@ -311,17 +306,14 @@ def settings_points(table: pd.DataFrame, title: str, default: str | None = None)
         for axis, measure in zip(row, measures, strict=True):
             part = table[(table.group == group) & (table.measure == measure)]
             place = [names.index(name) for name in part.setting]
-            axis.hlines(place, part.low, part.high, color=colour, linewidth=2)
-            axis.plot(part["mean"], place, "o", color=colour, markersize=5)
+            _intervals(axis, place, part["mean"], part.low, part.high, colour)
             if measure in lines:
                 axis.axvline(lines[measure], color="black", linestyle="--", linewidth=1)
             axis.grid(axis="x", alpha=0.3)
             axis.tick_params(labelsize=TEXT)
-        row[0].set(ylim=(len(names) - 0.5, -0.5))
-        row[0].set_yticks(range(len(names)), [str(name) for name in names], fontsize=TEXT)
-        row[0].set_ylabel(
-            wrapped(str(group).replace("_", " "), 12), fontsize=TEXT + 1, rotation=0, ha="right", va="center"
-        )
+        _rows(row[0], names)
+        varied = wrapped(str(group).replace("_", " "), 12)
+        row[0].set_ylabel(varied, fontsize=TEXT + 1, rotation=0, ha="right", va="center")
     figure.align_ylabels(axes[:, 0])
     for axis, measure in zip(axes[-1], measures, strict=True):
         axis.set_xlabel(str(measure).replace("_", " "))

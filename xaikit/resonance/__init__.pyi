@@ -1,15 +1,18 @@
 from .adversarial import suppress_resonance as suppress_resonance
-from .change_points import phases as phases
-from .concept_truth import (
+from .concepts import (
     agreement as agreement,
     cluster_patches as cluster_patches,
+    concept_hierarchy as concept_hierarchy,
     planted_hierarchy as planted_hierarchy,
 )
-from .concepts import concept_hierarchy as concept_hierarchy
 from .coupling import COUPLINGS as COUPLINGS, TEMPERATURES as TEMPERATURES
 from .end_points import fixed_points as fixed_points, outcomes as outcomes, regimes as regimes
 from .interventions import ablate_modes as ablate_modes
-from .modes import dynamic_modes as dynamic_modes
-from .nulls import null_spectra as null_spectra, peaks as peaks, shuffled_weights as shuffled_weights
+from .modes import dynamic_modes as dynamic_modes, phases as phases
 from .recursion import Recursion as Recursion, patch_features as patch_features, resonate as resonate
-from .spectra import spectrum as spectrum
+from .spectra import (
+    null_spectra as null_spectra,
+    peaks as peaks,
+    shuffled_weights as shuffled_weights,
+    spectrum as spectrum,
+)

@@ -41,17 +41,15 @@ def suppress_resonance(
 
     p <- clip(p - s * sign(gradient of the mode's energy)), to at most epsilon from the clean p and to 0 <= p <= 1
 
-    where s falls from step_size to 0 along half a cosine: large steps leave flat places, small ones settle.
-
-    The mode is that of ``ablate_modes``: the energy at the frequency that carries most of it in the clean image, which stays
-    fixed; all patches and words count. The gradient runs through the recursion and the towers.
+    where s falls from step_size to 0 along half a cosine: large steps leave flat places, small ones settle. The mode is that
+    of ``ablate_modes`` in the clean image, and its frequency stays fixed; all patches and words count. The gradient runs
+    through the recursion and the towers.
 
     images, texts, progress : as in ``explain``. epsilon : largest change of any pixel, in units of its range 0 to 1; 0 to 1.
-    updates : steps; the image of the lowest energy on the way counts. step_size : of the first,
-    None for epsilon / 2. seed : of the control,
-    epsilon added or taken at random from each value of the image, and clipped to 0..1. batch_size : pairs computed at once.
-    It bounds the memory, which with coupling "encoder" grows with the iterations and words, so keep it small there; rounding
-    apart, it does not change the result. options : of ``Recursion``.
+    updates : steps; the image of the lowest energy on the way counts. step_size : of the first, None for epsilon / 2.
+    seed : of the control, epsilon added or taken at random from each value of the image, and clipped to 0..1.
+    batch_size : pairs computed at once; it bounds the memory, which with coupling "encoder" grows with the iterations and
+    words. options : of ``Recursion``.
 
     Returns over (sample, state), state "clean", "suppressed" and "random": ``energy`` of the mode, ``total_energy`` of all
     frequencies (to see whether it only went elsewhere), ``similarity``, ``rank_correlation`` of ``resonance_map`` (sample,
@@ -65,21 +63,19 @@ def suppress_resonance(
     >>> found.energy.dims, found.state.values.tolist()
     (('sample', 'state'), ['clean', 'suppressed', 'random'])
     """
-    recursion = recursion_of(options)
-    check_whole(ITERATIONS, iterations=recursion.iterations)
+    recursion = recursion_of(options, ITERATIONS)
     check_whole(1, updates=updates)
     check_whole(0, seed=seed)
     check_number(0, 1, "share of the pixels' range", epsilon=epsilon)
-    if step_size is None:
-        step_size = epsilon / 2
-    else:
+    if step_size is not None:
         check_number(0, 1, "share of the pixels' range", open_low=True, step_size=step_size)
+    step_size = epsilon / 2 if step_size is None else step_size
     pairs = ready(clip, images, texts, batch_size)
     if isinstance(images, Tensor):
-        _check_range(clip, images)
+        check_range(clip, images)
     random, parts = np.random.default_rng(seed), []
     for pixels, tokens in pairs.batches(batch_size, f"suppression, {recursion.coupling}" if progress else ""):
-        clean = unnormalised(clip, pixels)
+        clean = unnormalised(clip, pixels).clamp(0, 1)
         with torch.no_grad():
             index = dominant_frequency(trajectory(clip, read(clip, pixels, tokens, recursion), recursion))
         changed, course = descend(clip, clean, tokens, index, epsilon, updates, step_size, recursion)
@@ -90,10 +86,9 @@ def suppress_resonance(
         part = {name: np.stack([state[name] for state in states], 1) for name in states[0]}
         shown = part["image"]
         part["size"] = np.abs(shown - shown[:, :1]).reshape(*shown.shape[:2], -1).max(-1)
-        rows, cols = tower(clip, "image").grid
         flat = part["resonance_map"]
         part["rank_correlation"] = rank_correlation(flat.astype(float), flat[:, :1].astype(float))
-        part["resonance_map"] = flat.reshape(*flat.shape[:2], rows, cols)
+        part["resonance_map"] = flat.reshape(*flat.shape[:2], *tower(clip, "image").grid)
         part["course"] = course.cpu().numpy()
         part["frequency"] = (index / (recursion.iterations + 1)).cpu().numpy()
         parts.append(part)
@@ -114,17 +109,15 @@ def descend(
 ) -> tuple[Tensor, Tensor]:
     """The images (n, 3, H, W), 0 to 1, at most ``epsilon`` from the ``clean`` ones, of the lowest energy on the way, and
     that energy after 0, 1, ... updates (n, updates + 1). index (n,): of the mode's frequency."""
-    best, lowest, course = clean, None, []
-    values = clean
+    values, best, lowest, course = clean, clean, clean.new_full((len(clean),), torch.inf), []
     for update in range(updates + 1):
         values = values.detach().requires_grad_(update < updates)
         with torch.set_grad_enabled(update < updates):
             found = read(clip, normalised(clip, values), tokens, recursion)
             energy = mode_energy(trajectory(clip, found, recursion), index).sum(1)
-        reached = energy.detach()
-        lower = torch.ones_like(reached, dtype=torch.bool) if lowest is None else reached < lowest
+        lower = energy.detach() < lowest
         best = torch.where(lower[:, None, None, None], values.detach(), best)
-        lowest = reached if lowest is None else torch.minimum(reached, lowest)
+        lowest = torch.where(lower, energy.detach(), lowest)
         course.append(lowest)
         if update < updates:
             # The samples' energies share no pixel, so that their sum's gradient is each one's own.
@@ -140,25 +133,24 @@ def within(values: Tensor, clean: Tensor, epsilon: float) -> Tensor:
 
 
 def unnormalised(clip: Clip, pixels: Tensor) -> Tensor:
-    """Preprocessed pixels (n, 3, H, W) as values of 0 to 1, in float32."""
-    mean, std = _scale(clip, pixels.device)
-    return (pixels.float() * std + mean).clamp(0, 1)
+    """Preprocessed pixels (n, 3, H, W) as values of 0 to 1 (but for rounding), in float32."""
+    mean, std = _scale(clip, pixels)
+    return pixels.float() * std + mean
 
 
 def normalised(clip: Clip, values: Tensor) -> Tensor:
     """Values of 0 to 1 (n, 3, H, W) as the model takes them; with their graph."""
-    mean, std = _scale(clip, values.device)
+    mean, std = _scale(clip, values)
     return ((values - mean) / std).to(clip.dtype)
 
 
-def _scale(clip: Clip, device: torch.device) -> tuple[Tensor, Tensor]:
-    return tuple(torch.tensor(each, device=device).view(3, 1, 1) for each in clip.normalisation)
+def _scale(clip: Clip, beside: Tensor) -> list[Tensor]:
+    return [torch.tensor(each, device=beside.device).view(3, 1, 1) for each in clip.normalisation]
 
 
-def _check_range(clip: Clip, pixels: Tensor) -> None:
+def check_range(clip: Clip, pixels: Tensor) -> None:
     """Raise ValueError for preprocessed pixels that no picture has."""
-    mean, std = _scale(clip, pixels.device)
-    values = pixels.float() * std + mean
+    values = unnormalised(clip, pixels)
     outside = ((values < -OUTSIDE) | (values > 1 + OUTSIDE)).flatten(1).any(1)
     if outside.any():
         index = int(outside.nonzero()[0])

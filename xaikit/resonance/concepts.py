@@ -1,19 +1,22 @@
-"""The concept hierarchy of a resonance trajectory: what clusters of patches oscillate alike, band by band.
+"""The concept hierarchy of a resonance trajectory: what clusters of patches oscillate alike, band by band; and the planted
+hierarchy of a scene, how far concepts agree with it, and a control that must be beaten.
 
 Source: Semantic Resonance Maps, algorithm 1. What the paper leaves open (how patterns are scaled, how many clusters,
 which words name one, which of two concepts a link prefers) is chosen here and stated where it is done.
 """
 
-import networkx as nx
 import numpy as np
+import torch
 import xarray as xr
 from scipy.special import rel_entr
 from sklearn.cluster import KMeans
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 
 from ..files.checks import check_choices, check_number, check_whole
 from ..files.store import annotate_from
+from ..measures.localisation import coverage
 from ..measures.words import content_words
+from .spectra import FLAT, check_trajectory, fourier
 
 STRUCTURE = 0.25  # silhouette below which clusters are "no substantial structure" (Kaufman and Rousseeuw 1990)
 QUIET = 1 / 3  # a token's amplitude, as a share of the loudest token's, below which it is not scaled up further
@@ -21,6 +24,8 @@ SCALES = ("linear", "log")
 FAINT = 0.01  # share of a token's size below which a logarithm tells nothing apart (-40 decibel)
 CONTRAST = 0.1  # the least contrast between inside and outside of a concept with which a word names it
 ALIKE = 0.9  # share of the best word's contrast from which a second word names the concept as well
+LEVELS = ("scene", "object", "part")
+COVERED = 0.25  # share of a patch from which on objects take it from the background
 
 
 def concept_hierarchy(
@@ -40,12 +45,11 @@ def concept_hierarchy(
     scale : of the patterns: "linear", the paper's letter, where a few patches of large amplitude easily make a concept of
         their own; or "log", the logarithm of the amplitudes (no less than a hundredth of the token's size).
 
-    Pattern of a patch: the amplitudes over tokens and frequencies of the band, of the trajectory without its linear
-    trend under a Hann window. The maps of a token are divided by their root mean square over patches and frequencies,
-    so that no token outweighs the others, except that one below a third of the loudest is divided by that third, or the
-    noise of silent tokens would count like a signal; within a token the frequencies count by their amplitude.
-    Concepts: k-means of the patterns for 2 to ``largest`` clusters, as many as have the largest mean silhouette; a
-    single concept where that is below 0.25 or the band is flat. Strongest first within a band.
+    Pattern of a patch: the amplitudes over tokens and frequencies of the band (line taken off, Hann window). A token's maps
+    are divided by their root mean square over patches and frequencies, so that no token outweighs the others, but by no less
+    than a third of the loudest token's, or the noise of silent tokens would count like a signal.
+    Concepts: k-means of the patterns, as many clusters from 2 to ``largest`` as have the largest mean silhouette; a single
+    concept where that is below 0.25 or the band is flat. Strongest first within a band.
     Label: the content word whose amplitude has the largest contrast (inside - outside) / (inside + outside) of the
     concept (the sum no less than a third of the loudest word's peak), with a second one that has 90 % of it; empty
     where no contrast reaches 0.1.
@@ -53,10 +57,9 @@ def concept_hierarchy(
     that it overlaps more than chance would: information alone can't tell a mask from its complement. Ties go to
     the larger overlap. So every concept above the lowest band has one link down, and links form trees.
 
-    Returns a dataset over ``concept`` (sample, band, mask, label, energy, silhouette) and ``link`` (link_source in the
-    lower band, link_target in the upper one, mutual_information, normalised_information). energy: share of the
-    sample's energy over all frequencies above 0, tokens and patches; silhouette: of the band's clusters, NaN for one.
-    Raises ValueError in one sentence for a wrong trajectory or option.
+    Returns over ``concept`` sample, band, mask, label, energy (share of the sample's over all frequencies above 0, tokens and
+    patches) and silhouette (of the band's clusters, NaN for one), and over ``link`` link_source in the lower band, link_target
+    in the upper one, mutual_information and normalised_information. Raises ValueError for a wrong trajectory or option.
 
     Examples
     --------
@@ -70,38 +73,36 @@ def concept_hierarchy(
     check_choices(scale=(scale, SCALES))
     check_number(0, 1, "normalised mutual information", links=links)
     values, words = _checked(trajectory, bands)
-    count, grid = len(values), trajectory.shape[-2:]
+    count = len(values)
     amplitude, band_of = _amplitudes(values, bands)
     power = amplitude**2  # (sample, frequency, token, patch)
     total = power.sum((1, 2, 3))
     named = content_words(words)
 
     labels = np.empty((count, bands, values.shape[-1]), int)
-    nodes = {name: [] for name in ("sample", "band", "mask", "label", "energy", "silhouette")}
+    parts = []
     for index in range(count):
         for band in range(bands):
             inside_band = band_of == band
-            pattern = _scaled(amplitude[index, inside_band], scale)
-            found, silhouette = clusters(pattern, largest, seed)
+            found, silhouette = clusters(_scaled(amplitude[index, inside_band], scale), largest, seed)
             energy = power[index, inside_band].sum((0, 1))
-            found = _strongest_first(found, energy)
-            labels[index, band] = found
+            labels[index, band] = found = _strongest_first(found, energy)
             masks = found == np.arange(found.max() + 1)[:, None]
             tokens = np.sqrt(power[index, inside_band].sum(0))
-            nodes["sample"] += [trajectory.sample.values[index]] * len(masks)
-            nodes["band"] += [band] * len(masks)
-            nodes["mask"] += list(masks.reshape(-1, *grid))
-            nodes["label"] += _names(masks, tokens, words[index], named[index])
-            nodes["energy"] += list(masks @ energy / (total[index] or 1))
-            nodes["silhouette"] += [silhouette] * len(masks)
-    source, target, information, normalised = _links(labels, links)
-
-    row, col = (trajectory[name].values for name in ("row", "col"))
-    out = xr.Dataset(coords={"row": row, "col": col})
-    for name, of_nodes in nodes.items():
-        out[name] = (("concept", "row", "col") if name == "mask" else ("concept",), np.array(of_nodes))
-    out["link_source"], out["link_target"] = ("link", source), ("link", target)
-    out["mutual_information"], out["normalised_information"] = ("link", information), ("link", normalised)
+            part = {
+                "sample": np.repeat(trajectory.sample.values[index], len(masks)),
+                "band": np.repeat(band, len(masks)),
+                "mask": masks.reshape(-1, *trajectory.shape[-2:]),
+                "label": _names(masks, tokens, words[index], named[index]),
+                "energy": masks @ energy / (total[index] or 1),
+                "silhouette": np.repeat(silhouette, len(masks)),
+            }
+            parts.append(part)
+    out = xr.Dataset(coords={name: trajectory[name].values for name in ("row", "col")})
+    for name in parts[0]:
+        values = np.concatenate([part[name] for part in parts])
+        out[name] = ("concept", "row", "col")[: values.ndim], values
+    out = out.assign({name: ("link", each) for name, each in _links(labels, links).items()})
     parameters = {"bands": bands, "largest": largest, "seed": seed, "links": links, "scale": scale}
     return annotate_from(trajectory, out, "concepts", **parameters)
 
@@ -153,8 +154,6 @@ def concept_labels(concepts: xr.Dataset) -> xr.DataArray:
 
 def _checked(trajectory: xr.DataArray, bands: int) -> tuple[np.ndarray, np.ndarray]:
     """Values (sample, time, token, patch) and words (sample, token)."""
-    from .spectra import check_trajectory  # only here: stored concepts are drawn without torch
-
     check_trajectory(trajectory)
     if "token_text" not in trajectory.coords:
         raise ValueError("the trajectory lacks the coordinate token_text (sample, token), which names its concepts")
@@ -174,10 +173,6 @@ def _amplitudes(values: np.ndarray, bands: int) -> tuple[np.ndarray, np.ndarray]
     Bands are (low, high], by whole numbers, so that a frequency on a boundary does not fall by rounding. Amplitudes of
     the size of float32's rounding are set to 0.
     """
-    import torch
-
-    from .spectra import FLAT, fourier
-
     length = values.shape[1]
     amplitude = fourier(torch.from_numpy(values), 1, "linear", "hann")[:, 1:].abs().numpy()
     amplitude[amplitude <= FLAT * np.abs(values).max((1, 2, 3), keepdims=True)] = 0
@@ -214,9 +209,8 @@ def _names(masks: np.ndarray, tokens: np.ndarray, words: np.ndarray, named: np.n
     return labels
 
 
-def _links(labels: np.ndarray, least: float) -> tuple[np.ndarray, ...]:
-    """Source and target concept, mutual information and its normalised value of each link, from labels (sample, band,
-    patch). Concepts are numbered by sample, band and label."""
+def _links(labels: np.ndarray, least: float) -> dict[str, np.ndarray]:
+    """The variables (link,) from labels (sample, band, patch); concepts are numbered by sample, band and label."""
     count = labels.max(-1) + 1  # (sample, band)
     first = np.concatenate([[0], count.cumsum()[:-1]]).reshape(count.shape)
     masks = labels[:, :, None] == np.arange(count.max())[:, None]  # (sample, band, concept, patch)
@@ -235,25 +229,99 @@ def _links(labels: np.ndarray, least: float) -> tuple[np.ndarray, ...]:
     normalised = np.where(entropies > 0, 2 * information / np.where(entropies > 0, entropies, 1), 0)
     kept = upper.any(-1)[:, :, 0] & (normalised >= least)
     sample, band, concept = np.nonzero(kept)
-    return first[sample, band] + parent[kept], first[sample, band + 1] + concept, information[kept], normalised[kept]
+    return {
+        "link_source": first[sample, band] + parent[kept],
+        "link_target": first[sample, band + 1] + concept,
+        "mutual_information": information[kept],
+        "normalised_information": normalised[kept],
+    }
 
 
-def graph(concepts: xr.Dataset, sample) -> nx.DiGraph:
-    """The concepts of one sample as nodes, with the dataset's variables as attributes, and its links as edges from the
-    lower band to the upper one, with ``mutual_information`` and ``normalised_information``.
+def planted_hierarchy(
+    scenes: xr.Dataset, grid: tuple[int, int], covered: tuple[float, float] = (1.0, 1.0)
+) -> xr.DataArray:
+    """What each patch shows, at three levels: int labels (sample, level, row, col), 0 for the background.
 
-    Nodes have the numbers that ``link_source`` and ``link_target`` use. Raises ValueError for an unknown sample.
+    scene: an object (1) or the background. object: which object, k + 1. part: its upper (2 k + 1) or lower half
+    (2 k + 2), split at the mean row of its visible pixels. A patch belongs to objects where these cover at least a
+    quarter of it together (so that but one object in a thousand owns no patch of 8 x 8), then to the one that covers the
+    most, then to its half that covers the most, so levels nest.
+
+    scenes : with ``object_mask``. covered : the part of the image's height and width that the patches cover.
+
+    Examples
+    --------
+    >>> xk.resonance.planted_hierarchy(scenes, (8, 8)).shape
+    (4, 3, 8, 8)
     """
-    there = concepts.sample.values == sample
-    if not there.any():
-        raise ValueError(f"sample={sample!r}: the concepts are of samples {np.unique(concepts.sample.values).tolist()}")
-    drawn = nx.DiGraph()
-    for node in np.flatnonzero(there):
-        one = concepts.isel(concept=node)
-        scalars = {name: one[name].item() for name in ("sample", "band", "label", "energy", "silhouette")}
-        drawn.add_node(int(node), mask=one["mask"].values, **scalars)
-    for edge in np.flatnonzero(there[concepts.link_source.values]):
-        one = concepts.isel(link=edge)
-        shared = {name: one[name].item() for name in ("mutual_information", "normalised_information")}
-        drawn.add_edge(one.link_source.item(), one.link_target.item(), **shared)
-    return drawn
+    check_whole(1, rows=grid[0], cols=grid[1])
+    mask = scenes.object_mask.values
+    height = np.arange(mask.shape[2])
+    middle = (mask.sum(3) * height).sum(-1) / np.maximum(mask.sum((2, 3)), 1)
+    upper = mask & (height < middle[..., None])[..., None]
+    whole, half = (coverage(pixels, grid, covered) for pixels in (mask, upper))
+    there = whole.sum(1) >= COVERED - 1e-9
+    owner = whole.argmax(1)
+    above = np.take_along_axis(half, owner[:, None], 1)[:, 0]
+    lower = 2 * above < np.take_along_axis(whole, owner[:, None], 1)[:, 0]
+    levels = np.stack([np.ones_like(owner), owner + 1, 2 * owner + 1 + lower], 1) * there[:, None]
+    coords = {"sample": scenes.sample.values, "level": list(LEVELS)}
+    return xr.DataArray(levels, coords, ("sample", "level", "row", "col"), "planted")
+
+
+def agreement(concepts: xr.Dataset | xr.DataArray, planted: xr.DataArray) -> xr.DataArray:
+    """Adjusted mutual information (sample, band, level) of concepts with the planted hierarchy.
+
+    concepts : what ``concept_hierarchy`` gives, or int labels (sample, band, row, col). planted : int labels (sample,
+    level, row, col) that have the concepts' samples. 1: the same partition of the patches; 0: no more alike than
+    chance, as for a single concept. Compare at a band chosen beforehand: the best of several bands favours what has them.
+    Source: Vinh, Epps and Bailey, 2010, by scikit-learn. Raises ValueError where samples or patches differ.
+
+    Examples
+    --------
+    >>> planted = xk.resonance.planted_hierarchy(scenes, (8, 8))
+    >>> xk.resonance.agreement(planted.rename(level="band"), planted).sel(level="object").values[0].round(2)
+    array([0.85, 1.  , 0.93])
+    """
+    labels = concept_labels(concepts) if isinstance(concepts, xr.Dataset) else concepts
+    missing = sorted(set(labels.sample.values.tolist()) - set(planted.sample.values.tolist()))
+    if missing:
+        raise ValueError(f"the planted hierarchy lacks the samples {missing} of the concepts")
+    if labels.shape[2:] != planted.shape[2:]:
+        raise ValueError(
+            f"the concepts are on {labels.shape[2:]} patches, the planted hierarchy on {planted.shape[2:]}"
+        )
+    truth = planted.sel(sample=labels.sample.values)
+    scores = [
+        [[adjusted_mutual_info_score(level.ravel(), band.ravel()) for level in of] for band in one]
+        for one, of in zip(labels.values, truth.values, strict=True)
+    ]
+    about = {"long_name": "adjusted mutual information", "units": "1", "score_direction": "higher is better"}
+    coords = {"sample": labels.sample.values, "level": planted.level.values}
+    return xr.DataArray(np.clip(scores, -1, 1), coords, ("sample", "band", "level"), "agreement", about)
+
+
+def cluster_patches(
+    features: xr.DataArray, grid: tuple[int, int], bands: int = 3, largest: int = 5, seed: int = 0
+) -> xr.DataArray:
+    """The control without any recursion: clusters of the patches' own features (sample, patch, width).
+
+    Chosen as ``concept_hierarchy`` does, k-means with as many clusters as have the largest silhouette. Features have
+    no frequency, so each of the ``bands`` gets the same labels: int (sample, band, row, col), patches in reading order.
+
+    Examples
+    --------
+    >>> features = xk.resonance.patch_features(clip, scenes.image, scenes.caption)
+    >>> xk.resonance.cluster_patches(features, (8, 8)).shape
+    (4, 3, 8, 8)
+    """
+    check_whole(1, bands=bands, rows=grid[0], cols=grid[1])
+    check_whole(2, largest=largest)
+    check_whole(0, seed=seed)
+    if features.ndim != 3 or features.shape[1] != grid[0] * grid[1]:
+        raise ValueError(
+            f"the features have shape {features.shape}: (sample, patch, width) with {grid[0] * grid[1]} patches is needed"
+        )
+    labels = np.stack([clusters(one, largest, seed)[0] for one in features.values]).reshape(-1, 1, *grid)
+    coords = {"sample": features[features.dims[0]].values}
+    return xr.DataArray(np.repeat(labels, bands, 1), coords, ("sample", "band", "row", "col"), "concept")

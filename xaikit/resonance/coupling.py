@@ -81,9 +81,8 @@ def uncoupled(gate: Tensor, patches: Tensor, word: Tensor) -> Tensor:
     gate (..., patches), patches (..., patches, width), word (..., width). Eq. 1 with the logistic function, and the product
     over the shared width divided by it. Each entry depends on its own gate alone.
     """
-    return (torch.sigmoid(gate.unsqueeze(-1) * patches) @ torch.sigmoid(word).unsqueeze(-1)).squeeze(-1) / word.shape[
-        -1
-    ]
+    heard = torch.sigmoid(word).unsqueeze(-1) / word.shape[-1]
+    return (torch.sigmoid(gate.unsqueeze(-1) * patches) @ heard).squeeze(-1)
 
 
 def uncoupled_slope(gate: Tensor, patches: Tensor, word: Tensor) -> Tensor:
@@ -173,10 +172,8 @@ def _rerun(clip: Clip, found: Features, temperature: float, block: int) -> Calla
     size = at_once(found.patches.device)
 
     def phi(gate: Tensor) -> Tensor:
-        parts = zip(
-            *(values.split(size) for values in (gate[found.there], sample, found.words[found.there])), strict=True
-        )
-        risen = [encoder(g, found.entering[s], w, clip, blocks, temperature) for g, s, w in parts]
+        parts = (values.split(size) for values in (gate[found.there], sample, found.words[found.there]))
+        risen = [encoder(g, found.entering[s], w, clip, blocks, temperature) for g, s, w in zip(*parts, strict=True)]
         return torch.zeros_like(gate).masked_scatter(found.there.unsqueeze(-1), torch.cat(risen))
 
     return phi

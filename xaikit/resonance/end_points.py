@@ -29,18 +29,13 @@ SETTLED = 1e-4  # largest step, relative to the map's largest value, from which 
 RETURNED = 1e-2  # likewise, for a map that is back where it was
 LONGEST_CYCLE = 12
 COMPLEX = 1e-2  # imaginary part from which on a pair counts: float32 splits real eigenvalues that lie close by less
+BLANK = {torch.int64: -1, torch.float32: torch.nan, torch.complex128: torch.nan}  # of a word without a map
 MATRICES_AT_ONCE = 64  # Jacobians whose eigenvalues are computed at once
 COPIES_AT_ONCE = 64  # of a tower's activations, one for each patch of each Jacobian: bounds the memory
 
 
 def fixed_points(
-    clip: Clip,
-    images,
-    texts,
-    most: int = 200,
-    batch_size: int = 64,
-    progress: bool = False,
-    **options,
+    clip: Clip, images, texts, most: int = 200, batch_size: int = 64, progress: bool = False, **options
 ) -> xr.Dataset:
     """Follow the recursion until it settles, and linearise it there.
 
@@ -48,7 +43,7 @@ def fixed_points(
     those of the recursion. options : of ``Recursion``; for coupling "encoder" a word's Jacobian takes as many backward
     passes as there are patches, so that ``words="last"`` saves much.
 
-    Returns a dataset of the ``stability`` schema over (coupling, sample, token), NaN or -1 for words without a map:
+    Returns over (coupling, sample, token), NaN or -1 for words without a map:
     ``jacobian_eigenvalue`` (..., eigenvalue), the multipliers of eq. 2 at the end point, largest modulus first, in
     float64; ``settling`` the iteration from which on each step stays below ``SETTLED`` (-1: never); ``cycle`` after how
     many iterations a map that doesn't settle comes back (1: it settles; -1: none up to ``LONGEST_CYCLE``);
@@ -73,17 +68,21 @@ def fixed_points(
             found = read(clip, pixels, tokens, recursion)
             end, summary = _settle(steps(clip, found, recursion), _tolerance(clip, recursion))
             summary["jacobian_eigenvalue"] = multipliers(clip, found, recursion, end)
-            summary["end"] = end
+            summary["end"] = end.unflatten(-1, tower(clip, "image").grid)
             for name, values in summary.items():
                 there = found.there.reshape(*found.there.shape, *[1] * (values.ndim - 2))
-                parts.setdefault(name, []).append(torch.where(there, values, _blank(values)).cpu())
-    values = {name: pairs.spread(join(batches, 1, _blank(batches[0]))) for name, batches in parts.items()}
-    return _dataset(clip, recursion, values, pairs.labels, pairs.words(values["cycle"].shape[1]))
-
-
-def _blank(values: Tensor) -> float:
-    """What stands for a word without a map."""
-    return -1 if values.dtype == torch.int64 else torch.nan
+                parts.setdefault(name, []).append(torch.where(there, values, BLANK[values.dtype]).cpu())
+    values = {name: pairs.spread(join(batches, 1, BLANK[batches[0].dtype])) for name, batches in parts.items()}
+    # Elsewhere than at an end point the multipliers don't say how the map goes on.
+    swing = np.where(values["cycle"] == 1, leading_swing(values["jacobian_eigenvalue"]), np.nan)
+    values |= dict(zip(("damping", "period", "turn"), swing, strict=True))
+    at = ("coupling", "sample", "token")
+    dims = {"jacobian_eigenvalue": (*at, "eigenvalue"), "end": (*at, "row", "col")}
+    out = xr.Dataset({name: (dims.get(name, at), each[None]) for name, each in values.items()})
+    out = out.assign_coords({dim: np.arange(size) for dim, size in out.sizes.items()})
+    out = out.assign_coords(sample=pairs.labels, coupling=[recursion.coupling])
+    out = out.assign_coords(token_text=(("sample", "token"), pairs.words(out.sizes["token"])))
+    return annotate(out, "stability", made_by=clip, source=SOURCE, parameters=dataclasses.asdict(recursion))
 
 
 @torch.no_grad()
@@ -103,21 +102,18 @@ def regimes(
     """
     if not alphas or not temperatures:
         raise ValueError(f"alphas={alphas!r}, temperatures={temperatures!r}: at least one of each is needed")
-    settings = {
-        (alpha, temperature): recursion_of({**options, "alpha": alpha, "temperature": temperature})
-        for alpha, temperature in itertools.product(alphas, temperatures)
-    }
+    settings = [{"alpha": alpha, "temperature": each} for alpha, each in itertools.product(alphas, temperatures)]
+    recursions = [recursion_of(options | setting) for setting in settings]
     pairs = ready(clip, images, texts, batch_size)
     parts = []
     for pixels, tokens in pairs.batches(batch_size):
         found = read(clip, pixels, tokens, recursion_of(options))  # the features are those of every setting
-        for (alpha, temperature), recursion in settings.items():
+        for setting, recursion in zip(settings, recursions, strict=True):
             gate, summary = _settle(steps(clip, found, recursion), _tolerance(clip, recursion))
             cycle = summary["cycle"][found.there]
             single = (gate.abs().amax(-1) > 0.5 * gate.abs().sum(-1))[found.there]
             ends = {"settled": cycle == 1, "cycling": cycle > 1, "single_patch": single}
-            ends = {name: values.cpu().numpy() for name, values in ends.items()}
-            parts.append(pd.DataFrame({"alpha": alpha, "temperature": temperature, **ends}))
+            parts.append(pd.DataFrame(setting | {name: values.cpu().numpy() for name, values in ends.items()}))
     return pd.concat(parts).groupby(["alpha", "temperature"], as_index=False).mean()
 
 
@@ -198,10 +194,7 @@ def jacobians(
 def leading_swing(eigenvalue: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of eigenvalues (..., k) the one that swings longest, a complex pair or a negative number, which alternates: its
     modulus, its period in iterations, and the angle in radian by which it turns while it fades to 1/e (infinite where it
-    doesn't fade); NaN where all are real and positive.
-
-    What turns by less than a radian is gone before it could be seen to swing.
-    """
+    doesn't fade); NaN where all are real and positive."""
     size = np.maximum(np.abs(eigenvalue), 1e-300)
     angle = np.abs(np.angle(eigenvalue))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -237,22 +230,3 @@ def outcomes(stability: xr.Dataset) -> xr.Dataset:
             "restless": there & (stability.cycle == -1),
         }
     )
-
-
-def _dataset(clip: Clip, recursion: Recursion, values: dict, labels: np.ndarray, words: np.ndarray) -> xr.Dataset:
-    at = ("coupling", "sample", "token")
-    rows, cols = tower(clip, "image").grid
-    values["end"] = values["end"].reshape(*values["end"].shape[:2], rows, cols)
-    swing = leading_swing(values["jacobian_eigenvalue"])
-    # Elsewhere than at an end point the multipliers don't say how the map goes on.
-    values |= {
-        name: np.where(values["cycle"] == 1, each, np.nan)
-        for name, each in zip(("damping", "period", "turn"), swing, strict=True)
-    }
-    out = xr.Dataset(coords={"sample": labels, "coupling": [recursion.coupling]})
-    dims = {"jacobian_eigenvalue": (*at, "eigenvalue"), "end": (*at, "row", "col")}
-    for name, found in values.items():
-        out[name] = dims.get(name, at), found[None]
-    out = out.assign_coords({dim: np.arange(out.sizes[dim]) for dim in out.dims if dim not in out.coords})
-    out = out.assign_coords(token_text=(("sample", "token"), words))
-    return annotate(out, "stability", made_by=clip, source=SOURCE, parameters=dataclasses.asdict(recursion))

@@ -48,22 +48,19 @@ def ablate_modes(
 
     The dominant mode is what oscillates at the pair's dominant frequency: that above 0 with most energy, which is the squared
     amplitude of ``fourier`` (line taken off, Hann window), summed over tokens and patches. A patch's part in it is its
-    energy at that frequency, summed over tokens. One frequency for the whole pair, unlike dynamic modes, which have their
-    own for each token; and nothing is fitted. A trajectory that merely settles has a dominant frequency too, mostly the lowest.
+    energy at that frequency, summed over tokens. A trajectory that merely settles has one too, mostly the lowest.
 
     images, texts, batch_size, progress : as in ``explain``. share : of the patches to remove, above 0, up to 1; at least
         one. draws : random sets for each ablation. fill : one of the image's fills, in place of what is removed.
-    maps : heat (sample, row, col) of the same samples by name, such as ``{"grad_eclip": explain("grad_eclip", clip, images,
-        texts)}``: patches are chosen after these, too.
+    maps : heat (sample, row, col) of the same samples by name: patches are chosen after these, too.
     ablations : after which map the patches are chosen, hottest first: "mode"; "resonance", the energy of all frequencies
-        summed over tokens; "end", the last map of the trajectory, summed over tokens, in which nothing oscillates; and the
-        names of ``maps``. None for all of these. seed : of the random sets. options : of ``Recursion``.
+        summed over tokens; "end", the last map of the trajectory, summed over tokens; and the names of ``maps``. None for
+        all of these. seed : of the random sets. options : of ``Recursion``.
 
     A random set holds as many patches, and its energy is within 5 % of that of the ablation's set, where the walk of
     ``matched_sets`` finds such a set. Energy is the squared difference between image and fill, summed over pixels
     (normalised values). Sets are drawn from the whole grid and may share patches with the one they are matched to, or often
-    no other set would have its energy; what is shared narrows the difference. With fill="random" they share least, since then
-    background has energy too.
+    no other set would have its energy; with fill="random" they share least, since then background has energy too.
 
     Returns over (sample, ablation): ``change`` of the cosine similarity (negative: the similarity fell), ``energy``
     removed, ``matched``, the share of random sets within 5 % of it, and ``overlap``, the mean share of a random set that
@@ -77,8 +74,7 @@ def ablate_modes(
     >>> found.change.dims, found.ablation.values.tolist()
     (('sample', 'ablation'), ['mode', 'resonance', 'end'])
     """
-    recursion = recursion_of(options)
-    check_whole(ITERATIONS, iterations=recursion.iterations)
+    recursion = recursion_of(options, ITERATIONS)
     check_whole(1, draws=draws)
     check_whole(0, seed=seed)
     check_choices(fill=(fill, FILLS))
@@ -87,12 +83,11 @@ def ablate_modes(
     taken = [name for name in maps if name in ABLATIONS]
     if taken:
         raise ValueError(f"maps={taken[0]!r}: that is an ablation already; give the map another name")
-    known = (*ABLATIONS, *maps)
-    ablations = known if ablations is None else ablations
-    check_names(known, ablations=ablations)
+    ablations = (*ABLATIONS, *maps) if ablations is None else ablations
+    check_names((*ABLATIONS, *maps), ablations=ablations)
     pairs = ready(clip, images, texts, batch_size)
     rows, cols = tower(clip, "image").grid
-    given = _given(maps, (len(pairs), rows, cols))
+    given = {name: _heat(name, values, (len(pairs), rows, cols)) for name, values in maps.items()}
     count = max(1, round(share * rows * cols))
     random, parts = np.random.default_rng(seed), []
     for pixels, tokens in pairs.batches(batch_size, f"ablation, {recursion.coupling}" if progress else ""):
@@ -160,32 +155,27 @@ def matched_sets(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random sets of patches, as many as each given set and of its energy.
 
-    energy (n, patches) of each patch, at least 0; removed (n, sets, patches), bool, all with the same number of
-    patches. Each draw is a random walk: from a uniformly drawn set on, it swaps a patch inside for one
-    outside if that brings the energy nearer to the target or leaves it within 5 %. Once there, all such sets within reach of
-    single swaps are equally likely.
-
-    Returns the sets (n, sets, draws, patches), the energies aimed at (n, sets) and those reached (n, sets, draws). Draws of
-    a sample depend on those before it, never on those after.
+    energy (n, patches) of each patch, at least 0; removed (n, sets, patches), bool, all with the same number of patches.
+    Each draw is a random walk: from a uniformly drawn set on, it swaps a patch inside for one outside if that brings the
+    energy nearer to the target or leaves it within 5 %. Once there, all such sets within reach of single swaps are equally
+    likely. Returns the sets (n, sets, draws, patches), the energies aimed at (n, sets) and those reached (n, sets, draws).
     """
     n, kinds, patches = removed.shape
     count = int(removed[0, 0].sum())
     target = (energy[:, None] * removed).sum(-1)
     order = random.random((n, kinds, draws, patches), dtype=np.float32).argsort(-1)
-    worth = np.take_along_axis(np.broadcast_to(energy[:, None, None], order.shape), order, -1)
-    now, allowed = worth[..., :count].sum(-1), TOLERANCE * target[..., None]
+    there = np.take_along_axis(np.broadcast_to(energy[:, None, None], order.shape), order, -1)
+    now, allowed = there[..., :count].sum(-1), TOLERANCE * target[..., None]
     # All walks propose the same places, since each has its own patches there. The first ``count`` places are the set.
     walk = np.random.default_rng(count)
     steps = SWAPS * count if count < patches else 0
-    for inside, outside in zip(
-        walk.integers(count, size=steps), walk.integers(count, patches, size=steps), strict=True
-    ):
-        out, into = worth[..., inside].copy(), worth[..., outside].copy()
-        then = now - out + into
+    insides, outsides = walk.integers(count, size=steps), walk.integers(count, patches, size=steps)
+    for inside, outside in zip(insides, outsides, strict=True):
+        then = now - there[..., inside] + there[..., outside]
         swap = np.abs(then - target[..., None]) <= np.maximum(np.abs(now - target[..., None]), allowed)
-        worth[..., inside], worth[..., outside] = np.where(swap, into, out), np.where(swap, out, into)
-        first, second = order[..., inside].copy(), order[..., outside].copy()
-        order[..., inside], order[..., outside] = np.where(swap, second, first), np.where(swap, first, second)
+        for values in (there, order):
+            one, other = values[..., inside].copy(), values[..., outside].copy()
+            values[..., inside], values[..., outside] = np.where(swap, other, one), np.where(swap, one, other)
         now = np.where(swap, then, now)
     sets = np.zeros(order.shape, bool)
     np.put_along_axis(sets, order[..., :count], True, -1)
@@ -193,39 +183,28 @@ def matched_sets(
 
 
 def ablate(
-    clip: Clip, pixels: Tensor, tokens: Tensor, masks: np.ndarray | Tensor, fill: str | Tensor = "mean", seed: int = 0,
-    batch_size: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    clip: Clip, pixels: Tensor, tokens: Tensor, masks: np.ndarray, substitute: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
     """Cosines of whole images with their texts (n,), and without the patches of each mask (n, masks).
 
-    pixels (n, 3, H, W) and tokens (n, context), preprocessed; masks (n, masks, rows, cols) of bool: what is removed. fill :
-    the name of a fill (``seed`` is of "random") or what takes the patches' place (n, 3, H, W). batch_size: images encoded at
-    once. Raises ValueError for an unknown fill or masks of another grid or number.
+    pixels (n, 3, H, W) and tokens (n, context), preprocessed; masks (n, masks, rows, cols) of bool: what is removed.
+    substitute : what takes the patches' place (n, 3, H, W). Raises ValueError for masks of another grid or number.
     """
     masks = torch.as_tensor(masks)
     rows, cols = tower(clip, "image").grid
-    if (
-        masks.ndim != 4
-        or masks.dtype != torch.bool
-        or tuple(masks.shape[2:]) != (rows, cols)
-        or len(masks) != len(pixels)
-    ):
+    wanted = (len(pixels), *masks.shape[1:2], rows, cols)
+    if masks.dtype != torch.bool or tuple(masks.shape) != wanted:
         raise ValueError(
             f"masks of shape {tuple(masks.shape)} and type {masks.dtype}: bool ({len(pixels)}, masks, {rows}, {cols}) is needed"
         )
-    pixels = pixels.to(clip.device, clip.dtype)
-    substitute = filled(clip, pixels, fill, seed) if isinstance(fill, str) else fill
     keep = torch.cat([torch.ones_like(masks[:, :1]), ~masks], 1).to(clip.device)
-    scores = scores_of_images(clip, pixels, tokens, keep, substitute, batch_size=batch_size).numpy()
+    scores = scores_of_images(clip, pixels, tokens, keep, substitute).numpy()
     return scores[:, 0], scores[:, 1:]
 
 
-def _given(maps: Mapping[str, xr.DataArray], shape: tuple[int, ...]) -> dict[str, Tensor]:
-    """The maps as tensors (n, patches). Raises ValueError for one of another shape, or not finite."""
-    found = {}
-    for name, heat in maps.items():
-        values = np.asarray(heat)
-        if values.shape != shape or not np.isfinite(values).all():
-            raise ValueError(f"the map {name!r} has shape {values.shape}: finite heat of shape {shape} is needed")
-        found[name] = torch.from_numpy(values).flatten(1)
-    return found
+def _heat(name: str, heat: xr.DataArray, shape: tuple[int, ...]) -> Tensor:
+    """A map as a tensor (n, patches). Raises ValueError for one of another shape, or not finite."""
+    values = np.asarray(heat)
+    if values.shape != shape or not np.isfinite(values).all():
+        raise ValueError(f"the map {name!r} has shape {values.shape}: finite heat of shape {shape} is needed")
+    return torch.from_numpy(values).flatten(1)

@@ -70,13 +70,14 @@ class Recursion:
                 object.__setattr__(self, name, value.item())
 
 
-def recursion_of(options: dict) -> Recursion:
-    """The recursion with these options. Raises ValueError that names an unknown one."""
-    known = [field.name for field in dataclasses.fields(Recursion)]
+def recursion_of(options: dict, least: int = 1) -> Recursion:
+    """The recursion with these options. Raises ValueError that names an unknown one, or for fewer iterations."""
     for name in options:
-        if name not in known:
-            raise ValueError(f"unknown option {name!r} of the recursion: it takes {', '.join(known)}")
-    return Recursion(**options)
+        if name not in RECURSION:
+            raise ValueError(f"unknown option {name!r} of the recursion: it takes {', '.join(RECURSION)}")
+    recursion = Recursion(**options)
+    check_whole(least, iterations=recursion.iterations)
+    return recursion
 
 
 def resonate(

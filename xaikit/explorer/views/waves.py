@@ -28,7 +28,7 @@ class Wave:
 
     image : enlarged, uint8 (y, x, rgb). words : the prompt's tokens. maps : (time, token, row, col). starts : times at
     which phases begin, the first of them 0. modes : of each word, as ``dynamic_modes`` gives them over (token, mode).
-    tree : the concepts as nodes 0, 1, ..., as ``resonance.concepts.graph`` gives them. Instead of what can't be computed
+    tree : the concepts as nodes 0, 1, ..., as ``plots.concepts.graph`` gives them. Instead of what can't be computed
     from this trajectory stands the sentence that says why.
     """
 
@@ -103,7 +103,7 @@ def _made(workspace: Workspace, state: State, subject: Subject, job: Job) -> Wav
 
 
 def _tree(concepts: xr.Dataset, course: xr.DataArray) -> nx.DiGraph:
-    from ...resonance.concepts import graph
+    from ...plots.concepts import graph
 
     return nx.convert_node_labels_to_integers(graph(concepts, course.sample.values[0]), ordering="sorted")
 
