@@ -30,8 +30,9 @@ from transformers import (
 )
 
 from xaikit.clip.loading import load_clip
-from xaikit.samples.captions import VOCABULARY
-from xaikit.samples.descriptions import MOST_DESCRIBED, describable, descriptions, question
+from xaikit.samples.assembly import describable
+from xaikit.samples.captions import VOCABULARY, descriptions, question
+from xaikit.samples.scenes import MOST_DESCRIBED
 from xaikit.samples.worlds.shapes import IMAGE_SIZE, render
 
 from .batches import to_pixels

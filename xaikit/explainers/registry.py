@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..clip.model import Clip
 from ..clip.towers import Tower, shares_space, tower
-from ..files.choices import Choices, labelled
+from ..files.checks import Choices, labelled
 
 SIDES = ("image", "text")
 # What a method may ask of a model and its tower: whether they have it, and how to say so.

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode, v4
 
-from ..files.extras import EXTRAS, needs
+from ..files.checks import EXTRAS, needs
 from ..files.paths import notebooks_folder
 from .notebooks import TAG, find_notebooks, parameters_for
 

@@ -1,5 +1,6 @@
-"""What a caption says, as arrays; its words; whether it is true of a scene; and which objects a text's words name."""
+"""What a caption, a description or a question says, as arrays and as words; whether it is true; what a text's words name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ VOCABULARY = (
 
 RELATION_WORDS = {word for relation in RELATIONS for word in relation.split()} - set(FUNCTION_WORDS)
 NONE, PADDING = -1, -2
+IS = ("is",)  # between the two objects of a description
 NAMING = {*SIZES, *COLOURS, *SHAPES}
 
 
@@ -34,41 +36,45 @@ NAMING = {*SIZES, *COLOURS, *SHAPES}
 class Statement:
     """What n captions say. -1 stands for "not said" (attributes, relation) and "no such slot" (colour)."""
 
-    colour: np.ndarray  # (n, SLOTS)
-    shape: np.ndarray  # (n, SLOTS)
-    size: np.ndarray  # (n, SLOTS)
-    object: np.ndarray  # (n, SLOTS): which object of the scene the slot names
+    colour: np.ndarray  # (n, slots)
+    shape: np.ndarray  # (n, slots)
+    size: np.ndarray  # (n, slots)
+    object: np.ndarray  # (n, slots): which object of the scene the slot names
     relation: np.ndarray  # (n,): of slot 0 to slot 1, index into RELATIONS
     number: np.ndarray  # (n,): how many objects slot 0 names; 1 for singular captions
 
-    def with_(self, **changes) -> "Statement":
-        return replace(self, **changes)
 
-
-def state(layout: Layout, named: np.ndarray, relation: np.ndarray, number: np.ndarray, sized: np.ndarray) -> Statement:
+def state(
+    layout: Layout,
+    named: np.ndarray | int,
+    relation: np.ndarray | int = -1,
+    number: np.ndarray | int = 1,
+    sized: np.ndarray | bool = False,
+    slots: int = SLOTS,
+) -> Statement:
     """Captions that name the first ``named`` (n,) objects of each scene, with sizes where ``sized`` (n,)."""
-    n, slots = layout.colour.shape
-    used = np.arange(SLOTS) < named[:, None]
-    index = np.minimum(np.arange(SLOTS), slots - 1)
-    pick = [np.where(used, getattr(layout, name)[:, index], -1) for name in ("colour", "shape", "size")]
-    colour, shape, size = pick
+    n, objects = layout.colour.shape
+    named, relation, number, sized = (np.broadcast_to(value, n) for value in (named, relation, number, sized))
+    used = np.arange(slots) < named[:, None]
+    index = np.minimum(np.arange(slots), objects - 1)
+    colour, shape, size = (np.where(used, getattr(layout, name)[:, index], -1) for name in ("colour", "shape", "size"))
     size = np.where(sized[:, None], size, -1)
-    return Statement(colour, shape, size, np.where(used, np.arange(SLOTS), -1), relation, number)
+    return Statement(colour, shape, size, np.where(used, np.arange(slots), -1), relation, number)
 
 
 def swap_slots(said: Statement) -> Statement:
     """The first two objects change places: "A left of B" becomes "B left of A"."""
     order = np.array([1, 0, 2])
-    return said.with_(**{k: getattr(said, k)[:, order] for k in ("colour", "shape", "size", "object")})
+    return replace(said, **{k: getattr(said, k)[:, order] for k in ("colour", "shape", "size", "object")})
 
 
 def swap_colours(said: Statement) -> Statement:
     """The first two objects exchange their colour words."""
-    return said.with_(colour=said.colour[:, [1, 0, 2]])
+    return replace(said, colour=said.colour[:, [1, 0, 2]])
 
 
-def words(said: Statement) -> tuple[list[list[str]], list[list[int]]]:
-    """The words of each caption, and for each word the scene's object that it names (-1 for none)."""
+def words(said: Statement, verb: Sequence[str] = ()) -> tuple[list[list[str]], list[list[int]]]:
+    """The words of each caption, and for each word the scene's object that it names (-1 for none). verb : before a relation."""
     texts, owners = [], []
     for colour, shape, size, owner, relation, number in zip(
         said.colour, said.shape, said.size, said.object, said.relation, said.number, strict=True
@@ -77,7 +83,7 @@ def words(said: Statement) -> tuple[list[list[str]], list[list[int]]]:
         for slot in np.flatnonzero(colour >= 0):
             if slot:
                 last = slot == np.flatnonzero(colour >= 0)[-1]
-                join = RELATIONS[relation].split() if relation >= 0 else ["and" if last else ","]
+                join = [*verb, *RELATIONS[relation].split()] if relation >= 0 else ["and" if last else ","]
                 text += join
                 names += [-1] * len(join)
             plural = number > 1
@@ -89,6 +95,31 @@ def words(said: Statement) -> tuple[list[list[str]], list[list[int]]]:
         texts.append(text)
         owners.append(names)
     return texts, owners
+
+
+def describe(layout: Layout, relation: np.ndarray) -> Statement:
+    """All objects with their sizes; of two also the relation (n,), an index into RELATIONS."""
+    count = layout.exists.sum(1)
+    return state(layout, count, np.where(count == 2, relation, -1), sized=True, slots=layout.exists.shape[1])
+
+
+def descriptions(layout: Layout, relation: np.ndarray) -> list[str]:
+    """What ``describe`` says, as sentences."""
+    return [sentence(text) for text in words(describe(layout, relation), IS)[0]]
+
+
+def question(layout: Layout, relation: np.ndarray, about: np.ndarray) -> tuple[list[str], list[str]]:
+    """For scenes of two objects a question that names one of them (about (n,), 0 or 1), and the other one as the answer:
+    "what is left of the large blue square", "a small red circle"."""
+    questions, answers = [], []
+    for row, (stated, index) in enumerate(zip(relation, about, strict=True)):
+        known, asked = (
+            f"{SIZES[layout.size[row, i]]} {COLOURS[layout.colour[row, i]]} {SHAPES[layout.shape[row, i]]}"
+            for i in (index, 1 - index)
+        )
+        questions.append(f"what is {RELATIONS[stated if index == 1 else stated + 1]} the {known}")
+        answers.append(f"{article(asked)} {asked}")
+    return questions, answers
 
 
 def article(word: str) -> str:
