@@ -107,7 +107,7 @@ def test_every_layout_is_lazy(source, monkeypatch):
     assert len(source) == len(source.labels) and source.digest() and source.blocks()
     monkeypatch.setattr(Image, "open", lambda *args, **kwargs: pytest.fail("an image was opened"))
     monkeypatch.setattr("xaikit.samples.tables.decode", count)
-    monkeypatch.setattr("xaikit.samples.published.winoground.decode", count)
+    monkeypatch.setattr("xaikit.samples.published.foils.decode", count)
     assert replace(source).digest() == source.digest() and source.head(2).blocks() and not decoded
     source.inputs(slice(0, 1), size=8)
     assert len(decoded) == (2 if source.layout == "svo-probes" else 1)

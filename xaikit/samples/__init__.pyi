@@ -1,8 +1,7 @@
 from . import worlds as worlds
-from .bad_samples import save_bad_samples as save_bad_samples
 from .captions import VOCABULARY as VOCABULARY, name_objects as name_objects
 from .layouts import LAYOUTS as LAYOUTS, open_inputs as open_inputs, open_source as open_source
-from .parts import compute_parts as compute_parts, open_parts as open_parts
+from .parts import compute_parts as compute_parts, open_parts as open_parts, save_bad_samples as save_bad_samples
 from .scenes import (
     PAIRS as PAIRS,
     SUITES as SUITES,

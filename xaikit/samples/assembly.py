@@ -95,24 +95,19 @@ def describable(
 ) -> tuple[Layout, np.ndarray]:
     """Draw n layouts with a clear reading order, their objects in that order, and the relation (n,) that the first two
     would be described by, an index into ``RELATIONS``. share: how often each number of objects is drawn."""
-    numbers = np.arange(objects[0], objects[1] + 1)
-    count = rng.choice(numbers, n, p=share)
-    kept: list[Layout] = []
+    count = rng.choice(np.arange(objects[0], objects[1] + 1), n, p=share)
+    together: dict[str, np.ndarray] = {}
     missing = np.arange(n)
-    order = np.empty(n, int)
-    found = 0
     while len(missing):
         tried = np.repeat(missing, DRAWN_AT_ONCE)
         none = np.full(len(tried), -1)
-        layout = sample_layout(rng, count[tried], none, np.ones(len(tried), int), similar)
-        layout = _widened(_in_reading_order(layout), objects[1])
-        clear = np.flatnonzero(_reads_clearly(layout))
+        drawn = sample_layout(rng, count[tried], none, np.ones(len(tried), int), similar)
+        drawn = _widened(_in_reading_order(drawn), objects[1])
+        clear = np.flatnonzero(_reads_clearly(drawn))
         scene, first = np.unique(tried[clear], return_index=True)
-        kept.append(layout.rows(clear[first]))
-        order[scene] = found + np.arange(len(scene))
-        found += len(scene)
+        for name, values in vars(drawn).items():
+            together.setdefault(name, np.empty((n, objects[1]), values.dtype))[scene] = values[clear[first]]
         missing = np.setdiff1d(missing, scene)
-    together = {name: np.concatenate([getattr(part, name) for part in kept])[order] for name in vars(kept[0])}
     layout = Layout(**together)
     return layout, _relation(layout)
 

@@ -15,6 +15,7 @@ from ..files.checks import check_choices, check_number
 from ..files.store import annotate
 from .assembly import LAYOUT, MARK, SIZED_UP_TO, assemble, check_scenes, compose, describable, stream
 from .captions import IS, KINDS, Statement, describe, sentence, state, words
+from .source import joined
 from .worlds.shapes import COLOURS, SHAPES, SIZES, SMALL_FACTOR, Layout
 
 PAIRS = ("relation", "attribute", "subject", "object", "absent")
@@ -126,13 +127,7 @@ def draw_pairs(
     if kind == "absent":
         return annotate(true.assign(foil=("sample", texts), pair=("sample", np.arange(n))))
     false = assemble(other, foil, [kind] * n, np.zeros(n, bool), seed, parameters)
-    both = xr.concat(
-        [true, false],
-        "sample",
-        join="outer",
-        fill_value={"token_text": "", "token_object": -1},
-        combine_attrs="override",
-    )
+    both = joined([true, false])
     order = np.arange(2 * n).reshape(2, n).T.ravel()
     both = both.assign(foil=("sample", texts + list(true.caption.values)), pair=("sample", np.tile(np.arange(n), 2)))
     both = both.isel(sample=order).assign_coords(sample=np.arange(2 * n))

@@ -11,11 +11,22 @@ import pandas as pd
 from PIL import Image
 
 from ..files.images import decode
+from ..files.registry import Entry, Registry
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST_BYTES = 2**31  # no published table is larger; another is not read
 KINDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
 DTYPES = {int: "int64", str: "str", list: object}
+
+published: Registry[Entry] = Registry("xaikit.samples.published")
+
+
+def layout(source: str) -> Callable[[Callable], Callable]:
+    """A decorator that registers a function (folder, split) -> Pictures as the layout of its name, dashes for underscores.
+
+    source : where the dataset is from.
+    """
+    return published.register(Entry, source=source)
 
 
 class LayoutError(ValueError):

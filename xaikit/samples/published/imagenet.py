@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..pictures import Pictures
+from ..source import PROMPT, Pictures
 from ..tables import (
     LayoutError,
     check_unique,
     choose_split,
     column,
     image_names,
+    layout,
     picture_in,
     read_json,
     read_rows,
@@ -30,10 +31,10 @@ CLASS = re.compile(r"n[0-9]{8}")
 KAGGLE = "ILSVRC/Data/CLS-LOC"
 SOLUTION = "LOC_val_solution.csv"
 NAMES = ("LOC_synset_mapping.txt", "classnames.txt", "imagenet_class_index.json")
-PROMPT = "a photo of a {}."
 
 
-def open_imagenet(folder: Path, split: str | None = None) -> Pictures:
+@layout(HOW)
+def imagenet(folder: Path, split: str | None = None) -> Pictures:
     """Images as samples, each with its class's prompt, "a photo of a NAME.", as caption, labelled and sorted by file.
 
     folder : holds ``val/n01440764/*.JPEG`` (or train, or the class folders themselves), or Kaggle's
@@ -63,13 +64,10 @@ def open_imagenet(folder: Path, split: str | None = None) -> Pictures:
         raise LayoutError(
             f"the class {unknown[0]} of {folder / at} isn't in the file of class names: the names of all are needed"
         )
-    classes = tuple(names.values())
-    prompts = tuple(PROMPT.format(name) for name in classes)
     table["class_index"] = table.pop("class").map(place)
+    prompts = [PROMPT.format(name) for name in names.values()]
     table["caption"] = [prompts[index] for index in table.class_index]
-    labels = table.pop("label").to_numpy(object)
-    read = picture_in(folder, links)
-    return Pictures("imagenet", labels, classes, prompts, {"split": split}, table=table, read=read)
+    return Pictures.of("imagenet", table, picture_in(folder, links), split, [*names.values()])
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -84,9 +82,13 @@ def _by_folder(folder: Path, at: str, numbers: list[str]) -> tuple[pd.DataFrame,
     if not sum(times):
         raise LayoutError(f"there are no images in the class folders of {folder / at}: {HOW}")
     files = pd.Series([file for each in listed for file in each], dtype="str")
-    images = pd.Series(links, dtype="str").repeat(times).to_numpy() + "/" + files
-    stems = files.str.rpartition(".")[0]
-    table = pd.DataFrame({"label": stems, "image": images, "class": pd.Series(numbers).repeat(times).to_numpy()})
+    table = pd.DataFrame(
+        {
+            "label": files.str.rpartition(".")[0],
+            "image": pd.Series(links, dtype="str").repeat(times).to_numpy() + "/" + files,
+            "class": pd.Series(numbers).repeat(times).to_numpy(),
+        }
+    )
     return table.sort_values("label", kind="stable", ignore_index=True), links
 
 
