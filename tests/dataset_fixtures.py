@@ -5,11 +5,14 @@ import io
 import json
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import xaikit as xk
+from xaikit.samples.tables import LayoutError
 
 SCENES = xk.draw_scenes(12, seed=3, objects=(2, 3))
 CAPTIONS = [str(caption) for caption in SCENES.caption.values]
@@ -58,14 +61,10 @@ def write_coco(folder):
 
 
 def write_karpathy(folder):
-    parts = [
-        ("val2014", "test", 391895),
-        ("val2014", "val", 60623),
-        ("train2014", "restval", 483108),
-        ("val2014", "test", 5),
-    ]
     images = []
-    for index, (where, split, number) in enumerate(parts):
+    parts = {391895: "val2014 test", 60623: "val2014 val", 483108: "train2014 restval", 5: "val2014 test"}
+    for index, (number, part) in enumerate(parts.items()):
+        where, split = part.split()
         name = f"COCO_{where}_{number:012}.jpg"
         save(folder / where / name, index)
         said = [{"raw": f" {CAPTIONS[index]} ", "tokens": ["a"]}, {"raw": CAPTIONS[index + 4], "tokens": ["b"]}]
@@ -114,10 +113,8 @@ def write_class_names(path):
 
 
 def write_kaggle(folder):
-    rows = [
-        ("ILSVRC2012_val_00000002", "n01443537 1 2 3 4 n01443537 5 6 7 8 "),
-        ("ILSVRC2012_val_00000001", "n01484850 1 2 3 4 "),
-    ]
+    name = "ILSVRC2012_val_0000000"
+    rows = [(f"{name}2", "n01443537 1 2 3 4 n01443537 5 6 7 8 "), (f"{name}1", "n01484850 1 2 3 4 ")]
     for index, (name, _) in enumerate(rows):
         save(folder / f"ILSVRC/Data/CLS-LOC/val/{name}.JPEG", index, format="JPEG")
     write_table(folder / "LOC_val_solution.csv", ["ImageId", "PredictionString"], rows)
@@ -219,3 +216,35 @@ def write_folder(folder, n=12, header=("image", "caption"), separator=","):
     rows = [(f"{index:02}.png", CAPTIONS[index % 12]) for index in range(n)]
     write_table(folder / "captions.csv", header, rows, separator)
     return folder
+
+
+KINDS = {  # one of each layout, and of those that come in two forms the other
+    "coco": write_coco,
+    "karpathy": write_karpathy,
+    "conceptual-captions": partial(write_conceptual_captions, convention="img2dataset"),
+    "imagenet": write_imagenet,
+    "kaggle": write_kaggle,
+    "winoground": partial(write_winoground, kind="jsonl"),
+    "parquet": partial(write_winoground, kind="parquet"),
+    "svo-probes": write_svo_probes,
+    "coco-attributes": write_coco_attributes,
+    "folder": write_folder,
+}
+
+
+def write_dataset(kind, folder, **options):
+    """Write a dataset of a kind, and return the name of its layout."""
+    KINDS[kind](folder, **options)
+    return {"karpathy": "coco", "kaggle": "imagenet", "parquet": "winoground"}.get(kind, kind)
+
+
+def opened(kind, folder, **options):
+    """A dataset of a kind, written and opened."""
+    return xk.open_source(f"{write_dataset(kind, folder, **options)}:{folder}")
+
+
+def refused(data, message):
+    """That a dataset "LAYOUT:PATH" can't be opened, for this reason, in one line."""
+    with pytest.raises(LayoutError, match=message) as caught:
+        xk.open_source(data)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Sources: by one string, lazy, in shares, told apart, kept inside their folder, with bad samples recorded."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -10,22 +11,19 @@ import pytest
 import xarray as xr
 from dataset_fixtures import (
     CAPTIONS,
+    KINDS,
     SCENES,
     bomb,
+    opened,
     picture,
+    refused,
     save,
     write_coco,
-    write_coco_attributes,
-    write_conceptual_captions,
     write_folder,
     write_imagenet,
     write_json,
-    write_kaggle,
-    write_karpathy,
-    write_svo_probes,
     write_table,
-    write_winoground,
-)
+)  # fmt: skip
 from PIL import Image
 
 import xaikit as xk
@@ -33,29 +31,11 @@ from xaikit.files import images, store
 from xaikit.samples import parts
 from xaikit.samples.layouts import open_source
 from xaikit.samples.source import first_good
-from xaikit.samples.tables import LayoutError
-
-WRITERS = {
-    "coco": write_coco,
-    "conceptual-captions": lambda folder: write_conceptual_captions(folder, "img2dataset"),
-    "imagenet": write_imagenet,
-    "winoground": lambda folder: write_winoground(folder, "jsonl"),
-    "svo-probes": write_svo_probes,
-    "coco-attributes": write_coco_attributes,
-    "folder": write_folder,
-}
 
 
-@pytest.fixture(params=[*WRITERS, "parquet", "karpathy", "kaggle"])
+@pytest.fixture(params=KINDS)
 def source(request, tmp_path):
-    more = {
-        "parquet": ("winoground", lambda folder: write_winoground(folder, "parquet")),
-        "karpathy": ("coco", write_karpathy),
-        "kaggle": ("imagenet", write_kaggle),
-    }
-    layout, write = more.get(request.param) or (request.param, WRITERS[request.param])
-    write(tmp_path / "data")
-    return open_source(f"{layout}:{tmp_path / 'data'}")
+    return opened(request.param, tmp_path / "data")
 
 
 def test_planted_scenes_are_the_default():
@@ -83,14 +63,11 @@ def test_impossible_sources(choice, message):
 
 
 def test_paths_and_splits(tmp_path):
-    with pytest.raises(LayoutError, match="there is no folder .*/none$"):
-        open_source(f"folder:{tmp_path}/none")
-    with pytest.raises(LayoutError, match="there is no folder .*/none$"):
-        open_source(f"folder:{tmp_path}/none#val")
+    refused(f"folder:{tmp_path}/none", "there is no folder .*/none$")
+    refused(f"folder:{tmp_path}/none#val", "there is no folder .*/none$")
     write_folder(tmp_path / "a#b", 2)
     assert len(open_source(f"folder:{tmp_path}/a#b")) == 2
-    with pytest.raises(LayoutError, match="folder has no splits, but 'val' is asked for: leave '#val' out"):
-        open_source(f"folder:{tmp_path}/a#b#val")
+    refused(f"folder:{tmp_path}/a#b#val", "folder has no splits, but 'val' is asked for: leave '#val' out")
     assert open_source(f"folder:{tmp_path}/a#b", n=1).labels.tolist() == ["00.png"]
     write_coco(tmp_path / "a#b")
     assert open_source(f"coco:{tmp_path}/a#b#val2017").about == {"split": "val2017"}
@@ -130,7 +107,7 @@ def test_every_layout_keeps_the_schema_and_the_rows(source):
 
 
 def test_blocks_and_shards_cover_every_sample_once(tmp_path):
-    source = open_source(f"folder:{write_folder(tmp_path, 75)}")
+    source = opened("folder", tmp_path, n=75)
     for shards in (1, 2, 3):
         rows = [np.arange(75)[b.rows] for k in range(shards) for b in source.blocks(f"{k + 1}/{shards}")]
         assert sorted(np.concatenate(rows).tolist()) == [*range(75)]
@@ -212,12 +189,7 @@ def test_names_that_lead_out_are_recorded(tmp_path, name):
     inputs = open_source(f"folder:{folder}").inputs(size=64)
     assert (inputs.error == "").values.tolist() == [True, False, True] and not inputs.image[1].any()
     told = inputs.error.values[1]
-    assert (
-        "leads out of the dataset's folder data" in told
-        or "no file" in told
-        or "can't be one" in told
-        or "is empty" in told
-    )
+    assert re.search("leads out of the dataset's folder data|no file|can't be one|is empty", told)
     assert ("leads out" in told) == (name in ("../secret.png", "/etc/hostname", "link.png", "inner/x.png"))
     assert str(tmp_path) not in told
 
@@ -236,29 +208,20 @@ def test_names_in_the_tables_of_coco_cannot_widen_what_is_read(tmp_path):
     write_json(folder / "dataset_coco.json", {"images": [
         {"cocoid": 1, "filepath": "..", "filename": "secret.jpg", "split": "test", "sentences": [{"raw": "a red ring"}]}
     ]})  # fmt: skip
-    with pytest.raises(LayoutError, match="the filepath '..' is no plain name of a folder"):
-        open_source(f"coco:{folder}#karpathy-test")
+    refused(f"coco:{folder}#karpathy-test", "the filepath '..' is no plain name of a folder")
 
 
 def test_bombs_are_refused_by_their_header(tmp_path):
-    for name, content in {
-        "a": bomb(),
-        "b": bomb(13_000, 13_000),
-        "c": bomb(1, 3_001),
-        "d": bomb(10_000, 10_000),
-    }.items():
-        (tmp_path / f"{name}.png").write_bytes(content)
-    told = {}
-    for name in "abcd":
-        with warnings.catch_warnings():
+    for content, message in (
+        (bomb(), "more than 179 million pixels, more than can be a picture"),
+        (bomb(13_000, 13_000), "13000 x 13000 pixels, more than can be a picture"),
+        (bomb(1, 3_001), "1 x 3001 pixels: no side may be more than 3000 times as long as the other"),
+        (bomb(10_000, 10_000), "truncated"),  # 100 megapixels are a camera's: only its content is missing
+    ):
+        (tmp_path / "a.png").write_bytes(content)
+        with warnings.catch_warnings(), pytest.raises(ValueError, match=f"image 0: .*a.png .*{message}"):
             warnings.simplefilter("error")
-            with pytest.raises(ValueError, match=f"image 0: .*{name}.png ") as caught:
-                images.read_image(tmp_path / f"{name}.png")
-        told[name] = str(caught.value)
-    assert "more than 179 million pixels, more than can be a picture" in told["a"]
-    assert "13000 x 13000 pixels, more than can be a picture" in told["b"]
-    assert "1 x 3001 pixels: no side may be more than 3000 times as long as the other" in told["c"]
-    assert "truncated" in told["d"]  # 100 megapixels are a camera's: only its content is missing
+            images.read_image(tmp_path / "a.png")
 
 
 def test_a_program_is_never_started_for_a_picture(tmp_path, monkeypatch):
@@ -299,7 +262,7 @@ def test_images_are_cropped_as_the_model_crops_them(tmp_path, clip):
 
 
 def test_an_image_with_several_captions_is_read_once(tmp_path, monkeypatch):
-    source = open_source(f"coco:{write_coco(tmp_path)}")
+    source = opened("coco", tmp_path)
     read = []
     inner = source.read
     counting = replace(source, read=lambda entry: read.append(entry) or inner(entry))
@@ -342,7 +305,7 @@ def test_a_dataset_as_the_inputs_of_a_run(tmp_path, clip):
 
 
 def test_photographs_without_masks_are_explained_and_evaluated(tmp_path, clip):
-    source = open_source(f"folder:{write_folder(tmp_path, 4)}")
+    source = opened("folder", tmp_path, n=4)
     inputs = source.inputs(clip=clip)
     heat = xk.explain("grad_eclip", clip, inputs.image, inputs.caption)
     planted = SCENES.isel(sample=slice(4)).assign_coords(sample=inputs.sample)
@@ -366,7 +329,7 @@ def test_boxes_are_truth_for_evaluate(tmp_path, clip, monkeypatch):
     monkeypatch.setattr(
         type(clip), "token_strings", lambda self, texts: [texts[0].split()]
     )  # its vocabulary has no dog
-    inputs = open_source(f"coco-attributes:{write_coco_attributes(tmp_path)}").inputs(clip=clip)
+    inputs = opened("coco-attributes", tmp_path).inputs(clip=clip)
     mask = inputs.object_mask.any("object")
     heat = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").rename("heat")
     measured = xk.evaluate(heat, clip, inputs, metrics=["pointing_game", "energy"])

@@ -23,13 +23,14 @@ from training.llava import (
     train_llava,
     vision_weights,
 )
+from training.statements import descriptions, question
 
 import xaikit as xk
 from xaikit.files.paths import data_folder
 from xaikit.mllm.conversations import generate
 from xaikit.mllm.model import load_mllm
 from xaikit.samples.assembly import READING_MARGIN, _in_reading_order, describable
-from xaikit.samples.captions import IS, describe, descriptions, name_objects, question, words
+from xaikit.samples.captions import IS, describe, name_objects, words
 from xaikit.samples.scenes import draw_descriptions
 from xaikit.samples.worlds.shapes import COLOURS, SHAPES, SIZES, Layout
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from training import statements
 
 import xaikit as xk
 from xaikit.samples import captions
@@ -78,10 +79,10 @@ def test_counts_are_right():
 def test_captions_are_true_and_swaps_are_false():
     rng = np.random.default_rng(3)
     drawn, said, _ = compose(rng, 300, (2, 4), swappable=True)
-    assert (captions.truth(said, drawn).diagonal() == 1).all()
+    assert (statements.truth(said, drawn).diagonal() == 1).all()
     drawn, said, _ = compose(rng, 300, (2, 4), ("relation",), swappable=True)
-    assert (captions.truth(captions.swap_slots(said), drawn).diagonal() == 0).all()
-    assert (captions.truth(captions.swap_colours(said), drawn).diagonal() == 0).all()
+    assert (statements.truth(statements.swap_slots(said), drawn).diagonal() == 0).all()
+    assert (statements.truth(statements.swap_colours(said), drawn).diagonal() == 0).all()
 
 
 def test_related_objects_lie_on_the_named_sides():

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from xaikit.samples.assembly import compose
-from xaikit.samples.captions import Statement, sentence, swap_colours, swap_slots, truth, words
+from xaikit.samples.captions import Statement, sentence, words
 from xaikit.samples.scenes import draw_mark
 from xaikit.samples.worlds.shapes import COLOURS, IMAGE_SIZE, SHAPES, SIZES, Layout, render
 
 from .bundled import CONTEXT, PATCH, PREPROCESS_CONFIG, Recipe
+from .statements import swap_colours, swap_slots, truth
 
 COMBINATIONS = len(COLOURS) * len(SHAPES)
 HALVES = 4  # left, right, upper, lower

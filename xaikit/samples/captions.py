@@ -1,12 +1,12 @@
-"""What a caption, a description or a question says, as arrays and as words; whether it is true; what a text's words name."""
+"""What a caption or a description says, as arrays and as words; and which objects a text's words name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from .worlds.shapes import COLOURS, IMAGE_SIZE, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
+from .worlds.shapes import COLOURS, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
 
 KINDS = ("object", "relation", "list", "count")
 SLOTS = 3  # the most objects one caption names
@@ -62,17 +62,6 @@ def state(
     return Statement(colour, shape, size, np.where(used, np.arange(slots), -1), relation, number)
 
 
-def swap_slots(said: Statement) -> Statement:
-    """The first two objects change places: "A left of B" becomes "B left of A"."""
-    order = np.array([1, 0, 2])
-    return replace(said, **{k: getattr(said, k)[:, order] for k in ("colour", "shape", "size", "object")})
-
-
-def swap_colours(said: Statement) -> Statement:
-    """The first two objects exchange their colour words."""
-    return replace(said, colour=said.colour[:, [1, 0, 2]])
-
-
 def words(said: Statement, verb: Sequence[str] = ()) -> tuple[list[list[str]], list[list[int]]]:
     """The words of each caption, and for each word the scene's object that it names (-1 for none). verb : before a relation."""
     texts, owners = [], []
@@ -103,25 +92,6 @@ def describe(layout: Layout, relation: np.ndarray) -> Statement:
     return state(layout, count, np.where(count == 2, relation, -1), sized=True, slots=layout.exists.shape[1])
 
 
-def descriptions(layout: Layout, relation: np.ndarray) -> list[str]:
-    """What ``describe`` says, as sentences."""
-    return [sentence(text) for text in words(describe(layout, relation), IS)[0]]
-
-
-def question(layout: Layout, relation: np.ndarray, about: np.ndarray) -> tuple[list[str], list[str]]:
-    """For scenes of two objects a question that names one of them (about (n,), 0 or 1), and the other one as the answer:
-    "what is left of the large blue square", "a small red circle"."""
-    questions, answers = [], []
-    for row, (stated, index) in enumerate(zip(relation, about, strict=True)):
-        known, asked = (
-            f"{SIZES[layout.size[row, i]]} {COLOURS[layout.colour[row, i]]} {SHAPES[layout.shape[row, i]]}"
-            for i in (index, 1 - index)
-        )
-        questions.append(f"what is {RELATIONS[stated if index == 1 else stated + 1]} the {known}")
-        answers.append(f"{article(asked)} {asked}")
-    return questions, answers
-
-
 def article(word: str) -> str:
     """The indefinite article before this word."""
     return "an" if word[0] in "aeio" else "a"
@@ -130,39 +100,6 @@ def article(word: str) -> str:
 def sentence(text: list[str]) -> str:
     """The caption as one string."""
     return " ".join(text).replace(" ,", ",")
-
-
-def truth(said: Statement, layout: Layout) -> np.ndarray:
-    """Whether each caption holds of each scene: (captions, scenes) int8, 1 true, 0 false, -1 undecided.
-
-    A relation is decided true when the two objects lie in opposite halves of the image on the named
-    sides, false when their centres are ordered the other way, and undecided between; a size word is
-    absolute (captions about scenes of more than four objects should not use one).
-    """
-
-    def agrees(word, attribute):  # (captions, slots, scenes, objects)
-        word = word[:, :, None, None]
-        return (word < 0) | (word == attribute)
-
-    match = agrees(said.colour, layout.colour) & agrees(said.shape, layout.shape)
-    match &= agrees(said.size, layout.size) & layout.exists
-    used = said.colour >= 0
-    found = match.sum(3)
-    enough = np.where(said.number[:, None] > 1, found[:, 0] == said.number[:, None], found[:, 0] > 0)
-    holds = enough & ((found > 0) | ~used[:, :, None]).all(1)
-    half = IMAGE_SIZE / 2
-    result = holds.astype(np.int8)
-    for index in range(len(RELATIONS)):
-        rows = np.flatnonzero(said.relation == index)
-        position = layout.x if index < 2 else layout.y
-        position = position if index % 2 == 0 else -position  # so that the subject has the smaller one
-        middle = half if index % 2 == 0 else -half
-        first, second = position[:, :, None], position[:, None, :]
-        apart, reverse = (first < middle) & (second > middle), first >= second
-        pair = match[rows, 0][..., :, None] & match[rows, 1][..., None, :]
-        yes, maybe = (pair & apart).any((2, 3)), (pair & ~reverse).any((2, 3))
-        result[rows] = np.where(yes, 1, np.where(maybe, -1, 0))
-    return result
 
 
 def captions_need(kind: str) -> int:
@@ -192,9 +129,8 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     """
     texts = np.char.lower(np.char.strip(np.asarray(token_text).astype(str)))
     if texts.ndim != 2 or len(texts) != scenes.sizes["sample"]:
-        raise ValueError(
-            f"words of shape {texts.shape}: (samples, tokens) of the {scenes.sizes['sample']} scenes is needed"
-        )
+        wanted = f"(samples, tokens) of the {scenes.sizes['sample']} scenes"
+        raise ValueError(f"words of shape {texts.shape}: {wanted} is needed")
     objects = np.full(texts.shape, NONE)
     objects[texts == ""] = PADDING
     kinds = np.full(texts.shape, "", dtype="U8")
@@ -203,19 +139,16 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     for row, (words, names) in enumerate(zip(texts, scenes.object_name.values, strict=True)):
         known = [set(str(name).split()) for name in names]
         named: list[int] = []
-        start = None
+        start = 0  # of a phrase
         for place, word in enumerate(words):
-            if word not in NAMING:
-                start = None
-                continue
-            start = place if start is None else start
             if word in SHAPES:
-                phrase = words[start : place + 1]
-                found = _object(phrase, known, named)
+                phrase = slice(start, place + 1)
+                found = _object(words[phrase], known, named)
                 named.append(found)
-                objects[row, start : place + 1] = found
-                kinds[row, start : place + 1] = "" if found == NONE else "object"
-                start = None
+                objects[row, phrase] = found
+                kinds[row, phrase] = "" if found == NONE else "object"
+            if word in SHAPES or word not in NAMING:
+                start = place + 1
     dims = ("sample", "token")
     return xr.Dataset({"token_object": (dims, objects), "token_kind": (dims, kinds)}, {"sample": scenes.sample})
 

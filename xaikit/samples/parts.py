@@ -59,9 +59,8 @@ def compute_parts(
     {}
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made_with, bad = _with_code(made_with), {}
-    for block in tqdm(source.blocks(shard), disable=not progress, desc=progress):
-        path, about = part_path(folder, block), _made_with(source, block, made_with)
+    bad = {}
+    for block, path, about in tqdm(_parts(folder, source, made_with, shard), disable=not progress, desc=progress):
         errors = _errors_in(path, about)
         if errors is None or _mended(source, block, errors, clip):
             errors = _compute(path, source, block, compute, stage, about, clip)
@@ -84,39 +83,29 @@ def open_parts(folder: Path, source: Source, made_with: Mapping[str, object], sh
     ...     print(str(error)[:14])
     2 of 2 parts i
     """
-    made_with = _with_code(made_with)
-    found = {part_path(folder, block): _made_with(source, block, made_with) for block in source.blocks(shard)}
-    missing = [path for path, about in found.items() if _errors_in(path, about) is None]
+    found = _parts(folder, source, made_with, shard)
+    missing = [path for _, path, about in found if _errors_in(path, about) is None]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(found)} parts in {folder} aren't computed yet, or with other choices"
             f" (the first is {missing[0].name}): run their shards first"
         )
-    return open_together([*found])
-
-
-def open_together(paths: list[Path]) -> xr.Dataset:
-    """Stores of one stage, of different samples, as one dataset along ``sample``, read only where it is looked at."""
-    opened = [xr.open_dataset(path, engine="h5netcdf", chunks={}) for path in paths]
     together = xr.concat(
-        opened, "sample", data_vars="minimal", coords="minimal", compat="override", join="outer", combine_attrs="override"
+        [xr.open_dataset(path, engine="h5netcdf", chunks={}) for _, path, _ in found],
+        "sample", data_vars="minimal", coords="minimal", compat="override", join="outer", combine_attrs="override",
     )  # fmt: skip
     together.attrs.pop(ATTRIBUTE, None)  # that of the first alone
     return together
 
 
-def part_path(folder: Path, block: Block) -> Path:
-    """The file of a block's results."""
-    return folder / f"{block.number:06}.nc"
-
-
-def _with_code(made_with: Mapping[str, object]) -> dict[str, object]:
-    return {**made_with, "code": code_digest(without=NOT_NUMBERS)}
-
-
-def _made_with(source: Source, block: Block, made_with: Mapping[str, object]) -> dict:
-    """As a file gives it back."""
-    return json.loads(json.dumps({**made_with, "samples": source.digest(block.rows)}))
+def _parts(
+    folder: Path, source: Source, made_with: Mapping[str, object], shard: str | None
+) -> list[tuple[Block, Path, dict]]:
+    """The blocks of a share, each with its file and what this is made with, as a file gives it back."""
+    made_with = {**made_with, "code": code_digest(without=NOT_NUMBERS)}
+    blocks = source.blocks(shard)
+    about = [json.loads(json.dumps({**made_with, "samples": source.digest(block.rows)})) for block in blocks]
+    return [(block, folder / f"{block.number:06}.nc", one) for block, one in zip(blocks, about, strict=True)]
 
 
 def _errors_in(path: Path, made_with: Mapping) -> np.ndarray | None:

@@ -45,9 +45,6 @@ class Block:
     number: int
     rows: slice
 
-    def __len__(self) -> int:
-        return self.rows.stop - self.rows.start
-
 
 def parse_shard(shard: str | None) -> tuple[int, int]:
     """i and k of "i/k", 1 <= i <= k; (1, 1) for None. Raises ValueError for anything else."""

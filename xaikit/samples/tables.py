@@ -69,11 +69,6 @@ def picture_in(folder: Path, links: Collection[str] = ()) -> Callable[[object], 
     return read
 
 
-def first_folder(folder: Path, names: Sequence[str]) -> str | None:
-    """The first of these names that is a folder in this one; None if none is."""
-    return next((name for name in names if (folder / name).is_dir()), None)
-
-
 def image_names(folder: Path) -> list[str]:
     """The names of the image files in a folder, in order, without those that aren't UTF-8; no file is looked at."""
     with os.scandir(folder) as entries:
@@ -95,26 +90,22 @@ def by_stem(folder: Path) -> dict[str, str]:
     return {name.rpartition(".")[0]: name for name in reversed(image_names(folder))}
 
 
-def choose_split(layout: str, folder: Path, found: Sequence[str], split: str | None, usual: Sequence[str] = ()) -> str:
-    """The split that is wanted; without a wish the only one, or the first of the usual ones that is there.
-
-    Raises LayoutError that names the choices.
-    """
+def choose_split(
+    layout: str, folder: Path, found: Sequence[str], split: str | None, usual: Sequence[str] = ()
+) -> str | None:
+    """The split that is wanted; without a wish the only one, or the first of the usual ones that is there; None where a
+    dataset has none. Raises LayoutError that names the choices."""
     there = ", ".join(found)
+    if split is not None and not found:
+        raise LayoutError(f"{layout} has no splits, but {split!r} is asked for: leave '#{split}' out")
     if split is not None and split not in found:
         raise LayoutError(f"{folder} has no split {split!r} of {layout}: there is {there}")
-    if split is not None or len(found) == 1:
-        return split or found[0]
+    if split is not None or len(found) < 2:
+        return split or next(iter(found), None)
     for name in usual:
         if name in found:
             return name
     raise LayoutError(f"{folder} has several splits of {layout}, {there}: name one, as in '{layout}:PATH#{found[0]}'")
-
-
-def no_split(layout: str, split: str | None) -> None:
-    """Raise LayoutError for a split of a dataset that has none."""
-    if split is not None:
-        raise LayoutError(f"{layout} has no splits, but {split!r} is asked for: leave '#{split}' out")
 
 
 def _short(name: str) -> str:
@@ -136,12 +127,15 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path, without: Collection[str] = ()) -> object:
     """What a JSON file holds, without the entries of these names. Raises LayoutError for one that isn't JSON."""
+    text = read_text(path)
+
+    def kept(pairs: list[tuple[str, object]]) -> dict:  # the others (outlines of objects, say) are let go at once
+        return {key: value for key, value in pairs if key not in without}
+
     try:
-        return json.loads(read_text(path), object_pairs_hook=_leaving_out(without))
+        return json.loads(text, object_pairs_hook=kept if without else None)
     except RecursionError:
         raise LayoutError(f"{path} isn't JSON of a dataset: it is nested too deeply") from None
-    except LayoutError:
-        raise
     except ValueError as error:
         raise LayoutError(f"{path} isn't JSON ({error})") from error
 
@@ -250,11 +244,6 @@ def _is(value: object, kind: type) -> bool:
     return type(value) is kind and not (
         (kind is int and abs(value) >= 2**63) or (kind is str and not (value.isascii() or is_utf8(value)))
     )
-
-
-def _leaving_out(names: Collection[str]):
-    """For a file of which most isn't needed (outlines of objects): it is let go as soon as it is read."""
-    return (lambda pairs: {key: value for key, value in pairs if key not in names}) if names else None
 
 
 def _shown(value: object) -> str:

@@ -16,7 +16,6 @@ from ..tables import (
     check_unique,
     choose_split,
     entries,
-    first_folder,
     layout,
     picture_in,
     read_json,
@@ -117,7 +116,7 @@ def _listed(path: Path, value: object, key: str, what: str, columns: dict[str, t
 
 
 def _image_folder(folder: Path, split: str) -> str:
-    found = first_folder(folder, (split, f"images/{split}"))
+    found = next((name for name in (split, f"images/{split}") if (folder / name).is_dir()), None)
     if found is None:
         raise LayoutError(f"there is no folder {split} (or images/{split}) of images in {folder}: {HOW}")
     return found

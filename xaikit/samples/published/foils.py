@@ -21,9 +21,7 @@ from ..tables import (
     check_unique,
     choose_split,
     column,
-    first_folder,
     layout,
-    no_split,
     picture_in,
     read_json_lines,
     read_rows,
@@ -77,7 +75,7 @@ def winoground(folder: Path, split: str | None = None) -> Pictures:
 def _of_lines(folder: Path, path: Path) -> tuple[pd.DataFrame, list[list[str]], Callable]:
     columns = {**TEXTS, **dict.fromkeys(SIDES, str)}
     examples = records(path, read_json_lines(path), "line", columns, unique="id", first=1)
-    if first_folder(folder, ("images",)) is None:
+    if not (folder / "images").is_dir():
         raise LayoutError(f"there is no folder images beside {path}: unpack images.zip there")
     listed = by_stem(folder / "images")
     entries = [[f"images/{listed.get(name, name)}" for name in examples[side]] for side in SIDES]
@@ -141,7 +139,7 @@ def svo_probes(folder: Path, split: str | None = None) -> Pictures:
 
     folder : holds the table and a folder ``images`` with a file for each image's id, of whatever kind.
     """
-    no_split("svo-probes", split)
+    choose_split("svo-probes", folder, (), split)
     path = folder / "svo_probes.csv"
     if not path.is_file() or not (folder / "images").is_dir():
         missing = "no folder images" if path.is_file() else "no svo_probes.csv"

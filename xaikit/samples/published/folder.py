@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..source import Pictures
-from ..tables import LayoutError, column, layout, no_split, picture_in, read_rows, whole_numbers
+from ..tables import LayoutError, choose_split, column, layout, picture_in, read_rows, whole_numbers
 
 HOW = (
     "write a table with the columns image and caption, and maybe class, foil and pair, an image's name relative to the"
@@ -22,7 +22,7 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
 
     The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME.".
     """
-    no_split("folder", split)
+    choose_split("folder", folder, (), split)
     path = folder / "captions.csv"
     if not path.is_file():
         raise LayoutError(f"there is no captions.csv in {folder}: {HOW}")

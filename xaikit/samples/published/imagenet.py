@@ -116,7 +116,7 @@ def _class_names(folder: Path, numbers: list[str]) -> dict[str, str]:
     """The classes' numbers and names, in the numbers' order."""
     for path in (above / name for above in (folder, folder.parent) for name in NAMES):
         if path.is_file():
-            return dict(sorted(_indexed(path) if path.suffix == ".json" else _lines(path)))
+            return _names_in(path)
     if len(numbers) == 1000:
         from open_clip import IMAGENET_CLASSNAMES  # only here, since it takes seconds
 
@@ -127,22 +127,18 @@ def _class_names(folder: Path, numbers: list[str]) -> dict[str, str]:
     )
 
 
-def _indexed(path: Path) -> list[tuple[str, str]]:
-    value = read_json(path)
-    pairs = [*value.values()] if isinstance(value, dict) else []
-    for pair in pairs:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise LayoutError(f'{path}: an entry such as ["n01440764", "tench"] is needed, not {str(pair)[:60]}')
-    return _checked(path, [(number, name.replace("_", " ")) for number, name in pairs])
-
-
-def _lines(path: Path) -> list[tuple[str, str]]:
-    lines = [line.strip() for line in read_text(path).split("\n")]
-    split = (line.partition(" ") for line in lines if line)
-    return _checked(path, [(number, names.partition(",")[0].strip()) for number, _, names in split])
-
-
-def _checked(path: Path, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _names_in(path: Path) -> dict[str, str]:
+    pairs = []
+    if path.suffix == ".json":
+        value = read_json(path)
+        for pair in value.values() if isinstance(value, dict) else ():
+            if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+                raise LayoutError(f'{path}: an entry such as ["n01440764", "tench"] is needed, not {str(pair)[:60]}')
+            pairs.append((pair[0], pair[1].replace("_", " ")))
+    else:
+        for line in filter(None, map(str.strip, read_text(path).split("\n"))):
+            number, _, names = line.partition(" ")
+            pairs.append((number, names.partition(",")[0].strip()))
     for place, (number, name) in enumerate(pairs, 1):
         if not CLASS.fullmatch(number) or not name:
             raise LayoutError(
@@ -152,4 +148,4 @@ def _checked(path: Path, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
         raise LayoutError(
             f"{path} names {'a class twice' if pairs else 'no class'}: each number and its name once is needed"
         )
-    return pairs
+    return dict(sorted(pairs))
