@@ -18,11 +18,11 @@ from dataset_fixtures import (
     picture,
     refused,
     save,
+    write_captions,
     write_coco,
     write_folder,
     write_imagenet,
     write_json,
-    write_table,
 )  # fmt: skip
 from PIL import Image
 
@@ -118,21 +118,18 @@ def test_the_digest_changes_with_what_the_tables_say(tmp_path):
     before = open_source(f"folder:{tmp_path}")
     assert before.digest() == open_source(f"folder:{tmp_path}").digest() and len(before.digest()) == 16
     for row in (["00.png", CAPTIONS[1]], ["02.png", CAPTIONS[0]]):
-        write_table(tmp_path / "captions.csv", ["image", "caption"], [row, ("01.png", CAPTIONS[1])])
+        write_captions(tmp_path, row, ("01.png", CAPTIONS[1]))
         after = open_source(f"folder:{tmp_path}")
         assert after.digest(slice(0, 1)) != before.digest(slice(0, 1))
         assert after.digest(slice(1, 2)) == before.digest(slice(1, 2))
-    write_imagenet(tmp_path / "imagenet")
-    named = open_source(f"imagenet:{tmp_path / 'imagenet'}")
+    named = opened("imagenet", tmp_path / "imagenet")
     assert replace(named, prompts=named.prompts[::-1]).digest() != named.digest()
 
 
 def test_a_label_twice_is_refused(tmp_path):
     write_imagenet(tmp_path)
     save(tmp_path / "val/n01440764/ILSVRC2012_val_00000002.JPEG", format="JPEG")
-    with pytest.raises(
-        ValueError, match="the imagenet dataset has the sample 'ILSVRC2012_val_00000002' more than once"
-    ):
+    with pytest.raises(ValueError, match="imagenet dataset has the sample 'ILSVRC2012_val_00000002' more than once"):
         open_source(f"imagenet:{tmp_path}")
 
 
@@ -151,10 +148,8 @@ def test_corrupt_images_are_recorded_and_the_others_computed(tmp_path, clip):
 
     def compute(inputs):
         calls.append(len(inputs.sample))
-        heat = xk.explain("grad_eclip", clip, inputs.image, inputs.caption).expand_dims(
-            explainer=["grad_eclip"], axis=1
-        )
-        return heat.to_dataset(name="heat")
+        heat = xk.explain("grad_eclip", clip, inputs.image, inputs.caption)
+        return heat.expand_dims(explainer=["grad_eclip"], axis=1).to_dataset(name="heat")
 
     made_with = {"model": clip.name, "methods": ["grad_eclip"]}
     bad = parts.compute_parts(tmp_path / "parts", source, compute, "explanations", made_with, clip)
@@ -182,10 +177,7 @@ def test_names_that_lead_out_are_recorded(tmp_path, name):
     (folder / "inner").symlink_to(tmp_path)
     (folder / "loop").symlink_to(folder / "loop")
     save(tmp_path / "x.png")
-    header = ["image", "caption"]
-    write_table(
-        folder / "captions.csv", header, [("00.png", CAPTIONS[0]), (name, CAPTIONS[1]), ("01.png", CAPTIONS[1])]
-    )
+    write_captions(folder, ("00.png", CAPTIONS[0]), (name, CAPTIONS[1]), ("01.png", CAPTIONS[1]))
     inputs = open_source(f"folder:{folder}").inputs(size=64)
     assert (inputs.error == "").values.tolist() == [True, False, True] and not inputs.image[1].any()
     told = inputs.error.values[1]
@@ -243,8 +235,7 @@ def test_pictures_of_every_kind_are_read(tmp_path):
 
 def test_captions_that_a_model_cannot_take(tmp_path, clip):
     folder = write_folder(tmp_path, 3)
-    rows = [("00.png", " "), ("01.png", "a green dragon"), ("02.png", "a red ring")]
-    write_table(folder / "captions.csv", ["image", "caption"], rows)
+    write_captions(folder, ("00.png", " "), ("01.png", "a green dragon"), ("02.png", "a red ring"))
     source = open_source(f"folder:{folder}")
     told = source.inputs(clip=clip).error.values.tolist()
     assert told[0].startswith("the caption is empty") and told[2] == ""
@@ -317,18 +308,15 @@ def test_photographs_without_masks_are_explained_and_evaluated(tmp_path, clip):
     assert {*everything} - {*measured} == localisation
     for name, values in measured.items():
         np.testing.assert_allclose(values, everything[name], atol=1e-4, err_msg=name)
-    with pytest.raises(
-        ValueError, match="the metric 'energy' compares maps with the objects' masks, and the scenes have none"
-    ):
+    with pytest.raises(ValueError, match="'energy' compares maps with the objects' masks, and the scenes have none"):
         xk.evaluate(heat, clip, inputs, metrics=["flat", "energy"])
     words = xk.explain("grad_eclip", clip, inputs.image, inputs.caption, of="text")
     assert "content_share" in xk.evaluate(words, clip, inputs, steps=2)
 
 
 def test_boxes_are_truth_for_evaluate(tmp_path, clip, monkeypatch):
-    monkeypatch.setattr(
-        type(clip), "token_strings", lambda self, texts: [texts[0].split()]
-    )  # its vocabulary has no dog
+    # Its vocabulary has no dog.
+    monkeypatch.setattr(type(clip), "token_strings", lambda self, texts: [texts[0].split()])
     inputs = opened("coco-attributes", tmp_path).inputs(clip=clip)
     mask = inputs.object_mask.any("object")
     heat = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").rename("heat")

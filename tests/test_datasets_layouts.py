@@ -241,9 +241,8 @@ def test_the_mask_of_a_box_lies_on_the_object_as_a_model_sees_it(tmp_path, clip,
     from open_clip.transform import image_transform
 
     source = opened("coco-attributes", tmp_path)
-    monkeypatch.setattr(
-        type(clip), "token_strings", lambda self, texts: [texts[0].split()]
-    )  # its vocabulary has no dog
+    # Its vocabulary has no dog.
+    monkeypatch.setattr(type(clip), "token_strings", lambda self, texts: [texts[0].split()])
     transform = image_transform(64, False, (0.5,) * 3, (0.25,) * 3, mode, fill_color=0)
     monkeypatch.setattr(clip, "preprocess", transform)
     inputs = source.inputs(slice(0, 1), clip)

@@ -105,10 +105,9 @@ def validate(ds: xr.Dataset, stage: str) -> xr.Dataset:
     """
     known = SCHEMA[_known_stage(stage)]
     about = provenance(ds)
-    if about.get("schema_version") != VERSION:
-        raise SchemaError(
-            f"the dataset has schema version {about.get('schema_version')}, but this xaikit reads version {VERSION}"
-        )
+    found = about.get("schema_version")
+    if found != VERSION:
+        raise SchemaError(f"the dataset has schema version {found}, but this xaikit reads version {VERSION}")
     if about.get("stage") != stage:
         raise SchemaError(f"the dataset is of stage {about.get('stage')!r}, not {stage!r}")
     for name, wanted in known.items():

@@ -193,7 +193,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     text = read_text(path)
     separator = "\t" if "\t" in text.partition("\n")[0] else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows, lines = [], []
+    rows = {}
     try:
         header = [name.strip() for name in next(reader, [])]
         for row in reader:
@@ -202,13 +202,12 @@ def read_rows(path: Path) -> pd.DataFrame:
                     f"{path}: line {reader.line_num} has {len(row)} columns, but the header {len(header)}"
                 )
             if row:
-                rows.append(row)
-                lines.append(reader.line_num)
+                rows[reader.line_num] = row
     except csv.Error as error:
         raise LayoutError(f"{path}: line {reader.line_num} can't be read as a table ({error})") from error
     if len({*header}) < len(header):
         raise LayoutError(f"{path}: the header names a column twice: {', '.join(header)}")
-    return pd.DataFrame(rows, index=lines, columns=header, dtype=object)
+    return pd.DataFrame([*rows.values()], index=[*rows], columns=header, dtype=object)
 
 
 def column(path: Path, table: pd.DataFrame, *names: str) -> pd.Series:
@@ -219,12 +218,17 @@ def column(path: Path, table: pd.DataFrame, *names: str) -> pd.Series:
     raise LayoutError(f"{path} has no column {' or '.join(names)}: its header is {', '.join(table.columns) or 'empty'}")
 
 
+def check_lines(path: Path, values: pd.Series, pattern: str, needed: str) -> None:
+    """Raise LayoutError that names the first line whose text isn't of a pattern, and says what is needed."""
+    wrong = ~values.str.fullmatch(pattern).to_numpy(bool)
+    if wrong.any():
+        line = values.index[wrong][0]
+        raise LayoutError(f"{path}: line {line} has {values.name}={_shown(values[line])}{needed}")
+
+
 def whole_numbers(path: Path, values: pd.Series) -> pd.Series:
     """A column of text as whole numbers. Raises LayoutError that names the first line with another."""
-    good = values.str.fullmatch(r"\s*-?[0-9]{1,18}\s*").astype(bool)
-    if not good.all():
-        line = good.index[~good.to_numpy()][0]
-        raise LayoutError(f"{path}: line {line} has {values.name}={_shown(values[line])}, but a whole number is needed")
+    check_lines(path, values, r"\s*-?[0-9]{1,18}\s*", ", but a whole number is needed")
     return values.astype("int64")
 
 

@@ -18,6 +18,7 @@ from ..source import Pictures
 from ..tables import (
     LayoutError,
     by_stem,
+    check_lines,
     check_unique,
     choose_split,
     column,
@@ -149,7 +150,9 @@ def svo_probes(folder: Path, split: str | None = None) -> Pictures:
     files = {side: "images/" + own.astype(str).map(lambda name: listed.get(name, name)) for side, own in ids.items()}
     differs = pd.Series("", index=rows.index, dtype=object)
     for part, name in NEGATIVE.items():
-        differs = differs.where(~_truth(path, column(path, rows, name)), differs + f", {part}")
+        flags = column(path, rows, name)
+        check_lines(path, flags, r"(?i)\s*(true|false)\s*", ", but True or False is needed")
+        differs = differs.mask(flags.str.strip().str.lower() == "true", differs + f", {part}")
     table = pd.DataFrame(
         {
             "label": [str(number) for number in range(len(rows))],
@@ -161,12 +164,3 @@ def svo_probes(folder: Path, split: str | None = None) -> Pictures:
         }
     )
     return Pictures.of("svo-probes", table, picture_in(folder, ("images",)))
-
-
-def _truth(path: Path, values: pd.Series) -> pd.Series:
-    lower = values.str.strip().str.lower()
-    wrong = ~lower.isin(["true", "false"]).to_numpy()
-    if wrong.any():
-        line = values.index[wrong][0]
-        raise LayoutError(f"{path}: line {line} has {values.name}={values[line]!r}, but True or False is needed")
-    return lower == "true"

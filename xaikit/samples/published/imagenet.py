@@ -12,6 +12,7 @@ import pandas as pd
 from ..source import PROMPT, Pictures
 from ..tables import (
     LayoutError,
+    check_lines,
     check_unique,
     choose_split,
     column,
@@ -101,13 +102,8 @@ def _flat(folder: Path, at: str) -> tuple[pd.DataFrame, list[str]]:
     rows = read_rows(path)
     label, answer = column(path, rows, "ImageId"), column(path, rows, "PredictionString")
     check_unique(path, label, "lines", "ImageId", rows.index)
+    check_lines(path, answer, CLASS.pattern + r"( [\s\S]*)?", ": a class such as n01440764 comes first")
     number = answer.str.partition(" ")[0]
-    wrong = ~number.str.fullmatch(CLASS.pattern).to_numpy(bool)
-    if wrong.any():
-        line = rows.index[wrong][0]
-        raise LayoutError(
-            f"{path}: line {line} has PredictionString={answer[line]!r}: a class such as n01440764 comes first"
-        )
     table = pd.DataFrame({"label": label, "image": f"{at}/" + label + ".JPEG", "class": number})
     return table.sort_values("label", kind="stable", ignore_index=True), [at]
 
