@@ -34,7 +34,11 @@ def test_an_empty_folder_says_what_is_needed_and_where_it_is(tmp_path, layout):
     [
         ("svo-probes", "images", "no folder images in"),
         ("winoground", "images", "no folder images beside .*examples.jsonl: unpack images.zip there"),
-        ("kaggle", "LOC_val_solution.csv", "no folders named as n01440764, nor has .* a LOC_val_solution.csv for it"),
+        (
+            "kaggle",
+            "LOC_val_solution.csv",
+            "has no folders named as n01440764, nor has .* a LOC_val_solution.csv for it",
+        ),
         (
             "coco-attributes",
             "annotations",
@@ -105,29 +109,32 @@ def test_tables_without_any_caption(tmp_path, layout, file, content):
         open_source(f"{layout}:{tmp_path}")
 
 
-CLASSES, INDEX, CAPTIONS_TABLE = "classnames.txt", "imagenet_class_index.json", "captions.csv"
-VALIDATION = "Validation_GCC-1.1.0-Validation.tsv"
+CLASSES, INDEX, TABLE = "classnames.txt", "imagenet_class_index.json", "captions.csv"
+TSV = "Validation_GCC-1.1.0-Validation.tsv"
 
 
 @pytest.mark.parametrize(
     ("layout", "file", "content", "message"),
     [
-        ("conceptual-captions", VALIDATION, "a caption without an address\n", "be read as captions|row 0 .* no address"),
-        ("conceptual-captions", VALIDATION, "one\thttp://x\ntwo\n", r"row 1 \(the first is 0\) has no address after a tab"),
+        (
+            "conceptual-captions", TSV, "a caption without an address\n",
+            "can't be read as captions|row 0 .* has no address after a tab",
+        ),
+        ("conceptual-captions", TSV, "one\thttp://x\ntwo\n", r"row 1 \(the first is 0\) has no address after a tab"),
         ("imagenet", CLASSES, "n01440764 tench\nn1 x\n", "entry 2, n1 x, is no class's number and name"),
         ("imagenet", CLASSES, "n01440764\n", "entry 1, n01440764 , is no class's number"),
         ("imagenet", CLASSES, "n01440764 a\nn01440764 b\n", "names a class twice"),
         ("imagenet", CLASSES, "\n", "names no class"),
         ("imagenet", INDEX, "{", "isn't JSON"),
         ("imagenet", INDEX, '{"0": ["n01440764", 5]}', r'an entry such as \["n01440764", "tench"\] is needed'),
-        ("folder", CAPTIONS_TABLE, "", "captions.csv has no column image or file or filepath: its header is empty"),
-        ("folder", CAPTIONS_TABLE, "image,text\na.png,x\n", "has no column caption or title: its header is image, text"),
-        ("folder", CAPTIONS_TABLE, "image,caption\n00.png,x\n01.png,one, two\n", "line 3 has 3 columns, but the header 2"),
-        ("folder", CAPTIONS_TABLE, "image,caption\n00.png\n", "line 2 has 1 columns, but the header 2"),
-        ("folder", CAPTIONS_TABLE, 'image,caption\n00.png,"x\n', "line 2 can't be read as a table"),
-        ("folder", CAPTIONS_TABLE, "image,caption,image\n", "the header names a column twice: image, caption, image"),
+        ("folder", TABLE, "", "captions.csv has no column image or file or filepath: its header is empty"),
+        ("folder", TABLE, "image,text\na.png,x\n", "has no column caption or title: its header is image, text"),
+        ("folder", TABLE, "image,caption\n00.png,x\n01.png,one, two\n", "line 3 has 3 columns, but the header 2"),
+        ("folder", TABLE, "image,caption\n00.png\n", "line 2 has 1 columns, but the header 2"),
+        ("folder", TABLE, 'image,caption\n00.png,"x\n', "line 2 can't be read as a table"),
+        ("folder", TABLE, "image,caption,image\n", "the header names a column twice: image, caption, image"),
         (
-            "folder", CAPTIONS_TABLE, "image,caption,pair\n00.png,x,1\n01.png,y,one\n",
+            "folder", TABLE, "image,caption,pair\n00.png,x,1\n01.png,y,one\n",
             "line 3 has pair='one', but a whole number is needed",
         ),
     ],
@@ -235,7 +242,7 @@ KARPATHY = ("karpathy", "dataset_coco.json")
         (ATTRIBUTES, ("patch_id_to_ann_id", "12"), 999, "instances_val2014.json has no annotation 999"),
         (ATTRIBUTES, ("split",), {}, "has no object of the split val2014"),
         (ATTRIBUTES, ("split",), [], r"'split' is \[\], but an object is needed"),
-        (INSTANCES, ("annotations", 0, "bbox"), [1, 2, 3], r"annotation 502 has bbox=\[1, 2, 3\], but four numbers"),
+        (INSTANCES, ("annotations", 0, "bbox"), [1, 2, 3], r"the annotation 502 has bbox=\[1, 2, 3\], but four numbers"),
         (INSTANCES, ("annotations", 0, "bbox"), [1, 2, 3, "4"], "but four numbers are needed"),
         (INSTANCES, ("annotations", 1, "image_id"), 3, "image_id 3 isn't among the images"),
         (INSTANCES, ("annotations", 1, "category_id"), 3, "category_id 3 isn't among the categories"),

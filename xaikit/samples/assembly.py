@@ -12,10 +12,10 @@ import xarray as xr
 from ..files.checks import check_names, check_number, check_whole
 from ..files.store import annotate
 from .captions import KINDS, NUMBERS, Statement, captions_need, sentence, state, words
+from .source import as_inputs
 from .worlds.shapes import (
     BACKGROUNDS,
     COLOURS,
-    IMAGE_SIZE,
     MAX_OBJECTS,
     MIDLINE_MARGIN,
     RELATIONS,
@@ -175,28 +175,22 @@ def assemble(
     slots = np.arange(there.shape[1])
     first_named = (said.object[:, :, None] == slots).any(1)  # of several alike
     named = there & np.take_along_axis(first_named, group, axis=1)
-    at = ("sample", "object")
-    data = xr.Dataset(
-        {
-            "image": (("sample", "y", "x", "rgb"), image),
-            "caption": ("sample", [sentence(text) for text in texts]),
-            "token_text": (("sample", "token"), [text + [""] * (length - len(text)) for text in texts]),
-            "token_object": (("sample", "token"), [who + [-1] * (length - len(who)) for who in owners]),
-            "object_mask": ((*at, "y", "x"), mask),
-            "object_name": (at, np.where(there, name[code], "")),
-            "object_group": (at, np.where(there, group, -1)),
-            "object_named": (at, named),
-            "object_x": (at, np.where(there, layout.x, np.nan)),
-            "object_y": (at, np.where(there, layout.y, np.nan)),
-            "object_radius": (at, np.where(there, layout.radius, np.nan)),
-            "relation": ("sample", [RELATIONS[r] if r >= 0 else "" for r in said.relation]),
-            "caption_kind": ("sample", kinds),
-            "background": ("sample", [BACKGROUNDS[b] for b in background]),
-            "mark": ("sample", mark),
-        },
-        coords={
-            "sample": np.arange(n), "object": slots, "token": np.arange(length),
-            "y": np.arange(IMAGE_SIZE), "x": np.arange(IMAGE_SIZE), "rgb": ["red", "green", "blue"],
-        },
-    )  # fmt: skip
+    values = {
+        "image": image,
+        "caption": [sentence(text) for text in texts],
+        "token_text": [text + [""] * (length - len(text)) for text in texts],
+        "token_object": [who + [-1] * (length - len(who)) for who in owners],
+        "object_mask": mask,
+        "object_name": np.where(there, name[code], ""),
+        "object_group": np.where(there, group, -1),
+        "object_named": named,
+        "object_x": np.where(there, layout.x, np.nan),
+        "object_y": np.where(there, layout.y, np.nan),
+        "object_radius": np.where(there, layout.radius, np.nan),
+        "relation": [RELATIONS[r] if r >= 0 else "" for r in said.relation],
+        "caption_kind": kinds,
+        "background": [BACKGROUNDS[b] for b in background],
+        "mark": mark,
+    }
+    data = as_inputs(values, sample=np.arange(n), object=slots)
     return annotate(data, seed=seed, parameters=parameters)

@@ -18,13 +18,13 @@ import xarray as xr
 from PIL import Image, ImageChops, ImageOps
 
 from ..files.checks import check_whole
+from ..files.schema import SCHEMA
 from ..files.store import annotate
 
 BLOCK = 32  # samples computed and stored together
 PADDING = {"token_text": "", "token_object": -1}  # of captions that are shorter than others
 KNOWN = {"foil": str, "attributes": str, "pair": int, "class_index": int, "image_id": int}  # of columns of a table
 PROMPT = "a photo of a {}."  # of a class
-AT = {"image": ("sample",), "foil_image": ("sample",), "object_mask": ("sample", "object")}
 BEYOND = 1.0  # pixel: annotations round
 
 
@@ -168,6 +168,13 @@ def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     return xr.concat(parts, "sample", join="outer", fill_value=PADDING, combine_attrs="override")
 
 
+def as_inputs(values: Mapping[str, object], **coords: object) -> xr.Dataset:
+    """Variables of the ``inputs`` schema as a dataset, with the places of words, pixels and colours beside other coordinates."""
+    ds = xr.Dataset({name: (SCHEMA["inputs"][name].dims, value) for name, value in values.items()})
+    places = {dim: np.arange(ds.sizes[dim]) for dim in ("token", "y", "x")}
+    return ds.assign_coords({**coords, **places, "rgb": ["red", "green", "blue"]})
+
+
 def hexadecimal(values: object) -> str:
     """The first 16 digits of a SHA-256 over plain values."""
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
@@ -248,19 +255,14 @@ class Pictures(Source):
             except (ValueError, OSError) as error:
                 errors[place] = _reason(error)
         length = max([1, *map(len, texts)])
-        words = [[*text, *[""] * (length - len(text))] for text in texts]
-        variables = {
-            **{name: ((*AT[name], "y", "x", "rgb")[: values.ndim], values) for name, values in shown.items()},
-            "caption": ("sample", table.caption.to_numpy(str)),
-            "token_text": (("sample", "token"), np.array(words, str)),
-            **{name: ("sample", table[name].to_numpy(kind)) for name, kind in KNOWN.items() if name in table},
-        }
+        values = {**shown, "caption": table.caption.to_numpy(str)}
+        values["token_text"] = np.array([[*text, *[""] * (length - len(text))] for text in texts], str)
+        values |= {name: table[name].to_numpy(kind) for name, kind in KNOWN.items() if name in table}
         if "box" in table:
-            variables["object_name"] = (AT["object_mask"], table.object_name.to_numpy(str)[:, None])
-            variables["object_named"] = (AT["object_mask"], np.ones((n, 1), bool))
-        places = {"y": np.arange(height), "x": np.arange(width), "rgb": ["red", "green", "blue"]}
-        coords = {"sample": labels, "error": ("sample", errors), "token": np.arange(length), **places}
-        return annotate(xr.Dataset(variables, coords), "inputs", layout=self.layout, **self.about)
+            values["object_name"] = table.object_name.to_numpy(str)[:, None]
+            values["object_named"] = np.ones((n, 1), bool)
+        ds = as_inputs(values, sample=labels).assign_coords(error=("sample", errors))
+        return annotate(ds, "inputs", layout=self.layout, **self.about)
 
     def is_good(self, row: int, clip: Reader | None = None) -> bool:
         try:
