@@ -15,12 +15,12 @@ from collections.abc import Callable
 import reference
 import torch
 from torch import Tensor
+
+import xaikit as xk
 from xaikit.clip.model import Clip
 from xaikit.clip.perturbation import at_once
 from xaikit.clip.tape import record
 from xaikit.clip.towers import tower
-
-import xaikit as xk
 from xaikit.evaluation.faithfulness import deletion_insertion
 from xaikit.explainers.m2ib import starting_after
 from xaikit.resonance.recursion import Recursion, read, trajectory

@@ -19,7 +19,7 @@ from xaikit.mllm.explanation import explain_tokens
 from xaikit.mllm.family import View
 from xaikit.mllm.model import Mllm, load_mllm
 from xaikit.mllm.steps import PRESETS
-from xaikit.samples.descriptions import draw_descriptions
+from xaikit.samples.scenes import draw_descriptions
 
 SCALES = PRESETS["msea+arc"].scales
 PASSES = [f"pass at scale {scale:g}" for scale in SCALES]

@@ -5,11 +5,14 @@ import io
 import json
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import xaikit as xk
+from xaikit.samples.tables import LayoutError
 
 SCENES = xk.draw_scenes(12, seed=3, objects=(2, 3))
 CAPTIONS = [str(caption) for caption in SCENES.caption.values]
@@ -58,14 +61,10 @@ def write_coco(folder):
 
 
 def write_karpathy(folder):
-    parts = [
-        ("val2014", "test", 391895),
-        ("val2014", "val", 60623),
-        ("train2014", "restval", 483108),
-        ("val2014", "test", 5),
-    ]
     images = []
-    for index, (where, split, number) in enumerate(parts):
+    parts = {391895: "val2014 test", 60623: "val2014 val", 483108: "train2014 restval", 5: "val2014 test"}
+    for index, (number, part) in enumerate(parts.items()):
+        where, split = part.split()
         name = f"COCO_{where}_{number:012}.jpg"
         save(folder / where / name, index)
         said = [{"raw": f" {CAPTIONS[index]} ", "tokens": ["a"]}, {"raw": CAPTIONS[index + 4], "tokens": ["b"]}]
@@ -114,10 +113,8 @@ def write_class_names(path):
 
 
 def write_kaggle(folder):
-    rows = [
-        ("ILSVRC2012_val_00000002", "n01443537 1 2 3 4 n01443537 5 6 7 8 "),
-        ("ILSVRC2012_val_00000001", "n01484850 1 2 3 4 "),
-    ]
+    name = "ILSVRC2012_val_0000000"
+    rows = [(f"{name}2", "n01443537 1 2 3 4 n01443537 5 6 7 8 "), (f"{name}1", "n01484850 1 2 3 4 ")]
     for index, (name, _) in enumerate(rows):
         save(folder / f"ILSVRC/Data/CLS-LOC/val/{name}.JPEG", index, format="JPEG")
     write_table(folder / "LOC_val_solution.csv", ["ImageId", "PredictionString"], rows)
@@ -131,12 +128,14 @@ def write_table(path, header, rows, separator=","):
         csv.writer(file, delimiter=separator).writerows([header, *rows])
 
 
+def write_captions(folder, *rows):
+    write_table(folder / "captions.csv", ["image", "caption"], rows)
+
+
 def write_winoground(folder, kind):
     """Three examples: a caption and the same words in another order, images 2k and 2k + 1."""
-    examples = []
-    for k in range(3):
-        said = {"id": k, "caption_0": "a red ring above a blue cross", "caption_1": "a blue cross above a red ring"}
-        examples.append({**said, "tag": "Object", "collapsed_tag": "Object", "num_main_preds": 1})
+    said = {"caption_0": "a red ring above a blue cross", "caption_1": "a blue cross above a red ring"}
+    examples = [{"id": k, **said, "tag": "Object", "num_main_preds": 1} for k in range(3)]
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "jsonl":
         for k, example in enumerate(examples):
@@ -166,8 +165,10 @@ def svo_row(index, positive, negative, *differs):
 
 
 def write_svo_probes(folder):
-    rows = [svo_row(0, 7, 8, "False", "True", "False"), svo_row(1, 9, 7, "True", "False", "False")]
-    rows.append(svo_row(2, 9, 8, "False", "False", "True"))
+    rows = [
+        svo_row(place, *images, *(str(part == differs) for part in range(3)))
+        for place, (images, differs) in enumerate([((7, 8), 1), ((9, 7), 0), ((9, 8), 2)])
+    ]
     write_table(folder / "svo_probes.csv", SVO_HEADER, rows)
     for index, name in enumerate(("7.jpg", "8.png", "9.jpeg")):
         save(folder / "images" / name, index)
@@ -180,19 +181,12 @@ BOX = (20.0, 10.0, 30.0, 60.0)  # left, top, width, height
 def write_coco_attributes(folder):
     """Three objects, two of val2014; the first image is 160 x 100, black, with the object's box in white."""
     names = ["brown", "furry", "watching / looking", "unhappy"]
-    attributes = [
-        {"id": 100 - k, "name": name} for k, name in enumerate(reversed(names))
-    ]  # so that ids ascend with names
+    attributes = [{"id": 97 + k, "name": name} for k, name in enumerate(names)][::-1]
     vectors = {"11": [0.6, 0.9, 0.6, 0.2], "12": [0.1, 0, 0.2, 0.5], "13": [0, 0, 0, 0]}
-    write_json(
-        folder / "cocottributes.json",
-        {
-            "ann_vecs": vectors,
-            "patch_id_to_ann_id": {"11": 501, "12": 502, "13": 503},
-            "attributes": attributes,
-            "split": {"11": "val2014", "12": "val2014", "13": "train2014"},
-        },
-    )
+    ids = {"11": 501, "12": 502, "13": 503}
+    splits = {"11": "val2014", "12": "val2014", "13": "train2014"}
+    value = {"ann_vecs": vectors, "patch_id_to_ann_id": ids, "attributes": attributes, "split": splits}
+    write_json(folder / "cocottributes.json", value)
     where = "COCO_val2014_000000000007.png"
     notes = [
         {"id": 502, "image_id": 8, "category_id": 2, "bbox": [0, 0, 64, 64], "segmentation": [[1, 2, 3, 4]]},
@@ -201,10 +195,8 @@ def write_coco_attributes(folder):
     ]
     images = [{"id": 7, "file_name": where}, {"id": 8, "file_name": "COCO_val2014_000000000008.png"}]
     categories = [{"id": 1, "name": "dog"}, {"id": 2, "name": "umbrella"}]
-    write_json(
-        folder / "annotations/instances_val2014.json",
-        {"images": images, "annotations": notes, "categories": categories},
-    )
+    value = {"images": images, "annotations": notes, "categories": categories}
+    write_json(folder / "annotations/instances_val2014.json", value)
     drawn = np.zeros((100, 160, 3), np.uint8)
     drawn[10:70, 20:50] = 255
     (folder / "val2014").mkdir()
@@ -219,3 +211,35 @@ def write_folder(folder, n=12, header=("image", "caption"), separator=","):
     rows = [(f"{index:02}.png", CAPTIONS[index % 12]) for index in range(n)]
     write_table(folder / "captions.csv", header, rows, separator)
     return folder
+
+
+KINDS = {  # one of each layout, and of those that come in two forms the other
+    "coco": write_coco,
+    "karpathy": write_karpathy,
+    "conceptual-captions": partial(write_conceptual_captions, convention="img2dataset"),
+    "imagenet": write_imagenet,
+    "kaggle": write_kaggle,
+    "winoground": partial(write_winoground, kind="jsonl"),
+    "parquet": partial(write_winoground, kind="parquet"),
+    "svo-probes": write_svo_probes,
+    "coco-attributes": write_coco_attributes,
+    "folder": write_folder,
+}
+
+
+def write_dataset(kind, folder, **options):
+    """Write a dataset of a kind, and return the name of its layout."""
+    KINDS[kind](folder, **options)
+    return {"karpathy": "coco", "kaggle": "imagenet", "parquet": "winoground"}.get(kind, kind)
+
+
+def opened(kind, folder, **options):
+    """A dataset of a kind, written and opened."""
+    return xk.open_source(f"{write_dataset(kind, folder, **options)}:{folder}")
+
+
+def refused(data, message):
+    """That a dataset "LAYOUT:PATH" can't be opened, for this reason, in one line."""
+    with pytest.raises(LayoutError, match=message) as caught:
+        xk.open_source(data)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Sources: by one string, lazy, in shares, told apart, kept inside their folder, with bad samples recorded."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -10,22 +11,19 @@ import pytest
 import xarray as xr
 from dataset_fixtures import (
     CAPTIONS,
+    KINDS,
     SCENES,
     bomb,
+    opened,
     picture,
+    refused,
     save,
+    write_captions,
     write_coco,
-    write_coco_attributes,
-    write_conceptual_captions,
     write_folder,
     write_imagenet,
     write_json,
-    write_kaggle,
-    write_karpathy,
-    write_svo_probes,
-    write_table,
-    write_winoground,
-)
+)  # fmt: skip
 from PIL import Image
 
 import xaikit as xk
@@ -33,29 +31,11 @@ from xaikit.files import images, store
 from xaikit.samples import parts
 from xaikit.samples.layouts import open_source
 from xaikit.samples.source import first_good
-from xaikit.samples.tables import LayoutError
-
-WRITERS = {
-    "coco": write_coco,
-    "conceptual-captions": lambda folder: write_conceptual_captions(folder, "img2dataset"),
-    "imagenet": write_imagenet,
-    "winoground": lambda folder: write_winoground(folder, "jsonl"),
-    "svo-probes": write_svo_probes,
-    "coco-attributes": write_coco_attributes,
-    "folder": write_folder,
-}
 
 
-@pytest.fixture(params=[*WRITERS, "parquet", "karpathy", "kaggle"])
+@pytest.fixture(params=KINDS)
 def source(request, tmp_path):
-    more = {
-        "parquet": ("winoground", lambda folder: write_winoground(folder, "parquet")),
-        "karpathy": ("coco", write_karpathy),
-        "kaggle": ("imagenet", write_kaggle),
-    }
-    layout, write = more.get(request.param) or (request.param, WRITERS[request.param])
-    write(tmp_path / "data")
-    return open_source(f"{layout}:{tmp_path / 'data'}")
+    return opened(request.param, tmp_path / "data")
 
 
 def test_planted_scenes_are_the_default():
@@ -83,14 +63,11 @@ def test_impossible_sources(choice, message):
 
 
 def test_paths_and_splits(tmp_path):
-    with pytest.raises(LayoutError, match="there is no folder .*/none$"):
-        open_source(f"folder:{tmp_path}/none")
-    with pytest.raises(LayoutError, match="there is no folder .*/none$"):
-        open_source(f"folder:{tmp_path}/none#val")
+    refused(f"folder:{tmp_path}/none", "there is no folder .*/none$")
+    refused(f"folder:{tmp_path}/none#val", "there is no folder .*/none$")
     write_folder(tmp_path / "a#b", 2)
     assert len(open_source(f"folder:{tmp_path}/a#b")) == 2
-    with pytest.raises(LayoutError, match="folder has no splits, but 'val' is asked for: leave '#val' out"):
-        open_source(f"folder:{tmp_path}/a#b#val")
+    refused(f"folder:{tmp_path}/a#b#val", "folder has no splits, but 'val' is asked for: leave '#val' out")
     assert open_source(f"folder:{tmp_path}/a#b", n=1).labels.tolist() == ["00.png"]
     write_coco(tmp_path / "a#b")
     assert open_source(f"coco:{tmp_path}/a#b#val2017").about == {"split": "val2017"}
@@ -107,7 +84,7 @@ def test_every_layout_is_lazy(source, monkeypatch):
     assert len(source) == len(source.labels) and source.digest() and source.blocks()
     monkeypatch.setattr(Image, "open", lambda *args, **kwargs: pytest.fail("an image was opened"))
     monkeypatch.setattr("xaikit.samples.tables.decode", count)
-    monkeypatch.setattr("xaikit.samples.published.winoground.decode", count)
+    monkeypatch.setattr("xaikit.samples.published.foils.decode", count)
     assert replace(source).digest() == source.digest() and source.head(2).blocks() and not decoded
     source.inputs(slice(0, 1), size=8)
     assert len(decoded) == (2 if source.layout == "svo-probes" else 1)
@@ -130,7 +107,7 @@ def test_every_layout_keeps_the_schema_and_the_rows(source):
 
 
 def test_blocks_and_shards_cover_every_sample_once(tmp_path):
-    source = open_source(f"folder:{write_folder(tmp_path, 75)}")
+    source = opened("folder", tmp_path, n=75)
     for shards in (1, 2, 3):
         rows = [np.arange(75)[b.rows] for k in range(shards) for b in source.blocks(f"{k + 1}/{shards}")]
         assert sorted(np.concatenate(rows).tolist()) == [*range(75)]
@@ -141,21 +118,19 @@ def test_the_digest_changes_with_what_the_tables_say(tmp_path):
     before = open_source(f"folder:{tmp_path}")
     assert before.digest() == open_source(f"folder:{tmp_path}").digest() and len(before.digest()) == 16
     for row in (["00.png", CAPTIONS[1]], ["02.png", CAPTIONS[0]]):
-        write_table(tmp_path / "captions.csv", ["image", "caption"], [row, ("01.png", CAPTIONS[1])])
+        write_captions(tmp_path, row, ("01.png", CAPTIONS[1]))
         after = open_source(f"folder:{tmp_path}")
         assert after.digest(slice(0, 1)) != before.digest(slice(0, 1))
         assert after.digest(slice(1, 2)) == before.digest(slice(1, 2))
-    write_imagenet(tmp_path / "imagenet")
-    named = open_source(f"imagenet:{tmp_path / 'imagenet'}")
+    named = opened("imagenet", tmp_path / "imagenet")
     assert replace(named, prompts=named.prompts[::-1]).digest() != named.digest()
 
 
 def test_a_label_twice_is_refused(tmp_path):
     write_imagenet(tmp_path)
     save(tmp_path / "val/n01440764/ILSVRC2012_val_00000002.JPEG", format="JPEG")
-    with pytest.raises(
-        ValueError, match="the imagenet dataset has the sample 'ILSVRC2012_val_00000002' more than once"
-    ):
+    message = "the imagenet dataset has the sample 'ILSVRC2012_val_00000002' more than once"
+    with pytest.raises(ValueError, match=message):
         open_source(f"imagenet:{tmp_path}")
 
 
@@ -174,10 +149,8 @@ def test_corrupt_images_are_recorded_and_the_others_computed(tmp_path, clip):
 
     def compute(inputs):
         calls.append(len(inputs.sample))
-        heat = xk.explain("grad_eclip", clip, inputs.image, inputs.caption).expand_dims(
-            explainer=["grad_eclip"], axis=1
-        )
-        return heat.to_dataset(name="heat")
+        heat = xk.explain("grad_eclip", clip, inputs.image, inputs.caption)
+        return heat.expand_dims(explainer=["grad_eclip"], axis=1).to_dataset(name="heat")
 
     made_with = {"model": clip.name, "methods": ["grad_eclip"]}
     bad = parts.compute_parts(tmp_path / "parts", source, compute, "explanations", made_with, clip)
@@ -205,19 +178,11 @@ def test_names_that_lead_out_are_recorded(tmp_path, name):
     (folder / "inner").symlink_to(tmp_path)
     (folder / "loop").symlink_to(folder / "loop")
     save(tmp_path / "x.png")
-    header = ["image", "caption"]
-    write_table(
-        folder / "captions.csv", header, [("00.png", CAPTIONS[0]), (name, CAPTIONS[1]), ("01.png", CAPTIONS[1])]
-    )
+    write_captions(folder, ("00.png", CAPTIONS[0]), (name, CAPTIONS[1]), ("01.png", CAPTIONS[1]))
     inputs = open_source(f"folder:{folder}").inputs(size=64)
     assert (inputs.error == "").values.tolist() == [True, False, True] and not inputs.image[1].any()
     told = inputs.error.values[1]
-    assert (
-        "leads out of the dataset's folder data" in told
-        or "no file" in told
-        or "can't be one" in told
-        or "is empty" in told
-    )
+    assert re.search("leads out of the dataset's folder data|no file|can't be one|is empty", told)
     assert ("leads out" in told) == (name in ("../secret.png", "/etc/hostname", "link.png", "inner/x.png"))
     assert str(tmp_path) not in told
 
@@ -236,29 +201,20 @@ def test_names_in_the_tables_of_coco_cannot_widen_what_is_read(tmp_path):
     write_json(folder / "dataset_coco.json", {"images": [
         {"cocoid": 1, "filepath": "..", "filename": "secret.jpg", "split": "test", "sentences": [{"raw": "a red ring"}]}
     ]})  # fmt: skip
-    with pytest.raises(LayoutError, match="the filepath '..' is no plain name of a folder"):
-        open_source(f"coco:{folder}#karpathy-test")
+    refused(f"coco:{folder}#karpathy-test", "the filepath '..' is no plain name of a folder")
 
 
 def test_bombs_are_refused_by_their_header(tmp_path):
-    for name, content in {
-        "a": bomb(),
-        "b": bomb(13_000, 13_000),
-        "c": bomb(1, 3_001),
-        "d": bomb(10_000, 10_000),
-    }.items():
-        (tmp_path / f"{name}.png").write_bytes(content)
-    told = {}
-    for name in "abcd":
-        with warnings.catch_warnings():
+    for content, message in (
+        (bomb(), "more than 179 million pixels, more than can be a picture"),
+        (bomb(13_000, 13_000), "13000 x 13000 pixels, more than can be a picture"),
+        (bomb(1, 3_001), "1 x 3001 pixels: no side may be more than 3000 times as long as the other"),
+        (bomb(10_000, 10_000), "truncated"),  # 100 megapixels are a camera's: only its content is missing
+    ):
+        (tmp_path / "a.png").write_bytes(content)
+        with warnings.catch_warnings(), pytest.raises(ValueError, match=f"image 0: .*a.png .*{message}"):
             warnings.simplefilter("error")
-            with pytest.raises(ValueError, match=f"image 0: .*{name}.png ") as caught:
-                images.read_image(tmp_path / f"{name}.png")
-        told[name] = str(caught.value)
-    assert "more than 179 million pixels, more than can be a picture" in told["a"]
-    assert "13000 x 13000 pixels, more than can be a picture" in told["b"]
-    assert "1 x 3001 pixels: no side may be more than 3000 times as long as the other" in told["c"]
-    assert "truncated" in told["d"]  # 100 megapixels are a camera's: only its content is missing
+            images.read_image(tmp_path / "a.png")
 
 
 def test_a_program_is_never_started_for_a_picture(tmp_path, monkeypatch):
@@ -280,8 +236,7 @@ def test_pictures_of_every_kind_are_read(tmp_path):
 
 def test_captions_that_a_model_cannot_take(tmp_path, clip):
     folder = write_folder(tmp_path, 3)
-    rows = [("00.png", " "), ("01.png", "a green dragon"), ("02.png", "a red ring")]
-    write_table(folder / "captions.csv", ["image", "caption"], rows)
+    write_captions(folder, ("00.png", " "), ("01.png", "a green dragon"), ("02.png", "a red ring"))
     source = open_source(f"folder:{folder}")
     told = source.inputs(clip=clip).error.values.tolist()
     assert told[0].startswith("the caption is empty") and told[2] == ""
@@ -299,7 +254,7 @@ def test_images_are_cropped_as_the_model_crops_them(tmp_path, clip):
 
 
 def test_an_image_with_several_captions_is_read_once(tmp_path, monkeypatch):
-    source = open_source(f"coco:{write_coco(tmp_path)}")
+    source = opened("coco", tmp_path)
     read = []
     inner = source.read
     counting = replace(source, read=lambda entry: read.append(entry) or inner(entry))
@@ -342,7 +297,7 @@ def test_a_dataset_as_the_inputs_of_a_run(tmp_path, clip):
 
 
 def test_photographs_without_masks_are_explained_and_evaluated(tmp_path, clip):
-    source = open_source(f"folder:{write_folder(tmp_path, 4)}")
+    source = opened("folder", tmp_path, n=4)
     inputs = source.inputs(clip=clip)
     heat = xk.explain("grad_eclip", clip, inputs.image, inputs.caption)
     planted = SCENES.isel(sample=slice(4)).assign_coords(sample=inputs.sample)
@@ -354,19 +309,17 @@ def test_photographs_without_masks_are_explained_and_evaluated(tmp_path, clip):
     assert {*everything} - {*measured} == localisation
     for name, values in measured.items():
         np.testing.assert_allclose(values, everything[name], atol=1e-4, err_msg=name)
-    with pytest.raises(
-        ValueError, match="the metric 'energy' compares maps with the objects' masks, and the scenes have none"
-    ):
+    message = "the metric 'energy' compares maps with the objects' masks, and the scenes have none"
+    with pytest.raises(ValueError, match=message):
         xk.evaluate(heat, clip, inputs, metrics=["flat", "energy"])
     words = xk.explain("grad_eclip", clip, inputs.image, inputs.caption, of="text")
     assert "content_share" in xk.evaluate(words, clip, inputs, steps=2)
 
 
 def test_boxes_are_truth_for_evaluate(tmp_path, clip, monkeypatch):
-    monkeypatch.setattr(
-        type(clip), "token_strings", lambda self, texts: [texts[0].split()]
-    )  # its vocabulary has no dog
-    inputs = open_source(f"coco-attributes:{write_coco_attributes(tmp_path)}").inputs(clip=clip)
+    # Its vocabulary has no dog.
+    monkeypatch.setattr(type(clip), "token_strings", lambda self, texts: [texts[0].split()])
+    inputs = opened("coco-attributes", tmp_path).inputs(clip=clip)
     mask = inputs.object_mask.any("object")
     heat = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").rename("heat")
     measured = xk.evaluate(heat, clip, inputs, metrics=["pointing_game", "energy"])

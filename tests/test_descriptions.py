@@ -25,21 +25,15 @@ from training.llava import (
     train_llava,
     vision_weights,
 )
+from training.statements import descriptions, question
 
 import xaikit as xk
 from xaikit.files.paths import data_folder
 from xaikit.mllm.conversations import generate
 from xaikit.mllm.model import load_mllm
-from xaikit.samples.captions import name_objects
-from xaikit.samples.descriptions import (
-    READING_MARGIN,
-    _in_reading_order,
-    describable,
-    description,
-    descriptions,
-    draw_descriptions,
-    question,
-)
+from xaikit.samples.assembly import READING_MARGIN, _in_reading_order, describable
+from xaikit.samples.captions import IS, describe, name_objects, words
+from xaikit.samples.scenes import draw_descriptions
 from xaikit.samples.worlds.shapes import COLOURS, SHAPES, SIZES, Layout
 
 SHORT = CaptioningRecipe(steps=3, batch_size=4, report_every=2, threads=1)
@@ -156,7 +150,7 @@ def test_the_order_in_which_objects_were_drawn_does_not_matter(count):
     again = _in_reading_order(shuffled(layout, order))
     assert all((value == vars(again)[name]).all() for name, value in vars(layout).items())
     assert descriptions(again, relation) == descriptions(layout, relation)
-    for texts, owners in zip(*description(layout, relation), strict=True):
+    for texts, owners in zip(*words(describe(layout, relation), IS), strict=True):
         assert len(texts) == len(owners)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from dataset_fixtures import SCENES, save, write_folder
 
 import xaikit as xk
 from xaikit.explainers import sources as explaining_sources
@@ -82,14 +82,8 @@ def test_words_are_as_long_as_the_context_and_parts_fit_together(clip, tmp_path)
 
 
 def test_bad_images_cost_their_own_row_and_are_tried_again(clip, tmp_path, counted):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    scenes = xk.draw_scenes(40, seed=2)
-    lines = ["file,caption"]
-    for place in range(40):
-        Image.fromarray(scenes.image.values[place]).save(folder / f"{place:02}.png")
-        lines.append(f'{place:02}.png,"{scenes.caption.values[place]}"')
-    (folder / "captions.csv").write_text("\n".join(lines))
+    folder = write_folder(tmp_path / "pictures", 40)
+    scenes = SCENES.isel(sample=np.arange(40) % 12)
     for place in (3, 35):
         (folder / f"{place:02}.png").write_bytes(b"no picture")
     source = xk.open_source(f"folder:{folder}")
@@ -100,7 +94,7 @@ def test_bad_images_cost_their_own_row_and_are_tried_again(clip, tmp_path, count
     assert "03.png" in found.error.values[3] and str(tmp_path) not in found.error.values[3]
     maps = xk.explain("chefer", clip, scenes.image[~bad], scenes.caption[~bad])
     np.testing.assert_allclose(found.heat.values[~bad, 0], maps, atol=1e-5)
-    Image.fromarray(scenes.image.values[3]).save(folder / "03.png")
+    save(folder / "03.png", 3)
     counted.clear()
     again = xk.explain_source("chefer", clip, source, tmp_path / "maps")
     assert counted == [32] and (again.error.values != "").sum() == 1
@@ -118,9 +112,8 @@ def test_bad_images_cost_their_own_row_and_are_tried_again(clip, tmp_path, count
 )
 def test_bad_choices_are_errors_before_any_work(clip, tmp_path, choices, problem):
     with pytest.raises(ValueError, match=problem):
-        xk.explain_source(
-            **{"methods": "mmel", **choices}, clip=clip, source=xk.open_source("planted", 4), folder=tmp_path / "x"
-        )
+        choices = {"methods": "mmel", "clip": clip, "source": xk.open_source("planted", 4), **choices}
+        xk.explain_source(folder=tmp_path / "x", **choices)
     assert not list(tmp_path.rglob("*.nc"))
 
 

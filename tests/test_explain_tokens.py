@@ -19,7 +19,7 @@ from xaikit.mllm.methods import REGISTRY, attention, grad_cam, gradient_x_input,
 from xaikit.mllm.passes import teacher_forced
 from xaikit.mllm.steps import PRESETS, Steps, steps_of
 from xaikit.mllm.tam import rank_gaussian_filter, released_tam
-from xaikit.samples.descriptions import draw_descriptions
+from xaikit.samples.scenes import draw_descriptions
 
 PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
 REQUESTS = ["describe the picture", "what is this", "list the objects in the photo"]

@@ -14,7 +14,7 @@ import pytest
 
 import xaikit as xk
 from xaikit.files import store
-from xaikit.files.atomic import leftovers, replacing
+from xaikit.files.paths import leftovers, replacing
 from xaikit.running import lock as run_lock, workbook
 from xaikit.running.command_line import main
 from xaikit.running.record import read_record, write_record

@@ -11,7 +11,7 @@ from pathlib import Path
 import grimp
 import pytest
 
-from xaikit.files.extras import EXTRAS
+from xaikit.files.checks import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -32,7 +32,7 @@ def test_no_room_imports_from_one_above_it():
 
 @pytest.mark.parametrize(
     ("file", "upward"),
-    [("files/atomic.py", "from ..explorer import state\n"), ("measures/maps.py", "import xaikit.clip.tape\n")],
+    [("files/paths.py", "from ..explorer import state\n"), ("measures/maps.py", "import xaikit.clip.tape\n")],
 )
 def test_an_import_that_is_turned_round_breaks_the_contract(tmp_path, file, upward):
     shutil.copytree(ROOT / "xaikit", tmp_path / "xaikit", ignore=shutil.ignore_patterns("__pycache__"))

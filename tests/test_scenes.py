@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from training import statements
 
 import xaikit as xk
 from xaikit.samples import captions
 from xaikit.samples.assembly import compose
 from xaikit.samples.scenes import PAIRS, SUITES
-from xaikit.samples.worlds import shapes as layout, shapes as raster
-from xaikit.samples.worlds.shapes import COLOURS, MARK_SIZE, RELATIONS, SHAPES
+from xaikit.samples.worlds.shapes import COLOURS, MARK_SIZE, RELATIONS, RGB, SHAPES, SIZES
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_the_same_seed_gives_the_same_pixels(scenes):
 
 def test_a_mark_changes_nothing_else():
     plain, marked = xk.draw_scenes(40, seed=1), xk.draw_scenes(40, seed=1, shortcut=1.0)
-    corner = slice(64 - raster.MARK_SIZE, 64)
+    corner = slice(64 - MARK_SIZE, 64)
     differs = (plain.image != marked.image).any(("y", "x", "rgb"))
     assert (plain.caption == marked.caption).all()
     assert (differs == marked.mark).all()
@@ -35,7 +35,7 @@ def test_a_mark_changes_nothing_else():
 
 def test_masked_pixels_have_the_named_colour(scenes):
     """The nearest palette colour to the mean of an object's pixels is the one in its name."""
-    palette = np.array([raster.RGB[name] for name in COLOURS], float)
+    palette = np.array([RGB[name] for name in COLOURS], float)
     for s in range(0, 200, 10):
         one = scenes.isel(sample=s)
         for k in range(one.sizes["object"]):
@@ -63,7 +63,7 @@ def test_each_word_names_an_object_that_it_fits(scenes):
             word = plural.get(str(word), str(word))
             if word in (*captions.LITTLE_WORDS, "", "left", "right", "above", "below"):
                 assert owner == -1
-            elif word in (*layout.COLOURS, *layout.SHAPES, *layout.SIZES):
+            elif word in (*COLOURS, *SHAPES, *SIZES):
                 assert word in str(one.object_name[owner].item()).split() and bool(one.object_named[owner])
 
 
@@ -78,10 +78,10 @@ def test_counts_are_right():
 def test_captions_are_true_and_swaps_are_false():
     rng = np.random.default_rng(3)
     drawn, said, _ = compose(rng, 300, (2, 4), swappable=True)
-    assert (captions.truth(said, drawn).diagonal() == 1).all()
+    assert (statements.truth(said, drawn).diagonal() == 1).all()
     drawn, said, _ = compose(rng, 300, (2, 4), ("relation",), swappable=True)
-    assert (captions.truth(captions.swap_slots(said), drawn).diagonal() == 0).all()
-    assert (captions.truth(captions.swap_colours(said), drawn).diagonal() == 0).all()
+    assert (statements.truth(statements.swap_slots(said), drawn).diagonal() == 0).all()
+    assert (statements.truth(statements.swap_colours(said), drawn).diagonal() == 0).all()
 
 
 def test_related_objects_lie_on_the_named_sides():
@@ -160,9 +160,8 @@ def test_a_suite_repeats_itself_and_names_what_is_there(name):
 
 def test_each_suite_asks_its_question():
     single = xk.draw_suite("single", 20)
-    assert single.sizes["object"] == 1 and all(
-        str(name).startswith("small") for name in single.object_name.values[:, 0]
-    )
+    small = np.char.startswith(single.object_name.values[:, 0].astype(str), "small")
+    assert single.sizes["object"] == 1 and small.all()
     assert (single.object_radius < 8).all()
     attribute = xk.draw_suite("attribute", 20)
     named = attribute.object_named.values
@@ -180,9 +179,8 @@ def test_each_suite_asks_its_question():
 def test_a_one_word_query_names_everything_that_has_the_word():
     scenes = xk.draw_suite("word", 30)
     assert scenes.sizes["token"] == 1 and set(scenes.caption.values) <= {*COLOURS, *SHAPES}
-    for word, names, named in zip(
-        scenes.caption.values, scenes.object_name.values, scenes.object_named.values, strict=True
-    ):
+    columns = (scenes[name].values for name in ("caption", "object_name", "object_named"))
+    for word, names, named in zip(*columns, strict=True):
         assert [str(word) in str(name).split() for name in names] == named.tolist()
         assert not named[[bool(str(name)) for name in names]].all()
 

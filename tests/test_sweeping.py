@@ -288,7 +288,7 @@ def test_rows_that_met_bad_samples_are_listed_and_retried(notebooks, out, write_
     monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: notebooks)
     flag = out.parent / "mended"
     save = (
-        "from pathlib import Path\nfrom xaikit.samples.bad_samples import save_bad_samples\nfrom xaikit.files.paths import run_folder\n"
+        "from pathlib import Path\nfrom xaikit.samples.parts import save_bad_samples\nfrom xaikit.files.paths import run_folder\n"
         f"bad = {{}} if Path({str(flag)!r}).exists() else {{'7': 'no picture'}}\n"
         "save_bad_samples({'coco': bad}, run_folder(run), shard).name"
     )

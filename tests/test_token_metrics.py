@@ -10,7 +10,7 @@ from xaikit.measures.maps import fragments, spread
 from xaikit.measures.planted_tokens import answer_means, context_auroc, planted_word_scores, word_classes
 from xaikit.measures.token_iou import f1_difference, f1_iou, token_iou, token_iou_summary
 from xaikit.measures.words import base_forms, category_labels, group_words, name_tokens, word_kind
-from xaikit.samples.descriptions import draw_descriptions
+from xaikit.samples.scenes import draw_descriptions
 
 TAGS = dict.fromkeys("a the and".split(), "DT") | dict.fromkeys("cat dog mat dogs grass".split(), "NN")
 CATEGORIES = {"cat": 17, "dog": 18, "hot dog": 58}

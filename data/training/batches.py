@@ -1,7 +1,7 @@
 """One step of training: its scenes, captions and labels, the dense heads that read these, and the contrastive loss."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from xaikit.samples.assembly import compose
-from xaikit.samples.captions import Statement, sentence, swap_colours, swap_slots, truth, words
+from xaikit.samples.captions import Statement, sentence, words
 from xaikit.samples.scenes import draw_mark
 from xaikit.samples.worlds.shapes import COLOURS, IMAGE_SIZE, SHAPES, SIZES, Layout, render
 
 from .bundled import CONTEXT, PATCH, PREPROCESS_CONFIG, Recipe
+from .statements import swap_colours, swap_slots, truth
 
 COMBINATIONS = len(COLOURS) * len(SHAPES)
 HALVES = 4  # left, right, upper, lower
@@ -104,7 +105,7 @@ def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
     drawn, wrong = layout, rng.random(n) < recipe.miscoloured
     if recipe.miscoloured:
         colour = rng.integers(0, len(COLOURS), layout.colour.shape)
-        drawn = layout.with_(colour=np.where(wrong[:, None], colour, layout.colour))
+        drawn = replace(layout, colour=np.where(wrong[:, None], colour, layout.colour))
     image, masks, _ = render(drawn, rng, mark)
     two = said.colour[:, 1] >= 0
     pick = {k: v[two] for k, v in vars(said).items()}

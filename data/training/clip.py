@@ -17,11 +17,12 @@ from open_clip.model import CLIP
 from tqdm import tqdm
 
 from xaikit.samples.assembly import compose
-from xaikit.samples.captions import sentence, swap_colours, swap_slots, words
+from xaikit.samples.captions import sentence, words
 from xaikit.samples.worlds.shapes import render
 
 from .batches import Heads, contrastive_loss, draw_batch, to_pixels
 from .bundled import CONTEXT, MODEL_CONFIG, STAGES, Recipe, new_model, save, word_tokenizer
+from .statements import swap_colours, swap_slots
 
 
 def train(recipe: Recipe, model: CLIP | None = None, progress: bool = True) -> tuple[CLIP, pd.DataFrame]:

@@ -30,12 +30,14 @@ from transformers import (
 )
 
 from xaikit.clip.loading import load_clip
+from xaikit.samples.assembly import describable
 from xaikit.samples.captions import VOCABULARY
-from xaikit.samples.descriptions import MOST_DESCRIBED, describable, descriptions, question
+from xaikit.samples.scenes import MOST_DESCRIBED
 from xaikit.samples.worlds.shapes import IMAGE_SIZE, render
 
 from .batches import to_pixels
 from .bundled import MODEL_CONFIG, PATCH, PREPROCESS_CONFIG
+from .statements import descriptions, question
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<image>", "<user>", "<assistant>")
 # Requests for a description, which are all answered alike, and the words of further ones.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
-from ..files.options import FILLS
+from ..files.checks import FILLS
 from .model import Clip
 from .towers import Tower, tower
 

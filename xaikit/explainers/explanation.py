@@ -8,8 +8,7 @@ import xarray as xr
 
 from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
-from ..files.checks import check_whole
-from ..files.choices import Choices, labelled
+from ..files.checks import Choices, check_whole, labelled
 from .registry import NEEDS, Chosen, all_methods, choose, explaining
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..clip.model import Clip
 from ..clip.towers import Tower, shares_space, tower
-from ..files.choices import Choices, labelled
+from ..files.checks import Choices, labelled
 from ..files.registry import Entry, Registry
 
 SIDES = ("image", "text")

@@ -12,8 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from ..clip.model import Clip
-from ..files.checks import check_whole
-from ..files.choices import Choices, labelled
+from ..files.checks import Choices, check_whole, labelled
 from ..samples.parts import compute_parts, open_parts
 from ..samples.source import Source
 from .explanation import explain

@@ -1,5 +1,5 @@
 """The explorer: widgets over every method. ``state`` says what is shown, ``views`` draw it, ``tabs`` show it."""
 
-from ..files.extras import attach_stub
+from ..files.checks import attach_stub
 
 __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

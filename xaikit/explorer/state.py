@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ..files.checks import check_choices, check_flags, check_names, check_number, check_whole
-from ..files.options import COUPLINGS, FILLS, RECURSION
+from ..files.checks import (
+    COUPLINGS,
+    FILLS,
+    RECURSION,
+    check_choices,
+    check_flags,
+    check_names,
+    check_number,
+    check_whole,
+)
 
 # Each is drawn by ``views/NAME.py`` and shown by the class ``NameTab`` in ``tabs.py``.
 TABS = ("compare", "words", "resonance", "answer", "perturb", "runs")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatSlider, HBox, IntSlider, Layout, VBox, Widget
 
-from ..files.options import COUPLINGS, FILLS
+from ..files.checks import COUPLINGS, FILLS
 from .panels import Drawn, Panel
 from .state import COLOURS, PERTURBATIONS, UPSAMPLING, State
 from .widgets import Picture

@@ -21,7 +21,6 @@ def content_digest(ds: xr.Dataset) -> str:
 
     Examples
     --------
-    >>> from xaikit.files import content_digest
     >>> content_digest(scenes) == content_digest(scenes.copy(deep=True))
     True
     """

@@ -47,7 +47,12 @@ def decode(file: Path | BinaryIO, label: str) -> Image.Image:
         warnings.simplefilter("ignore")  # either there is a picture, or a reason; the size is checked here
         try:
             with Image.open(file, formats=FORMATS) as opened:
-                _check_size(opened, label)
+                width, height = opened.size
+                if width * height > MOST_PIXELS:
+                    raise ValueError(f"{label} has {width} x {height} pixels, more than can be a picture")
+                if max(width, height) > MOST_ASPECT * min(width, height):
+                    most = f"no side may be more than {MOST_ASPECT} times as long as the other"
+                    raise ValueError(f"{label} has {width} x {height} pixels: {most}")
                 return as_rgb(opened, label)
         except Image.DecompressionBombError as error:  # which doesn't say the size
             most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
@@ -56,16 +61,6 @@ def decode(file: Path | BinaryIO, label: str) -> Image.Image:
             if isinstance(error, ValueError) and str(error).startswith(label):
                 raise
             raise ValueError(f"{label} can't be read as an image ({_told(error)})") from error
-
-
-def _check_size(image: Image.Image, label: str) -> None:
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise ValueError(f"{label} has {width} x {height} pixels, more than can be a picture")
-    if max(width, height) > MOST_ASPECT * min(width, height):
-        raise ValueError(
-            f"{label} has {width} x {height} pixels: no side may be more than {MOST_ASPECT} times as long as the other"
-        )
 
 
 def _told(error: Exception) -> str:

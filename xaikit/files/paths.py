@@ -1,9 +1,14 @@
-"""Where things are: the bundled data and the notebooks beside the package, and the folder of each run."""
+"""Where things are (bundled data, notebooks, the folder of each run), and files that are there whole or not at all."""
 
+import contextlib
 import os
+import re
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.part")
 
 
 def data_folder() -> Path:
@@ -65,3 +70,29 @@ def _in_checkout(name: str) -> Path:
             "install xaikit from its checkout with 'pip install -e .'"
         )
     return folder
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` to write into, which takes its place at the end; on an error it is deleted and what
+    was there before stays."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files below a folder: of processes that are writing now, or were killed."""
+    return sorted(path for path in folder.rglob(".*.part") if LEFTOVER.fullmatch(path.name))

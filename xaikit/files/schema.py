@@ -9,6 +9,7 @@ is looked for), first (among how many), width (of an embedding). Every variable 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 VERSION = 1
 
@@ -24,6 +25,7 @@ class Variable:
     required: bool = True
 
 
+_maybe = partial(Variable, required=False)
 _OBJECT = ("sample", "object")
 _WORD = ("coupling", "sample", "token")
 _SPECTRUM = ("sample", "token", "frequency")
@@ -43,33 +45,27 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "image": Variable(("sample", "y", "x", "rgb"), "u", "RGB image", "0-255"),
         "caption": Variable(("sample",), "UTO", "caption that is true of the image"),
         "token_text": Variable(("sample", "token"), "UTO", "words of the caption, empty after its end"),
-        "token_object": Variable(
-            ("sample", "token"), "i", "object that a word names (the first of several alike), -1 none", required=False
+        "token_object": _maybe(
+            ("sample", "token"), "i", "object that a word names (the first of several alike), -1 none"
         ),
-        "object_mask": Variable((*_OBJECT, "y", "x"), "b", "visible pixels of an object", required=False),
-        "object_name": Variable(
-            _OBJECT, "UTO", "size, colour and shape of an object, empty where there is none", required=False
-        ),
-        "object_group": Variable(
-            _OBJECT, "i", "first object of the same colour and shape, -1 where there is none", required=False
-        ),
-        "object_named": Variable(_OBJECT, "b", "whether the caption names the object", required=False),
-        "object_x": Variable(_OBJECT, "f", "column of an object's centre", "pixel", required=False),
-        "object_y": Variable(_OBJECT, "f", "row of an object's centre", "pixel", required=False),
-        "object_radius": Variable(_OBJECT, "f", "radius of an object", "pixel", required=False),
-        "relation": Variable(("sample",), "UTO", "relation that the caption states, empty for none", required=False),
-        "caption_kind": Variable(("sample",), "UTO", "kind of caption, or of pair", required=False),
-        "background": Variable(("sample",), "UTO", "kind of background", required=False),
-        "mark": Variable(("sample",), "b", "whether the scene carries the corner mark", required=False),
-        "foil": Variable(("sample",), "UTO", "caption that is false of the image", required=False),
-        "pair": Variable(("sample",), "i", "pair that the sample belongs to", required=False),
-        "foil_image": Variable(
-            ("sample", "y", "x", "rgb"), "u", "image of which the caption is false", "0-255", required=False
-        ),
-        "image_id": Variable(("sample",), "i", "samples with the same number show the same image", required=False),
-        "class_index": Variable(("sample",), "i", "class of the image, its place among the classes", required=False),
-        "attributes": Variable(("sample",), "UTO", "attributes of the object, with commas between", required=False),
-        "similarity": Variable(("sample",), "f", "cosine similarity of image and caption", required=False),
+        "object_mask": _maybe((*_OBJECT, "y", "x"), "b", "visible pixels of an object"),
+        "object_name": _maybe(_OBJECT, "UTO", "size, colour and shape of an object, empty where there is none"),
+        "object_group": _maybe(_OBJECT, "i", "first object of the same colour and shape, -1 where there is none"),
+        "object_named": _maybe(_OBJECT, "b", "whether the caption names the object"),
+        "object_x": _maybe(_OBJECT, "f", "column of an object's centre", "pixel"),
+        "object_y": _maybe(_OBJECT, "f", "row of an object's centre", "pixel"),
+        "object_radius": _maybe(_OBJECT, "f", "radius of an object", "pixel"),
+        "relation": _maybe(("sample",), "UTO", "relation that the caption states, empty for none"),
+        "caption_kind": _maybe(("sample",), "UTO", "kind of caption, or of pair"),
+        "background": _maybe(("sample",), "UTO", "kind of background"),
+        "mark": _maybe(("sample",), "b", "whether the scene carries the corner mark"),
+        "foil": _maybe(("sample",), "UTO", "caption that is false of the image"),
+        "pair": _maybe(("sample",), "i", "pair that the sample belongs to"),
+        "foil_image": _maybe(("sample", "y", "x", "rgb"), "u", "image of which the caption is false", "0-255"),
+        "image_id": _maybe(("sample",), "i", "samples with the same number show the same image"),
+        "class_index": _maybe(("sample",), "i", "class of the image, its place among the classes"),
+        "attributes": _maybe(("sample",), "UTO", "attributes of the object, with commas between"),
+        "similarity": _maybe(("sample",), "f", "cosine similarity of image and caption"),
     },
     "tape": {
         "attention": Variable(
@@ -81,25 +77,17 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "value_norm": Variable(("sample", "block"), "f", "mean length of the values"),
     },
     "explanations": {
-        "heat": Variable(("sample", "explainer", "row", "col"), "f", "heat of each patch", required=False),
-        "word_heat": Variable(("sample", "explainer", "token"), "f", "heat of each word", required=False),
-        "seconds": Variable(("explainer",), "f", "time to explain one sample", "second", required=False),
+        "heat": _maybe(("sample", "explainer", "row", "col"), "f", "heat of each patch"),
+        "word_heat": _maybe(("sample", "explainer", "token"), "f", "heat of each word"),
+        "seconds": _maybe(("explainer",), "f", "time to explain one sample", "second"),
     },
     "evaluation": {
-        "deletion_curve": Variable(
-            ("sample", "explainer", "step"), "f", "cosine as the hottest patches go", required=False
-        ),
-        "insertion_curve": Variable(
-            ("sample", "explainer", "step"), "f", "cosine as the hottest patches come", required=False
-        ),
-        "fraction": Variable(("step",), "f", "share of the patches removed or inserted", required=False),
-        "word_deletion_curve": Variable(
-            ("sample", "explainer", "word_step"), "f", "cosine as the hottest words go", required=False
-        ),
-        "word_insertion_curve": Variable(
-            ("sample", "explainer", "word_step"), "f", "cosine as the hottest words come", required=False
-        ),
-        "word_fraction": Variable(("word_step",), "f", "share of the words removed or inserted", required=False),
+        "deletion_curve": _maybe(("sample", "explainer", "step"), "f", "cosine as the hottest patches go"),
+        "insertion_curve": _maybe(("sample", "explainer", "step"), "f", "cosine as the hottest patches come"),
+        "fraction": _maybe(("step",), "f", "share of the patches removed or inserted"),
+        "word_deletion_curve": _maybe(("sample", "explainer", "word_step"), "f", "cosine as the hottest words go"),
+        "word_insertion_curve": _maybe(("sample", "explainer", "word_step"), "f", "cosine as the hottest words come"),
+        "word_fraction": _maybe(("word_step",), "f", "share of the words removed or inserted"),
     },
     "resonance": {
         "trajectory": Variable(("sample", "time", "token", "row", "col"), "f", "map of each word at each iteration"),
@@ -226,37 +214,31 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "score": Variable(("row",), "f", "mean score of a row of choices"),
     },
     "protocol": {
-        "finite": Variable(_EACH, "f", "whether all values of the map are finite", required=False),
-        "image_drop": Variable(_EACH, "f", "cosine lost when the map weights the image, times 100", required=False),
-        "image_increase": Variable(_EACH, "f", "whether the cosine rises then", "percent", required=False),
-        "text_drop": Variable(_EACH, "f", "cosine lost when only the hot words are left, times 100", required=False),
-        "text_increase": Variable(_EACH, "f", "whether the cosine rises then", "percent", required=False),
-        "deletion": Variable(_PLACED, "f", "area under the deletion curve", required=False),
-        "insertion": Variable(_PLACED, "f", "area under the insertion curve", required=False),
-        "deletion_curve": Variable(
-            (*_PLACED, "step"), "f", "whether the class is among the first as the hottest patches go", required=False
+        "finite": _maybe(_EACH, "f", "whether all values of the map are finite"),
+        "image_drop": _maybe(_EACH, "f", "cosine lost when the map weights the image, times 100"),
+        "image_increase": _maybe(_EACH, "f", "whether the cosine rises then", "percent"),
+        "text_drop": _maybe(_EACH, "f", "cosine lost when only the hot words are left, times 100"),
+        "text_increase": _maybe(_EACH, "f", "whether the cosine rises then", "percent"),
+        "deletion": _maybe(_PLACED, "f", "area under the deletion curve"),
+        "insertion": _maybe(_PLACED, "f", "area under the insertion curve"),
+        "deletion_curve": _maybe(
+            (*_PLACED, "step"), "f", "whether the class is among the first as the hottest patches go"
         ),
-        "insertion_curve": Variable(
-            (*_PLACED, "step"), "f", "whether the class is among the first as the hottest patches come", required=False
+        "insertion_curve": _maybe(
+            (*_PLACED, "step"), "f", "whether the class is among the first as the hottest patches come"
         ),
-        "pair": Variable(("sample",), "if", "pair that the sample belongs to", required=False),
-        "similarity": Variable(("sample",), "f", "cosine of the image and its caption", required=False),
-        "foil_similarity": Variable(("sample",), "f", "cosine of the same, but for a false one", required=False),
-        "similarity_left": Variable(
-            (*_EACH, "way"), "f", "cosine with the caption, without or with only the hottest", required=False
-        ),
-        "foil_similarity_left": Variable(
-            (*_EACH, "way"), "f", "cosine of the same, but for a false one", required=False
-        ),
+        "pair": _maybe(("sample",), "if", "pair that the sample belongs to"),
+        "similarity": _maybe(("sample",), "f", "cosine of the image and its caption"),
+        "foil_similarity": _maybe(("sample",), "f", "cosine of the same, but for a false one"),
+        "similarity_left": _maybe((*_EACH, "way"), "f", "cosine with the caption, without or with only the hottest"),
+        "foil_similarity_left": _maybe((*_EACH, "way"), "f", "cosine of the same, but for a false one"),
     },
     "embeddings": {
-        "finite": Variable(_EACH, "f", "whether all values of the map are finite", required=False),
-        "other": Variable(("sample", "width"), "f", "embedding of the intact other side", required=False),
-        "version": Variable(
-            (*_EACH, "way", "step", "width"), "f", "embedding as the hottest go, or come", required=False
-        ),
-        "caption": Variable(("sample",), "UTO", "caption that is true of the image", required=False),
-        "image_id": Variable(("sample",), "if", "samples with the same number show the same image", required=False),
+        "finite": _maybe(_EACH, "f", "whether all values of the map are finite"),
+        "other": _maybe(("sample", "width"), "f", "embedding of the intact other side"),
+        "version": _maybe((*_EACH, "way", "step", "width"), "f", "embedding as the hottest go, or come"),
+        "caption": _maybe(("sample",), "UTO", "caption that is true of the image"),
+        "image_id": _maybe(("sample",), "if", "samples with the same number show the same image"),
     },
 }
 

@@ -1,8 +1,5 @@
-"""Save and open the datasets that notebooks hand to one another.
-
-One netCDF file a store, checked against ``schema`` when saved and when opened, written under a temporary
-name and renamed, so that a file with the right name is always whole.
-"""
+"""Save and open the datasets that notebooks hand to one another: one netCDF file a store, whole or not at all, checked
+against ``schema`` when saved and when opened."""
 
 import hashlib
 import json
@@ -13,9 +10,8 @@ from typing import Protocol
 import h5py
 import xarray as xr
 
-from .atomic import replacing
 from .digests import ATTRIBUTE, content_digest
-from .paths import CHECKOUT, run_folder
+from .paths import CHECKOUT, replacing, run_folder
 from .schema import COORDINATES, DIRECTIONS, OPEN_STAGES, SCHEMA, VERSION
 
 
@@ -55,13 +51,8 @@ def annotate(
             variable.attrs |= {"long_name": found.long_name, "units": found.units}
         if source and name not in ds.coords:
             variable.attrs |= {"source": source}
-    about = {
-        **provenance(ds),
-        "schema_version": VERSION,
-        "stage": stage,
-        "xaikit_version": version("xaikit"),
-        **made_with,
-    }
+    about = {"schema_version": VERSION, "stage": stage, "xaikit_version": version("xaikit")}
+    about = provenance(ds) | about | made_with
     ds.attrs["provenance"] = json.dumps(about, sort_keys=True)
     return validate(ds, stage)
 
@@ -114,10 +105,9 @@ def validate(ds: xr.Dataset, stage: str) -> xr.Dataset:
     """
     known = SCHEMA[_known_stage(stage)]
     about = provenance(ds)
-    if about.get("schema_version") != VERSION:
-        raise SchemaError(
-            f"the dataset has schema version {about.get('schema_version')}, but this xaikit reads version {VERSION}"
-        )
+    found = about.get("schema_version")
+    if found != VERSION:
+        raise SchemaError(f"the dataset has schema version {found}, but this xaikit reads version {VERSION}")
     if about.get("stage") != stage:
         raise SchemaError(f"the dataset is of stage {about.get('stage')!r}, not {stage!r}")
     for name, wanted in known.items():

@@ -11,8 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from ..files import store
-from ..files.checks import check_whole
-from ..files.choices import Choices, labelled
+from ..files.checks import Choices, check_whole, labelled
 from .conversations import Conversations
 from .family import NATIVE, Key, View
 from .methods import REGISTRY

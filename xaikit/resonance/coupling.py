@@ -23,7 +23,7 @@ from ..clip.model import Clip
 from ..clip.perturbation import at_once
 from ..clip.score import content_order, project_tokens
 from ..clip.towers import tower
-from ..files.options import COUPLINGS, TEMPERATURES  # noqa: F401 (its users look for them here)
+from ..files.checks import COUPLINGS, TEMPERATURES  # noqa: F401 (its users look for them here)
 
 TABLE_ERROR = 1e-7
 

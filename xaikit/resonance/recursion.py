@@ -12,8 +12,7 @@ from torch import Tensor
 from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
 from ..clip.towers import shares_space, tower
-from ..files.checks import check_choices, check_number, check_whole
-from ..files.options import COUPLINGS, RECURSION, TEMPERATURES
+from ..files.checks import COUPLINGS, RECURSION, TEMPERATURES, check_choices, check_number, check_whole
 from ..files.store import annotate
 from .coupling import Features, check_rerun, competition, coupled, features
 

@@ -117,7 +117,7 @@ def _folder_of(run: str) -> Path:
 
 def _list_bad_samples(folder: Path) -> int:
     """Print the samples that could not be used, and return the exit code that they mean."""
-    from ..samples.bad_samples import bad_samples
+    from ..samples.parts import bad_samples
 
     found = bad_samples(folder)
     for line in found:

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from ..files.atomic import write_text
+from ..files.paths import write_text
 from .execution import execute, failure
 from .notebooks import find_notebooks
 from .workbook import RunFailed

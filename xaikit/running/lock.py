@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..files.atomic import leftovers, write_text
+from ..files.paths import leftovers, write_text
 
 LOCK, HOLDER = ".lock", ".holder.json"
 PATIENCE = 1.0  # seconds: ``is_held`` takes the lock for a moment

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..files.atomic import leftovers, write_text
 from ..files.digests import _file_digest, code_digest
-from ..files.paths import CHECKOUT, data_folder, notebooks_folder
+from ..files.paths import CHECKOUT, data_folder, leftovers, notebooks_folder, write_text
 from ..files.store import SchemaError, digest_in, read, stage_in
 from .lock import is_held
 from .notebooks import Notebook, read_notebook

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..files.extras import EXTRAS, needs
+from ..files.checks import EXTRAS, needs
 from ..files.paths import notebooks_folder
 from .notebooks import TAG, parameters_for, read_notebook
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from ..files.atomic import write_text
-from ..files.paths import runs_folder
+from ..files.paths import runs_folder, write_text
 from .lock import is_held
 from .record import FILE, SWEEP, Status, now, read_record
 

@@ -16,8 +16,8 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 from filelock import FileLock
 
-from ..files.atomic import replacing
 from ..files.checks import check_whole
+from ..files.paths import replacing
 from .execution import check_limit, failure
 from .lock import hold
 from .record import FILE, SWEEP, Status, begin_record, earlier_entries, is_done, note, now, read_record, stores_in

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..files.checks import check_whole
 from ..files.paths import run_folder
-from ..samples.bad_samples import STAGE as BAD_SAMPLES, count_bad_samples
+from ..samples.parts import BAD_SAMPLES, count_bad_samples
 from .execution import check_limit, end_kernels, execute, failure
 from .lock import hold
 from .notebooks import all_needs_of, find_notebooks, own_parameters, parameters_for, with_whole_paths

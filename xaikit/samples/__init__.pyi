@@ -1,12 +1,11 @@
 from . import worlds as worlds
-from .bad_samples import save_bad_samples as save_bad_samples
 from .captions import VOCABULARY as VOCABULARY, name_objects as name_objects
-from .descriptions import draw_descriptions as draw_descriptions
 from .layouts import LAYOUTS as LAYOUTS, open_inputs as open_inputs, open_source as open_source
-from .parts import compute_parts as compute_parts, open_parts as open_parts
+from .parts import compute_parts as compute_parts, open_parts as open_parts, save_bad_samples as save_bad_samples
 from .scenes import (
     PAIRS as PAIRS,
     SUITES as SUITES,
+    draw_descriptions as draw_descriptions,
     draw_mark as draw_mark,
     draw_pairs as draw_pairs,
     draw_scenes as draw_scenes,

@@ -1,11 +1,12 @@
-"""What a caption says, as arrays; its words; whether it is true of a scene; and which objects a text's words name."""
+"""What a caption or a description says, as arrays and as words; and which objects a text's words name."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from .worlds.shapes import COLOURS, IMAGE_SIZE, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
+from .worlds.shapes import COLOURS, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
 
 KINDS = ("object", "relation", "list", "count")
 SLOTS = 3  # the most objects one caption names
@@ -27,6 +28,7 @@ VOCABULARY = (
 
 RELATION_WORDS = {word for relation in RELATIONS for word in relation.split()} - set(FUNCTION_WORDS)
 NONE, PADDING = -1, -2
+IS = ("is",)  # between the two objects of a description
 NAMING = {*SIZES, *COLOURS, *SHAPES}
 
 
@@ -34,41 +36,34 @@ NAMING = {*SIZES, *COLOURS, *SHAPES}
 class Statement:
     """What n captions say. -1 stands for "not said" (attributes, relation) and "no such slot" (colour)."""
 
-    colour: np.ndarray  # (n, SLOTS)
-    shape: np.ndarray  # (n, SLOTS)
-    size: np.ndarray  # (n, SLOTS)
-    object: np.ndarray  # (n, SLOTS): which object of the scene the slot names
+    colour: np.ndarray  # (n, slots)
+    shape: np.ndarray  # (n, slots)
+    size: np.ndarray  # (n, slots)
+    object: np.ndarray  # (n, slots): which object of the scene the slot names
     relation: np.ndarray  # (n,): of slot 0 to slot 1, index into RELATIONS
     number: np.ndarray  # (n,): how many objects slot 0 names; 1 for singular captions
 
-    def with_(self, **changes) -> "Statement":
-        return replace(self, **changes)
 
-
-def state(layout: Layout, named: np.ndarray, relation: np.ndarray, number: np.ndarray, sized: np.ndarray) -> Statement:
+def state(
+    layout: Layout,
+    named: np.ndarray | int,
+    relation: np.ndarray | int = -1,
+    number: np.ndarray | int = 1,
+    sized: np.ndarray | bool = False,
+    slots: int = SLOTS,
+) -> Statement:
     """Captions that name the first ``named`` (n,) objects of each scene, with sizes where ``sized`` (n,)."""
-    n, slots = layout.colour.shape
-    used = np.arange(SLOTS) < named[:, None]
-    index = np.minimum(np.arange(SLOTS), slots - 1)
-    pick = [np.where(used, getattr(layout, name)[:, index], -1) for name in ("colour", "shape", "size")]
-    colour, shape, size = pick
+    n, objects = layout.colour.shape
+    named, relation, number, sized = (np.broadcast_to(value, n) for value in (named, relation, number, sized))
+    used = np.arange(slots) < named[:, None]
+    index = np.minimum(np.arange(slots), objects - 1)
+    colour, shape, size = (np.where(used, getattr(layout, name)[:, index], -1) for name in ("colour", "shape", "size"))
     size = np.where(sized[:, None], size, -1)
-    return Statement(colour, shape, size, np.where(used, np.arange(SLOTS), -1), relation, number)
+    return Statement(colour, shape, size, np.where(used, np.arange(slots), -1), relation, number)
 
 
-def swap_slots(said: Statement) -> Statement:
-    """The first two objects change places: "A left of B" becomes "B left of A"."""
-    order = np.array([1, 0, 2])
-    return said.with_(**{k: getattr(said, k)[:, order] for k in ("colour", "shape", "size", "object")})
-
-
-def swap_colours(said: Statement) -> Statement:
-    """The first two objects exchange their colour words."""
-    return said.with_(colour=said.colour[:, [1, 0, 2]])
-
-
-def words(said: Statement) -> tuple[list[list[str]], list[list[int]]]:
-    """The words of each caption, and for each word the scene's object that it names (-1 for none)."""
+def words(said: Statement, verb: Sequence[str] = ()) -> tuple[list[list[str]], list[list[int]]]:
+    """The words of each caption, and for each word the scene's object that it names (-1 for none). verb : before a relation."""
     texts, owners = [], []
     for colour, shape, size, owner, relation, number in zip(
         said.colour, said.shape, said.size, said.object, said.relation, said.number, strict=True
@@ -77,7 +72,7 @@ def words(said: Statement) -> tuple[list[list[str]], list[list[int]]]:
         for slot in np.flatnonzero(colour >= 0):
             if slot:
                 last = slot == np.flatnonzero(colour >= 0)[-1]
-                join = RELATIONS[relation].split() if relation >= 0 else ["and" if last else ","]
+                join = [*verb, *RELATIONS[relation].split()] if relation >= 0 else ["and" if last else ","]
                 text += join
                 names += [-1] * len(join)
             plural = number > 1
@@ -91,6 +86,12 @@ def words(said: Statement) -> tuple[list[list[str]], list[list[int]]]:
     return texts, owners
 
 
+def describe(layout: Layout, relation: np.ndarray) -> Statement:
+    """All objects with their sizes; of two also the relation (n,), an index into RELATIONS."""
+    count = layout.exists.sum(1)
+    return state(layout, count, np.where(count == 2, relation, -1), sized=True, slots=layout.exists.shape[1])
+
+
 def article(word: str) -> str:
     """The indefinite article before this word."""
     return "an" if word[0] in "aeio" else "a"
@@ -99,39 +100,6 @@ def article(word: str) -> str:
 def sentence(text: list[str]) -> str:
     """The caption as one string."""
     return " ".join(text).replace(" ,", ",")
-
-
-def truth(said: Statement, layout: Layout) -> np.ndarray:
-    """Whether each caption holds of each scene: (captions, scenes) int8, 1 true, 0 false, -1 undecided.
-
-    A relation is decided true when the two objects lie in opposite halves of the image on the named
-    sides, false when their centres are ordered the other way, and undecided between; a size word is
-    absolute (captions about scenes of more than four objects should not use one).
-    """
-
-    def agrees(word, attribute):  # (captions, slots, scenes, objects)
-        word = word[:, :, None, None]
-        return (word < 0) | (word == attribute)
-
-    match = agrees(said.colour, layout.colour) & agrees(said.shape, layout.shape)
-    match &= agrees(said.size, layout.size) & layout.exists
-    used = said.colour >= 0
-    found = match.sum(3)
-    enough = np.where(said.number[:, None] > 1, found[:, 0] == said.number[:, None], found[:, 0] > 0)
-    holds = enough & ((found > 0) | ~used[:, :, None]).all(1)
-    half = IMAGE_SIZE / 2
-    result = holds.astype(np.int8)
-    for index in range(len(RELATIONS)):
-        rows = np.flatnonzero(said.relation == index)
-        position = layout.x if index < 2 else layout.y
-        position = position if index % 2 == 0 else -position  # so that the subject has the smaller one
-        middle = half if index % 2 == 0 else -half
-        first, second = position[:, :, None], position[:, None, :]
-        apart, reverse = (first < middle) & (second > middle), first >= second
-        pair = match[rows, 0][..., :, None] & match[rows, 1][..., None, :]
-        yes, maybe = (pair & apart).any((2, 3)), (pair & ~reverse).any((2, 3))
-        result[rows] = np.where(yes, 1, np.where(maybe, -1, 0))
-    return result
 
 
 def captions_need(kind: str) -> int:
@@ -161,9 +129,8 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     """
     texts = np.char.lower(np.char.strip(np.asarray(token_text).astype(str)))
     if texts.ndim != 2 or len(texts) != scenes.sizes["sample"]:
-        raise ValueError(
-            f"words of shape {texts.shape}: (samples, tokens) of the {scenes.sizes['sample']} scenes is needed"
-        )
+        wanted = f"(samples, tokens) of the {scenes.sizes['sample']} scenes"
+        raise ValueError(f"words of shape {texts.shape}: {wanted} is needed")
     objects = np.full(texts.shape, NONE)
     objects[texts == ""] = PADDING
     kinds = np.full(texts.shape, "", dtype="U8")
@@ -172,19 +139,16 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     for row, (words, names) in enumerate(zip(texts, scenes.object_name.values, strict=True)):
         known = [set(str(name).split()) for name in names]
         named: list[int] = []
-        start = None
+        start = 0  # of a phrase
         for place, word in enumerate(words):
-            if word not in NAMING:
-                start = None
-                continue
-            start = place if start is None else start
             if word in SHAPES:
-                phrase = words[start : place + 1]
-                found = _object(phrase, known, named)
+                phrase = slice(start, place + 1)
+                found = _object(words[phrase], known, named)
                 named.append(found)
-                objects[row, start : place + 1] = found
-                kinds[row, start : place + 1] = "" if found == NONE else "object"
-                start = None
+                objects[row, phrase] = found
+                kinds[row, phrase] = "" if found == NONE else "object"
+            if word in SHAPES or word not in NAMING:
+                start = place + 1
     dims = ("sample", "token")
     return xr.Dataset({"token_object": (dims, objects), "token_kind": (dims, kinds)}, {"sample": scenes.sample})
 

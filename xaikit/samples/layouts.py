@@ -1,15 +1,10 @@
 """A dataset by one string: planted scenes, or a published dataset in the layout in which it comes, in a local folder.
 
-Nothing here fetches anything. A source is sized and sharded, and reads an image only when it is asked for. A layout is a file
-of ``published/``, which alone names it.
+Nothing here fetches anything. A source is sized and sharded, and reads an image only when it is asked for.
 """
 
 import difflib
-import hashlib
-import importlib
-import json
 import os
-import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +16,12 @@ from ..files.paths import data_folder
 from ..files.store import annotate, inputs_digest, open_store, read
 from .captions import article
 from .scenes import draw_pairs, draw_scenes
-from .source import BLOCK, Reader, Source, first_good
-from .tables import LayoutError
+from .source import BLOCK, Reader, Source, first_good, hexadecimal, joined
+from .tables import LayoutError, published
 from .worlds.shapes import COLOURS, SHAPES
 
-LAYOUTS = tuple(
-    module.name.replace("_", "-") for module in pkgutil.iter_modules([str(Path(__file__).parent / "published")])
-)
+_openers = {name.replace("_", "-"): entry.function for name, entry in published.all().items()}
+LAYOUTS = tuple(sorted(_openers))
 KINDS = ("captions", "classes", "pairs")
 CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 SWAPS = ("relation", "attribute")  # foils with the same words as the caption, as in Winoground
@@ -57,9 +51,7 @@ def open_source(data: str = "planted", n: int | None = None, seed: int = 0, kind
     if data == "planted":
         return planted(kind, 64 if n is None else n, seed)
     layout, folder, split = parse_data(data)
-    name = layout.replace("-", "_")
-    module = importlib.import_module(f".published.{name}", __package__)
-    return getattr(module, f"open_{name}")(folder, split).head(n)
+    return _openers[layout](folder, split).head(n)
 
 
 def parse_data(data: str) -> tuple[str, Path, str | None]:
@@ -116,16 +108,13 @@ class Planted(Source):
     seed: int = 0
 
     def digest(self, rows: slice = slice(None)) -> str:
-        drawn = [self.kind, self.seed, [str(label) for label in self.labels[rows]]]
-        return hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:16]
+        return hexadecimal([self.kind, self.seed, [str(label) for label in self.labels[rows]]])
 
     def inputs(self, rows: slice = slice(None), clip: Reader | None = None, size: int = 224) -> xr.Dataset:
         """These scenes as a dataset of the ``inputs`` schema with their whole truth, as they are drawn."""
         places = np.arange(len(self))[rows]
         blocks = [self._block(int(number)) for number in np.unique(places // BLOCK)]
-        fill = {"token_text": "", "token_object": -1}
-        together = xr.concat(blocks, "sample", join="outer", fill_value=fill, combine_attrs="override")
-        chosen = together.sel(sample=self.labels[places])
+        chosen = joined(blocks).sel(sample=self.labels[places])
         chosen = chosen.assign_coords(error=("sample", np.full(len(places), "", "<U1")))
         return annotate(chosen, "inputs", layout=self.layout, **self.about)
 

@@ -1,4 +1,5 @@
-"""Results of a long computation in part files, a block of samples each: resumed, shared out, and opened as one.
+"""Results of a long computation in part files, a block of samples each: resumed, shared out, and opened as one; and the
+samples that could not be used, with the reason of each.
 
 A part is written whole or not at all, and says what it was made with; one that was made with the same is never computed
 again. Parts of different blocks never meet, so any number of processes may write into one folder, each its share.
@@ -13,10 +14,13 @@ import xarray as xr
 from tqdm import tqdm
 
 from ..files.digests import ATTRIBUTE, code_digest
-from ..files.store import SchemaError, annotate, provenance, write
-from .source import Block, Reader, Source
+from ..files.schema import SCHEMA
+from ..files.store import SchemaError, annotate, provenance, read, write
+from .source import Block, Reader, Source, in_names
 
 NOT_NUMBERS = ("explorer", "running", "plots")  # code that parts don't depend on
+BAD_SAMPLES = "bad_samples"  # the stage of their stores
+LISTED = 20  # bad samples
 # From the good samples of a block, as a dataset of the inputs schema, to their results: floats or texts over ``sample``.
 Compute = Callable[[xr.Dataset], xr.Dataset]
 
@@ -55,9 +59,8 @@ def compute_parts(
     {}
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made_with, bad = _with_code(made_with), {}
-    for block in tqdm(source.blocks(shard), disable=not progress, desc=progress):
-        path, about = part_path(folder, block), _made_with(source, block, made_with)
+    bad = {}
+    for block, path, about in tqdm(_parts(folder, source, made_with, shard), disable=not progress, desc=progress):
         errors = _errors_in(path, about)
         if errors is None or _mended(source, block, errors, clip):
             errors = _compute(path, source, block, compute, stage, about, clip)
@@ -80,48 +83,29 @@ def open_parts(folder: Path, source: Source, made_with: Mapping[str, object], sh
     ...     print(str(error)[:14])
     2 of 2 parts i
     """
-    made_with, blocks = _with_code(made_with), source.blocks(shard)
-    found = [part_path(folder, block) for block in blocks]
-    missing = [
-        path
-        for path, block in zip(found, blocks, strict=True)
-        if _errors_in(path, _made_with(source, block, made_with)) is None
-    ]
+    found = _parts(folder, source, made_with, shard)
+    missing = [path for _, path, about in found if _errors_in(path, about) is None]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(found)} parts in {folder} aren't computed yet, or with other choices"
             f" (the first is {missing[0].name}): run their shards first"
         )
-    return open_together(found)
-
-
-def open_together(paths: list[Path]) -> xr.Dataset:
-    """Stores of one stage, of different samples, as one dataset along ``sample``, read only where it is looked at."""
-    opened = [xr.open_dataset(path, engine="h5netcdf", chunks={}) for path in paths]
     together = xr.concat(
-        opened,
-        "sample",
-        data_vars="minimal",
-        coords="minimal",
-        compat="override",
-        join="outer",
-        combine_attrs="override",
-    )
+        [xr.open_dataset(path, engine="h5netcdf", chunks={}) for _, path, _ in found],
+        "sample", data_vars="minimal", coords="minimal", compat="override", join="outer", combine_attrs="override",
+    )  # fmt: skip
     together.attrs.pop(ATTRIBUTE, None)  # that of the first alone
     return together
 
 
-def part_path(folder: Path, block: Block) -> Path:
-    """The file of a block's results."""
-    return folder / f"{block.number:06}.nc"
-
-
-def _with_code(made_with: Mapping[str, object]) -> dict[str, object]:
-    return {**made_with, "code": code_digest(without=NOT_NUMBERS)}
-
-
-def _made_with(source: Source, block: Block, made_with: Mapping[str, object]) -> dict:
-    return json.loads(json.dumps({**made_with, "samples": source.digest(block.rows)}))
+def _parts(
+    folder: Path, source: Source, made_with: Mapping[str, object], shard: str | None
+) -> list[tuple[Block, Path, dict]]:
+    """The blocks of a share, each with its file and what this is made with, as a file gives it back."""
+    made_with = {**made_with, "code": code_digest(without=NOT_NUMBERS)}
+    blocks = source.blocks(shard)
+    about = [json.loads(json.dumps({**made_with, "samples": source.digest(block.rows)})) for block in blocks]
+    return [(block, folder / f"{block.number:06}.nc", one) for block, one in zip(blocks, about, strict=True)]
 
 
 def _errors_in(path: Path, made_with: Mapping) -> np.ndarray | None:
@@ -150,3 +134,49 @@ def _compute(
     results = results.assign_coords(error=("sample", errors))
     write(annotate(results, stage, made_with=made_with), path, stage)
     return errors
+
+
+def save_bad_samples(reasons: dict[str, dict[str, str]], folder: Path, share: str | None = None) -> Path:
+    """Store the reasons by dataset and sample, in the run's folder, under a name of its own for a share "i/k".
+
+    Examples
+    --------
+    >>> xk.samples.save_bad_samples({"coco": {"139-0": "there is no file"}}, xk.files.run_folder("example")).name
+    'bad_samples.nc'
+    """
+    rows = [(dataset, label, reason) for dataset, own in reasons.items() for label, reason in own.items()]
+    columns = np.array(rows, dtype=str).reshape(-1, 3).T
+    ds = xr.Dataset({name: ("bad", values) for name, values in zip(SCHEMA[BAD_SAMPLES], columns, strict=True)})
+    written = write(annotate(ds, BAD_SAMPLES), _path(folder, share), BAD_SAMPLES)
+    if share is None:  # what the shares have stored is among these
+        for path in folder.glob(f"{BAD_SAMPLES}.*-of-*.nc"):
+            path.unlink(missing_ok=True)
+    return written
+
+
+def count_bad_samples(folder: Path, share: str | None = None) -> int:
+    """How many are stored there; none where nothing is, or nothing that can be read."""
+    try:
+        return read(_path(folder, share), BAD_SAMPLES).sizes["bad"]
+    except (FileNotFoundError, SchemaError):
+        return 0
+
+
+def bad_samples(folder: Path) -> list[str]:
+    """What the notebooks of a run, or of all runs of a sweep, have stored of bad samples: lines to be read, the first
+    of many."""
+    found = set()
+    for path in sorted(folder.rglob(f"{BAD_SAMPLES}*.nc")):
+        try:
+            ds = read(path, BAD_SAMPLES)
+        except SchemaError as error:
+            found.add(str(error))
+            continue
+        rows = zip(ds.dataset.values, ds.sample_name.values, ds.reason.values, strict=True)
+        found |= {f"bad sample {name} of {dataset} in {path.parent.name}: {reason}" for dataset, name, reason in rows}
+    lines = sorted(found)
+    return lines[:LISTED] + ([f"and {len(lines) - LISTED} more bad samples"] if len(lines) > LISTED else [])
+
+
+def _path(folder: Path, share: str | None) -> Path:
+    return folder / f"{BAD_SAMPLES}{in_names(share)}.nc"

@@ -2,19 +2,24 @@
 
 ``draw_scenes`` gives captioned scenes with a mask for each object and the object that each word names;
 ``draw_pairs`` gives scenes with a false caption (``foil``) that differs in one respect;
+``draw_descriptions`` gives scenes with a whole description, as a language model would give it;
 ``draw_suite`` gives scenes that each ask one question of an explanation, hard enough to tell methods apart.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
 from ..files.checks import check_choices, check_number
 from ..files.store import annotate
-from .assembly import LAYOUT, MARK, assemble, compose, stream
-from .captions import KINDS, Statement, sentence, state, words
+from .assembly import LAYOUT, MARK, SIZED_UP_TO, assemble, check_scenes, compose, describable, stream
+from .captions import IS, KINDS, Statement, describe, sentence, state, words
+from .source import joined
 from .worlds.shapes import COLOURS, SHAPES, SIZES, SMALL_FACTOR, Layout
 
 PAIRS = ("relation", "attribute", "subject", "object", "absent")
+MOST_DESCRIBED = SIZED_UP_TO  # objects: their sizes are told
 SUITES = {
     "single": "one small object on its own",
     "relation": "two related objects among objects that share their colours or shapes",
@@ -78,7 +83,11 @@ def draw_scenes(
     """
     kinds = (captions,) if isinstance(captions, str) else tuple(captions)
     layout, said, kind = compose(stream(seed, LAYOUT), n, objects, kinds, similar)
-    mark = _marks(said, seed, shortcut, shortcut_colour, conflict)
+    mark = np.zeros(n, bool)
+    if shortcut is not None:
+        check_choices(shortcut_colour=(shortcut_colour, COLOURS))
+        check_number(0, 1, "probability", shortcut=shortcut)
+        mark = draw_mark(stream(seed, MARK), said, shortcut_colour, shortcut, conflict)
     parameters = dict(
         n=n, seed=seed, objects=list(objects), captions=list(kinds), similar=similar, shortcut=shortcut,
         shortcut_colour=shortcut_colour, conflict=conflict,
@@ -118,13 +127,7 @@ def draw_pairs(
     if kind == "absent":
         return annotate(true.assign(foil=("sample", texts), pair=("sample", np.arange(n))))
     false = assemble(other, foil, [kind] * n, np.zeros(n, bool), seed, parameters)
-    both = xr.concat(
-        [true, false],
-        "sample",
-        join="outer",
-        fill_value={"token_text": "", "token_object": -1},
-        combine_attrs="override",
-    )
+    both = joined([true, false])
     order = np.arange(2 * n).reshape(2, n).T.ravel()
     both = both.assign(foil=("sample", texts + list(true.caption.values)), pair=("sample", np.tile(np.arange(n), 2)))
     both = both.isel(sample=order).assign_coords(sample=np.arange(2 * n))
@@ -142,9 +145,8 @@ def _counterpart(rng, kind: str, layout: Layout, said: Statement) -> tuple[Layou
     if kind in ("subject", "object", "absent"):
         slot = 1 if kind == "object" else 0
         colour[:, slot], shape[:, slot] = _absent_combination(rng, layout)
-    changed = layout.with_(colour=colour, shape=shape)
-    named, unsized = (said.colour >= 0).sum(1), np.zeros(len(said.number), bool)
-    return changed, state(changed, named, said.relation, said.number, unsized)
+    changed = replace(layout, colour=colour, shape=shape)
+    return changed, state(changed, (said.colour >= 0).sum(1), said.relation, said.number)
 
 
 def _absent_combination(rng, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -154,12 +156,28 @@ def _absent_combination(rng, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     return np.divmod(key.argmin(1), len(SHAPES))
 
 
-def _marks(said, seed, shortcut, colour, conflict):
-    if shortcut is None:
-        return np.zeros(len(said.number), bool)
-    check_choices(shortcut_colour=(colour, COLOURS))
-    check_number(0, 1, "probability", shortcut=shortcut)
-    return draw_mark(stream(seed, MARK), said, colour, shortcut, conflict)
+def draw_descriptions(
+    n: int = 32, seed: int = 0, objects: tuple[int, int] = (2, 2), similar: float = 0.5
+) -> xr.Dataset:
+    """Draw scenes whose caption describes all objects in reading order; objects are numbered in that order.
+
+    n, seed: as in ``draw_scenes``. objects: fewest and most a scene, 1 to 4. similar: 0 to 1, how much a third and
+    a fourth object share the colour or the shape of one of the first two, which differ in both.
+
+    Returns a dataset of the ``inputs`` schema, its words' objects included. Raises ValueError for an impossible choice.
+
+    Examples
+    --------
+    >>> xk.draw_descriptions(2).caption.values.tolist()
+    ['a small blue diamond is left of a large orange cross', 'a large cyan diamond is left of a large orange ring']
+    """
+    check_scenes(n, objects, ("object",), similar)
+    if objects[1] > MOST_DESCRIBED:
+        raise ValueError(f"objects={objects}: at most {MOST_DESCRIBED} are described, sizes are told apart up to there")
+    layout, relation = describable(stream(seed, LAYOUT), n, objects, similar)
+    parameters = dict(n=n, seed=seed, objects=list(objects), similar=similar)
+    said = describe(layout, relation)
+    return assemble(layout, said, ["description"] * n, np.zeros(n, bool), seed, parameters, IS)
 
 
 def draw_suite(name: str, n: int = 32, seed: int = 0, mark: bool = True) -> xr.Dataset:
@@ -178,52 +196,44 @@ def draw_suite(name: str, n: int = 32, seed: int = 0, mark: bool = True) -> xr.D
     check_choices(name=(name, tuple(SUITES)))
     if name == "absent":
         return draw_pairs("absent", n, seed, objects=(2, 4), similar=1.0)
-    layout, said = _COMPOSED[name](stream(seed, LAYOUT), n)
+    layout, said, _ = compose(stream(seed, LAYOUT), n, **_COMPOSED[name])
+    if name in _CHANGED:
+        layout, said = _CHANGED[name](layout, said)
     marked = np.full(n, name == "shortcut" and mark)
     scenes = assemble(layout, said, [name] * n, marked, seed, {"suite": name, "n": n, "seed": seed, "mark": mark})
     return _one_word(scenes, layout, seed) if name == "word" else scenes
 
 
-def _single(rng, n: int) -> tuple[Layout, Statement]:
-    layout, said, _ = compose(rng, n, (1, 1), ("object",), sized=0.0)
+def _small(layout: Layout, said: Statement) -> tuple[Layout, Statement]:
     small = SIZES.index("small")
     radius = np.where(layout.size == small, layout.radius, SMALL_FACTOR * layout.radius)
-    return layout.with_(size=np.full_like(layout.size, small), radius=radius), said
+    return replace(layout, size=np.full_like(layout.size, small), radius=radius), said
 
 
-def _relation(rng, n: int) -> tuple[Layout, Statement]:
-    return compose(rng, n, (3, 4), ("relation",), similar=1.0, sized=0.0)[:2]
-
-
-def _attribute(rng, n: int) -> tuple[Layout, Statement]:
-    layout, *_ = compose(rng, n, (4, 4), ("list",))
+def _exchanged(layout: Layout, said: Statement) -> tuple[Layout, Statement]:
+    """The last two objects have the first two's colours and shapes the other way round."""
     colour, shape = layout.colour.copy(), layout.shape.copy()
     colour[:, 2:], shape[:, 2:] = colour[:, [1, 0]], shape[:, [0, 1]]
-    layout = layout.with_(colour=colour, shape=shape)
-    named, relation, number = np.full(n, 2), np.full(n, -1), np.ones(n, int)
-    return layout, state(layout, named, relation, number, np.zeros(n, bool))
+    layout = replace(layout, colour=colour, shape=shape)
+    return layout, state(layout, named=2)
 
 
-def _clutter(rng, n: int) -> tuple[Layout, Statement]:
-    return compose(rng, n, (3, 12), ("object", "relation"), similar=0.5, sized=0.0)[:2]
-
-
-def _shortcut(rng, n: int) -> tuple[Layout, Statement]:
-    """Exchange red and the first object's colour throughout each scene, so that the first is the red one."""
-    layout, said, _ = compose(rng, n, (1, 3), ("object",), sized=0.0)
+def _first_red(layout: Layout, said: Statement) -> tuple[Layout, Statement]:
+    """Red and the first object's colour are exchanged throughout each scene, so that the first is the red one."""
     red, own = COLOURS.index("red"), layout.colour[:, :1]
     colour = np.select([layout.colour == own, layout.colour == red], [red, own], layout.colour)
-    return layout.with_(colour=colour), said.with_(colour=np.where(said.colour >= 0, red, -1))
-
-
-def _word(rng, n: int) -> tuple[Layout, Statement]:
-    return compose(rng, n, (3, 6), ("object",), similar=1.0, sized=0.0)[:2]
+    return replace(layout, colour=colour), replace(said, colour=np.where(said.colour >= 0, red, -1))
 
 
 _COMPOSED = {
-    "single": _single, "relation": _relation, "attribute": _attribute, "clutter": _clutter, "shortcut": _shortcut,
-    "word": _word,
-}  # fmt: skip
+    "single": dict(objects=(1, 1), kinds=("object",), sized=0.0),
+    "relation": dict(objects=(3, 4), kinds=("relation",), similar=1.0, sized=0.0),
+    "attribute": dict(objects=(4, 4), kinds=("list",)),
+    "clutter": dict(objects=(3, 12), kinds=("object", "relation"), sized=0.0),
+    "shortcut": dict(objects=(1, 3), kinds=("object",), sized=0.0),
+    "word": dict(objects=(3, 6), kinds=("object",), similar=1.0, sized=0.0),
+}
+_CHANGED = {"single": _small, "attribute": _exchanged, "shortcut": _first_red}
 
 
 def _one_word(scenes: xr.Dataset, layout: Layout, seed: int) -> xr.Dataset:

@@ -1,20 +1,31 @@
-"""A dataset as a source of samples: how many there are, which belong to a share "i/k", and what each holds."""
+"""A dataset as a source of samples: how many there are, which belong to a share "i/k", and what each holds.
 
+Of pictures in files a table says what is known of each; bounding boxes become masks of what the model gets.
+"""
+
+import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from ..files.checks import check_whole
+from ..files.schema import SCHEMA
 from ..files.store import annotate
 
 BLOCK = 32  # samples computed and stored together
+PADDING = {"token_text": "", "token_object": -1}  # of captions that are shorter than others
+KNOWN = {"foil": str, "attributes": str, "pair": int, "class_index": int, "image_id": int}  # of columns of a table
+PROMPT = "a photo of a {}."  # of a class
+BEYOND = 1.0  # pixel: annotations round
 
 
 class Reader(Protocol):
@@ -33,9 +44,6 @@ class Block:
 
     number: int
     rows: slice
-
-    def __len__(self) -> int:
-        return self.rows.stop - self.rows.start
 
 
 def parse_shard(shard: str | None) -> tuple[int, int]:
@@ -152,6 +160,148 @@ def first_good(source: Source, n: int, clip: Reader | None = None) -> xr.Dataset
     if wanted == n:
         label, reason = next(iter(left_out.items()))
         raise ValueError(f"the {source.layout} dataset holds no good sample; the first one, {label}: {reason}")
-    fill = {"token_text": "", "token_object": -1}
-    together = xr.concat(found, "sample", join="outer", fill_value=fill, combine_attrs="override").drop_vars("error")
-    return annotate(together, "inputs", left_out=left_out)
+    return annotate(joined(found).drop_vars("error"), "inputs", left_out=left_out)
+
+
+def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Inputs one after another, short captions padded."""
+    return xr.concat(parts, "sample", join="outer", fill_value=PADDING, combine_attrs="override")
+
+
+def as_inputs(values: Mapping[str, object], **coords: object) -> xr.Dataset:
+    """Variables of the ``inputs`` schema as a dataset, with the places of words, pixels and colours beside other coordinates."""
+    ds = xr.Dataset({name: (SCHEMA["inputs"][name].dims, value) for name, value in values.items()})
+    places = {dim: np.arange(ds.sizes[dim]) for dim in ("token", "y", "x")}
+    return ds.assign_coords({**coords, **places, "rgb": ["red", "green", "blue"]})
+
+
+def hexadecimal(values: object) -> str:
+    """The first 16 digits of a SHA-256 over plain values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def box_mask(box: Sequence[float], size: tuple[int, int], seen: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Which pixels (y, x) of a resized and cropped image show a box: those of which it takes up more than half.
+
+    box : (left, top, width, height) in pixels of the image as it was, which had this size (width, height).
+    seen : what was done to the image, from an RGB picture to uint8 (y, x, 3).
+
+    The box is painted white on black and, to tell it from any colour of a margin that ``seen`` adds, black on white. Raises
+    ValueError for a box that isn't inside the image, which then isn't the one that was annotated.
+    """
+    left, top, wide, high = box
+    if (
+        wide <= 0
+        or high <= 0
+        or min(left, top) < -BEYOND
+        or left + wide > size[0] + BEYOND
+        or top + high > size[1] + BEYOND
+    ):
+        raise ValueError(
+            f"the box {', '.join(f'{value:g}' for value in box)} (left, top, width, height) isn't inside the image of"
+            f" {size[0]} x {size[1]} pixels: it was annotated on another image, or on this one in another size"
+        )
+    painted = Image.new("RGB", size)
+    first, last = (round(max(left, 0)), round(max(top, 0))), (round(left + wide), round(top + high))
+    corner = tuple(max(end, start + 1) for start, end in zip(first, last, strict=True))  # at least one pixel
+    painted.paste((255, 255, 255), (*first, *corner))
+    return seen(painted)[..., 0] > seen(ImageChops.invert(painted))[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures(Source):
+    """Samples whose images lie in files.
+
+    table : a row a sample, in the order of the labels. The columns ``image`` (what ``read`` takes) and ``caption`` are
+        always there; others are ``image_id``, ``class_index``, ``foil``, ``pair``, ``foil_image``, ``attributes``, and
+        ``box`` ((left, top, width, height) in pixels of the file) with ``object_name`` of the one object that the caption
+        names.
+    read : from an entry of ``image`` (or ``foil_image``) to an RGB picture; raises ValueError or OSError, in one sentence,
+        for a bad one.
+    """
+
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    read: Callable[[object], Image.Image] = field(kw_only=True)
+
+    @classmethod
+    def of(
+        cls, layout: str, table: pd.DataFrame, read: Callable, split: str | None = None, classes: Sequence[str] = ()
+    ) -> "Pictures":
+        """From a table with the samples' names in the column ``label``; a class's prompt is "a photo of a NAME."."""
+        labels, about = table.label.to_numpy(object), {} if split is None else {"split": split}
+        prompts = tuple(PROMPT.format(name) for name in classes)
+        return cls(layout, labels, tuple(classes), prompts, about, table.drop(columns="label"), read=read)
+
+    def digest(self, rows: slice = slice(None)) -> str:
+        """16 hexadecimal digits over all that the table says of these samples: an image counts by its name only."""
+        table = self._rows(rows)
+        values = {name: table[name].tolist() for name in sorted(table)}
+        return hexadecimal([self.layout, self.prompts, [str(label) for label in self.labels[rows]], values])
+
+    def inputs(self, rows: slice = slice(None), clip: Reader | None = None, size: int = 224) -> xr.Dataset:
+        check_whole(1, size=size)
+        table, labels = self._rows(rows), self.labels[rows].astype(str)
+        (height, width), n = clip.image_size if clip else (size, size), len(table)
+        shown = {name: np.zeros((n, height, width, 3), np.uint8) for name in ("image", "foil_image") if name in table}
+        if "box" in table:
+            shown["object_mask"] = np.zeros((n, 1, height, width), bool)
+        read = lru_cache(maxsize=1)(self.read)  # captions of one image follow one another
+        texts, errors = [[] for _ in range(n)], [""] * n
+        for place, row in enumerate(table.to_dict("records")):
+            try:
+                texts[place], arrays = self._sample(row, read, clip, size)
+                for name, values in arrays.items():
+                    shown[name][place] = values
+            except (ValueError, OSError) as error:
+                errors[place] = _reason(error)
+        length = max([1, *map(len, texts)])
+        values = {**shown, "caption": table.caption.to_numpy(str)}
+        values["token_text"] = np.array([[*text, *[""] * (length - len(text))] for text in texts], str)
+        values |= {name: table[name].to_numpy(kind) for name, kind in KNOWN.items() if name in table}
+        if "box" in table:
+            values["object_name"] = table.object_name.to_numpy(str)[:, None]
+            values["object_named"] = np.ones((n, 1), bool)
+        ds = as_inputs(values, sample=labels).assign_coords(error=("sample", errors))
+        return annotate(ds, "inputs", layout=self.layout, **self.about)
+
+    def is_good(self, row: int, clip: Reader | None = None) -> bool:
+        try:
+            self._sample(self._rows(slice(row, row + 1)).to_dict("records")[0], self.read, clip, 8)
+        except (ValueError, OSError):
+            return False
+        return True
+
+    def _sample(
+        self, row: dict, read: Callable[[object], Image.Image], clip: Reader | None, size: int
+    ) -> tuple[Sequence[str], dict[str, np.ndarray]]:
+        """Words, and images with the object's mask, if it has one. Raises ValueError or OSError for a bad sample."""
+
+        def seen(image: Image.Image) -> np.ndarray:
+            return clip.seen(image) if clip else np.asarray(ImageOps.fit(image, (size, size)))
+
+        words = _words(row["caption"], clip)
+        picture = read(row["image"])
+        arrays = {"image": seen(picture)}
+        if "foil_image" in row:
+            try:
+                arrays["foil_image"] = seen(self.read(row["foil_image"]))
+            except (ValueError, OSError) as error:
+                raise ValueError(f"of the foil: {error}") from error
+        if "box" in row:
+            arrays["object_mask"] = box_mask(row["box"], picture.size, seen)
+        return words, arrays
+
+    def _rows(self, rows: slice) -> pd.DataFrame:
+        return self.table.iloc[: len(self)].iloc[rows]
+
+
+def _words(caption: str, clip: Reader | None) -> Sequence[str]:
+    """The caption's own tokens, its words where there is no model. Raises ValueError for one that the model can't take."""
+    if not caption.strip():
+        raise ValueError("the caption is empty: a caption of at least one word is needed")
+    return clip.token_strings([caption])[0] if clip else caption.split()
+
+
+def _reason(error: Exception) -> str:
+    """One line, in the words of a sample by itself: neither "image 0" nor "text 0"."""
+    return " ".join(str(error).split()).replace("text 0 ", "caption ", 1)

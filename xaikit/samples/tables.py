@@ -11,11 +11,22 @@ import pandas as pd
 from PIL import Image
 
 from ..files.images import decode
+from ..files.registry import Entry, Registry
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST_BYTES = 2**31  # no published table is larger; another is not read
 KINDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
 DTYPES = {int: "int64", str: "str", list: object}
+
+published: Registry[Entry] = Registry("xaikit.samples.published")
+
+
+def layout(source: str) -> Callable[[Callable], Callable]:
+    """A decorator that registers a function (folder, split) -> Pictures as the layout of its name, dashes for underscores.
+
+    source : where the dataset is from.
+    """
+    return published.register(Entry, source=source)
 
 
 class LayoutError(ValueError):
@@ -58,11 +69,6 @@ def picture_in(folder: Path, links: Collection[str] = ()) -> Callable[[object], 
     return read
 
 
-def first_folder(folder: Path, names: Sequence[str]) -> str | None:
-    """The first of these names that is a folder in this one; None if none is."""
-    return next((name for name in names if (folder / name).is_dir()), None)
-
-
 def image_names(folder: Path) -> list[str]:
     """The names of the image files in a folder, in order, without those that aren't UTF-8; no file is looked at."""
     with os.scandir(folder) as entries:
@@ -84,26 +90,22 @@ def by_stem(folder: Path) -> dict[str, str]:
     return {name.rpartition(".")[0]: name for name in reversed(image_names(folder))}
 
 
-def choose_split(layout: str, folder: Path, found: Sequence[str], split: str | None, usual: Sequence[str] = ()) -> str:
-    """The split that is wanted; without a wish the only one, or the first of the usual ones that is there.
-
-    Raises LayoutError that names the choices.
-    """
+def choose_split(
+    layout: str, folder: Path, found: Sequence[str], split: str | None, usual: Sequence[str] = ()
+) -> str | None:
+    """The split that is wanted; without a wish the only one, or the first of the usual ones that is there; None where a
+    dataset has none. Raises LayoutError that names the choices."""
     there = ", ".join(found)
+    if split is not None and not found:
+        raise LayoutError(f"{layout} has no splits, but {split!r} is asked for: leave '#{split}' out")
     if split is not None and split not in found:
         raise LayoutError(f"{folder} has no split {split!r} of {layout}: there is {there}")
-    if split is not None or len(found) == 1:
-        return split or found[0]
+    if split is not None or len(found) < 2:
+        return split or next(iter(found), None)
     for name in usual:
         if name in found:
             return name
     raise LayoutError(f"{folder} has several splits of {layout}, {there}: name one, as in '{layout}:PATH#{found[0]}'")
-
-
-def no_split(layout: str, split: str | None) -> None:
-    """Raise LayoutError for a split of a dataset that has none."""
-    if split is not None:
-        raise LayoutError(f"{layout} has no splits, but {split!r} is asked for: leave '#{split}' out")
 
 
 def _short(name: str) -> str:
@@ -125,12 +127,15 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path, without: Collection[str] = ()) -> object:
     """What a JSON file holds, without the entries of these names. Raises LayoutError for one that isn't JSON."""
+    text = read_text(path)
+
+    def kept(pairs: list[tuple[str, object]]) -> dict:  # the others (outlines of objects, say) are let go at once
+        return {key: value for key, value in pairs if key not in without}
+
     try:
-        return json.loads(read_text(path), object_pairs_hook=_leaving_out(without))
+        return json.loads(text, object_pairs_hook=kept if without else None)
     except RecursionError:
         raise LayoutError(f"{path} isn't JSON of a dataset: it is nested too deeply") from None
-    except LayoutError:
-        raise
     except ValueError as error:
         raise LayoutError(f"{path} isn't JSON ({error})") from error
 
@@ -188,7 +193,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     text = read_text(path)
     separator = "\t" if "\t" in text.partition("\n")[0] else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows, lines = [], []
+    rows = {}
     try:
         header = [name.strip() for name in next(reader, [])]
         for row in reader:
@@ -197,13 +202,12 @@ def read_rows(path: Path) -> pd.DataFrame:
                     f"{path}: line {reader.line_num} has {len(row)} columns, but the header {len(header)}"
                 )
             if row:
-                rows.append(row)
-                lines.append(reader.line_num)
+                rows[reader.line_num] = row
     except csv.Error as error:
         raise LayoutError(f"{path}: line {reader.line_num} can't be read as a table ({error})") from error
     if len({*header}) < len(header):
         raise LayoutError(f"{path}: the header names a column twice: {', '.join(header)}")
-    return pd.DataFrame(rows, index=lines, columns=header, dtype=object)
+    return pd.DataFrame([*rows.values()], index=[*rows], columns=header, dtype=object)
 
 
 def column(path: Path, table: pd.DataFrame, *names: str) -> pd.Series:
@@ -214,12 +218,17 @@ def column(path: Path, table: pd.DataFrame, *names: str) -> pd.Series:
     raise LayoutError(f"{path} has no column {' or '.join(names)}: its header is {', '.join(table.columns) or 'empty'}")
 
 
+def check_lines(path: Path, values: pd.Series, pattern: str, needed: str) -> None:
+    """Raise LayoutError that names the first line whose text isn't of a pattern, and says what is needed."""
+    wrong = ~values.str.fullmatch(pattern).to_numpy(bool)
+    if wrong.any():
+        line = values.index[wrong][0]
+        raise LayoutError(f"{path}: line {line} has {values.name}={_shown(values[line])}{needed}")
+
+
 def whole_numbers(path: Path, values: pd.Series) -> pd.Series:
     """A column of text as whole numbers. Raises LayoutError that names the first line with another."""
-    good = values.str.fullmatch(r"\s*-?[0-9]{1,18}\s*").astype(bool)
-    if not good.all():
-        line = good.index[~good.to_numpy()][0]
-        raise LayoutError(f"{path}: line {line} has {values.name}={_shown(values[line])}, but a whole number is needed")
+    check_lines(path, values, r"\s*-?[0-9]{1,18}\s*", ", but a whole number is needed")
     return values.astype("int64")
 
 
@@ -239,11 +248,6 @@ def _is(value: object, kind: type) -> bool:
     return type(value) is kind and not (
         (kind is int and abs(value) >= 2**63) or (kind is str and not (value.isascii() or is_utf8(value)))
     )
-
-
-def _leaving_out(names: Collection[str]):
-    """For a file of which most isn't needed (outlines of objects): it is let go as soon as it is read."""
-    return (lambda pairs: {key: value for key, value in pairs if key not in names}) if names else None
 
 
 def _shown(value: object) -> str:

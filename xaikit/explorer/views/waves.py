@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import xarray as xr
 
-from ...files.options import RECURSION, TEMPERATURES
+from ...files.checks import RECURSION, TEMPERATURES
 from ...files.store import provenance
 from ..jobs import Job
 from ..pixels import enlarged

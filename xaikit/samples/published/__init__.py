@@ -1,1 +1,1 @@
-"""Published datasets, a layout a file: NAME.py holds ``open_NAME(folder, split)`` of the layout "NAME", dashes for underscores."""
+"""Published datasets: a layout is a function (folder, split) that ``layout`` registers, found in whichever file it stands."""

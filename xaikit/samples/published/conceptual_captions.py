@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..pictures import Pictures
-from ..tables import MOST_BYTES, SUFFIXES, LayoutError, choose_split, picture_in
+from ..source import Pictures
+from ..tables import MOST_BYTES, SUFFIXES, LayoutError, choose_split, layout, picture_in
 
 HOW = (
     "get the table at ai.google.com/research/ConceptualCaptions, 'Download', and the images with img2dataset or a script that"
@@ -26,7 +26,8 @@ NAME = re.compile(r"([0-9]{1,18})(_[0-9]{1,10})?(\.[A-Za-z]{3,4})?")  # of a row
 FOLDERS = {"train": ("training", "train"), "validation": ("validation", "val")}
 
 
-def open_conceptual_captions(folder: Path, split: str | None = None) -> Pictures:
+@layout(HOW)
+def conceptual_captions(folder: Path, split: str | None = None) -> Pictures:
     """A sample a row of the table, labelled by the row's number from 0, whether its image was downloaded or not.
 
     folder : holds ``Train_GCC-training.tsv`` or ``Validation_GCC-1.1.0-Validation.tsv`` (caption, tab, address; a header
@@ -45,8 +46,7 @@ def open_conceptual_captions(folder: Path, split: str | None = None) -> Pictures
     table = _read(folder / TABLES[split])
     table["image"] = np.arange(len(table))
     read = _Downloaded(folder, FOLDERS[split] + (("images", "") if len(found) == 1 else ()), table)
-    labels = np.arange(len(table)).astype(str).astype(object)
-    return Pictures("conceptual-captions", labels, about={"split": split}, table=table, read=read)
+    return Pictures.of("conceptual-captions", table.assign(label=table.image.astype(str)), read, split)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -85,7 +85,8 @@ class _Downloaded:
         if self.rows is None:
             self._list()
         address = zlib.crc32(self.table.url.iloc[row].encode())
-        name = _find(self.rows, row) or _find(self.checks, address)
+        named = self.rows.loc[row:row].to_list() or self.checks.loc[address:address].to_list()
+        name = min(named, default=None)  # of several (.jpg and .png) the first in the alphabet
         if name is None:
             raise FileNotFoundError(
                 f"the image of row {row} isn't in {self.at or self.folder.name}: it wasn't downloaded"
@@ -99,9 +100,10 @@ class _Downloaded:
 
     def _list(self) -> None:
         names = pd.Series([*_names(self.folder / self.at)], dtype="str")
-        keys = names.str.extract("(?:^|/)([0-9]+)[^/]*$")[0].astype("int64").to_numpy()
+        names.index = names.str.extract("(?:^|/)([0-9]+)[^/]*$")[0].astype("int64")
+        names = names.sort_index()
         bare = ~names.str.contains("[._]").to_numpy()  # neither a suffix nor a row before it: a CRC alone
-        self.rows, self.checks = (_sorted(names[kind], keys[kind]) for kind in (~bare, bare))
+        self.rows, self.checks = names[~bare], names[bare]
         self.read = picture_in(self.folder / self.at, names.str.rpartition("/")[0].unique())
 
     def _check_caption(self, name: str, row: int) -> None:
@@ -128,18 +130,6 @@ def _names(folder: Path) -> Iterator[str]:
 
 def _is_image(found: re.Match | None) -> bool:
     return found is not None and (found[3] or "").lower() in SUFFIXES
-
-
-def _sorted(names: pd.Series, keys: np.ndarray) -> tuple[np.ndarray, pd.Series]:
-    order = np.argsort(keys, kind="stable")
-    return keys[order], names.iloc[order]
-
-
-def _find(listed: tuple[np.ndarray, pd.Series], key: int) -> str | None:
-    """The name with a key; of several (.jpg and .png) the first in the alphabet, however the folder lists them."""
-    keys, names = listed
-    first, end = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
-    return min(map(str, names.iloc[first:end]), default=None)
 
 
 def _letters(caption: str) -> str:

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..pictures import Pictures
-from ..tables import LayoutError, column, no_split, picture_in, read_rows, whole_numbers
+from ..source import Pictures
+from ..tables import LayoutError, choose_split, column, layout, picture_in, read_rows, whole_numbers
 
-FORM = (
-    "a table with the columns image and caption, and maybe class, foil and pair, an image's name relative to the folder"
+HOW = (
+    "write a table with the columns image and caption, and maybe class, foil and pair, an image's name relative to the"
+    " folder"
 )
-PROMPT = "a photo of a {}."
 
 
-def open_folder(folder: Path, split: str | None = None) -> Pictures:
+@layout(HOW)
+def folder(folder: Path, split: str | None = None) -> Pictures:
     """A sample a row of ``captions.csv``, labelled by the image's name, and for further captions of it "NAME-1", "NAME-2".
 
     folder : holds the table (separated by commas or tabs) with a header: image (or file or filepath), caption (or title), and
@@ -21,23 +22,21 @@ def open_folder(folder: Path, split: str | None = None) -> Pictures:
 
     The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME.".
     """
-    no_split("folder", split)
+    choose_split("folder", folder, (), split)
     path = folder / "captions.csv"
     if not path.is_file():
-        raise LayoutError(f"there is no captions.csv in {folder}: write {FORM}")
+        raise LayoutError(f"there is no captions.csv in {folder}: {HOW}")
     rows = read_rows(path)
     image = column(path, rows, "image", "file", "filepath")
-    table = pd.DataFrame({"image": image, "caption": column(path, rows, "caption", "title")})
+    again = image.groupby(image).cumcount()
+    label = image.where(again == 0, image + "-" + again.astype(str))
+    table = pd.DataFrame({"label": label, "image": image, "caption": column(path, rows, "caption", "title")})
     table["image_id"] = pd.factorize(image)[0]
-    classes = ()
+    classes = sorted({*rows["class"]}) if "class" in rows else []
     if "class" in rows:
-        classes = tuple(sorted({*rows["class"]}))
         table["class_index"] = rows["class"].map({name: place for place, name in enumerate(classes)})
     if "foil" in rows:
         table["foil"] = rows.foil
     if "pair" in rows:
         table["pair"] = whole_numbers(path, rows.pair)
-    again = image.groupby(image).cumcount()
-    labels = image.where(again == 0, image + "-" + again.astype(str)).to_numpy(object)
-    prompts = tuple(PROMPT.format(name) for name in classes)
-    return Pictures("folder", labels, classes, prompts, table=table, read=picture_in(folder))
+    return Pictures.of("folder", table, picture_in(folder), classes=classes)

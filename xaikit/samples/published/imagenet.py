@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..pictures import Pictures
+from ..source import PROMPT, Pictures
 from ..tables import (
     LayoutError,
+    check_lines,
     check_unique,
     choose_split,
     column,
     image_names,
+    layout,
     picture_in,
     read_json,
     read_rows,
@@ -30,10 +32,10 @@ CLASS = re.compile(r"n[0-9]{8}")
 KAGGLE = "ILSVRC/Data/CLS-LOC"
 SOLUTION = "LOC_val_solution.csv"
 NAMES = ("LOC_synset_mapping.txt", "classnames.txt", "imagenet_class_index.json")
-PROMPT = "a photo of a {}."
 
 
-def open_imagenet(folder: Path, split: str | None = None) -> Pictures:
+@layout(HOW)
+def imagenet(folder: Path, split: str | None = None) -> Pictures:
     """Images as samples, each with its class's prompt, "a photo of a NAME.", as caption, labelled and sorted by file.
 
     folder : holds ``val/n01440764/*.JPEG`` (or train, or the class folders themselves), or Kaggle's
@@ -63,13 +65,10 @@ def open_imagenet(folder: Path, split: str | None = None) -> Pictures:
         raise LayoutError(
             f"the class {unknown[0]} of {folder / at} isn't in the file of class names: the names of all are needed"
         )
-    classes = tuple(names.values())
-    prompts = tuple(PROMPT.format(name) for name in classes)
     table["class_index"] = table.pop("class").map(place)
+    prompts = [PROMPT.format(name) for name in names.values()]
     table["caption"] = [prompts[index] for index in table.class_index]
-    labels = table.pop("label").to_numpy(object)
-    read = picture_in(folder, links)
-    return Pictures("imagenet", labels, classes, prompts, {"split": split}, table=table, read=read)
+    return Pictures.of("imagenet", table, picture_in(folder, links), split, [*names.values()])
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -84,9 +83,13 @@ def _by_folder(folder: Path, at: str, numbers: list[str]) -> tuple[pd.DataFrame,
     if not sum(times):
         raise LayoutError(f"there are no images in the class folders of {folder / at}: {HOW}")
     files = pd.Series([file for each in listed for file in each], dtype="str")
-    images = pd.Series(links, dtype="str").repeat(times).to_numpy() + "/" + files
-    stems = files.str.rpartition(".")[0]
-    table = pd.DataFrame({"label": stems, "image": images, "class": pd.Series(numbers).repeat(times).to_numpy()})
+    table = pd.DataFrame(
+        {
+            "label": files.str.rpartition(".")[0],
+            "image": pd.Series(links, dtype="str").repeat(times).to_numpy() + "/" + files,
+            "class": pd.Series(numbers).repeat(times).to_numpy(),
+        }
+    )
     return table.sort_values("label", kind="stable", ignore_index=True), links
 
 
@@ -99,13 +102,8 @@ def _flat(folder: Path, at: str) -> tuple[pd.DataFrame, list[str]]:
     rows = read_rows(path)
     label, answer = column(path, rows, "ImageId"), column(path, rows, "PredictionString")
     check_unique(path, label, "lines", "ImageId", rows.index)
+    check_lines(path, answer, CLASS.pattern + r"( [\s\S]*)?", ": a class such as n01440764 comes first")
     number = answer.str.partition(" ")[0]
-    wrong = ~number.str.fullmatch(CLASS.pattern).to_numpy(bool)
-    if wrong.any():
-        line = rows.index[wrong][0]
-        raise LayoutError(
-            f"{path}: line {line} has PredictionString={answer[line]!r}: a class such as n01440764 comes first"
-        )
     table = pd.DataFrame({"label": label, "image": f"{at}/" + label + ".JPEG", "class": number})
     return table.sort_values("label", kind="stable", ignore_index=True), [at]
 
@@ -114,7 +112,7 @@ def _class_names(folder: Path, numbers: list[str]) -> dict[str, str]:
     """The classes' numbers and names, in the numbers' order."""
     for path in (above / name for above in (folder, folder.parent) for name in NAMES):
         if path.is_file():
-            return dict(sorted(_indexed(path) if path.suffix == ".json" else _lines(path)))
+            return _names_in(path)
     if len(numbers) == 1000:
         from open_clip import IMAGENET_CLASSNAMES  # only here, since it takes seconds
 
@@ -125,22 +123,18 @@ def _class_names(folder: Path, numbers: list[str]) -> dict[str, str]:
     )
 
 
-def _indexed(path: Path) -> list[tuple[str, str]]:
-    value = read_json(path)
-    pairs = [*value.values()] if isinstance(value, dict) else []
-    for pair in pairs:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise LayoutError(f'{path}: an entry such as ["n01440764", "tench"] is needed, not {str(pair)[:60]}')
-    return _checked(path, [(number, name.replace("_", " ")) for number, name in pairs])
-
-
-def _lines(path: Path) -> list[tuple[str, str]]:
-    lines = [line.strip() for line in read_text(path).split("\n")]
-    split = (line.partition(" ") for line in lines if line)
-    return _checked(path, [(number, names.partition(",")[0].strip()) for number, _, names in split])
-
-
-def _checked(path: Path, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _names_in(path: Path) -> dict[str, str]:
+    pairs = []
+    if path.suffix == ".json":
+        value = read_json(path)
+        for pair in value.values() if isinstance(value, dict) else ():
+            if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+                raise LayoutError(f'{path}: an entry such as ["n01440764", "tench"] is needed, not {str(pair)[:60]}')
+            pairs.append((pair[0], pair[1].replace("_", " ")))
+    else:
+        for line in filter(None, map(str.strip, read_text(path).split("\n"))):
+            number, _, names = line.partition(" ")
+            pairs.append((number, names.partition(",")[0].strip()))
     for place, (number, name) in enumerate(pairs, 1):
         if not CLASS.fullmatch(number) or not name:
             raise LayoutError(
@@ -150,4 +144,4 @@ def _checked(path: Path, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
         raise LayoutError(
             f"{path} names {'a class twice' if pairs else 'no class'}: each number and its name once is needed"
         )
-    return pairs
+    return dict(sorted(pairs))

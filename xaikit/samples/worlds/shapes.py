@@ -4,7 +4,7 @@ Every array has one row a scene and one column an object slot; slots beyond a sc
 are unused (``exists`` is false there). Positions and radii are in pixels, x to the right, y down.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,9 +46,6 @@ class Layout:
     y: np.ndarray  # (n, K) float, centre
     radius: np.ndarray  # (n, K) float
     exists: np.ndarray  # (n, K) bool
-
-    def with_(self, **changes) -> "Layout":
-        return replace(self, **changes)
 
     def rows(self, index: np.ndarray | slice) -> "Layout":
         """Some of the scenes."""
