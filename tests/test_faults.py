@@ -15,10 +15,10 @@ import pytest
 import xaikit as xk
 from xaikit.files import store
 from xaikit.files.atomic import leftovers, replacing
-from xaikit.running import lock as run_lock, workbook
+from xaikit.running import record as run_lock, workbook
 from xaikit.running.command_line import main
 from xaikit.running.record import read_record, write_record
-from xaikit.running.sweep_status import entries
+from xaikit.running.status import entries
 from xaikit.running.sweeping import ALLOWED_DEATHS, SweepFailed, sweep
 
 RUN = "run = 'default'  # the run\n"
@@ -193,7 +193,7 @@ def test_two_runs_into_one_folder_the_second_is_refused(tmp_path, executed, note
 
 def test_a_lock_is_free_again_when_its_process_was_killed(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from xaikit.running.lock import hold\n"
+        "import sys, time; from pathlib import Path; from xaikit.running.record import hold\n"
         "with hold(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)

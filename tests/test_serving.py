@@ -3,8 +3,8 @@
 import nbformat
 import pytest
 
+from xaikit.running.committed import write_application
 from xaikit.running.notebooks import read_notebook
-from xaikit.running.serving import write_application
 
 
 def test_the_explorers_cells_with_the_parameters_that_were_given(tmp_path):

@@ -11,10 +11,9 @@ import xaikit as xk
 from xaikit.files import store
 from xaikit.running import record as run_record, sweeping, workbook
 from xaikit.running.command_line import main
-from xaikit.running.lock import hold
-from xaikit.running.record import read_record, write_record
+from xaikit.running.record import hold, read_record, write_record
+from xaikit.running.status import entries, report, seconds_left
 from xaikit.running.sweep_plan import make_plan
-from xaikit.running.sweep_status import entries, report, seconds_left
 from xaikit.running.sweeping import SweepFailed, sweep
 
 pytestmark = pytest.mark.usefixtures("without_kernels")
@@ -265,9 +264,9 @@ def test_a_row_left_running_by_a_killed_sweep_is_told_from_one_that_runs(noteboo
     record = read_record(out / "seed=0")
     record["notebooks"]["05_alone"] |= {"status": "running"}
     write_record(out / "seed=0", record)
-    assert "no process is working on it" in report(out) and "1 not run" in report(out)
+    assert "no process is working on it" in report(out)[0] and "1 not run" in report(out)[0]
     with hold(out):
-        assert "1 running" in report(out)
+        assert "1 running" in report(out)[0]
 
 
 def test_status_of_a_damaged_sweep_is_one_sentence(out, capsys):

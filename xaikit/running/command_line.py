@@ -83,22 +83,16 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .record import SWEEP, Status, read_record, table
-    from .sweep_status import entries, report
+    from .status import report
 
     folder = _folder_of(options.run)
-    if (folder / SWEEP).exists():
-        print(report(folder))
-        known = [entry for _, entry in entries(folder)]
-    else:
-        record = read_record(folder)
-        print(table(record))
-        known = list(record["notebooks"].values())
-    return max(_list_bad_samples(folder), int(any(entry["status"] == Status.FAILED for entry in known)))
+    text, failed = report(folder)
+    print(text)
+    return max(_list_bad_samples(folder), int(failed))
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .record import check_run
+    from .status import check_run
 
     found = check_run(_folder_of(options.run))
     for problem in found.problems:
@@ -134,10 +128,9 @@ def _refresh(options: argparse.Namespace) -> int:
 
 
 def _app(options: argparse.Namespace) -> int:
-    from .serving import serve
+    from .committed import serve
 
-    parameters = {name: literal(text) for name, text in options.parameters}
-    return serve(options.run, parameters, options.voila)
+    return serve(options.run, dict(map(_given, options.parameters)), options.voila)
 
 
 def _methods(options: argparse.Namespace) -> int:

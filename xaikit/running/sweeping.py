@@ -19,10 +19,9 @@ from filelock import FileLock
 from ..files.atomic import replacing
 from ..files.checks import check_whole
 from .execution import check_limit, failure
-from .lock import hold
-from .record import FILE, SWEEP, Status, begin_record, earlier_entries, is_done, note, now, read_record, stores_in
+from .record import FILE, SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stores_in
+from .status import Entries, Listed, Sweep, counts, pace, read_sweep
 from .sweep_plan import Plan, Row, make_plan
-from .sweep_status import Entries, Listed, Sweep, counts, pace, read_sweep
 
 Say = Callable[[str], None]
 ALLOWED_DEATHS = 5  # of workers under one row, before the row is given up
@@ -49,14 +48,13 @@ def sweep(
 
     Parameters
     ----------
-    out : the sweep's folder; each different row gets a run folder in it, named after the parameters that vary, and rows that
+    out : the sweep's folder; each different row gets a run folder in it, named after its parameters, and rows that
         differ only in their ``shard`` share one.
-    table : parameters by name, a mapping a row; see ``read_table`` and ``combinations``.
-    only : the notebooks that are wanted, by number or name; those whose stores they read come with them. None for all.
+    table : parameters by name, a mapping a row, as of ``rows_of``.
+    only, limit, notebooks : as in ``run``; the notebooks whose stores the wanted ones read come with them.
     workers : processes on this machine, None for one a core; each executes one notebook at a time.
     scheduler : address of a Dask scheduler, such as "tcp://host:8786", whose workers share this file system; None for a
         cluster of this machine's own.
-    limit : seconds that a notebook may take, None for any.
     threads : of the computations of each notebook.
     failed_only : do only the rows that failed before or met bad samples, and those that need them.
     say : gets each line of progress.
@@ -94,17 +92,17 @@ class _Progress:
 
     def __init__(self, plan: Plan, folder: Path, about: Sweep, failed_only: bool, say: Say):
         self._folder, self._about, self._say = folder, about, say
-        earlier = {own: earlier_entries(own) for own in plan.parameters}
-        self._entries = {row: earlier[row.folder].get(row.name, {"status": Status.WAITING}) for row in plan.rows}
-        done = {row for row, entry in self._entries.items() if is_done(entry, row.stamp, row.target)}
+        waiting, earlier = {"status": Status.WAITING}, {own: earlier_entries(own) for own in plan.parameters}
+        self._entries = {row: earlier[row.folder].pop(row.name, waiting) for row in plan.rows}
+        done = {row for row, entry in self._entries.items() if row.is_done(entry)}
         again = self._failed(done) if failed_only else {*plan.rows} - done
         self._done, self._left = done - again, [row for row in plan.rows if row in again]
-        self._entries |= {row: {"status": Status.WAITING} for row in self._left}
+        self._entries |= dict.fromkeys(self._left, waiting)
         records = {own: {} for own in plan.parameters}
         for row, entry in self._entries.items():
             records[row.folder][row.name] = entry
         for own, known in records.items():
-            others = {name: entry for name, entry in earlier[own].items() if "stamp" in entry and name not in known}
+            others = {name: entry for name, entry in earlier[own].items() if "stamp" in entry}
             begin_record(own, plan.notebooks, plan.parameters[own], known | others)
         first: dict[str, Row] = {}
         for row in [*(row for row in plan.rows if row in self._done), *self._left]:
@@ -128,16 +126,12 @@ class _Progress:
             self._say(
                 f"{len(self._done)} of {len(self._entries)} rows are done already, with the same code and parameters"
             )
-        for row in self._left:
-            before = [self._entries[of] for of in self._before(row)]
-            if row in self._original and all(entry["status"] == Status.DONE for entry in before):
-                self._entries[row] = _outcome(row, self._original[row], before)
-        if waiting := [row for row in self._left if self._entries[row]["status"] == Status.WAITING]:
+        if self._left:
             self._say(
-                f"{len(waiting)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
+                f"{len(self._left)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
             )
             with _connected(scheduler, self._about.at_once) as client:
-                self._execute(client, waiting, limit, threads)
+                self._execute(client, limit, threads)
         self._say(f"{self._folder.name}: {counts(self._listed())}")
         missing = [row for row in self._left if self._entries[row]["status"] != Status.DONE]
         if missing:
@@ -147,12 +141,12 @@ class _Progress:
                 f"{left} rows were not executed yet and didn't fail: give the sweep's own command to go on"
             )
 
-    def _execute(self, client: Client, waiting: Sequence[Row], limit: float | None, threads: int) -> None:
+    def _execute(self, client: Client, limit: float | None, threads: int) -> None:
         workers = client.scheduler_info(n_workers=-1).get("workers", ())
         self._about = replace(self._about, at_once=max(1, len(workers)))
         self._about.write(self._folder)
         futures: dict[Row, Future] = {}
-        for row in waiting:
+        for row in self._left:
             before = [futures.get(of, self._entries[of]) for of in self._before(row)]
             key = f"{row.notebook.stem}-{uuid.uuid4().hex}"  # Dask learns how long a notebook takes from its name
             given = row, self._original.get(row), before, limit, threads
@@ -238,7 +232,7 @@ def _executed(row: Row, limit: float | None, threads: int | None) -> dict:
     # The runner, its connection, or another worker may have died and left this row to a second worker: it waits for the first.
     with FileLock(row.folder / f".{row.name}.lock"):
         entry = read_record(row.folder)["notebooks"][row.name]
-        if is_done(entry, row.stamp, row.target):
+        if row.is_done(entry):
             return entry
         entry = row.carry_out(limit, threads)
         if row.stamp != row.stamp_now():  # somebody edits code meanwhile: done, but to be done again next time

@@ -9,23 +9,11 @@ from pathlib import Path
 
 from ..files.checks import check_whole
 from ..files.paths import run_folder
+from ..files.store import digest_in
 from ..samples.bad_samples import STAGE as BAD_SAMPLES, count_bad_samples
 from .execution import check_limit, end_kernels, execute, failure
-from .lock import hold
 from .notebooks import all_needs_of, find_notebooks, own_parameters, parameters_for, with_whole_paths
-from .record import (
-    SWEEP,
-    Status,
-    begin_record,
-    earlier_entries,
-    is_done,
-    note,
-    now,
-    read_record,
-    stamp,
-    stored,
-    stores_in,
-)
+from .record import SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stamp, stored, stores_in
 
 SHARD = "shard"
 
@@ -52,6 +40,15 @@ class Execution:
     def target(self) -> Path:
         """The executed notebook."""
         return self.folder / f"{self.name}.ipynb"
+
+    def is_done(self, entry: Mapping) -> bool:
+        """Whether it was finished, as its entry in ``run.json`` says, as it would be now, and its stores are still there."""
+        return (
+            entry["status"] == Status.DONE
+            and entry.get("stamp") == self.stamp
+            and self.target.is_file()
+            and all(digest_in(self.folder / name) == digest for name, digest in entry.get("stores", {}).items())
+        )
 
     def carry_out(self, limit: float | None = None, threads: int | None = None) -> dict:
         """Execute it, keep its entry in ``run.json`` up to date before and after, and return that. A notebook that fails is an
@@ -93,7 +90,7 @@ def run(
     only : run these notebooks only, named by number ("04") or in full.
     resume : skip, and say so, what is already done with the same code and parameters.
     notebooks : the folder of the notebooks, if not the checkout's.
-    limit : seconds that a notebook may take; then it is stopped, and has failed.
+    limit : seconds that a notebook may take; then it is stopped, and has failed. None for any.
     workers : how many notebooks are executed at once, each after those whose stores it reads, with its share of the cores.
 
     Returns the run's folder. Raises ValueError for bad arguments before any work, or for a folder that another run writes
@@ -115,22 +112,20 @@ def run(
         for name, notebook in chosen.items():
             values = given[name] | own_parameters(notebook, folder)
             own = Execution(folder, name, notebook.path, values, stamp(notebook.path, values), notebook.stores)
-            if resume and not needs[name] & {*to_do} and _is_done(own, entries, needs[name]):
-                done = entries[name]["finished"]
-                print(f"{name}: skipped, done at {done} with the same code and parameters", flush=True)
+            before = entries[name]
+            # finished as it would now run, and after the last run of all whose stores it reads
+            if (
+                resume
+                and not needs[name] & {*to_do}
+                and own.is_done(before)
+                and all(entries[need].get("finished", "") <= before["started"] for need in needs[name])
+            ):
+                print(f"{name}: skipped, done at {before['finished']} with the same code and parameters", flush=True)
             else:
                 to_do[name], entries[name] = own, {"status": Status.WAITING}
         begin_record(folder, known, parameters, entries)
         _carry_out(to_do, needs, limit, workers)
     return folder
-
-
-def _is_done(own: Execution, entries: Mapping[str, Mapping], needs: Collection[str]) -> bool:
-    """Whether a notebook was finished as it would now run, and after the last run of all whose stores it reads."""
-    before = entries[own.name]
-    return is_done(before, own.stamp, own.target) and all(
-        entries[name].get("finished", "") <= before["started"] for name in needs
-    )
 
 
 def _carry_out(
