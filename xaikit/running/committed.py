@@ -122,10 +122,15 @@ def serve(run: str = "default", parameters: Mapping[str, object] | None = None, 
                 signal.signal(signal.SIGTERM, before)
 
 
+def explorer_notebook() -> Path:
+    """The committed notebook that shows the explorer."""
+    paths = sorted(notebooks_folder().glob("*.ipynb"))
+    return next(path for path in paths if f'"{APPLICATION}"' in path.read_text(encoding="utf-8"))
+
+
 def write_application(folder: Path, run: str = "default", parameters: Mapping[str, object] | None = None) -> Path:
     """Write the cells that show the explorer, and those that they need, into a folder and return the notebook."""
-    paths = sorted(notebooks_folder().glob("*.ipynb"))
-    path = next(path for path in paths if f'"{APPLICATION}"' in path.read_text(encoding="utf-8"))
+    path = explorer_notebook()
     given = parameters_for(parameters or {}, {path.stem: read_notebook(path)})[path.stem] | {"run": run}
 
     import nbformat

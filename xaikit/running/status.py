@@ -3,7 +3,7 @@ own folder, and whether the stores are still what was saved."""
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..files.digests import ATTRIBUTE
 from ..files.paths import runs_folder
 from ..files.store import SchemaError, digest_in, read, stage_in
 from .record import FILE, SWEEP, Status, is_held, now, read_record, table
+from .workbook import Execution
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Listed:
     label: str
 
 
-Entries = Sequence[tuple[Listed, dict]]
+Entries = Collection[tuple[Listed | Execution, dict]]  # rows, each with what ``run.json`` says of it
 
 
 @dataclass(frozen=True)

@@ -7,26 +7,15 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import yaml
 
 from ..samples.source import in_names, parse_shard
-from .notebooks import (
-    Notebook,
-    all_needs_of,
-    find_notebooks,
-    literal,
-    needs_of,
-    own_parameters,
-    parameters_for,
-    with_whole_paths,
-)
-from .record import stamp
-from .workbook import SHARD, Execution
+from .notebooks import Notebook, all_needs_of, find_notebooks, literal, needs_of, parameters_for, with_whole_paths
+from .workbook import SHARD, Execution, execution_of
 
 FIRST = ("model", "pretrained", "multimodal_model", "data", "seed")  # in the names of folders
 LONGEST_NAME = 120
@@ -146,25 +135,12 @@ def _rows_of_csv(path: Path) -> Iterator[dict[str, object]]:
         yield {name.strip(): literal(text.strip()) for name, text in line.items() if text.strip()}
 
 
-@dataclass(frozen=True, eq=False)
-class Row(Execution):
-    """One execution of one notebook in a sweep.
-
-    label : how it is called in messages, by the parameters in which it differs from other rows. needs : those in the same
-    folder that come first. stamp_now : computes its stamp again, which changes with whatever its results depend on.
-    """
-
-    label: str
-    needs: tuple["Row", ...]
-    stamp_now: Callable[[], str]
-
-
 @dataclass(frozen=True)
 class Plan:
     """The rows in an order in which none comes before one that it needs, the parameters that each run's folder was given, and
     the notebooks by name."""
 
-    rows: list[Row]
+    rows: list[Execution]
     parameters: dict[Path, dict[str, object]]
     notebooks: dict[str, Notebook]
 
@@ -210,35 +186,19 @@ def _rows_in(
     differs: str,
     known: Mapping[str, Notebook],
     chosen: Sequence[str],
-) -> list[Row]:
+) -> list[Execution]:
     """The chosen notebooks in one folder, those that take a share once for each, and, where all shares of one division are
     there, once more over all of them."""
     needs, values, rows = needs_of(known), parameters_for(parameters, known), {}
-    divisions = {parse_shard(share)[1] for share in shares if share is not None}
-    gathered = divisions == {len(shares)}
+    gathered = {parse_shard(share)[1] for share in shares if share is not None} == {len(shares)}
     for share, name in itertools.product([*shares, *([None] if gathered else [])], chosen):
-        notebook, sharded = known[name], SHARD in known[name].parameters
+        sharded = SHARD in known[name].parameters
         called = name + in_names(share if sharded else None)
-        if called in rows:
-            continue
-        given = values[name] | ({SHARD: share} if sharded and share else {})
-        after = [name + in_names(each) for each in shares] if gathered and sharded and share is None else []
-        before = tuple(rows[need] for need in (*needs[name], *after))
-        stamps = {need.name: need.stamp for need in before}
-        if sharded or given.get("train"):  # what it leaves beside stores stays in its folder
-            stamps["folder"] = folder.name
-        stamp_now = partial(stamp, notebook.path, given, stamps)
-        rows[called] = Row(
-            folder=folder,
-            name=called,
-            notebook=notebook.path,
-            values=given | own_parameters(notebook, folder),
-            stamp=stamp_now(),
-            stores=notebook.stores,
-            label=f"{differs} {called}".strip(),
-            needs=before,
-            stamp_now=stamp_now,
-        )
+        if called not in rows:
+            given = values[name] | ({SHARD: share} if sharded and share else {})
+            after = [name + in_names(each) for each in shares] if gathered and sharded and share is None else []
+            before = [rows[need] for need in (*needs[name], *after)]
+            rows[called] = execution_of(known[name], folder, called, given, before, differs)
     return list(rows.values())
 
 

@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..files.checks import check_whole
@@ -12,7 +13,7 @@ from ..files.paths import run_folder
 from ..files.store import digest_in
 from ..samples.bad_samples import STAGE as BAD_SAMPLES, count_bad_samples
 from .execution import check_limit, end_kernels, execute, failure
-from .notebooks import all_needs_of, find_notebooks, own_parameters, parameters_for, with_whole_paths
+from .notebooks import FOR_THE_RUNNER, Notebook, all_needs_of, find_notebooks, parameters_for, with_whole_paths
 from .record import SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stamp, stored, stores_in
 
 SHARD = "shard"
@@ -27,14 +28,19 @@ class Execution:
     """A notebook to be executed into a run's folder.
 
     name : of the executed notebook, without its ending. values : of its parameters. stores : the names of those that it writes.
+    label : how it is called in messages. needs : what comes first in the same folder. stamp_now : computes its stamp again,
+    which changes with whatever its results depend on.
     """
 
     folder: Path
     name: str
     notebook: Path
     values: Mapping[str, object]
-    stamp: str
     stores: tuple[str, ...]
+    label: str
+    needs: tuple["Execution", ...]
+    stamp_now: Callable[[], str]
+    stamp: str
 
     @property
     def target(self) -> Path:
@@ -53,6 +59,8 @@ class Execution:
     def carry_out(self, limit: float | None = None, threads: int | None = None) -> dict:
         """Execute it, keep its entry in ``run.json`` up to date before and after, and return that. A notebook that fails is an
         entry like another; only an interruption is raised."""
+        from jupyter_core.utils import ensure_event_loop
+
         shard = self.values.get(SHARD)
         stores = () if shard else self.stores  # a share leaves parts alone; the stores are of all of them
         before, clock = stores_in(self.folder, stores), time.perf_counter()
@@ -69,7 +77,27 @@ class Execution:
         finally:
             entry |= outcome | {"finished": now(), "seconds": round(time.perf_counter() - clock, 2)}
             note(self.folder, {self.name: entry})
+            ensure_event_loop().close()  # the thread's own, on which its kernel was spoken to
         return entry
+
+
+def execution_of(
+    notebook: Notebook,
+    folder: Path,
+    name: str,
+    given: Mapping[str, object],
+    needs: Sequence[Execution] = (),
+    differs: str = "",
+) -> Execution:
+    """A notebook as it is to be executed in this folder, by this name, with these parameters, in which it ``differs`` from the
+    same in other folders, after those that it needs."""
+    stamps = {need.name: need.stamp for need in needs}
+    if SHARD in notebook.parameters or given.get("train"):  # what it leaves beside stores stays in its folder
+        stamps["folder"] = folder.name
+    stamp_now = partial(stamp, notebook.path, given, stamps)
+    values = {**given, **({FOR_THE_RUNNER: folder.name} if FOR_THE_RUNNER in notebook.parameters else {})}
+    label = f"{differs} {name}".strip()
+    return Execution(folder, name, notebook.path, values, notebook.stores, label, tuple(needs), stamp_now, stamp_now())
 
 
 def run(
@@ -110,8 +138,7 @@ def run(
             entries |= {name: entry for name, entry in earlier_entries(folder).items() if name in known}
         needs, to_do = all_needs_of(known), {}
         for name, notebook in chosen.items():
-            values = given[name] | own_parameters(notebook, folder)
-            own = Execution(folder, name, notebook.path, values, stamp(notebook.path, values), notebook.stores)
+            own = execution_of(notebook, folder, name, given[name])
             before = entries[name]
             # finished as it would now run, and after the last run of all whose stores it reads
             if (
@@ -139,7 +166,7 @@ def _carry_out(
             ready = [name for name in waiting if not needs[name] & {*waiting, *running.values()} and not failed]
             for name in ready[: workers - len(running)]:
                 print(f"{name}: running", flush=True)
-                running[pool.submit(_in_thread, waiting.pop(name), limit, threads)] = name
+                running[pool.submit(waiting.pop(name).carry_out, limit, threads)] = name
             try:
                 ended = wait(running, return_when=FIRST_COMPLETED).done
             except KeyboardInterrupt:
@@ -156,15 +183,6 @@ def _carry_out(
                     print(f"{name}: done in {entry['seconds']:.1f} s", flush=True)
     if failed:
         raise failed
-
-
-def _in_thread(own: Execution, limit: float | None, threads: int | None) -> dict:
-    from jupyter_core.utils import ensure_event_loop
-
-    try:
-        return own.carry_out(limit, threads)
-    finally:
-        ensure_event_loop().close()  # the thread's own, on which its kernel was spoken to
 
 
 def _what_is_left(failed: Execution, reason: str) -> str:
