@@ -48,7 +48,7 @@ numbers: $(INSTALLED) ## the numbers stored in the notebooks alone
 	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first (options: ARGS="--no-browser --port=8888")
-	$(PYTHON) -m jupyterlab $(ARGS) notebooks/07_explore.ipynb
+	$(PYTHON) -m jupyterlab $(ARGS) $$(grep -l '"application"' notebooks/*.ipynb)
 
 app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--run mine -- --no-browser --port=8866")
 	$(PYTHON) -m xaikit app $(ARGS)

@@ -1,4 +1,4 @@
-"""The bundled model, loaded once for all tests, and toy notebooks for the tests of the workbook itself."""
+"""Toy notebooks for the tests of the workbook itself, and their execution without kernels."""
 
 import ast
 import contextlib
@@ -6,12 +6,12 @@ import io
 import os
 import shutil
 import threading
+from functools import partial
 
 import nbformat
 import pytest
 from nbformat import v4
 
-import xaikit as xk
 from xaikit.running import notebooks as declared, workbook
 
 FIRST = "run = 'default'  # the run\nn = 2  # scenes\nseed = 5  # of the scenes\nscale = 1.0  # of the heat"
@@ -20,17 +20,12 @@ STORE = "from xaikit.files.paths import run_folder\n(run_folder(run) / 'store').
 READ = "from xaikit.files.paths import run_folder\nprint('read', (run_folder(run) / 'store').read_text(), methods)"
 
 
-@pytest.fixture(scope="session")
-def clip():
-    """The bundled model, which no test may leave changed."""
-    return xk.load_clip("tiny-clip")
-
-
 @pytest.fixture
 def write_notebook():
-    """A function that writes a notebook of code cells, the first of them tagged ``parameters``, and returns it."""
+    """A function that writes a notebook of code cells, the first of them tagged ``parameters``, and returns its path."""
 
     def write(path, parameters, *cells, stores=(), reads=()):
+        path.parent.mkdir(exist_ok=True)
         code = [v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}), *map(v4.new_code_cell, cells)]
         notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# A toy"), *code])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -44,10 +39,17 @@ def write_notebook():
 
 
 @pytest.fixture
-def notebooks(tmp_path, write_notebook):
-    """A folder of two notebooks, the second of which reads what the first stores."""
+def notebooks_here(tmp_path, monkeypatch):
+    """A folder that stands for that of the checkout's notebooks."""
     folder = tmp_path / "notebooks"
-    folder.mkdir()
+    monkeypatch.setattr(declared, "notebooks_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def notebooks(notebooks_here, write_notebook):
+    """A folder of two notebooks, the second of which reads what the first stores."""
+    folder = notebooks_here
     write_notebook(folder / "00_store.ipynb", FIRST, STORE, stores=["store"])
     write_notebook(folder / "01_read.ipynb", SECOND, READ, reads=["store"])
     write_notebook(folder / "scratch.ipynb", "n = 1  # not numbered, never run")
@@ -70,7 +72,6 @@ def executed(monkeypatch, notebooks):
         shutil.copyfile(notebook, target)
 
     monkeypatch.setattr(workbook, "execute", execute)
-    monkeypatch.setattr(declared, "notebooks_folder", lambda: notebooks)
     return calls
 
 
@@ -83,13 +84,13 @@ class CellFailed(Exception):
 
 
 @pytest.fixture
-def without_kernels(monkeypatch):
-    """Notebooks are executed in this process, and a sweep's workers are threads of it: as with kernels, but quick."""
+def worker_threads(monkeypatch):
+    """A sweep's workers are threads of this process, which start at once."""
     from distributed import Client, LocalCluster
 
     from xaikit.running import sweeping
 
-    elsewhere, one_at_a_time = sweeping._connected, threading.Lock()
+    elsewhere = sweeping._connected
 
     @contextlib.contextmanager
     def connected(scheduler, workers):
@@ -101,12 +102,19 @@ def without_kernels(monkeypatch):
             with LocalCluster(n_workers=workers, **own) as cluster, Client(cluster) as client:
                 yield client
 
+    monkeypatch.setattr(sweeping, "_connected", connected)
+
+
+@pytest.fixture
+def without_kernels(monkeypatch, worker_threads):
+    """Notebooks are executed in this process: as with kernels, but quick."""
+    one_at_a_time = threading.Lock()
+
     def execute(notebook, target, parameters, runs, limit=None, threads=None):
         with one_at_a_time, pytest.MonkeyPatch.context() as patched:
             patched.setitem(os.environ, "XAIKIT_RUNS", str(runs))
             _execute_here(notebook, target, parameters)
 
-    monkeypatch.setattr(sweeping, "_connected", connected)
     monkeypatch.setattr(workbook, "execute", execute)
 
 
@@ -116,12 +124,13 @@ def _execute_here(notebook, target, parameters):
     found.cells[2:2] = [given]  # after the title and the cell of parameters
     try:
         for count, cell in enumerate(found.cells[1:], start=1):
-            with contextlib.redirect_stdout(io.StringIO()) as said:
-                try:
-                    exec(compile(ast.parse(cell.source), "cell", "exec"), names)
-                except Exception as error:
-                    cell.outputs = [v4.new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[])]
-                    raise CellFailed(error, count) from error
+            said = io.StringIO()
+            names["print"] = partial(print, file=said)  # what other threads print meanwhile isn't the cell's
+            try:
+                exec(compile(ast.parse(cell.source), "cell", "exec"), names)
+            except Exception as error:
+                cell.outputs = [v4.new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[])]
+                raise CellFailed(error, count) from error
             if said.getvalue():
                 cell.outputs = [v4.new_output("stream", name="stdout", text=said.getvalue())]
     finally:

@@ -1,4 +1,4 @@
-"""The functions that a committed notebook defines, to be tested as they stand there."""
+"""What stands in notebooks: the functions that a committed one defines, to be tested as they are, and what cells printed."""
 
 import ast
 from pathlib import Path
@@ -18,6 +18,12 @@ def functions_of(name: str) -> SimpleNamespace:
     namespace = {}
     exec(compile(ast.Module([line for line in lines if _is_kept(line)], []), path.name, "exec"), namespace)
     return SimpleNamespace(**namespace)
+
+
+def printed(path: Path) -> list[str]:
+    """What the cells of an executed notebook printed, a text an output."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [output.text for cell in cells for output in cell.get("outputs", []) if "text" in output]
 
 
 def _is_kept(line: ast.stmt) -> bool:

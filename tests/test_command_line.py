@@ -1,9 +1,10 @@
-"""The command xaikit: what it prints, and its exit codes."""
+"""The command xaikit: what it prints, its exit codes, and the notebook that it serves."""
 
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
 import xarray as xr
@@ -13,7 +14,8 @@ from PIL import Image
 import xaikit
 from xaikit.files.paths import run_folder
 from xaikit.running.command_line import main
-from xaikit.running.notebooks import literal
+from xaikit.running.committed import write_application
+from xaikit.running.notebooks import literal, read_notebook
 from xaikit.running.workbook import run
 
 
@@ -125,3 +127,19 @@ def test_a_short_answer_waits_for_no_import_of_seconds(arguments, code):
 def test_an_unknown_command_is_exit_code_2_and_the_module_can_be_run():
     done = subprocess.run([sys.executable, "-m", "xaikit", "bake"], capture_output=True, text=True)
     assert done.returncode == 2 and "invalid choice: 'bake'" in done.stderr
+
+
+def test_the_explorers_cells_with_the_parameters_that_were_given(tmp_path):
+    written = write_application(tmp_path, "mine", {"model": "ViT-B-32", "pretrained": "a'b"})
+    cells = nbformat.read(written, as_version=4).cells
+    assert all(cell.cell_type == "code" and not cell.outputs for cell in cells)
+    assert read_notebook(written).parameters["run"].default == "default"
+    given = {}
+    exec(cells[1].source, given)
+    assert (given["run"], given["model"], given["pretrained"]) == ("mine", "ViT-B-32", "a'b")
+    assert cells[-1].source.endswith("\napp") and "export" not in "".join(cell.source for cell in cells)
+
+
+def test_a_wrong_parameter_is_told_before_anything_is_served(tmp_path):
+    with pytest.raises(ValueError, match="no notebook has a parameter modle, did you mean model"):
+        write_application(tmp_path, "mine", {"modle": "x"})

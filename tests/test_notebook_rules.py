@@ -3,16 +3,15 @@
 import ast
 import io
 import tokenize
-from pathlib import Path
 
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from notebook_functions import NOTEBOOKS
 
 from xaikit.running.committed import cleaned
 from xaikit.running.notebooks import read_parameters
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 COMMON = {"run", "n", "seed", "device", "batch_size"}
 OF_CLIP = {"model", "pretrained", "data"}  # but for a notebook that is about another kind of model, by another name
 LONGEST_CELL = 25
@@ -94,7 +93,7 @@ def tags(cell):
     return cell.metadata.get("tags", [])
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
 def test_committed_notebook(path):
     assert list(violations(path)) == []
 
@@ -143,50 +142,40 @@ def test_a_good_notebook_breaks_no_rule(notebook, source):
     assert notebook.broken() == []
 
 
-@pytest.mark.parametrize(
-    ("source", "rule"),
-    [
-        ("def double(x):\n    return 2 * x", "cell 2 has a function double without a docstring of one line"),
-        (
-            DOUBLE.replace("many.", "many.\n\n    By two."),
-            "cell 2 has a function double without a docstring of one line",
-        ),
-        (DOUBLE.replace("return", "x = x\n    " * 13 + "return"), "cell 2 has a function double of more than 15 lines"),
-        ("if n:\n    class Late:\n        pass", "cell 2 defines a class or coroutine"),
-        ("async " + DOUBLE, "cell 2 defines a class or coroutine"),
-        ("sorted([n], key=lambda x: -x)", "cell 2 holds a lambda"),
-        ("n + 1;", "cell 2 has a semicolon"),
-        ("m = n; m + 1", "cell 2 has a semicolon"),
-        ("exec('m = 1')", "cell 2 calls exec"),
-        ("%matplotlib inline", "cell 2 calls get_ipython"),
-        ("\n".join(["n + 1"] * 26), "cell 2 is longer than 25 lines"),
-    ],
-)
-def test_a_bad_cell_is_found(notebook, source, rule):
+BAD_CELLS = {
+    "def double(x):\n    return 2 * x": "has a function double without a docstring of one line",
+    DOUBLE.replace("many.", "many.\n\n    By two."): "has a function double without a docstring of one line",
+    DOUBLE.replace("return", "x = x\n    " * 13 + "return"): "has a function double of more than 15 lines",
+    "if n:\n    class Late:\n        pass": "defines a class or coroutine",
+    "async " + DOUBLE: "defines a class or coroutine",
+    "sorted([n], key=lambda x: -x)": "holds a lambda",
+    "n + 1;": "has a semicolon",
+    "m = n; m + 1": "has a semicolon",
+    "exec('m = 1')": "calls exec",
+    "%matplotlib inline": "calls get_ipython",
+    "\n".join(["n + 1"] * 26): "is longer than 25 lines",
+}
+NO_PARAMETER = "the parameters cell, line 9: only 'name = literal  # meaning' may stand there"
+BAD_PARAMETERS = {
+    PARAMETERS.replace("seed = 0  # of the scenes\n", ""): "the parameters lack seed",
+    PARAMETERS.replace('"default"', '"mine"'): "the parameter run is not 'default'",
+    PARAMETERS.replace("  # scenes", ""): "the parameter n has no meaning beside it",
+    PARAMETERS + "\nsizes = (1, 2)  # small": "the parameter sizes is a tuple, which papermill can't pass",
+    PARAMETERS + "\nimport os": NO_PARAMETER,
+    PARAMETERS + "\nm = 2 * n  # more": NO_PARAMETER,
+}
+
+
+@pytest.mark.parametrize("source", BAD_CELLS)
+def test_a_bad_cell_is_found(notebook, source):
     notebook.cells[2].source = source
-    assert notebook.broken() == [rule]
+    assert notebook.broken() == [f"cell 2 {BAD_CELLS[source]}"]
 
 
-@pytest.mark.parametrize(
-    ("source", "rule"),
-    [
-        (PARAMETERS.replace("seed = 0  # of the scenes\n", ""), "the parameters lack seed"),
-        (PARAMETERS.replace('"default"', '"mine"'), "the parameter run is not 'default'"),
-        (PARAMETERS.replace("  # scenes", ""), "the parameter n has no meaning beside it"),
-        (PARAMETERS + "\nsizes = (1, 2)  # small", "the parameter sizes is a tuple, which papermill can't pass"),
-        (
-            PARAMETERS + "\nimport os",
-            "the parameters cell, line 9: only 'name = literal  # meaning' may stand there",
-        ),
-        (
-            PARAMETERS + "\nm = 2 * n  # more",
-            "the parameters cell, line 9: only 'name = literal  # meaning' may stand there",
-        ),
-    ],
-)
-def test_bad_parameters_are_found(notebook, source, rule):
+@pytest.mark.parametrize("source", BAD_PARAMETERS)
+def test_bad_parameters_are_found(notebook, source):
     notebook.cells[1].source = source
-    assert notebook.broken() == [rule]
+    assert notebook.broken() == [BAD_PARAMETERS[source]]
 
 
 def test_a_cell_never_run_is_found(notebook):

@@ -3,24 +3,16 @@
 import ast
 from pathlib import Path
 
-import nbformat
 import pytest
+from notebook_functions import printed
 
 from xaikit.running.execution import execute
 
 SOURCES = sorted((Path(__file__).parents[1] / "xaikit").rglob("*.py"))
 PICKLING = {"pickle", "cPickle", "_pickle", "joblib", "cloudpickle", "dill", "shelve", "marshal", "jsonpickle"}
 RUNNING = {"eval", "exec", "compile", "__import__"}
-LOADING = {
-    "torch.load",
-    "np.load",
-    "numpy.load",
-    "pd.read_pickle",
-    "yaml.load",
-    "yaml.unsafe_load",
-    "yaml.full_load",
-    "os.system",
-}
+LOADING = {"torch.load", "np.load", "numpy.load", "pd.read_pickle", "os.system"}
+LOADING |= {"yaml.load", "yaml.unsafe_load", "yaml.full_load"}
 
 
 def dangers(source):
@@ -38,18 +30,11 @@ def dangers(source):
                 yield f"{called} with a pickle"
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import pickle",
-        "from joblib import load",
-        "eval(text)",
-        "torch.load(path)",
-        "yaml.load(text)",
-        "subprocess.run(x, shell=True)",
-    ]
-    + ["np.load(path, allow_pickle=True)", "exec(compile(text, '', 'exec'))"],
-)
+DANGERS = ["import pickle", "from joblib import load", "eval(text)", "exec(compile(text, '', 'exec'))"]
+DANGERS += ["torch.load(path)", "np.load(path, allow_pickle=True)", "yaml.load(text)", "subprocess.run(x, shell=True)"]
+
+
+@pytest.mark.parametrize("source", DANGERS)
 def test_a_danger_is_found(source):
     assert list(dangers(source))
 
@@ -60,16 +45,9 @@ def test_no_source_unpickles_or_executes_what_it_reads(path):
 
 
 def test_a_parameter_reaches_its_notebook_as_the_text_that_it_is(tmp_path, write_notebook):
-    texts = [
-        "__import__('os')._exit(3)",
-        "'; raise SystemExit #",
-        '"""\nraise SystemExit\n"""',
-        "{{7*7}} $(id) `id` \\'",
-        "%run x\n!id",
-    ]
-    notebook = write_notebook(
-        tmp_path / "00_toy.ipynb", "texts = ['']  # some texts\nname = ''  # one", "print(repr([*texts, name]))"
-    )
+    texts = ["__import__('os')._exit(3)", "'; raise SystemExit #", '"""\nraise SystemExit\n"""']
+    texts += ["{{7*7}} $(id) `id` \\'", "%run x\n!id"]
+    parameters = "texts = ['']  # some texts\nname = ''  # one"
+    notebook = write_notebook(tmp_path / "00_toy.ipynb", parameters, "print(repr([*texts, name]))")
     execute(notebook, tmp_path / "done.ipynb", {"texts": texts, "name": texts[0]}, tmp_path)
-    printed = [o.text for cell in nbformat.read(tmp_path / "done.ipynb", 4).cells for o in cell.get("outputs", [])]
-    assert printed == [repr([*texts, texts[0]]) + "\n"]
+    assert printed(tmp_path / "done.ipynb") == [repr([*texts, texts[0]]) + "\n"]

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from notebook_functions import NOTEBOOKS, printed
 
 from xaikit.files import store
 from xaikit.files.paths import run_folder, runs_folder
@@ -23,17 +23,12 @@ from xaikit.running.record import read_record, write_record
 from xaikit.running.sweep_plan import make_plan
 from xaikit.running.workbook import RunFailed, run
 
-COMMITTED = Path(__file__).parents[1] / "notebooks"
 PARAMETERS = "run = 'default'  # the run\nn = 2  # scenes\nscale = 1.0  # of the heat"
 
 
-def outputs(path):
-    return [output.get("text") for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
-
-
 def test_notebooks_run_in_order_and_share_the_run_folder(tmp_path, notebooks):
-    folder = run(tmp_path / "runs" / "toy", {"n": 7, "methods": ("b", "c")}, notebooks=notebooks)
-    assert outputs(folder / "01_read.ipynb") == ["read 7 ['b', 'c']\n"]
+    folder = run(tmp_path / "runs" / "toy", {"n": 7, "methods": ("b", "c")})
+    assert printed(folder / "01_read.ipynb") == ["read 7 ['b', 'c']\n"]
     files = sorted(path.name for path in folder.glob("[!.]*"))
     assert files == ["00_store.ipynb", "01_read.ipynb", "run.json", "store"]
     record = json.loads((folder / "run.json").read_text())
@@ -46,17 +41,14 @@ def test_notebooks_run_in_order_and_share_the_run_folder(tmp_path, notebooks):
     assert not (notebooks / "store").exists() and not (runs_folder() / "toy").exists()
 
 
-def test_a_failing_notebook_is_kept_and_recorded_and_ends_the_run(
-    tmp_path, notebooks, write_notebook, monkeypatch, capsys
-):
+def test_a_failing_notebook_is_kept_and_recorded_and_ends_the_run(tmp_path, notebooks, write_notebook, capsys):
     write_notebook(notebooks / "00_store.ipynb", PARAMETERS, "print('so far')", "raise ValueError('no\\nway')")
-    monkeypatch.setattr("xaikit.running.notebooks.notebooks_folder", lambda: notebooks)
     folder = tmp_path / "toy"
     assert main(["run", "--out", str(folder)]) == 1
     problem = capsys.readouterr().err
     assert problem.startswith("xaikit: 00_store failed, ValueError: no at In [4] (see ") and problem.count("\n") == 1
     assert problem.endswith("done: none; not run: 01_read\n")
-    assert "so far\n" in outputs(folder / "00_store.part.ipynb")
+    assert "so far\n" in printed(folder / "00_store.part.ipynb")
     assert not (folder / "00_store.ipynb").exists()
     entries = read_record(folder)["notebooks"]
     assert entries["00_store"]["status"] == "failed" and "ValueError: no" in entries["00_store"]["reason"]
@@ -64,12 +56,12 @@ def test_a_failing_notebook_is_kept_and_recorded_and_ends_the_run(
 
 
 def test_refresh_stores_clean_outputs_twice_the_same_and_leaves_runs_alone(notebooks):
-    assert refresh(["01"], notebooks) == [notebooks / "01_read.ipynb"]
+    assert refresh(["01"]) == [notebooks / "01_read.ipynb"]
     once = (notebooks / "01_read.ipynb").read_bytes()
-    assert outputs(notebooks / "00_store.ipynb") == []
-    assert outputs(notebooks / "01_read.ipynb") == ["read 2 ['a']\n"]
+    assert printed(notebooks / "00_store.ipynb") == []
+    assert printed(notebooks / "01_read.ipynb") == ["read 2 ['a']\n"]
     assert [cell.get("execution_count") for cell in nbformat.read(notebooks / "01_read.ipynb", 4).cells] == [None, 1, 2]
-    refresh(["01"], notebooks)
+    refresh(["01"])
     assert (notebooks / "01_read.ipynb").read_bytes() == once
     assert not run_folder("default", create=False).exists()
 
@@ -85,6 +77,7 @@ def test_each_notebook_gets_the_parameters_it_declares(tmp_path, executed):
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
+        ("blocks", 2, "parameter blocks has no effect here: of the notebooks only 01_read has it"),
         ("m", 3, "no notebook has a parameter m .*known: blocks, methods, n, scale, seed"),
         ("seeds", 3, "did you mean seed?"),
         ("n", "3", "parameter n is of type int, as in n = 2 .scenes., but was given '3'"),
@@ -98,14 +91,8 @@ def test_each_notebook_gets_the_parameters_it_declares(tmp_path, executed):
 )
 def test_a_wrong_parameter_is_an_error_before_any_work(tmp_path, executed, name, value, problem):
     with pytest.raises(ValueError, match=problem):
-        run(tmp_path / "toy", {name: value})
+        run(tmp_path / "toy", {name: value}, only=["00"] if name == "blocks" else None)
     assert executed == [] and not (tmp_path / "toy").exists()
-
-
-def test_a_parameter_of_notebooks_left_out_is_an_error(tmp_path, executed):
-    with pytest.raises(ValueError, match="parameter blocks has no effect here: of the notebooks only 01_read has it"):
-        run(tmp_path / "toy", {"blocks": 2}, only=["00"])
-    assert executed == []
 
 
 def test_parameters_are_read_with_their_meaning():
@@ -127,12 +114,6 @@ def test_only_runs_what_was_named_and_keeps_what_is_known_of_the_others(tmp_path
         run(folder, only=["05"])
 
 
-def test_a_rerun_runs_everything_again(tmp_path, executed):
-    folder = run(tmp_path / "toy")
-    run(folder)
-    assert [name for name, _ in executed] == ["00_store", "01_read"] * 2
-
-
 def test_resume_skips_what_is_done_and_says_so(tmp_path, executed, capsys):
     executed.bad = ["01_read"]
     with pytest.raises(RunFailed, match="01_read failed, RuntimeError: no kernel .*; done: 00_store; not run: none"):
@@ -145,6 +126,8 @@ def test_resume_skips_what_is_done_and_says_so(tmp_path, executed, capsys):
     assert {entry["status"] for entry in read_record(folder)["notebooks"].values()} == {"done"}
     run(folder, resume=True)
     assert len(executed) == 1
+    run(folder)  # a rerun runs everything again
+    assert [name for name, _ in executed[1:]] == ["00_store", "01_read"]
 
 
 def test_what_would_follow_a_failure_no_longer_counts_as_done(tmp_path, executed):
@@ -155,13 +138,17 @@ def test_what_would_follow_a_failure_no_longer_counts_as_done(tmp_path, executed
     assert read_record(folder)["notebooks"]["01_read"] == {"status": "not run"}
 
 
-@pytest.mark.parametrize("change", ["parameter", "code", "lost", "earlier"])
+@pytest.mark.parametrize("change", ["parameter", "code", "lost", "lost store", "earlier"])
 def test_resume_runs_again_what_has_changed_and_all_that_follows(tmp_path, executed, notebooks, write_notebook, change):
     folder = run(tmp_path / "toy")
     if change == "code":
         write_notebook(notebooks / "00_store.ipynb", PARAMETERS, "print(1)", stores=["store"])
     if change == "lost":
         (folder / "00_store.ipynb").unlink()
+    if change == "lost store":
+        record = read_record(folder)
+        record["notebooks"]["00_store"]["stores"] = {"inputs.nc": "0" * 64}
+        write_record(folder, record)
     if change == "earlier":
         run(folder, only=["00"])
     executed.clear()
@@ -179,23 +166,20 @@ def test_an_interrupted_run_says_so(tmp_path, executed, monkeypatch):
 
 
 def test_notebooks_that_need_one_another_wait_and_others_run_beside_them(tmp_path, notebooks, write_notebook, capsys):
-    write_notebook(
-        notebooks / "02_alone.ipynb", PARAMETERS, "import os\nprint('threads', os.environ['OMP_NUM_THREADS'])"
-    )
-    folder = run(tmp_path / "toy", {"n": 7}, notebooks=notebooks, workers=2)
+    say = "import os\nprint('threads', os.environ['OMP_NUM_THREADS'])"
+    write_notebook(notebooks / "02_alone.ipynb", PARAMETERS, say)
+    folder = run(tmp_path / "toy", {"n": 7}, workers=2)
     entries = read_record(folder)["notebooks"]
     assert entries["02_alone"]["started"] < entries["00_store"]["finished"] <= entries["01_read"]["started"]
-    assert (
-        outputs(folder / "01_read.ipynb") == ["read 7 ['a']\n"] and "threads " in outputs(folder / "02_alone.ipynb")[0]
-    )
+    assert printed(folder / "01_read.ipynb") == ["read 7 ['a']\n"]
+    assert "threads " in printed(folder / "02_alone.ipynb")[0]
     assert capsys.readouterr().out.startswith("00_store: running\n02_alone: running\n")
-    run(folder, {"n": 7}, notebooks=notebooks, workers=2, resume=True)
+    run(folder, {"n": 7}, workers=2, resume=True)
     assert capsys.readouterr().out.count(": skipped, done at ") == 3
 
 
 def test_a_run_that_is_interrupted_ends_its_kernels(tmp_path, write_notebook):
     folder = tmp_path / "slow"
-    folder.mkdir()
     for name in ("00_a", "01_b"):
         write_notebook(folder / f"{name}.ipynb", PARAMETERS, "import time\ntime.sleep(600)")
     code = "import sys; from pathlib import Path; from xaikit.running import run\n"
@@ -223,8 +207,8 @@ def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path, executed):
 
 def test_find_notebooks_ignores_unfinished_ones(notebooks, tmp_path):
     (notebooks / "00_store.part.ipynb").touch()
-    assert list(find_notebooks(folder=notebooks)) == ["00_store", "01_read"]
-    assert list(find_notebooks(["01_read.ipynb"], notebooks)) == ["01_read"]
+    assert list(find_notebooks()) == ["00_store", "01_read"]
+    assert list(find_notebooks(["01_read.ipynb"])) == ["01_read"]
     with pytest.raises(FileNotFoundError, match="no numbered notebook"):
         find_notebooks(folder=tmp_path)
 
@@ -237,33 +221,25 @@ def test_a_run_has_a_plain_name():
 
 def test_a_stamp_changes_with_all_that_results_depend_on(tmp_path, write_notebook, monkeypatch):
     monkeypatch.setattr(run_record, "data_folder", lambda: tmp_path / "data")
-    (tmp_path / "data" / "tiny").mkdir(parents=True)
-    (tmp_path / "data" / "tiny" / "model.safetensors").write_bytes(b"weights")
-    (tmp_path / "other.safetensors").write_bytes(b"weights")
-    (tmp_path / "co#co" / "annotations").mkdir(parents=True)
-    (tmp_path / "co#co" / "annotations" / "captions.json").write_text("{}")
+    for name in ("data/tiny/model.safetensors", "other.safetensors", "co#co/annotations/captions.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("weights")
     notebook = write_notebook(tmp_path / "00_toy.ipynb", "n = 1  # a number", "print(n)")
     given = {"pretrained": str(tmp_path / "other.safetensors"), "coco": f"coco:{tmp_path / 'co#co'}#val2017"}
 
     def stamped(**more):
         return run_record.stamp(notebook, given | more, {"00": "earlier"})
 
-    first = stamped()
-    assert stamped() == first and stamped(n=2) != first
-    assert run_record.stamp(notebook, given, {"00": "later"}) != first
-    for path, text in (
-        (tmp_path / "data" / "tiny" / "model.safetensors", "other"),
-        (tmp_path / "other.safetensors", "trained"),
-        (tmp_path / "co#co" / "annotations" / "captions.json", "[]"),
-    ):
-        before = stamped()
-        path.write_text(text)
-        assert stamped() != before
-    before = stamped()
+    seen = {stamped(), stamped()}
+    assert len(seen) == 1
+    seen |= {stamped(n=2), run_record.stamp(notebook, given, {"00": "later"})}
+    for changed in ("data/tiny/model.safetensors", "other.safetensors", "co#co/annotations/captions.json"):
+        (tmp_path / changed).write_text("other")
+        seen.add(stamped())
     write_notebook(notebook, "n = 1  # a number", "print(n + 1)")
-    assert stamped() != before
+    seen.add(stamped())
     monkeypatch.setattr(run_record, "code_digest", lambda: "other code")
-    assert len({stamped(), before, first}) == 3
+    assert len(seen | {stamped()}) == 8
 
 
 def test_files_named_from_the_working_folder_are_found_by_the_kernel(tmp_path, executed, monkeypatch):
@@ -272,22 +248,10 @@ def test_files_named_from_the_working_folder_are_found_by_the_kernel(tmp_path, e
     named = with_whole_paths(
         {"pretrained": "w.safetensors", "model": f"local-dir:{tmp_path.name}", "prompt": "look: w.safetensors", "n": 3}
     )
-    assert named["pretrained"] == str(tmp_path / "w.safetensors")
-    assert (
-        named["model"] == f"local-dir:{tmp_path.name}" and named["prompt"] == "look: w.safetensors" and named["n"] == 3
-    )
+    as_given = {"model": f"local-dir:{tmp_path.name}", "prompt": "look: w.safetensors", "n": 3}
+    assert named == {"pretrained": str(tmp_path / "w.safetensors"), **as_given}
     monkeypatch.chdir(tmp_path.parent)
     assert with_whole_paths({"coco": f"coco:{tmp_path.name}#val"})["coco"] == f"coco:{tmp_path}#val"
-
-
-def test_resuming_runs_again_what_has_lost_a_store(tmp_path, executed):
-    folder = run(tmp_path / "toy")
-    record = read_record(folder)
-    record["notebooks"]["00_store"]["stores"] = {"inputs.nc": "0" * 64}
-    write_record(folder, record)
-    executed.clear()
-    run(folder, resume=True)
-    assert [name for name, _ in executed] == ["00_store", "01_read"]
 
 
 def test_a_time_limit_is_a_number_of_seconds(tmp_path, executed):
@@ -299,7 +263,7 @@ def test_a_time_limit_is_a_number_of_seconds(tmp_path, executed):
 
 def test_renaming_a_notebook_breaks_nothing(tmp_path, executed, monkeypatch):
     folder = tmp_path / "checkout" / "notebooks"
-    shutil.copytree(COMMITTED, folder)
+    shutil.copytree(NOTEBOOKS, folder)
     (folder / "02_grad_eclip.ipynb").rename(folder / "12_gradients.ipynb")
     order = list(find_notebooks(folder=folder))
     assert order.index("12_gradients") < order.index("03_mmel") and len(order) == 9
@@ -317,18 +281,18 @@ def test_notebooks_that_read_from_one_another_in_a_circle_are_refused(notebooks,
     write_notebook(notebooks / "00_store.ipynb", PARAMETERS, stores=["store"], reads=["more"])
     write_notebook(notebooks / "01_read.ipynb", PARAMETERS, stores=["more"], reads=["store"])
     with pytest.raises(ValueError, match="each of these notebooks reads what the next one stores: .*0[01]_"):
-        find_notebooks(folder=notebooks)
+        find_notebooks()
 
 
 def test_a_notebook_that_says_nothing_of_stores_comes_after_all_before_it(notebooks, write_notebook):
     silent = nbformat.read(write_notebook(notebooks / "02_silent.ipynb", PARAMETERS), 4)
     del silent.metadata["xaikit"]
     nbformat.write(silent, notebooks / "02_silent.ipynb")
-    rows = make_plan([{}], notebooks / "out", ["02"], notebooks).rows
+    rows = make_plan([{}], notebooks / "out", ["02"]).rows
     assert [row.name for row in rows] == ["00_store", "01_read", "02_silent"]
 
 
-@pytest.mark.parametrize("path", sorted(COMMITTED.glob("*.ipynb")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
 def test_a_committed_notebook_declares_the_stores_that_its_code_names(path):
     notebook = find_notebooks()[path.stem]
     code = TransformerManager().transform_cell("\n".join(notebook.code))

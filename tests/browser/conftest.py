@@ -12,12 +12,12 @@ import pytest
 
 import xaikit as xk
 from xaikit.files import store
+from xaikit.running.committed import explorer_notebook
 
 from .explorer_page import ExplorerPage
 from .servers import application, jupyterlab
 
 HERE = Path(__file__).parent
-NOTEBOOK = HERE.parents[1] / "notebooks/07_explore.ipynb"
 RUN = "default"
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -99,7 +99,7 @@ def pages(browser, servers, small_run):
 @pytest.fixture(scope="session")
 def notebook(tmp_path_factory):
     """A copy of the notebook of the explorer, alone in its folder."""
-    return Path(shutil.copy(NOTEBOOK, tmp_path_factory.mktemp("notebooks")))
+    return Path(shutil.copy(explorer_notebook(), tmp_path_factory.mktemp("notebooks")))
 
 
 @pytest.fixture(scope="session")

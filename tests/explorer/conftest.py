@@ -16,11 +16,6 @@ from xaikit.files.store import annotate, inputs_digest, write
 
 
 @pytest.fixture(scope="session")
-def clip():
-    return xk.load_clip("tiny-clip")
-
-
-@pytest.fixture(scope="session")
 def scenes():
     return xk.draw_scenes(n=6, seed=4, objects=(2, 3))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import xarray as xr
 
 from ..files.paths import runs_folder
-from ..files.store import inputs_digest, provenance, read
+from ..files.store import inputs_digest, provenance, read, writer_of
 from ..running.record import read_record
 
 
@@ -41,7 +41,7 @@ class RunStores:
     def scenes(self) -> xr.Dataset:
         """The run's scenes. Raises FileNotFoundError for a run without any."""
         if "inputs" not in self.paths:
-            raise FileNotFoundError(f"run={self.run!r} has no store 'inputs': run notebook 00_planted_scenes first")
+            raise FileNotFoundError(f"run={self.run!r} has no store 'inputs': run {writer_of('inputs')} first")
         return self["inputs"]
 
     @cached_property

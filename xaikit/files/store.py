@@ -229,13 +229,13 @@ def open_store(run: str, name: str, stage: str | None = None, made_with: dict | 
     """
     path = run_folder(run) / f"{name}.nc"
     if not path.is_file():
-        raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run {_writer(name)} first")
+        raise FileNotFoundError(f"the run {run!r} has no store {name!r} yet: run {writer_of(name)} first")
     found = read(path, stage or name)
     about = provenance(found)
     for key, wanted in (made_with or {}).items():
         if about.get(key) != wanted:
             raise ValueError(
-                f"the store {name!r} of run {run!r} has {key} {about.get(key)}, not {wanted}: run {_writer(name)} again"
+                f"the store {name!r} of run {run!r} has {key} {about.get(key)}, not {wanted}: run {writer_of(name)} again"
             )
     return found
 
@@ -248,7 +248,8 @@ def declared_stores(notebook: dict) -> tuple[tuple[str, ...], tuple[str, ...] | 
     return tuple(declared.get("stores", ())), None if reads is None else tuple(reads)
 
 
-def _writer(name: str) -> str:
+def writer_of(name: str) -> str:
+    """The notebook that says that it writes the store of this name, as a sentence calls it."""
     for path in sorted((CHECKOUT / "notebooks").glob("[0-9]*.ipynb")):
         if name in declared_stores(json.loads(path.read_text(encoding="utf-8")))[0]:
             return f"notebook {path.stem}"

@@ -83,30 +83,22 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .record import SWEEP, Status, read_record, table
-    from .sweep_status import entries, report
+    from .status import report
 
     folder = _folder_of(options.run)
-    if (folder / SWEEP).exists():
-        print(report(folder))
-        known = [entry for _, entry in entries(folder)]
-    else:
-        record = read_record(folder)
-        print(table(record))
-        known = list(record["notebooks"].values())
-    return max(_list_bad_samples(folder), int(any(entry["status"] == Status.FAILED for entry in known)))
+    text, failed = report(folder)
+    print(text)
+    return max(_list_bad_samples(folder), int(failed))
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .record import check_run
+    from .status import check_run
 
     found = check_run(_folder_of(options.run))
-    for problem in found.problems:
-        print(problem)
-    print(
-        f"{found.stores} stores checked: {len(found.problems) or 'no'} problem{'' if len(found.problems) == 1 else 's'}"
-    )
-    return int(bool(found.problems))
+    count = len(found.problems)
+    said = f"{found.stores} stores checked: {count or 'no'} problem{'' if count == 1 else 's'}"
+    print(*found.problems, said, sep="\n")
+    return int(bool(count))
 
 
 def _folder_of(run: str) -> Path:
@@ -134,10 +126,9 @@ def _refresh(options: argparse.Namespace) -> int:
 
 
 def _app(options: argparse.Namespace) -> int:
-    from .serving import serve
+    from .committed import serve
 
-    parameters = {name: literal(text) for name, text in options.parameters}
-    return serve(options.run, parameters, options.voila)
+    return serve(options.run, dict(map(_given, options.parameters)), options.voila)
 
 
 def _methods(options: argparse.Namespace) -> int:
@@ -163,44 +154,34 @@ def _listed_methods() -> dict[str, dict]:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    import matplotlib
+    from matplotlib.backend_bases import FigureCanvasBase
+
     from ..files.images import read_image
 
-    _check_picture(options.out)
+    out, kinds = options.out, sorted(FigureCanvasBase.get_supported_filetypes())
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
+    if out.suffix[1:].lower() not in kinds:
+        raise ValueError(f"--out {out}: a picture's name ends with one of {', '.join(kinds)}")
     if options.method not in (known := _listed_methods()):
         near = difflib.get_close_matches(options.method, known, n=3, cutoff=0.3) or known
         raise ValueError(f"unknown method {options.method!r}: the nearest known ones are {', '.join(near)}")
     image = read_image(options.image)
 
-    import matplotlib
-
     import xaikit
+
+    from ..clip.loading import BUNDLED
+    from ..plots import overlay
 
     matplotlib.use("agg")
     clip = xaikit.load_clip(options.model, pretrained=options.pretrained, device=options.device)
     heat = xaikit.explain(options.method, clip, [image], [options.prompt])
-
-    from ..plots import overlay
-
-    overlay(clip.seen(image), heat.isel(sample=0), title=_title(options)).savefig(options.out)
-    print(options.out)
-    return 0
-
-
-def _title(options: argparse.Namespace) -> str:
-    from ..clip.loading import BUNDLED
-
     own = options.model in BUNDLED or ":" in options.model or options.pretrained is not None
-    return f"{options.prompt!r}: {options.method} of {options.model}{'' if own else ' with random weights'}"
-
-
-def _check_picture(path: Path) -> None:
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}")
-    known = sorted(FigureCanvasBase.get_supported_filetypes())
-    if path.suffix[1:].lower() not in known:
-        raise ValueError(f"--out {path}: a picture's name ends with one of {', '.join(known)}")
+    title = f"{options.prompt!r}: {options.method} of {options.model}{'' if own else ' with random weights'}"
+    overlay(clip.seen(image), heat.isel(sample=0), title=title).savefig(out)
+    print(out)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -215,15 +196,15 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added.add_argument
 
-    # What run and sweep have in common
+    # What several of them have
     limit = "seconds that a notebook may take; then it is stopped, and has failed"
     notebooks = {"nargs": "+", "action": "extend", "metavar": "NN"}
+    parameter = {"dest": "parameters", "nargs": "+", "action": "append", "default": [], "metavar": "NAME VALUE"}
 
     add = command("run", _run, "execute the notebooks in order into a run's folder")
     add("--out", metavar="runs/NAME", help="the run's folder (runs/default)")
     add("--only", **notebooks, help="only these notebooks, such as 04 or 01-03")
-    about = "a parameter of the notebooks; its value is a Python literal, anything else is text"
-    add("-p", dest="parameters", nargs="+", action="append", default=[], metavar="NAME VALUE", help=about)
+    add("-p", **parameter, help="a parameter of the notebooks; its value is a Python literal, anything else is text")
     add("--resume", action="store_true", help="skip what is done with the same code and parameters")
     add("--workers", type=int, default=1, help="notebooks executed at once (%(default)s)")
     add("--time-limit", type=float, metavar="SECONDS", help=limit)
@@ -256,8 +237,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("app", _app, "serve the explorer as a web page")
     add("--run", default="default", metavar="NAME", help="whose scenes and stores are shown (%(default)s)")
-    about = "a parameter of the explorer's notebook"
-    add("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=about)
+    add("-p", **parameter, help="a parameter of the explorer's notebook")
     add("voila", nargs="*", metavar="-- VOILA'S OWN", help="options of Voila, such as -- --port=8866 --no-browser")
 
     command("methods", _methods, "list the explanation methods")

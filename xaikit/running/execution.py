@@ -39,12 +39,11 @@ def execute(
     limit: float | None = None,
     threads: int | None = None,
 ) -> None:
-    """Execute one notebook, its stores going to the folder ``runs``, and save it as ``target``.
-
-    While it runs, and if it fails, what there is of it stands in ``target`` with the ending .part.ipynb.
+    """Execute one notebook, its stores going to the folder ``runs``, and save it as ``target``; while it runs, and if it fails,
+    what there is of it stands there with the ending .part.ipynb.
 
     limit : seconds it may take, None for any; then it is stopped with OutOfTime. threads : of its computations, None for as
-    many as they like. The kernel can't use the network unless a parameter names a model on a hub.
+    many as they like.
     """
     import papermill
     from jupyter_client import AsyncKernelManager
@@ -102,32 +101,23 @@ def end_kernels() -> None:
 
 def failure(error: BaseException) -> str:
     """Why a notebook failed, in one line."""
+    text, where = str(error) if isinstance(error, OutOfTime) else f"{type(error).__name__}: {error}", ""
     if hasattr(error, "ename"):  # papermill's report of an exception in a cell
-        return f"{_first_line(f'{error.ename}: {error.evalue}')} at In [{error.exec_count}]"
-    return _first_line(str(error) if isinstance(error, OutOfTime) else f"{type(error).__name__}: {error}")
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "")
-
-
-def names_hub_model(parameters: Mapping[str, object]) -> bool:
-    """Whether the parameters of a notebook name a model that has to be fetched: ``hf-hub:OWNER/NAME``, weights by a tag of
-    open_clip, or a multimodal model that is no folder here."""
-    if any(str(value).startswith("hf-hub:") for value in parameters.values()):
-        return True
-    weights, multimodal = parameters.get("pretrained"), parameters.get("multimodal_model")
-    if weights is not None and not (notebooks_folder() / str(weights)).is_file():
-        return True
-    folders = (notebooks_folder(), data_folder())  # where a kernel looks for it
-    return multimodal is not None and not any((folder / str(multimodal)).is_dir() for folder in folders)
+        text, where = f"{error.ename}: {error.evalue}", f" at In [{error.exec_count}]"
+    return next(iter(text.strip().splitlines()), "") + where
 
 
 def offline_variables(parameters: Mapping[str, object]) -> dict[str, str]:
-    """The variables with which a notebook's kernel keeps off the network, none if its parameters name a hub model."""
-    if names_hub_model(parameters):
-        return {}
-    return {OFFLINE: "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    """The variables with which a notebook's kernel keeps off the network, none if its parameters name a model that has to be
+    fetched: ``hf-hub:OWNER/NAME``, weights by a tag of open_clip, or a multimodal model that is no folder here."""
+    weights, multimodal = parameters.get("pretrained"), parameters.get("multimodal_model")
+    folders = (notebooks_folder(), data_folder())  # where a kernel looks for it
+    fetched = (
+        any(str(value).startswith("hf-hub:") for value in parameters.values()),
+        weights is not None and not (notebooks_folder() / str(weights)).is_file(),
+        multimodal is not None and not any((folder / str(multimodal)).is_dir() for folder in folders),
+    )
+    return {} if any(fetched) else dict.fromkeys((OFFLINE, "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 
 
 def keep_off_network() -> None:

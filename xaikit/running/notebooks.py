@@ -34,20 +34,14 @@ class Parameter:
     def checked(self, value: object) -> object:
         """The value as the notebook takes it, or a ValueError that says what it takes."""
         value = list(value) if isinstance(value, tuple) else value  # papermill would write a tuple as a string
-        if self._fits(value):
+        like_default = self.default is None or type(value) is type(self.default)
+        whole_for_float = isinstance(self.default, float) and type(value) is int
+        none = value is None and "None" in self.meaning
+        if _is_plain(value) and (like_default or whole_for_float or none):
             return value
         wanted = f"parameter {self.name} is of type {type(self.default).__name__}, as in {self.name} = {self.default!r}"
         meaning = f" ({self.meaning})" if self.meaning else ""
         raise ValueError(f"{wanted}{meaning}, but was given {value!r}")
-
-    def _fits(self, value: object) -> bool:
-        if not _is_plain(value):
-            return False
-        if value is None:
-            return self.default is None or "None" in self.meaning
-        if self.default is None or type(value) is type(self.default):
-            return True
-        return isinstance(self.default, float) and type(value) is int
 
 
 def _is_plain(value: object) -> bool:
@@ -202,28 +196,21 @@ def parameters_for(
     return found
 
 
-def own_parameters(notebook: Notebook, folder: Path) -> dict[str, str]:
-    """What a notebook is given that follows from the run's folder."""
-    return {FOR_THE_RUNNER: folder.name} if FOR_THE_RUNNER in notebook.parameters else {}
-
-
 def with_whole_paths(parameters: Mapping[str, object]) -> dict[str, object]:
     """The parameters, with each file or folder that one names from the working folder named by its whole path: kernels work
     in another folder. A name that is no file or folder here stays as it is."""
-    return {name: _whole_path(name, value) for name, value in parameters.items()}
-
-
-def _whole_path(name: str, value: object) -> object:
-    if not isinstance(value, str):
-        return value
     from ..samples.layouts import LAYOUTS
 
-    kind, colon, path = value.partition(":")
-    named = path if kind in ("local-dir", *LAYOUTS) else value if name in ("pretrained", "multimodal_model") else ""
-    found = Path(named.rpartition("#")[0] if "#" in named and not Path(named).exists() else named)
-    if not named or (data_folder() / named).exists() or not found.exists():
-        return value
-    return (kind + colon if named == path else "") + str(Path.cwd() / named)
+    found = dict(parameters)
+    for name, value in parameters.items():
+        kind, _, path = str(value).partition(":")
+        of_kind = kind in ("local-dir", *LAYOUTS)
+        if isinstance(value, str) and (of_kind or name in ("pretrained", "multimodal_model")):
+            named = path if of_kind else value
+            file = named.rpartition("#")[0] if "#" in named and not Path(named).exists() else named
+            if named and not (data_folder() / named).exists() and Path(file).exists():
+                found[name] = value.removesuffix(named) + str(Path.cwd() / named)
+    return found
 
 
 def literal(text: str) -> object:

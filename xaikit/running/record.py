@@ -1,25 +1,28 @@
-"""``run.json``: what was run in a run folder, with what, how it went, and whether its stores are still what was saved."""
+"""A run's folder: the one process that writes into it, and ``run.json``, what was run there, with what, and how it went."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
+import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ..files.digests import _file_digest, code_digest
 from ..files.paths import CHECKOUT, data_folder, leftovers, notebooks_folder, write_text
-from ..files.store import SchemaError, digest_in, read, stage_in
-from .lock import is_held
+from ..files.store import digest_in
 from .notebooks import Notebook, read_notebook
 
 FILE, SWEEP = "run.json", "sweep.json"
+LOCK, HOLDER = ".lock", ".holder.json"
+PATIENCE = 1.0  # seconds: ``is_held`` takes the lock for a moment
 TABLES = (".safetensors", ".nc", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".parquet")
 PACKAGES = ("xaikit", "torch", "open_clip_torch", "numpy", "xarray")
 
@@ -31,6 +34,58 @@ class Status(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+
+
+class FolderInUse(ValueError):
+    """Another run is writing into the folder."""
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Be the only one who writes into a run folder, which is made if need be, and clear away what killed ones left half-written:
+    the lock of a process is free again however that ends.
+
+    Raises FolderInUse, with the process that holds it, a folder in it, or the folder that it is in, or OSError for a folder
+    that can't be written into.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: a run needs a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in (folder.parent, *(path.parent for path in folder.glob(f"*/{LOCK}"))):
+        if is_held(other):
+            raise FolderInUse(f"{other} is in use{_holder(other)}: wait for it, or give another --out than {folder}")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(folder / LOCK, timeout=PATIENCE))
+        except Timeout:
+            raise FolderInUse(f"{folder} is in use{_holder(folder)}: wait for it, or give another --out") from None
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
+        write_text(folder / HOLDER, json.dumps({"process": os.getpid(), "machine": platform.node()}))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (folder / HOLDER).unlink(missing_ok=True)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is writing into the run folder now."""
+    try:
+        with FileLock(folder / LOCK, timeout=0) if (folder / LOCK).exists() else contextlib.nullcontext():
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that this user can only read
+        return (folder / HOLDER).exists()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        holder = json.loads((folder / HOLDER).read_text())
+        return f" by process {holder['process']} on {holder['machine']}"
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def read_record(folder: Path) -> dict:
@@ -80,24 +135,16 @@ def earlier_entries(folder: Path) -> dict[str, dict]:
 
 @cache
 def _surroundings() -> dict[str, object]:
-    """What a run depends on beside its parameters: package versions and the git commit."""
-    return {"versions": {name: _version(name) for name in PACKAGES}, "commit": _commit()}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the checkout, with "-dirty" when files differ from it; None outside git."""
+    """What a run depends on beside its parameters: package versions, and the git commit, with "-dirty" when files differ from
+    it, None outside git."""
+    versions, commit = dict.fromkeys(PACKAGES), None
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        commit = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
+    return {"versions": versions, "commit": commit}
 
 
 def stamp(notebook: Path, parameters: Mapping[str, object], needs: Mapping[str, str] | None = None) -> str:
@@ -153,17 +200,6 @@ def stored(folder: Path, names: Sequence[str], before: Mapping[str, int]) -> dic
     return {name: digest_in(folder / name) for name in found}
 
 
-def is_done(entry: Mapping, stamp: str, target: Path) -> bool:
-    """Whether a notebook was finished as it would now be executed, into ``target``, and its stores are still there."""
-    stores = entry.get("stores", {})
-    return (
-        entry["status"] == Status.DONE
-        and entry.get("stamp") == stamp
-        and target.is_file()
-        and all(digest_in(target.parent / name) == digest for name, digest in stores.items())
-    )
-
-
 def now() -> str:
     """The time as it is written in a record; such times sort as strings."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -179,49 +215,3 @@ def table(record: Mapping) -> str:
         note = entry.get("reason") or entry.get("finished", "")
         lines.append(f"{name:{width}}  {entry['status']:8}{seconds}  {note}".rstrip())
     return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Checked:
-    """How many stores a folder holds, and what is wrong with it, a sentence each."""
-
-    stores: int
-    problems: list[str]
-
-
-def check_run(folder: Path) -> Checked:
-    """Read every store in a run's folder, or a sweep's, and hold it against the schema and the digest that it carries, and
-    those that ``run.json`` lists against what is there. Raises FileNotFoundError for a folder that isn't there.
-
-    Examples
-    --------
-    >>> path = xk.save_store(xk.draw_scenes(2), "checked", "inputs")
-    >>> xk.running.check_run(path.parent)
-    Checked(stores=1, problems=[])
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    paths = sorted(path for path in folder.rglob("*.nc") if not path.name.startswith("."))
-    problems = [problem for path in paths for problem in _problems_of(path)]
-    for record in sorted(folder.rglob(FILE)):
-        problems += _differences(record.parent)
-    if not is_held(folder):  # nobody is writing them now
-        problems += [f"{path} was left half-written by a process that was killed" for path in leftovers(folder)]
-    return Checked(len(paths), problems)
-
-
-def _problems_of(path: Path) -> Iterator[str]:
-    try:
-        read(path, stage_in(path))
-    except SchemaError as error:
-        yield str(error)
-
-
-def _differences(folder: Path) -> Iterator[str]:
-    for name, entry in read_record(folder)["notebooks"].items():
-        for file, digest in entry.get("stores", {}).items() if entry["status"] == Status.DONE else ():
-            path = folder / file
-            if not path.is_file():
-                yield f"{path} is missing: {name} wrote it"
-            elif digest_in(path) not in ("", digest):
-                yield f"{path} isn't the one that {name} wrote: another run has replaced it"

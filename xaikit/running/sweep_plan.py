@@ -5,18 +5,17 @@ import csv
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import yaml
 
 from ..samples.source import in_names, parse_shard
-from .notebooks import Notebook, find_notebooks, literal, needs_of, own_parameters, parameters_for, with_whole_paths
-from .record import stamp
-from .workbook import SHARD, Execution
+from .notebooks import Notebook, all_needs_of, find_notebooks, literal, needs_of, parameters_for, with_whole_paths
+from .workbook import SHARD, Execution, execution_of
 
 FIRST = ("model", "pretrained", "multimodal_model", "data", "seed")  # in the names of folders
 LONGEST_NAME = 120
@@ -28,11 +27,8 @@ VALUES = re.compile(r"""(?:\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|\([^()]*\)|\{[^
 
 
 def parse_choice(text: str) -> tuple[str, list[object]]:
-    """The name and values of "model=tiny-clip,tiny-clip-shortcut", "seed=0..4" or "shard=*/8".
-
-    A value is a Python literal, a range of whole numbers, all shares of a number of shards, or else text; it is never
-    executed. Raises ValueError for anything that isn't NAME=VALUE.
-    """
+    """The name and values of "model=tiny-clip,tiny-clip-shortcut", "seed=0..4" or "shard=*/8": Python literals, ranges, all
+    shares of a number of shards, or else text, which is never executed."""
     name, equals, values = text.partition("=")
     if not equals or not name.isidentifier() or not values or ",," in values or values[0] == "," or values[-1] == ",":
         raise ValueError(f"-p {text}: NAME=VALUE is needed, or NAME=VALUE,VALUE or NAME=FIRST..LAST")
@@ -57,20 +53,15 @@ def rows_of(table: Path | None, choices: Sequence[str]) -> list[dict[str, object
     for name in chosen:
         if any(name in row for row in rows):
             raise ValueError(f"parameter {name} is in the table and in -p: give it in one place")
-    found = [row | choice for row in rows for choice in combinations(chosen)]
-    if len(found) > AT_MOST:
-        raise ValueError(f"the sweep has {len(found)} rows: {AT_MOST} at most")
-    return found
+    _check_count(len(rows) * math.prod(map(len, chosen.values())))
+    return [row | choice for row in rows for choice in combinations(chosen)]
 
 
 def read_table(path: Path) -> list[dict[str, object]]:
-    """The rows of a table of parameters.
-
-    A CSV file has the parameters' names as its head and a row a line; an empty field leaves the notebook's default. A YAML
-    file is a list of rows, each from name to value, or one mapping from name to a value or a list of values, of which all
-    combinations are the rows: "0..4" is a range, "*/8" all eight shards, and a value that is a list itself stands in a list.
-    Raises ValueError, or FileNotFoundError, in one sentence that names the file and the line.
-    """
+    """The rows of a CSV file, whose empty fields leave the notebooks' defaults, or of a YAML file: a list of rows, each from
+    name to value, or one mapping from name to a value or a list of values, of which all combinations are the rows, with
+    "0..4" and "*/8" as in ``parse_choice`` (a value that is a list itself stands in a list).
+    Raises ValueError, or FileNotFoundError, in one sentence that names the file and the line."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no table {path}")
     if path.suffix.lower() == ".csv":
@@ -81,35 +72,35 @@ def read_table(path: Path) -> list[dict[str, object]]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} isn't plain YAML ({' '.join(str(error).split())})") from error
-    for row in found if isinstance(found, list) else [found]:
-        if isinstance(row, dict) and not all(isinstance(name, str) for name in row):
-            raise ValueError(
-                f"{path.name}: {next(name for name in row if not isinstance(name, str))!r} is no parameter's name"
-            )
-    if isinstance(found, list) and found and all(isinstance(row, dict) for row in found):
-        return [dict(row) for row in found]
-    if isinstance(found, dict) and found:
-        return combinations({name: _choices(name, value) for name, value in found.items()})
-    raise ValueError(
-        f"{path.name}: a list of rows is needed, each from name to value, or one mapping from name to values"
+    rows = found if isinstance(found, list) else [found]
+    if not found or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(
+            f"{path.name}: a list of rows is needed, each from name to value, or one mapping from name to values"
+        )
+    for name in itertools.chain(*rows):
+        if not isinstance(name, str):
+            raise ValueError(f"{path.name}: {name!r} is no parameter's name")
+    if isinstance(found, list):
+        return found
+    listed = {name: value if isinstance(value, list) else [value] for name, value in found.items()}
+    return combinations(
+        {name: [value for one in values for value in _expanded(one, name)] for name, values in listed.items()}
     )
 
 
 def combinations(choices: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:
     """A row for each way to take one value of each parameter. Raises ValueError for a parameter without values, or for more
     rows than a sweep can mean."""
-    count = 1
     for name, values in choices.items():
         if not values:
             raise ValueError(f"parameter {name} has no values: give at least one")
-        count *= len(values)
-    if count > AT_MOST:
-        raise ValueError(f"the sweep has {count} rows: {AT_MOST} at most")
+    _check_count(math.prod(map(len, choices.values())))
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
-def _choices(name: str, value: object) -> list[object]:
-    return [each for one in (value if isinstance(value, list) else [value]) for each in _expanded(one, name)]
+def _check_count(rows: int) -> None:
+    if rows > AT_MOST:
+        raise ValueError(f"the sweep has {rows} rows: {AT_MOST} at most")
 
 
 def _expanded(value: object, name: str) -> list[object]:
@@ -144,25 +135,12 @@ def _rows_of_csv(path: Path) -> Iterator[dict[str, object]]:
         yield {name.strip(): literal(text.strip()) for name, text in line.items() if text.strip()}
 
 
-@dataclass(frozen=True, eq=False)
-class Row(Execution):
-    """One execution of one notebook in a sweep.
-
-    label : how it is called in messages, by the parameters in which it differs from other rows. needs : those in the same
-    folder that come first. stamp_now : computes its stamp again, which changes with whatever its results depend on.
-    """
-
-    label: str
-    needs: tuple["Row", ...]
-    stamp_now: Callable[[], str]
-
-
 @dataclass(frozen=True)
 class Plan:
     """The rows in an order in which none comes before one that it needs, the parameters that each run's folder was given, and
     the notebooks by name."""
 
-    rows: list[Row]
+    rows: list[Execution]
     parameters: dict[Path, dict[str, object]]
     notebooks: dict[str, Notebook]
 
@@ -176,79 +154,52 @@ def make_plan(
     the shards, the notebook is executed once more when they are done, over all of them. Raises ValueError for parameters
     that the notebooks don't take, before any work.
     """
-    planner = _Planner(find_notebooks(folder=notebooks), list(find_notebooks(only, notebooks)))
+    known, wanted = find_notebooks(folder=notebooks), find_notebooks(only, notebooks)
+    needed = all_needs_of(known)
+    chosen = [name for name in known if name in wanted or any(name in needed[one] for one in wanted)]
     table = [with_whole_paths(row) for row in table]
     names = {name for row in table for name in row if name != SHARD}
     varying = {name for name in names if len({repr(row.get(name)) for row in table}) > 1}
-    folders = {}
+    parameters, shares = {}, {}
     for number, row in enumerate(table, start=1):
         undivided = {name: row[name] for name in sorted(row, key=_place) if name != SHARD}
         folder = out / _folder_name(undivided)
-        if folders.setdefault(folder, undivided) != undivided:
-            raise ValueError(f"row {number} of the sweep: its folder would be that of another row, {folder.name}")
         try:
-            planner.add(folder, row, _as_text({name: undivided[name] for name in undivided if name in varying}))
+            if parameters.setdefault(folder, undivided) != undivided:
+                raise ValueError(f"its folder would be that of another row, {folder.name}")
+            parameters_for(row, known, chosen)
+            parse_shard(row.get(SHARD))
         except ValueError as error:
             raise ValueError(f"row {number} of the sweep: {error}") from error
-    for folder, parameters in folders.items():
-        planner.gather_shards(folder, parameters)
-    return Plan(list(planner.rows.values()), folders, planner.notebooks)
+        shares.setdefault(folder, {})[row.get(SHARD)] = None
+    rows = []
+    for folder, given in parameters.items():
+        differs = _as_text({name: value for name, value in given.items() if name in varying})
+        rows += _rows_in(folder, given, list(shares[folder]), differs, known, chosen)
+    return Plan(rows, parameters, known)
 
 
-class _Planner:
-    def __init__(self, notebooks: dict[str, Notebook], wanted: Sequence[str]):
-        self.notebooks, self._needs, chosen = notebooks, needs_of(notebooks), {*wanted}
-        for name in reversed(notebooks):  # what a notebook needs comes before it
-            if name in chosen:
-                chosen.update(self._needs[name])
-        self._chosen = [name for name in notebooks if name in chosen]
-        self._sharded = [name for name in self._chosen if SHARD in notebooks[name].parameters]
-        self._shards: dict[Path, list[str | None]] = {}
-        self._differs: dict[Path, str] = {}
-        self.rows: dict[tuple[Path, str], Row] = {}
-
-    def add(self, folder: Path, parameters: Mapping[str, object], differs: str) -> None:
-        """The chosen notebooks with these parameters, as far as they aren't there yet."""
-        values = parameters_for(parameters, self.notebooks, self._chosen)
-        shard = parameters.get(SHARD)
-        parse_shard(shard)
-        self._shards.setdefault(folder, []).append(shard)
-        self._differs[folder] = differs
-        for name in self._chosen:
-            self._add(folder, name, values[name], shard if name in self._sharded else None)
-
-    def gather_shards(self, folder: Path, parameters: Mapping[str, object]) -> None:
-        """Where there is a row for each share of one division, the sharded notebooks once more, over all shares."""
-        shards = sorted({str(shard) for shard in self._shards[folder]})
-        divisions = {parse_shard(shard)[1] for shard in shards if shard != "None"}
-        if divisions == {len(shards)}:
-            values = parameters_for(parameters, self.notebooks)
-            for name in self._sharded:
-                self._add(folder, name, values[name], None, [name + in_names(shard) for shard in shards])
-
-    def _add(
-        self, folder: Path, name: str, given: Mapping[str, object], shard: str | None, after: Sequence[str] = ()
-    ) -> None:
-        called, notebook = name + in_names(shard), self.notebooks[name]
-        if (folder, called) in self.rows:
-            return
-        values = {key: value for key, value in given.items() if key != SHARD} | ({SHARD: shard} if shard else {})
-        needs = tuple(self.rows[folder, need] for need in (*self._needs[name], *after))
-        stamps = {need.name: need.stamp for need in needs}
-        if name in self._sharded or values.get("train"):  # what it leaves beside stores stays in its folder
-            stamps["folder"] = folder.name
-        stamp_now = partial(stamp, notebook.path, values, stamps)
-        self.rows[folder, called] = Row(
-            folder=folder,
-            name=called,
-            notebook=notebook.path,
-            values=values | own_parameters(notebook, folder),
-            stamp=stamp_now(),
-            stores=notebook.stores,
-            label=f"{self._differs[folder]} {called}".strip(),
-            needs=needs,
-            stamp_now=stamp_now,
-        )
+def _rows_in(
+    folder: Path,
+    parameters: Mapping[str, object],
+    shares: Sequence[str | None],
+    differs: str,
+    known: Mapping[str, Notebook],
+    chosen: Sequence[str],
+) -> list[Execution]:
+    """The chosen notebooks in one folder, those that take a share once for each, and, where all shares of one division are
+    there, once more over all of them."""
+    needs, values, rows = needs_of(known), parameters_for(parameters, known), {}
+    gathered = {parse_shard(share)[1] for share in shares if share is not None} == {len(shares)}
+    for share, name in itertools.product([*shares, *([None] if gathered else [])], chosen):
+        sharded = SHARD in known[name].parameters
+        called = name + in_names(share if sharded else None)
+        if called not in rows:
+            given = values[name] | ({SHARD: share} if sharded and share else {})
+            after = [name + in_names(each) for each in shares] if gathered and sharded and share is None else []
+            before = [rows[need] for need in (*needs[name], *after)]
+            rows[called] = execution_of(known[name], folder, called, given, before, differs)
+    return list(rows.values())
 
 
 def _folder_name(parameters: Mapping[str, object]) -> str:

@@ -19,10 +19,10 @@ from filelock import FileLock
 from ..files.checks import check_whole
 from ..files.paths import replacing
 from .execution import check_limit, failure
-from .lock import hold
-from .record import FILE, SWEEP, Status, begin_record, earlier_entries, is_done, note, now, read_record, stores_in
-from .sweep_plan import Plan, Row, make_plan
-from .sweep_status import Entries, Listed, Sweep, counts, pace, read_sweep
+from .record import FILE, SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stores_in
+from .status import Listed, Sweep, counts, pace, read_sweep
+from .sweep_plan import Plan, make_plan
+from .workbook import Execution
 
 Say = Callable[[str], None]
 ALLOWED_DEATHS = 5  # of workers under one row, before the row is given up
@@ -49,14 +49,13 @@ def sweep(
 
     Parameters
     ----------
-    out : the sweep's folder; each different row gets a run folder in it, named after the parameters that vary, and rows that
+    out : the sweep's folder; each different row gets a run folder in it, named after its parameters, and rows that
         differ only in their ``shard`` share one.
-    table : parameters by name, a mapping a row; see ``read_table`` and ``combinations``.
-    only : the notebooks that are wanted, by number or name; those whose stores they read come with them. None for all.
+    table : parameters by name, a mapping a row, as of ``rows_of``.
+    only, limit, notebooks : as in ``run``; the notebooks whose stores the wanted ones read come with them.
     workers : processes on this machine, None for one a core; each executes one notebook at a time.
     scheduler : address of a Dask scheduler, such as "tcp://host:8786", whose workers share this file system; None for a
         cluster of this machine's own.
-    limit : seconds that a notebook may take, None for any.
     threads : of the computations of each notebook.
     failed_only : do only the rows that failed before or met bad samples, and those that need them.
     say : gets each line of progress.
@@ -94,26 +93,26 @@ class _Progress:
 
     def __init__(self, plan: Plan, folder: Path, about: Sweep, failed_only: bool, say: Say):
         self._folder, self._about, self._say = folder, about, say
-        earlier = {own: earlier_entries(own) for own in plan.parameters}
-        self._entries = {row: earlier[row.folder].get(row.name, {"status": Status.WAITING}) for row in plan.rows}
-        done = {row for row, entry in self._entries.items() if is_done(entry, row.stamp, row.target)}
+        waiting, earlier = {"status": Status.WAITING}, {own: earlier_entries(own) for own in plan.parameters}
+        self._entries = {row: earlier[row.folder].pop(row.name, waiting) for row in plan.rows}
+        done = {row for row, entry in self._entries.items() if row.is_done(entry)}
         again = self._failed(done) if failed_only else {*plan.rows} - done
         self._done, self._left = done - again, [row for row in plan.rows if row in again]
-        self._entries |= {row: {"status": Status.WAITING} for row in self._left}
+        self._entries |= dict.fromkeys(self._left, waiting)
         records = {own: {} for own in plan.parameters}
         for row, entry in self._entries.items():
             records[row.folder][row.name] = entry
         for own, known in records.items():
-            others = {name: entry for name, entry in earlier[own].items() if "stamp" in entry and name not in known}
+            others = {name: entry for name, entry in earlier[own].items() if "stamp" in entry}
             begin_record(own, plan.notebooks, plan.parameters[own], known | others)
-        first: dict[str, Row] = {}
+        first: dict[str, Execution] = {}
         for row in [*(row for row in plan.rows if row in self._done), *self._left]:
             first.setdefault(row.stamp, row)
         self._original = {row: first[row.stamp] for row in self._left if first[row.stamp] is not row}
 
-    def _failed(self, done: set[Row]) -> set[Row]:
+    def _failed(self, done: set[Execution]) -> set[Execution]:
         """What failed before or met bad samples, what needs it, and what it needs that isn't done any more."""
-        again: set[Row] = set()
+        again: set[Execution] = set()
         for row, entry in self._entries.items():
             if entry["status"] == Status.FAILED or entry.get("bad_samples") or again.intersection(row.needs):
                 again.add(row)
@@ -128,31 +127,26 @@ class _Progress:
             self._say(
                 f"{len(self._done)} of {len(self._entries)} rows are done already, with the same code and parameters"
             )
-        for row in self._left:
-            before = [self._entries[of] for of in self._before(row)]
-            if row in self._original and all(entry["status"] == Status.DONE for entry in before):
-                self._entries[row] = _outcome(row, self._original[row], before)
-        if waiting := [row for row in self._left if self._entries[row]["status"] == Status.WAITING]:
+        if self._left:
             self._say(
-                f"{len(waiting)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
+                f"{len(self._left)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
             )
             with _connected(scheduler, self._about.at_once) as client:
-                self._execute(client, waiting, limit, threads)
-        self._say(f"{self._folder.name}: {counts(self._listed())}")
-        missing = [row for row in self._left if self._entries[row]["status"] != Status.DONE]
-        if missing:
+                self._execute(client, limit, threads)
+        self._say(f"{self._folder.name}: {counts(self._entries.items())}")
+        if missing := [row for row in self._left if self._entries[row]["status"] != Status.DONE]:
             raise SweepFailed("\n".join(f"{row.label}: {self._entries[row]['reason']}" for row in missing))
         if left := sum(entry["status"] != Status.DONE for entry in self._entries.values()):
             raise SweepFailed(
                 f"{left} rows were not executed yet and didn't fail: give the sweep's own command to go on"
             )
 
-    def _execute(self, client: Client, waiting: Sequence[Row], limit: float | None, threads: int) -> None:
+    def _execute(self, client: Client, limit: float | None, threads: int) -> None:
         workers = client.scheduler_info(n_workers=-1).get("workers", ())
         self._about = replace(self._about, at_once=max(1, len(workers)))
         self._about.write(self._folder)
-        futures: dict[Row, Future] = {}
-        for row in waiting:
+        futures: dict[Execution, Future] = {}
+        for row in self._left:
             before = [futures.get(of, self._entries[of]) for of in self._before(row)]
             key = f"{row.notebook.stem}-{uuid.uuid4().hex}"  # Dask learns how long a notebook takes from its name
             given = row, self._original.get(row), before, limit, threads
@@ -173,11 +167,11 @@ class _Progress:
             if row not in self._original and "held_up" not in self._entries[row]:
                 self._tell(row)
 
-    def _before(self, row: Row) -> list[Row]:
+    def _before(self, row: Execution) -> list[Execution]:
         """What must have ended before a row: the rows that it needs, and that of which it would be a copy."""
         return [*row.needs, *([self._original[row]] if row in self._original else [])]
 
-    def _without_worker(self, row: Row, futures: Mapping[Row, Future], error: BaseException) -> dict:
+    def _without_worker(self, row: Execution, futures: Mapping[Execution, Future], error: BaseException) -> dict:
         """The entry of a row that no worker could give one, or one that such a row holds up."""
         why = "its worker was killed again and again" if isinstance(error, KilledWorker) else failure(error)
         entry = {"status": Status.FAILED, "reason": why, "finished": now()}
@@ -189,19 +183,20 @@ class _Progress:
         note(row.folder, {row.name: {"parameters": row.values, "stamp": row.stamp} | entry})
         return entry
 
-    def _tell(self, row: Row) -> None:
+    def _tell(self, row: Execution) -> None:
         entry, ended = self._entries[row], [entry["status"] for entry in self._entries.values()]
         how = f"done in {entry['seconds']:.1f} s" if entry["status"] == Status.DONE else f"FAILED, {entry['reason']}"
         failed = ended.count(Status.FAILED)
-        rate = pace(self._listed(), self._about.began, self._about.at_once)
+        rate = pace(self._entries.items(), self._about.began, self._about.at_once)
         self._say(f"[{ended.count(Status.DONE) + failed}/{len(ended)}] {row.label}: {how}; {failed} failed; {rate}")
-
-    def _listed(self) -> Entries:
-        return list(zip(self._about.rows, self._entries.values(), strict=True))
 
 
 def _outcome(
-    row: Row, original: Row | None, before: Sequence[dict], limit: float | None = None, threads: int | None = None
+    row: Execution,
+    original: Execution | None,
+    before: Sequence[dict],
+    limit: float | None = None,
+    threads: int | None = None,
 ) -> dict:
     """What becomes of a row, as its entry in ``run.json`` says: held up by what it needs, a copy of its original, or executed.
 
@@ -222,7 +217,7 @@ def _outcome(
     return entry
 
 
-def _copy(original: Row, row: Row, stores: Mapping[str, str]) -> dict[str, str]:
+def _copy(original: Execution, row: Execution, stores: Mapping[str, str]) -> dict[str, str]:
     """Copy the executed notebook and the stores that a row with the same stamp gave in another run's folder."""
     for name in {*stores_in(row.folder, row.stores)} - {*stores}:  # of another version
         (row.folder / name).unlink()
@@ -234,11 +229,11 @@ def _copy(original: Row, row: Row, stores: Mapping[str, str]) -> dict[str, str]:
     return dict(stores)
 
 
-def _executed(row: Row, limit: float | None, threads: int | None) -> dict:
+def _executed(row: Execution, limit: float | None, threads: int | None) -> dict:
     # The runner, its connection, or another worker may have died and left this row to a second worker: it waits for the first.
     with FileLock(row.folder / f".{row.name}.lock"):
         entry = read_record(row.folder)["notebooks"][row.name]
-        if is_done(entry, row.stamp, row.target):
+        if row.is_done(entry):
             return entry
         entry = row.carry_out(limit, threads)
         if row.stamp != row.stamp_now():  # somebody edits code meanwhile: done, but to be done again next time

@@ -2,30 +2,19 @@
 
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..files.checks import check_whole
 from ..files.paths import run_folder
+from ..files.store import digest_in
 from ..samples.parts import BAD_SAMPLES, count_bad_samples
 from .execution import check_limit, end_kernels, execute, failure
-from .lock import hold
-from .notebooks import all_needs_of, find_notebooks, own_parameters, parameters_for, with_whole_paths
-from .record import (
-    SWEEP,
-    Status,
-    begin_record,
-    earlier_entries,
-    is_done,
-    note,
-    now,
-    read_record,
-    stamp,
-    stored,
-    stores_in,
-)
+from .notebooks import FOR_THE_RUNNER, Notebook, all_needs_of, find_notebooks, parameters_for, with_whole_paths
+from .record import SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stamp, stored, stores_in
 
 SHARD = "shard"
 
@@ -39,23 +28,39 @@ class Execution:
     """A notebook to be executed into a run's folder.
 
     name : of the executed notebook, without its ending. values : of its parameters. stores : the names of those that it writes.
+    label : how it is called in messages. needs : what comes first in the same folder. stamp_now : computes its stamp again,
+    which changes with whatever its results depend on.
     """
 
     folder: Path
     name: str
     notebook: Path
     values: Mapping[str, object]
-    stamp: str
     stores: tuple[str, ...]
+    label: str
+    needs: tuple["Execution", ...]
+    stamp_now: Callable[[], str]
+    stamp: str
 
     @property
     def target(self) -> Path:
         """The executed notebook."""
         return self.folder / f"{self.name}.ipynb"
 
+    def is_done(self, entry: Mapping) -> bool:
+        """Whether it was finished, as its entry in ``run.json`` says, as it would be now, and its stores are still there."""
+        return (
+            entry["status"] == Status.DONE
+            and entry.get("stamp") == self.stamp
+            and self.target.is_file()
+            and all(digest_in(self.folder / name) == digest for name, digest in entry.get("stores", {}).items())
+        )
+
     def carry_out(self, limit: float | None = None, threads: int | None = None) -> dict:
         """Execute it, keep its entry in ``run.json`` up to date before and after, and return that. A notebook that fails is an
         entry like another; only an interruption is raised."""
+        from jupyter_core.utils import ensure_event_loop
+
         shard = self.values.get(SHARD)
         stores = () if shard else self.stores  # a share leaves parts alone; the stores are of all of them
         before, clock = stores_in(self.folder, stores), time.perf_counter()
@@ -72,7 +77,27 @@ class Execution:
         finally:
             entry |= outcome | {"finished": now(), "seconds": round(time.perf_counter() - clock, 2)}
             note(self.folder, {self.name: entry})
+            ensure_event_loop().close()  # the thread's own, on which its kernel was spoken to
         return entry
+
+
+def execution_of(
+    notebook: Notebook,
+    folder: Path,
+    name: str,
+    given: Mapping[str, object],
+    needs: Sequence[Execution] = (),
+    differs: str = "",
+) -> Execution:
+    """A notebook as it is to be executed in this folder, by this name, with these parameters, in which it ``differs`` from the
+    same in other folders, after those that it needs."""
+    stamps = {need.name: need.stamp for need in needs}
+    if SHARD in notebook.parameters or given.get("train"):  # what it leaves beside stores stays in its folder
+        stamps["folder"] = folder.name
+    stamp_now = partial(stamp, notebook.path, given, stamps)
+    values = {**given, **({FOR_THE_RUNNER: folder.name} if FOR_THE_RUNNER in notebook.parameters else {})}
+    label = f"{differs} {name}".strip()
+    return Execution(folder, name, notebook.path, values, notebook.stores, label, tuple(needs), stamp_now, stamp_now())
 
 
 def run(
@@ -93,7 +118,7 @@ def run(
     only : run these notebooks only, named by number ("04") or in full.
     resume : skip, and say so, what is already done with the same code and parameters.
     notebooks : the folder of the notebooks, if not the checkout's.
-    limit : seconds that a notebook may take; then it is stopped, and has failed.
+    limit : seconds that a notebook may take; then it is stopped, and has failed. None for any.
     workers : how many notebooks are executed at once, each after those whose stores it reads, with its share of the cores.
 
     Returns the run's folder. Raises ValueError for bad arguments before any work, or for a folder that another run writes
@@ -113,24 +138,21 @@ def run(
             entries |= {name: entry for name, entry in earlier_entries(folder).items() if name in known}
         needs, to_do = all_needs_of(known), {}
         for name, notebook in chosen.items():
-            values = given[name] | own_parameters(notebook, folder)
-            own = Execution(folder, name, notebook.path, values, stamp(notebook.path, values), notebook.stores)
-            if resume and not needs[name] & {*to_do} and _is_done(own, entries, needs[name]):
-                done = entries[name]["finished"]
-                print(f"{name}: skipped, done at {done} with the same code and parameters", flush=True)
+            own = execution_of(notebook, folder, name, given[name])
+            before = entries[name]
+            # finished as it would now run, and after the last run of all whose stores it reads
+            if (
+                resume
+                and not needs[name] & {*to_do}
+                and own.is_done(before)
+                and all(entries[need].get("finished", "") <= before["started"] for need in needs[name])
+            ):
+                print(f"{name}: skipped, done at {before['finished']} with the same code and parameters", flush=True)
             else:
                 to_do[name], entries[name] = own, {"status": Status.WAITING}
         begin_record(folder, known, parameters, entries)
         _carry_out(to_do, needs, limit, workers)
     return folder
-
-
-def _is_done(own: Execution, entries: Mapping[str, Mapping], needs: Collection[str]) -> bool:
-    """Whether a notebook was finished as it would now run, and after the last run of all whose stores it reads."""
-    before = entries[own.name]
-    return is_done(before, own.stamp, own.target) and all(
-        entries[name].get("finished", "") <= before["started"] for name in needs
-    )
 
 
 def _carry_out(
@@ -144,7 +166,7 @@ def _carry_out(
             ready = [name for name in waiting if not needs[name] & {*waiting, *running.values()} and not failed]
             for name in ready[: workers - len(running)]:
                 print(f"{name}: running", flush=True)
-                running[pool.submit(_in_thread, waiting.pop(name), limit, threads)] = name
+                running[pool.submit(waiting.pop(name).carry_out, limit, threads)] = name
             try:
                 ended = wait(running, return_when=FIRST_COMPLETED).done
             except KeyboardInterrupt:
@@ -161,15 +183,6 @@ def _carry_out(
                     print(f"{name}: done in {entry['seconds']:.1f} s", flush=True)
     if failed:
         raise failed
-
-
-def _in_thread(own: Execution, limit: float | None, threads: int | None) -> dict:
-    from jupyter_core.utils import ensure_event_loop
-
-    try:
-        return own.carry_out(limit, threads)
-    finally:
-        ensure_event_loop().close()  # the thread's own, on which its kernel was spoken to
 
 
 def _what_is_left(failed: Execution, reason: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from ...files.checks import check_choices
-from ...files.store import SchemaError, provenance
+from ...files.store import SchemaError, provenance, writer_of
 from ...measures.intervals import oriented
 from ...running.record import Status, read_record, table as record_table
 from ..jobs import Job
@@ -41,7 +41,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     tables, unreadable = _tables(run)
     said = _record(state.run, run) | unreadable
     if not tables:
-        said["table"] = "It holds no measurements of samples: run notebook 06_evaluation into it first."
+        said["table"] = f"It holds no measurements of samples: run {writer_of(FIRST)} into it first."
         return Drawn({}, pd.DataFrame(), sentences=said, choices={"table": [state.table] if state.table else []})
     name = state.table or (FIRST if FIRST in tables else next(iter(tables)))
     check_choices(table=(name, tables))

@@ -1,32 +1,34 @@
-"""How far a sweep has come: its rows in ``sweep.json``, how each went in the ``run.json`` of its folder, and its stores."""
+"""How far a run or a sweep has come, as its folder says: the rows of ``sweep.json``, how each went in the ``run.json`` of its
+own folder, and whether the stores are still what was saved."""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
 
-from ..files.paths import runs_folder, write_text
-from .lock import is_held
-from .record import FILE, SWEEP, Status, now, read_record
+import pandas as pd
+import xarray as xr
 
-if TYPE_CHECKING:
-    import xarray as xr
+from ..files.digests import ATTRIBUTE
+from ..files.paths import leftovers, runs_folder, write_text
+from ..files.store import SchemaError, digest_in, read, stage_in
+from .record import FILE, SWEEP, Status, is_held, now, read_record, table
+from .workbook import Execution
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A row as ``sweep.json`` lists it."""
+    """A row of a sweep: the folder of its run, the name of the executed notebook, and how it is called in messages."""
 
     folder: str
     name: str
     label: str
 
 
-Entries = Sequence[tuple[Listed, dict]]
+Entries = Collection[tuple[Listed | Execution, dict]]  # rows, each with what ``run.json`` says of it
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,11 @@ def read_sweep(folder: Path) -> Sweep:
 
 def entries(folder: Path) -> list[tuple[Listed, dict]]:
     """The rows of the sweep in a folder, each with what is known of it; one that a killed sweep left running is waiting."""
-    sweep, alive = read_sweep(folder), is_held(folder)
-    own = {row.folder: folder / row.folder for row in sweep.rows}
+    rows, alive = read_sweep(folder).rows, is_held(folder)
+    own = {row.folder: folder / row.folder for row in rows}
     records = {name: read_record(of)["notebooks"] if (of / FILE).exists() else {} for name, of in own.items()}
     found = []
-    for row in sweep.rows:
+    for row in rows:
         entry = records[row.folder].get(row.name, {"status": Status.WAITING})
         if entry["status"] == Status.RUNNING and not alive:
             entry = {"status": Status.WAITING, "reason": "was interrupted"}
@@ -88,44 +90,45 @@ def pace(rows: Entries, began: str, at_once: int) -> str:
 
 
 def seconds_left(rows: Entries, at_once: int) -> float | None:
-    """Time that the rows not yet ended will take: each as long as its notebook took on average, any as long as an average
-    one where it has not been seen. None where nothing is known, or nothing left."""
-    took: dict[str, list[float]] = {}
+    """Time that the rows not yet ended will take: each as long as its notebook took on average, or any did where that has not
+    been seen. None where nothing is known, or nothing left."""
+    took, rest = {}, []
     for row, entry in rows:
+        notebook = row.name.partition(".")[0]  # without its share
         if entry["status"] == Status.DONE and "same_as" not in entry:
-            took.setdefault(_notebook(row), []).append(entry["seconds"])
-    left = (Status.RUNNING, Status.WAITING)
-    rest = [_notebook(row) for row, entry in rows if entry["status"] in left and "held_up" not in entry]
-    if not took or not rest:
-        return None
-    overall = mean(seconds for each in took.values() for seconds in each)
-    return sum(mean(took.get(notebook, [overall])) for notebook in rest) / at_once
+            took.setdefault(notebook, []).append(entry["seconds"])
+        elif entry["status"] in (Status.RUNNING, Status.WAITING) and "held_up" not in entry:
+            rest.append(notebook)
+    every = sum(took.values(), [])
+    return sum(mean(took.get(notebook, every)) for notebook in rest) / at_once if every and rest else None
 
 
-def report(folder: Path) -> str:
-    """The state of the sweep in a folder, as lines: counts, pace, and each row that failed or runs."""
+def report(folder: Path) -> tuple[str, bool]:
+    """How the run or sweep in a folder went, as lines, and whether anything of it failed: a run's notebooks, or a sweep's
+    counts, pace, and each row that failed or runs."""
+    if not (folder / SWEEP).exists():
+        record = read_record(folder)
+        return table(record), any(entry["status"] == Status.FAILED for entry in record["notebooks"].values())
     sweep, rows = read_sweep(folder), entries(folder)
-    lines = [f"{folder.name}: {counts(rows)}"]
+    lines, failed = [f"{folder.name}: {counts(rows)}"], _of_status(Status.FAILED, rows)
     if is_held(folder):
         lines[0] += f"; {pace(rows, sweep.began, sweep.at_once)}"
     elif any(entry["status"] == Status.WAITING for _, entry in rows):
         lines.append("no process is working on it: give the same command again, and it goes on")
-    for status in (Status.FAILED, Status.RUNNING):
-        lines += [_line(row, entry) for row, entry in rows if entry["status"] == status]
-    return "\n".join(lines)
+    return "\n".join([*lines, *failed, *_of_status(Status.RUNNING, rows)]), bool(failed)
 
 
-def _line(row: Listed, entry: dict) -> str:
-    about = entry.get("reason") or f"for {_readable(_seconds_since(entry['started']))}"
-    return f"{entry['status']:8}{row.label}: {about}"
+def _of_status(status: Status, rows: Entries) -> list[str]:
+    found = []
+    for row, entry in rows:
+        if entry["status"] == status:
+            about = entry.get("reason") or f"for {_readable(_seconds_since(entry['started']))}"
+            found.append(f"{status:8}{row.label}: {about}")
+    return found
 
 
 def _seconds_since(moment: str) -> float:
     return (datetime.fromisoformat(now()) - datetime.fromisoformat(moment)).total_seconds()
-
-
-def _notebook(row: Listed) -> str:
-    return row.name.partition(".")[0]
 
 
 def _readable(seconds: float) -> str:
@@ -134,7 +137,50 @@ def _readable(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def open_sweep(sweep: str | Path, store: str) -> "xr.Dataset":
+@dataclass(frozen=True)
+class Checked:
+    """How many stores a folder holds, and what is wrong with it, a sentence each."""
+
+    stores: int
+    problems: list[str]
+
+
+def check_run(folder: Path) -> Checked:
+    """Read every store in a run's folder, or a sweep's, and hold it against the schema and the digest that it carries, and
+    those that ``run.json`` lists against what is there. Raises FileNotFoundError for a folder that isn't there.
+
+    Examples
+    --------
+    >>> path = xk.save_store(xk.draw_scenes(2), "checked", "inputs")
+    >>> xk.running.check_run(path.parent)
+    Checked(stores=1, problems=[])
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    paths, problems = sorted(path for path in folder.rglob("*.nc") if not path.name.startswith(".")), []
+    for path in paths:
+        try:
+            read(path, stage_in(path))
+        except SchemaError as error:
+            problems.append(str(error))
+    for record in sorted(folder.rglob(FILE)):
+        problems += _differences(record.parent)
+    if not is_held(folder):  # nobody is writing them now
+        problems += [f"{path} was left half-written by a process that was killed" for path in leftovers(folder)]
+    return Checked(len(paths), problems)
+
+
+def _differences(folder: Path) -> Iterator[str]:
+    for name, entry in read_record(folder)["notebooks"].items():
+        for file, digest in entry.get("stores", {}).items() if entry["status"] == Status.DONE else ():
+            path = folder / file
+            if not path.is_file():
+                yield f"{path} is missing: {name} wrote it"
+            elif digest_in(path) not in ("", digest):
+                yield f"{path} isn't the one that {name} wrote: another run has replaced it"
+
+
+def open_sweep(sweep: str | Path, store: str) -> xr.Dataset:
     """A store, by its name such as "evaluation", of every run of a sweep, read where it is looked at.
 
     sweep : a sweep's folder, or its name among the runs.
@@ -143,11 +189,6 @@ def open_sweep(sweep: str | Path, store: str) -> "xr.Dataset":
     with ``ds.where(ds.model == "tiny-clip", drop=True)``, average with ``ds.groupby("model").mean()``. Runs whose
     notebook didn't finish are left out. Raises FileNotFoundError where none has the store.
     """
-    import pandas as pd
-    import xarray as xr
-
-    from ..files.digests import ATTRIBUTE
-
     folder = Path(sweep) if Path(sweep).is_dir() else runs_folder() / sweep
     done = [(row, entry.get("stores", {})) for row, entry in entries(folder) if entry["status"] == Status.DONE]
     found = [folder / row.folder for row, stores in done if f"{store}.nc" in stores]
