@@ -10,7 +10,7 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import xaikit as xk
 from xaikit.explorer.application import Explorer
@@ -44,13 +44,13 @@ def tasks(app: Explorer, run: str | None):
     prompts = (f"a {size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES)
 
     app.set(tab="compare", methods=["grad_eclip", "mmel", "chefer", "clip_surgery"])
-    page = opened(app)
+    page, maps = opened(app), [f"map {place}" for place in range(4)]
     for choice in ("threshold", "opacity"):
-        yield f"Compare, four methods: {choice}", KNOWN, slider(page, choice, fresh()), shown(*page.maps)
+        yield f"Compare, four methods: {choice}", KNOWN, slider(page, choice, fresh()), shown(page, *maps)
     upsampling = itertools.cycle(["bicubic", "nearest"])
-    yield "Compare, four methods: upsampling", KNOWN, slider(page, "upsampling", upsampling), shown(*page.maps)
+    yield "Compare, four methods: upsampling", KNOWN, slider(page, "upsampling", upsampling), shown(page, *maps)
     app.set(methods=["grad_eclip"])
-    yield "Compare: first map of a new prompt", NEW, lambda: typed(app, next(prompts)), shown(page.maps[0])
+    yield "Compare: first map of a new prompt", NEW, lambda: typed(app, next(prompts)), shown(page, "map 0")
 
     app.set(tab="words", prompt="a large red ring left of a blue square")
     words = opened(app)
@@ -58,29 +58,36 @@ def tasks(app: Explorer, run: str | None):
     for places in ((1,), (1, 2), (2,)):
         app.set(words=places)
     app.set(words=[])
-    yield "Words: a word, its map known", KNOWN, lambda: press(app, words.words, next(pressed)), shown(words.pressed)
+    yield "Words: a word, its map known", KNOWN, lambda: press(app, words.words, next(pressed)), shown(words, "pressed")
 
     app.set(tab="resonance")
     waves = opened(app)
     times = itertools.cycle(range(5))  # later on the maps have settled
-    yield "Resonance: time", KNOWN, slider(waves, "time", times), shown(waves.map)
-    yield "Resonance: opacity", KNOWN, slider(waves, "opacity", fresh()), shown(waves.map, waves.filmstrip)
+    yield "Resonance: time", KNOWN, slider(waves, "time", times), shown(waves, "map")
+    yield "Resonance: opacity", KNOWN, slider(waves, "opacity", fresh()), shown(waves, "map", "filmstrip")
     modes = itertools.cycle([1, 0])
-    yield "Resonance: mode", KNOWN, lambda: app.change(mode=next(modes)), shown(waves.size)
+    yield "Resonance: mode", KNOWN, lambda: app.change(mode=next(modes)), shown(waves, "mode size")
+    word = fresh_words(app, "a large red ring left of a small blue square and a green diamond")
+    yield (
+        "Resonance: a word for the first time",
+        KNOWN,
+        lambda: press(app, waves.words, next(word)),
+        shown(waves, "plane"),
+    )
 
     app.set(tab="answer", token=0)
     answer = opened(app)
     tokens = itertools.cycle([*range(1, len(answer.words.words)), 0])
-    yield "Answer: a word", KNOWN, lambda: press(app, answer.words, next(tokens)), shown(answer.map, answer.context)
+    yield "Answer: a word", KNOWN, lambda: press(app, answer.words, next(tokens)), shown(answer, "map", "context")
     switch = itertools.cycle([False, True])
-    yield "Answer: ARC off and on", KNOWN, slider(answer, "arc", switch), shown(answer.map, answer.context)
+    yield "Answer: ARC off and on", KNOWN, slider(answer, "arc", switch), shown(answer, "map", "context")
 
     app.set(tab="perturb")
     perturb = opened(app)
-    yield "Perturb: share", KNOWN, slider(perturb, "share", fresh()), shown(perturb.picture, perturb.curve)
+    yield "Perturb: share", KNOWN, slider(perturb, "share", fresh()), shown(perturb, "picture", "curve")
     app.set(share=0)
     patches = itertools.count()
-    yield "Perturb: a patch masked by hand", KNOWN, lambda: mask(app, next(patches)), shown(perturb.picture)
+    yield "Perturb: a patch masked by hand", KNOWN, lambda: mask(app, next(patches)), shown(perturb, "picture")
 
     if run:
         app.set(tab="runs")
@@ -93,6 +100,13 @@ def tasks(app: Explorer, run: str | None):
 def fresh():
     """Values of a slider from 0.05 to 0.75, each far from the one before and none twice, so that every picture is a new one."""
     return (0.05 + 0.7 * (GOLDEN * step % 1) for step in itertools.count())
+
+
+def fresh_words(app: Explorer, prompt: str) -> Iterator[int]:
+    """Places of words that weren't shown before, of a prompt that is computed again by another recursion after its last word."""
+    for alpha in itertools.count(1):
+        app.set(prompt=prompt, alpha=alpha % 100 / 100 + 0.5, word=0)
+        yield from range(1, len(prompt.split()))
 
 
 def opened(app: Explorer):
@@ -109,9 +123,9 @@ def slider(page, choice: str, values) -> Callable[[], None]:
     return change
 
 
-def shown(*pictures) -> Callable[[], bytes]:
-    """What these widgets show, with their titles, since some words have blank maps."""
-    return lambda: b"".join(picture.title.encode() + picture.png for picture in pictures)
+def shown(page, *panels: str) -> Callable[[], bytes]:
+    """What these panels of a tab show, with their titles, since some words have blank maps."""
+    return lambda: b"".join(page[panel].title.encode() + page[panel].png for panel in panels)
 
 
 def typed(app: Explorer, prompt: str) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 import xaikit as xk
 from xaikit.explorer.jobs import Job, Missing
 from xaikit.explorer.pixels import coloured, laid_over, relative, upsampled, with_edge
+from xaikit.explorer.sources import read_upload
 from xaikit.explorer.state import State
-from xaikit.explorer.subject import read_upload
 from xaikit.explorer.views import view
 from xaikit.explorer.workspace import Workspace
 from xaikit.files import store

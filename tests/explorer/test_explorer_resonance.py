@@ -392,11 +392,13 @@ def test_moving_through_time_is_quick(computed):
 
 def test_a_spot_that_is_gone_cannot_be_pressed(shown):
     """As where a browser still shows a picture from before."""
-    for picture in (shown.filmstrip, shown.plane, shown.tree):
+    for picture in (shown["filmstrip"], shown["plane"], shown["tree"]):
         for place in (len(picture.spots), -1, 99):
             picture._handle_custom_msg({"spot": place}, [])
     shown.words._handle_custom_msg({"word": len(shown.words.words)}, [])
-    shown.plane.press(99)  # the spots of the picture are already those of another word, what they stand for isn't yet
+    shown["plane"].press(
+        99
+    )  # the spots of the picture are already those of another word, what they stand for isn't yet
     assert not shown.told
 
 
@@ -428,17 +430,17 @@ def test_tab_shows_every_panel(shown, stored, planted):
 def test_time_by_slider_play_and_film(shown, stored, planted, scenes):
     word = swinging(scenes)[0]
     shown.words.press(word)
-    before, plane = shown.map.png, shown.plane.png
+    before, plane = shown["map"].png, shown["plane"].png
     shown.controls["time"].value = 5
     assert shown.told[-1] == {"time": 5} and shown.play.value == 5
-    assert shown.map.png == draw(stored, planted.but(word=word, time=5)).panels["map"].png != before
-    assert shown.plane.png == plane
+    assert shown["map"].png == draw(stored, planted.but(word=word, time=5)).panels["map"].png != before
+    assert shown["plane"].png == plane
     shown.play.value = 6
     assert shown.told[-1] == {"time": 6} and shown.controls["time"].value == 6
-    assert shown.map.title.endswith("t = 6")
-    shown.filmstrip.press(1)
+    assert shown["map"].title.endswith("t = 6")
+    shown["filmstrip"].press(1)
     time = shown.told[-1]["time"]
-    assert shown.filmstrip.spots[1]["pressed"] and shown.map.title.endswith(f"t = {time}")
+    assert shown["filmstrip"].spots[1]["pressed"] and shown["map"].title.endswith(f"t = {time}")
     assert shown.play.interval == 300 and len(shown.told) == 4
 
 
@@ -446,32 +448,38 @@ def test_pressing_words_modes_and_concepts(shown, scenes):
     first, second = swinging(scenes)
     shown.words.press(first)
     assert shown.told[-1] == {"word": first, "mode": 0} and shown.words.words[first]["pressed"]
-    before = shown.size.png
-    pair = next(place for place in range(len(shown.plane.spots)) if "0.100 cycles" in shown.plane.spots[place]["label"])
-    same = [place for place, spot in enumerate(shown.plane.spots) if spot["label"] == shown.plane.spots[pair]["label"]]
+    before = shown["mode size"].png
+    pair = next(
+        place for place in range(len(shown["plane"].spots)) if "0.100 cycles" in shown["plane"].spots[place]["label"]
+    )
+    same = [
+        place for place, spot in enumerate(shown["plane"].spots) if spot["label"] == shown["plane"].spots[pair]["label"]
+    ]
     assert len(same) == 3  # its row of the table, and both of the pair
     for spot in same:
-        shown.plane.press(spot)
+        shown["plane"].press(spot)
         assert shown.told[-1] == {"mode": pair}
-    assert shown.size.png != before and shown.size.title.startswith(f"mode {pair + 1}")
+    assert shown["mode size"].png != before and shown["mode size"].title.startswith(f"mode {pair + 1}")
     shown.words.press(second)  # a mode of another word may not be there
     assert shown.told[-1] == {"word": second, "mode": 0}
-    was = shown.concept.title
-    other = next(place for place, spot in enumerate(shown.tree.spots) if not spot["pressed"])
-    shown.tree.press(other)
-    assert shown.told[-1] == {"concept": other} and shown.tree.spots[other]["pressed"] and shown.concept.title != was
+    was = shown["concept"].title
+    other = next(place for place, spot in enumerate(shown["tree"].spots) if not spot["pressed"])
+    shown["tree"].press(other)
+    assert (
+        shown.told[-1] == {"concept": other} and shown["tree"].spots[other]["pressed"] and shown["concept"].title != was
+    )
 
 
 def test_other_recursion_changes_what_is_shown(computed):
     tab, _, at = followed(ResonanceTab, State(iterations=12), lambda state: draw(computed, state, Job()))
     tab.controls["time"].value = 3
-    before = tab.map.png
+    before = tab["map"].png
     tab.controls["iterations"].value = 15
     assert at[0].iterations == 15 and at[0].time is None and tab.controls["time"].value == tab.play.max == 15
     for choice, value in (("alpha", 1.2), ("coupling", "encoder"), ("opacity", 0.2), ("colours", "cividis")):
-        before = tab.map.png
+        before = tab["map"].png
         tab.controls[choice].value = value
-        assert getattr(at[0], choice) == value and tab.map.png != before
-        assert tab.map.png == draw(computed, at[0]).panels["map"].png
+        assert getattr(at[0], choice) == value and tab["map"].png != before
+        assert tab["map"].png == draw(computed, at[0]).panels["map"].png
     tab.controls["iterations"].value = 5
-    assert tab.tree.png == b"" and "at least 8" in tab.plane.note
+    assert tab["tree"].png == b"" and "at least 8" in tab["plane"].note

@@ -396,11 +396,13 @@ def test_a_cell_shows_its_samples_and_pressed_again_no_more(workspace, state, sh
     assert told == [{"explainer": "grad_eclip", "metric": "good"}]
     assert tuple(tab.table.table["pressed"]) == ("grad_eclip", "good")
     panels = draw(workspace, state.but(explainer="grad_eclip", metric="good")).panels
-    assert [picture.png for picture in (*tab.best, *tab.worst)] == [panel.png for panel in panels.values()]
+    assert {name: picture.png for name, picture in tab.pictures.items()} == {
+        name: panel.png for name, panel in panels.items()
+    }
     assert "12 of 12 samples have a value" in tab.said.value
     send(tab, row="grad_eclip", column="good")
     assert told[-1] == {"explainer": None, "metric": None}
-    assert not any(picture.png for picture in (*tab.best, *tab.worst)) and tab.table.table["pressed"] is None
+    assert not any(picture.png for picture in tab.pictures.values()) and tab.table.table["pressed"] is None
 
 
 def test_another_store_is_shown(shown):

@@ -10,10 +10,9 @@ import xaikit as xk
 from xaikit.explorer.jobs import Job
 from xaikit.explorer.panels import Drawn, Panel, Spot, Word, map_panel
 from xaikit.explorer.pixels import LONGEST_SIDE, enlarged
+from xaikit.explorer.sources import MOST_BYTES, read_upload
 from xaikit.explorer.state import State
-from xaikit.explorer.subject import MOST_BYTES, read_upload
-from xaikit.explorer.tab import Legend
-from xaikit.explorer.tabs import WordsTab
+from xaikit.explorer.tabs import Legend, WordsTab
 from xaikit.explorer.views import view
 from xaikit.explorer.widgets import Picture, Upload, Words
 from xaikit.explorer.workspace import Workspace

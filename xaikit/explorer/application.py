@@ -15,10 +15,9 @@ from ipywidgets import HTML, Button, Dropdown, HBox, IntProgress, IntSlider, Lay
 
 from . import export
 from .exploration import Exploration
-from .run_stores import known_runs
+from .sources import known_runs
 from .state import TABS, State
-from .tab import Tab, follow
-from .tabs import tab_class
+from .tabs import Tab, follow, tab_class
 from .widgets import Picture, Upload
 from .workspace import Workspace, bundled_models
 

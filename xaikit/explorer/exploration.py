@@ -108,8 +108,7 @@ class Exploration:
 
     def _draw(self, state: State, job: Job | None = None) -> tuple[State, Drawn]:
         """The state with what is drawn of it. A tab that is opened forgets choices of its own that are no longer there."""
-        shown = vars(self.state)
-        differing = {name for name, value in vars(state).items() if value != shown[name]}
+        differing = {name for name, value in vars(state).items() if value != getattr(self.state, name)}
         self.workspace.check(state, differing, job)
         try:
             return state, view(state.tab)(self.workspace, state, job)
@@ -127,9 +126,8 @@ class Exploration:
         self._run(self._work, job, state, changes)
 
     def _run(self, target: Callable[..., None], *arguments: Any) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
         thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         thread.start()
 
     def _work(self, job: Job, state: State, changes: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import anywidget
 import traitlets
 
 from .panels import Panel, Table, Word
-from .subject import MOST_BYTES, check_bytes
+from .sources import MOST_BYTES, check_bytes
 
 ASSETS = Path(__file__).parent / "assets"
 EMPTY = Panel("", b"")
@@ -54,8 +54,7 @@ class Picture(anywidget.AnyWidget):
 
 
 class Words(anywidget.AnyWidget):
-    """Words in a row, each a button, coloured as they are given. press : called with the place of a word that is shown; a
-    press that comes too late is none."""
+    """Words in a row, each a button, coloured as they are given. press : called with the place of a word that is shown."""
 
     _esm = ASSETS / "words.js"
     _css = ASSETS / "explorer.css"
@@ -77,19 +76,15 @@ class Words(anywidget.AnyWidget):
 
 
 class TableView(anywidget.AnyWidget):
-    """A table. press_column : called with a column's name; press_cell : with a row's and a column's name; press_corner : with
-    nothing."""
+    """A table. press_column : called with a column's name; press_cell : with a row's and a column's; press_corner : with none."""
 
     _esm = ASSETS / "table.js"
     _css = ASSETS / "explorer.css"
     table = traitlets.Dict().tag(sync=True)
 
     def __init__(
-        self,
-        press_column: Callable[[str], None] = _nothing,
-        press_cell: Callable[[str, str], None] = _nothing,
-        press_corner: Callable[[], None] = _nothing,
-    ):
+        self, press_column: Callable[[str], None], press_cell: Callable[[str, str], None], press_corner: Callable[[], None]
+    ):  # fmt: skip
         super().__init__()
         self.press_column, self.press_cell, self.press_corner = press_column, press_cell, press_corner
         self.on_msg(self._heard)

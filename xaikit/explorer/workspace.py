@@ -16,9 +16,8 @@ from ..files.paths import data_folder
 from ..files.store import provenance, validate
 from ..samples.scenes import draw_scenes
 from .jobs import Cache, Job, Missing
-from .run_stores import RunStores, stamp
+from .sources import PICTURES, Pictures, RunStores, Subject, named_pixels, stamp
 from .state import State
-from .subject import PICTURES, Pictures, Subject, named_pixels, prompt_ids, prompt_words
 
 KEPT = 1000  # results; a map of a large model takes a few kilobytes, a trajectory a few megabytes
 MODELS, RUNS = 3, 8
@@ -52,7 +51,7 @@ class Workspace:
 
     def models_of(self, run: str) -> dict[str, Any]:
         """The models that a run was made with. Raises as ``run``."""
-        parameters = self.run(State(run=run)).parameters
+        parameters = self.run(State(run=run)).parameters or {}
         models = ("model", "pretrained", "multimodal_model")
         return {name: parameters.get(name, getattr(State, name)) for name in models}
 
@@ -172,10 +171,8 @@ class Workspace:
             self.clip(state, job)
         if "multimodal_model" in changes:
             self.mllm(state, job)
-        names = {
-            name for choice in ("methods", "method") if choice in changes for name in _listed(getattr(state, choice))
-        }
-        if names and names - {*self._stored(state, "image")}:
+        names = {*(state.methods if "methods" in changes else ()), *([state.method] if "method" in changes else ())}
+        if names - {*(self._stored(state, "image") if names else ())}:
             self.clip(state, job)
             from ..explainers.registry import find
 
@@ -190,7 +187,7 @@ class Workspace:
         for stored in self._stored_of(state, subject, "text").values():
             return tuple(str(word) for word in stored.token_text.values if str(word))
         clip = self.clip(state, job)
-        return self.kept(("tokens", self.model_key(state), subject.prompt), lambda: prompt_words(clip, subject.prompt))
+        return self.kept(("tokens", self.model_key(state), subject.prompt), lambda: _prompt_words(clip, subject.prompt))
 
     def heat(
         self, state: State, method: str, job: Job | None = None, of: str = "image", words: tuple[int, ...] = ()
@@ -224,11 +221,9 @@ class Workspace:
             known = made_by.items() <= provenance(self.scenes(state)).items()
             return float(subject.scene.similarity) if known else None
         key = ("similarity", self.model_key(state), subject.key, subject.prompt, words)
-
-        def compute(job: Job) -> float:
-            return float(clip.similarity([subject.source], prompt_ids(clip, subject.prompt, words)))
-
-        return self.cached(key, compute, job)
+        return self.cached(
+            key, lambda job: float(clip.similarity([subject.source], prompt_ids(clip, subject.prompt, words))), job
+        )
 
     def _explained(self, clip, subject: Subject, method: str, of: str, words: tuple[int, ...], job: Job) -> np.ndarray:
         from ..explainers import explain
@@ -280,8 +275,8 @@ class Workspace:
         try:
             self.clip(state)
         except Missing:
-            run = self.run(state)
-            return not options or (run.record is not None and not options.keys() & run.parameters.keys())
+            started = self.run(state).parameters
+            return not options or (started is not None and not options.keys() & started.keys())
         from ..explainers.registry import all_methods
 
         found = all_methods().get(method)
@@ -303,6 +298,38 @@ def watched(clip, job: Job):
     return job.watching(*(block for side in ("image", "text") for block in tower(clip, side).blocks))
 
 
+def prompt_ids(clip, prompt: str, words: tuple[int, ...] = ()):
+    """Token ids (1, context) of a prompt, or of those of its own tokens at the places ``words``, without a gap.
+
+    Raises ValueError, in one sentence, for a prompt that the model can't read or a word that it doesn't have.
+    """
+    import torch
+
+    from ..clip.perturbation import perturbed_texts
+
+    tokens = _readable(clip, prompt)
+    if not words:
+        return tokens
+    count = int(clip.content(tokens).sum())
+    if max(words) >= count or min(words) < 0:
+        raise ValueError(f"words={list(words)}: the prompt has the words 0 to {count - 1}")
+    keep = torch.zeros(1, count, dtype=torch.bool)
+    keep[0, list(words)] = True
+    return perturbed_texts(clip, tokens, keep, "removed")
+
+
+def _prompt_words(clip, prompt: str) -> tuple[str, ...]:
+    _readable(clip, prompt)
+    return tuple(clip.token_strings([prompt])[0])
+
+
+def _readable(clip, prompt: str):
+    try:
+        return clip.tokens([prompt])
+    except ValueError as error:
+        raise ValueError(str(error).replace("text 0", "the prompt", 1)) from error
+
+
 def bundled_models() -> list[str]:
     """The CLIPs that ship with xaikit, without importing what would load them."""
     return sorted(path.parent.name for path in data_folder().glob("*/open_clip_config.json"))
@@ -320,7 +347,3 @@ def _checked(scenes: Any) -> xr.Dataset | None:
     if not scenes.sizes["sample"]:
         raise ValueError("scenes holds no sample: at least one is needed")
     return scenes
-
-
-def _listed(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names

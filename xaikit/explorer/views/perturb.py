@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 from ..jobs import Job
 from ..panels import LEGEND, Drawn, Panel, Spot, drawn_truth, map_panel, place_on
 from ..pixels import VERMILION, colour_bar, decoded, enlarged, figure_png, png
+from ..sources import Subject
 from ..state import State
-from ..subject import Subject, prompt_ids
-from ..workspace import Workspace, watched
+from ..workspace import Workspace, prompt_ids, watched
 
 MOST_STEPS = 64  # of a curve; a model with no more patches is asked after every one of them
 RANDOM_ORDERS = 5  # that the curve is compared with; drawn with SEED
@@ -41,8 +41,8 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     subject, clip = workspace.subject(state, job), workspace.clip(state, job)
     from ...measures.ranks import area_under_curve, ranks
 
-    if job:
-        job.at(f"explaining by {state.method}", 0, 3)
+    steps = job or Job()
+    steps.at(f"explaining by {state.method}", 0, 3)
     heat = workspace.heat(state, state.method, job)
     masked = _by_hand(state, heat)
     counts = np.linspace(0, heat.size, min(heat.size, MOST_STEPS) + 1).round().astype(int)
@@ -54,11 +54,9 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         return similarities(workspace, state, subject, keep.reshape(-1, *heat.shape), job).reshape(-1, len(counts))
 
     place = ranks(heat)
-    if job:
-        job.at(f"{state.perturbation} of the hottest patches first", 1, 3)
+    steps.at(f"{state.perturbation} of the hottest patches first", 1, 3)
     curve = scores(place, counts)[0]
-    if job:
-        job.at(f"{state.perturbation} in {RANDOM_ORDERS} random orders", 2, 3)
+    steps.at(f"{state.perturbation} in {RANDOM_ORDERS} random orders", 2, 3)
     chance = scores(ranks(np.random.default_rng(SEED).random((RANDOM_ORDERS, *heat.shape))), counts[both]).mean(0)
 
     count = int(state.share * heat.size + 0.5)
@@ -151,22 +149,19 @@ def _picture(workspace, clip, state, subject, heat, keep, masked, count) -> Pane
     inside = to_pixels(torch.from_numpy(keep)[None], described, image.shape[:2])[0].numpy()
     (rows, cols), size = keep.shape, image.shape[:2]
     height, width = (pixels / of / side for pixels, of, side in zip(described.pixels, keep.shape, size, strict=True))
-    spots = tuple(
-        Spot(col * width, row * height, width, height, label, bool(masked[row, col]))
-        for row in range(rows)
-        for col in range(cols)
-        for label in [f"row {row + 1}, column {col + 1}: heat {heat[row, col]:.3g}, {_said(masked[row, col])}"]
-    )
+    spots = []
+    for row, col in np.ndindex(rows, cols):
+        by_hand = "masked by hand" if masked[row, col] else "not masked"
+        label = f"row {row + 1}, column {col + 1}: heat {heat[row, col]:.3g}, {by_hand}"
+        spots.append(Spot(col * width, row * height, width, height, label, bool(masked[row, col])))
     part = f"{count} of {keep.size} patches ({count / keep.size:.0%}), hottest first"
     done = f"{part}, are filled" if state.perturbation == "deletion" else f"only {part}, are there"
     extra = f"; {masked.sum()} masked by hand" if masked.any() else ""
     note = f"{done}{extra}. The fill is {FILLED_WITH[state.fill]}. Press a patch to mask it."
     alt = f"the picture as the model gets it, {done}{extra}"
-    return Panel("what the model gets", png(enlarged(np.where(inside[..., None], image, fill))), note, alt, spots)
-
-
-def _said(masked: bool) -> str:
-    return "masked by hand" if masked else "not masked"
+    return Panel(
+        "what the model gets", png(enlarged(np.where(inside[..., None], image, fill))), note, alt, tuple(spots)
+    )
 
 
 def _chart(workspace, state, curve, chance, point, note) -> Panel:
