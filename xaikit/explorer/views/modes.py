@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from ...plots.resonance import COLOURS, FRAME, is_pair, plane_frame
 from .. import pixels
-from ..panels import Panel, Spot, place_on
+from ..panels import Panel, Spot
 from ..state import State
 from ..workspace import Workspace
 from .waves import Wave
@@ -57,7 +57,9 @@ def _drawn_plane(workspace: Workspace, eigenvalues: np.ndarray, rows: list[tuple
     """A PNG of eigenvalues, numbered from 1 as the rows of the table below them; and for each spot its mode and its place on
     the picture: the rows, then the points, the upper one of a pair first. What lies outside the frame is drawn on it."""
     reach = float(np.clip(np.ceil(11 * np.abs(eigenvalues).max(initial=0)) / 10, 1.2, FRAME))  # one of few
-    frame, (left, top, width, height) = workspace.kept(("frame", reach), lambda: _frame(reach))
+    frame, (left, top, width, height) = workspace.kept(
+        ("frame", reach), lambda: pixels.figure_pixels(plane_frame(reach), DPI, (-reach, -reach), (reach, reach))
+    )
     page = Image.fromarray(np.concatenate([frame, pixels.blank(LINE * (len(rows) + 1), frame.shape[1])]))
     mark, letters, spots = ImageDraw.Draw(page), pixels.font(22), []
     for line, (number, *texts) in enumerate([("mode", "frequency", "growth", "energy"), *enumerate(rows, 1)]):
@@ -91,13 +93,6 @@ def _drawn_plane(workspace: Workspace, eigenvalues: np.ndarray, rows: list[tuple
         spots.append((mode, x - half, y - half, 2 * half, 2 * half))
     whole = np.tile(page.size, 2)
     return pixels.png(np.asarray(page)), [(mode, *(np.array(place) / whole).tolist()) for mode, *place in spots]
-
-
-def _frame(reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """The plane without any point, and its place on that picture: left, top, width and height in pixels."""
-    figure = plane_frame(reach)
-    picture = pixels.decoded(pixels.figure_png(figure, DPI))
-    return picture, place_on(figure.axes[0], (-reach, -reach), (reach, reach)) * np.tile(picture.shape[1::-1], 2)
 
 
 def patterns(wave: Wave, state: State, truth: np.ndarray | None) -> dict[str, Panel]:
