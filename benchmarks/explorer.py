@@ -10,7 +10,7 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import xaikit as xk
 from xaikit.explorer.application import Explorer
@@ -18,6 +18,7 @@ from xaikit.samples.worlds.shapes import COLOURS, SHAPES, SIZES
 
 KNOWN, NEW = 0.15, 1.0  # seconds allowed
 MOST_ROUNDS = 60  # there are more prompts and patches
+LONG = "a large red ring left of a small blue square and a green diamond"
 GOLDEN = 0.618  # whose multiples fill an interval evenly
 
 
@@ -67,13 +68,7 @@ def tasks(app: Explorer, run: str | None):
     yield "Resonance: opacity", KNOWN, slider(waves, "opacity", fresh()), shown(waves, "map", "filmstrip")
     modes = itertools.cycle([1, 0])
     yield "Resonance: mode", KNOWN, lambda: app.change(mode=next(modes)), shown(waves, "mode size")
-    word = fresh_words(app, "a large red ring left of a small blue square and a green diamond")
-    yield (
-        "Resonance: a word for the first time",
-        KNOWN,
-        lambda: press(app, waves.words, next(word)),
-        shown(waves, "plane"),
-    )
+    yield "Resonance: a word for the first time", KNOWN, *unseen_words(app, waves)
 
     app.set(tab="answer", token=0)
     answer = opened(app)
@@ -102,11 +97,18 @@ def fresh():
     return (0.05 + 0.7 * (GOLDEN * step % 1) for step in itertools.count())
 
 
-def fresh_words(app: Explorer, prompt: str) -> Iterator[int]:
-    """Places of words that weren't shown before, of a prompt that is computed again by another recursion after its last word."""
-    for alpha in itertools.count(1):
-        app.set(prompt=prompt, alpha=alpha % 100 / 100 + 0.5, word=0)
-        yield from range(1, len(prompt.split()))
+def unseen_words(app: Explorer, page) -> tuple[Callable[[], None], Callable[[], bytes]]:
+    """What presses a word for the first time, and where the new bytes then are; looking there, which isn't timed, computes
+    another recursion once all words were shown."""
+    left, alphas = [], (0.3 + step / 100 for step in itertools.count())
+
+    def picture() -> bytes:
+        if not left:
+            app.set(prompt=LONG, alpha=next(alphas), word=0)
+            left.extend(range(1, len(LONG.split())))
+        return shown(page, "map", "filmstrip", "plane")()
+
+    return lambda: press(app, page.words, left.pop()), picture
 
 
 def opened(app: Explorer):
@@ -150,8 +152,8 @@ def timed(change: Callable[[], None], picture: Callable[[], bytes]) -> float:
     """Seconds until a change has new bytes. Raises RuntimeError where the picture stayed the same."""
     before, start = picture(), time.perf_counter()
     change()
-    after, seconds = picture(), time.perf_counter() - start
-    if after == before:
+    seconds = time.perf_counter() - start
+    if picture() == before:
         raise RuntimeError("the control changed and the picture didn't")
     return seconds
 

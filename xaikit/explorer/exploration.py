@@ -1,5 +1,6 @@
 """Which state is shown, and the work towards the next one, without any widget."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, Self
@@ -156,12 +157,9 @@ class Exploration:
                 self._warming = None
                 if self._job is None:
                     self._busy(None, 0, 1)
-        with self._lock:
+        with self._lock, contextlib.suppress(Exception):  # of another model than the stored maps', which stay
             if self._job is None and self.drawn is not None:
-                try:  # now with all methods to choose from
-                    self._show(*self._draw(self.state))
-                except Exception:
-                    return  # the model is another than the stored maps'; they stay until something is changed
+                self._show(*self._draw(self.state))  # now with all methods to choose from
 
     def _report(self, job: Job | None, what: str, done: int, total: int) -> None:
         with self._lock:

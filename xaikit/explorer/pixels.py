@@ -139,6 +139,7 @@ def blank(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), 255, np.uint8)
 
 
+@lru_cache
 def lettered(text: str, width: int, size: int, kind: str = "DejaVuSans") -> np.ndarray:
     """Text in lines of at most so many pixels; none where there is no text."""
     lines = textwrap.wrap(text, max(int(width / (0.61 * size)), 1))

@@ -100,9 +100,8 @@ class Pictures:
                 why = f"{name} is no longer kept, only the last {PICTURES} uploads are: upload it again"
                 raise ValueError(why) from None
         path = Path(name)
-        about = path.stat() if path.is_file() else None
         try:
-            return self._files.kept((name, about and (about.st_mtime_ns, about.st_size)), lambda: read_image(path))
+            return self._files.kept((name, path.is_file() and _version(path)), lambda: read_image(path))
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(str(error).removeprefix("image 0: ")) from error
 
@@ -202,10 +201,9 @@ class RunStores:
     def made_from_scenes(self, stage: str) -> dict[str, xr.Dataset]:
         """The stores of a stage that were made from the run's own scenes, by name. One that can't be read is left out, and
         its reason kept in ``broken``; a run without scenes has none."""
-        if "inputs" not in self.paths:
-            return {}
+        names = [name for name, of in self.stages.items() if of == stage and name not in self.broken]
         found = {}
-        for name in (name for name, of in self.stages.items() if of == stage and name not in self.broken):
+        for name in names if "inputs" in self.paths else ():
             try:
                 if provenance(self[name]).get("inputs_digest") == self.inputs_digest:
                     found[name] = self[name]
@@ -225,8 +223,13 @@ def folder_of(run: str) -> Path:
 
 def stamp(run: str) -> tuple:
     """Changes whenever a store of the run does."""
-    files = [(path.name, path.stat()) for path in _stores_in(folder_of(run))]
-    return tuple((name, about.st_mtime_ns, about.st_size) for name, about in files)
+    return tuple((path.name, *_version(path)) for path in _stores_in(folder_of(run)))
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Changes whenever a file does."""
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size
 
 
 def _stores_in(folder: Path) -> list[Path]:
@@ -241,9 +244,7 @@ def known_runs() -> list[str]:
     >>> all(name for name in known_runs())
     True
     """
-    folder = runs_folder()
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path.name for path in found if path.is_dir() and any(path.glob("*.nc"))]
+    return sorted({store.parent.name for store in runs_folder().glob("*/*.nc")})
 
 
 def _stage(path: Path) -> str:
