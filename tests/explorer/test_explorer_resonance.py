@@ -185,16 +185,12 @@ def test_planted_oscillation_is_on_the_plane(stored, planted, scenes):
     assert size[:320, :160].mean() > 150 > 60 > size[:320, 160:].mean()
     grey = (pixels(drawn.panels["mode angle"])[:320] == 153).all(-1)
     assert grey[:, 160:].mean() > 0.6 and not grey[:, :160].any()
-
-
-def test_points_lie_where_the_eigenvalues_are(stored, planted, scenes):
-    """A dot is drawn in the middle of each point's spot."""
-    drawn = draw(stored, planted.but(word=swinging(scenes)[0]), Job())
-    picture = pixels(drawn.panels["plane"])[..., :3]
-    height, width = picture.shape[:2]
-    count = len(of_panel(drawn, "plane"))
-    colours = {tuple(picture[round((s.y + s.height / 2) * height), round((s.x + s.width / 2) * width)])
-               for s in drawn.panels["plane"].spots[count:]}  # fmt: skip
+    # a dot is drawn in the middle of each point's spot
+    picture = pixels(drawn.panels["plane"])
+    middles = [
+        ((s.y + s.height / 2) * len(picture), (s.x + s.width / 2) * picture.shape[1]) for s in spots[len(modes) :]
+    ]
+    colours = {tuple(picture[round(y), round(x)]) for y, x in middles}
     assert colours == {tuple(round(255 * part) for part in colour) for colour in COLOURS[:2]}
 
 
@@ -260,12 +256,8 @@ def test_stored_course_needs_no_model(planted, scenes):
     assert draw(workspace, planted).panels == drawn.panels  # and is there at once the next time
 
 
-@pytest.mark.parametrize(
-    "change", [{"alpha": 0.6}, {"coupling": "none"}, {"iterations": 39}, {"prompt": "a red ring"}, {"model": "tiny-clip-shortcut"}]
-)  # fmt: skip
-def test_other_choices_need_the_model(planted, monkeypatch, change):
-    workspace = Workspace()
-    asked = []
+def test_other_choices_need_the_model(planted, monkeypatch):
+    workspace, asked = Workspace(), []
 
     def refuse(state, job=None):
         asked.append(job)
@@ -273,9 +265,11 @@ def test_other_choices_need_the_model(planted, monkeypatch, change):
 
     monkeypatch.setattr(workspace, "clip", refuse)
     draw(workspace, planted, Job())
-    with pytest.raises(Missing):
-        draw(workspace, planted.but(**change), Job())
-    assert asked[-1] is not None
+    other = {"alpha": 0.6, "coupling": "none", "iterations": 39, "prompt": "a red ring", "model": "tiny-clip-shortcut"}
+    for choice, value in other.items():
+        with pytest.raises(Missing):
+            draw(workspace, planted.but(**{choice: value}), Job())
+        assert asked.pop() is not None
 
 
 def test_course_of_other_options_weights_or_scenes_is_not_taken(tmp_path, scenes, clip):
@@ -338,19 +332,16 @@ def test_short_course_says_what_is_missing(computed):
         draw(computed, state.but(mode=1))
 
 
-@pytest.mark.parametrize(
-    "change, said",
-    [
+def test_what_is_not_there_is_refused(stored, planted):
+    draw(stored, planted, Job())
+    for change, said in (
         ({"word": 40}, r"^word=40: the prompt has the words 0 to \d+$"),
         ({"time": 41}, "^time=41: the maps are those of the iterations 0 to 40$"),
         ({"mode": 4}, r"^mode=4: the word '\w+' has the modes 0 to \d$"),
         ({"concept": 99}, r"^concept=99: the concepts are 0 to \d+$"),
-    ],
-)
-def test_what_is_not_there_is_refused(stored, planted, change, said):
-    draw(stored, planted, Job())
-    with pytest.raises(ValueError, match=said):
-        draw(stored, planted.but(**change))
+    ):
+        with pytest.raises(ValueError, match=said):
+            draw(stored, planted.but(**change))
 
 
 def test_cancelled_work_stops_at_the_next_pass(computed, clip):
