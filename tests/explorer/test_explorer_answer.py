@@ -44,9 +44,8 @@ def workspace(scenes):
 def truth(workspace, scenes):
     """What the library itself says, a dataset of the one sample."""
     mllm = workspace.mllm(State(), Job())
-    return xk.explain_all_tokens(
-        mllm, [scenes.image.values[SCENE]], "describe the picture", list(METHODS.values())
-    ).isel(sample=0)
+    found = xk.explain_all_tokens(mllm, [scenes.image.values[SCENE]], "describe the picture", list(METHODS.values()))
+    return found.isel(sample=0)
 
 
 @pytest.fixture(scope="module")

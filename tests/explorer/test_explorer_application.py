@@ -68,9 +68,8 @@ def test_a_new_prompt_is_computed_in_the_background(app):
     app.prompt.value = "a blue ring"
     app.wait()
     assert app.state.prompt == "a blue ring" and app.working.layout.visibility == "hidden"
-    heat = xk.explain(
-        "mmel", app.workspace.clip(app.state), [app.workspace.scene(app.state).image.values], ["a blue ring"]
-    )
+    clip, image = app.workspace.clip(app.state), app.workspace.scene(app.state).image.values
+    heat = xk.explain("mmel", clip, [image], ["a blue ring"])
     np.testing.assert_allclose(app.numbers.mmel, heat.values.ravel(), rtol=1e-4, atol=1e-7)
     app.caption.click()
     app.wait()
@@ -217,9 +216,8 @@ def test_a_tab_forgets_what_is_no_longer_there(app):
 
 
 def test_a_tab_that_cannot_be_shown_is_left_again(app, monkeypatch):
-    monkeypatch.setattr(
-        app.workspace, "mllm", lambda *_: (_ for _ in ()).throw(FileNotFoundError("there is no model here"))
-    )
+    missing = FileNotFoundError("there is no model here")
+    monkeypatch.setattr(app.workspace, "mllm", lambda *_: (_ for _ in ()).throw(missing))
     app.tabs.selected_index = TABS.index("answer")
     app.wait()
     assert "there is no model here" in app.error.value
@@ -244,18 +242,16 @@ def test_loading_goes_on_whatever_else_is_done_and_choices_are_checked_before():
 
 def test_setting_a_bad_choice_from_code_raises_and_changes_nothing(app):
     before = app.state
-    with pytest.raises(ValueError, match="unknown method 'mmell'"):
-        app.set(methods=["mmell"])
-    with pytest.raises(ValueError, match="unknown method 'mmell'"):
-        app.set(tab="runs", method="mmell")
-    with pytest.raises(ValueError, match="sample=9: the scenes are 0 to 4"):
-        app.set(tab="runs", sample=9)
-    with pytest.raises(ValueError, match="unknown model 'tiny-clop'"):
-        app.set(tab="runs", model="tiny-clop")
-    assert app.working.layout.visibility == "hidden"
-    with pytest.raises(ValueError, match="unknown choice"):
-        app.set(smaple=1)
-    assert app.state == before
+    for told, choices in (
+        ("unknown method 'mmell'", {"methods": ["mmell"]}),
+        ("unknown method 'mmell'", {"tab": "runs", "method": "mmell"}),
+        ("sample=9: the scenes are 0 to 4", {"tab": "runs", "sample": 9}),
+        ("unknown model 'tiny-clop'", {"tab": "runs", "model": "tiny-clop"}),
+        ("unknown choice", {"smaple": 1}),
+    ):
+        with pytest.raises(ValueError, match=told):
+            app.set(**choices)
+        assert app.working.layout.visibility == "hidden" and app.state == before
     with pytest.raises(ValueError, match="threshold=2"):
         xk.explore(threshold=2)
 
