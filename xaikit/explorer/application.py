@@ -107,9 +107,8 @@ class Explorer(Exploration, VBox):
         self.error, self.notice, self.doing = HTML(), HTML(), HTML()
         self.progress = IntProgress(layout=Layout(width="200px"), bar_style="info", tooltip="")
         self.stop = Button(description="Cancel", icon="", button_style="warning", layout=Layout(width="90px"))
-        self.working = HBox(
-            [self.progress, self.stop, self.doing], layout=Layout(visibility="hidden", align_items="center")
-        )
+        hidden = Layout(visibility="hidden", align_items="center")
+        self.working = HBox([self.progress, self.stop, self.doing], layout=hidden)
         self.pages = {name: VBox(layout=Layout(width="100%", min_height="420px")) for name in TABS}
         self.tabs = Tabs(list(self.pages.values()), titles=[name.capitalize() for name in TABS])
         self.exporter = Button(description="Export this view", layout=Layout(width="150px"))

@@ -27,9 +27,8 @@ def view_picture(code: str, drawn: Drawn, kind: str = "png") -> bytes:
     """All pictures of a view in one, with their titles and notes, its sentences, words, legend and table, below the line that
     shows it again. kind : "png" or "jpeg", which takes a fifth of the room."""
     lines = [lettered(text, WIDTH, TEXT, MONO) for text in (code, *drawn.sentences.values())]
-    words = [
-        _boxed(each.text, each.colour, each.ink, *(PRESSED if each.pressed else UNPRESSED)) for each in drawn.words
-    ]
+    edges = (PRESSED if word.pressed else UNPRESSED for word in drawn.words)
+    words = [_boxed(word.text, word.colour, word.ink, *edge) for word, edge in zip(drawn.words, edges, strict=True)]
     panels = [_titled(panel) for panel in drawn.panels.values() if panel.png]
     parts = [*lines, flowing(words, WIDTH, 6)[0], flowing(panels, WIDTH, GAP)[0]]
     if drawn.legend:
@@ -76,14 +75,12 @@ def _table(table: Table) -> np.ndarray:
     for name, cells in table.rows:
         label = name if len(name) < 28 else f"{name[:26]}…"
         rows.append([(label, *plain), *((cell.text, cell.colour, cell.ink) for cell in cells)])
-    boxes = [
-        [
-            _boxed(*cell, width=OTHER if at else FIRST, lines=1 if below else lines, **grey)
-            for at, cell in enumerate(row)
-        ]
-        for below, row in enumerate(rows)
-    ]
-    return stacked([np.concatenate(row, 1) for row in boxes], 0)
+    widths = [FIRST, *[OTHER] * len(heads)]
+    boxes = []
+    for row, of_row in zip(rows, [lines, *[1] * len(table.rows)], strict=True):
+        each = [_boxed(*cell, width=width, lines=of_row, **grey) for cell, width in zip(row, widths, strict=True)]
+        boxes.append(np.concatenate(each, 1))
+    return stacked(boxes, 0)
 
 
 def save(workspace: Workspace, state: State, code: str, drawn: Drawn, folder: str | Path = ".") -> list[Path]:

@@ -190,12 +190,10 @@ def _pictures(
     about += f"{agrees}, mask {inside.mean():.0%} of the picture"
     about += "" if seen.all() else "; the model doesn't see the rest"
     heading, outlined = f"“{text}” by {TITLES[method]}", png(with_edge(image, truth, TRUE_EDGE))
-    alt = f"heat of {heading} over the picture: {about}"
+    alt, title = f"the picture that is asked about; {note}", state.image or f"scene {state.sample}"
     return {
-        "image": Panel(
-            state.image or f"scene {state.sample}", outlined, note, f"the picture that is asked about; {note}"
-        ),
-        "map": Panel(heading, png(drawn), about, alt),
+        "image": Panel(title, outlined, note, alt),
+        "map": Panel(heading, png(drawn), about, f"heat of {heading} over the picture: {about}"),
     }
 
 

@@ -32,22 +32,19 @@ def plane(workspace: Workspace, wave: Wave, state: State) -> tuple[Panel, list[i
     title = f"modes of “{name}”"
     if not count:
         return Panel(title, _drawn_plane(workspace, np.array([]), [])[0], f"No modes: {found}."), []
+    eigenvalues, numbers = found.eigenvalue.values, (found.frequency, found.growth, found.energy)
     rows = [
         (f"{frequency:.3f}", f"{growth:+z.3f}", f"{energy:.3g}")
-        for frequency, growth, energy in zip(
-            found.frequency.values, found.growth.values, found.energy.values, strict=True
-        )
+        for frequency, growth, energy in zip(*(each.values for each in numbers), strict=True)
     ]
-    drawn, places = workspace.kept(
-        ("plane", wave, state.word), lambda: _drawn_plane(workspace, found.eigenvalue.values, rows)
-    )
+    drawn, places = workspace.kept(("plane", wave, state.word), lambda: _drawn_plane(workspace, eigenvalues, rows))
     says = "frequency {} cycles per iteration, growth {}{}, energy {}"
     spots = (
         Spot(*place, f"mode {mode + 1}: {says.format(*rows[mode][:2], '', rows[mode][2])}", mode == state.mode)
         for mode, *place in places
     )
     frequency, growth, energy = rows[state.mode]
-    kind = "a complex pair" if is_pair(found.eigenvalue.values[state.mode]) else "a real eigenvalue"
+    kind = "a complex pair" if is_pair(eigenvalues[state.mode]) else "a real eigenvalue"
     note = f"Mode {state.mode + 1} of {count}, {kind}: {says.format(frequency, growth, ' per iteration', energy)}. {NO_PROOF}"
     alt = "eigenvalues of the dynamic modes on the complex plane, with the unit circle"
     return Panel(title, drawn, note, alt, tuple(spots)), [mode for mode, *_ in places]
@@ -114,10 +111,9 @@ def patterns(wave: Wave, state: State, truth: np.ndarray | None) -> dict[str, Pa
         "One angle, or two a half turn apart: a standing wave; an angle that turns over the picture: a travelling one. "
         f"Grey: |U| below {FAINT:.0%} of its largest."
     )
-    bar = pixels.with_bar(over, state.colours, "0", f"{size.max():.2g}")
+    over = pixels.with_bar(over, state.colours, "0", f"{size.max():.2g}")
+    angle = pixels.with_bar(angle, "twilight", "-π", "π", "0")
     return {
-        "mode size": Panel(f"{name}: size |U|", pixels.png(bar), f"Where the mode acts: {where}."),
-        "mode angle": Panel(
-            f"{name}: angle of U", pixels.png(pixels.with_bar(angle, "twilight", "-π", "π", "0")), turns
-        ),
+        "mode size": Panel(f"{name}: size |U|", pixels.png(over), f"Where the mode acts: {where}."),
+        "mode angle": Panel(f"{name}: angle of U", pixels.png(angle), turns),
     }

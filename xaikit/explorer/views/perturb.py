@@ -82,12 +82,11 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     if np.ptp(heat) == 0:
         note += " The map is flat, so its order is random too."
     image = enlarged(subject.image)
+    point, of_chance = (count / heat.size, now, together), (shares[both], chance)
     panels = {
         "picture": _picture(workspace, clip, state, subject, heat, shown, masked, count),
         "map": map_panel(state, state.method, heat, image, drawn_truth(subject.named, image)),
-        "curve": _chart(
-            workspace, state, (shares, curve), (shares[both], chance), (count / heat.size, now, together), note
-        ),
+        "curve": _chart(workspace, state, (shares, curve), of_chance, point, note),
     }
     numbers = pd.DataFrame({"patches": counts, "share": shares, "similarity": curve})
     numbers = numbers.merge(pd.DataFrame({"patches": counts[both], "random": chance}), how="left")
@@ -148,10 +147,8 @@ def _picture(workspace, clip, state, subject, heat, keep, masked, count) -> Pane
     done = f"{part}, are filled" if state.perturbation == "deletion" else f"only {part}, are there"
     extra = f"; {masked.sum()} masked by hand" if masked.any() else ""
     note = f"{done}{extra}. The fill is {FILLED_WITH[state.fill]}. Press a patch to mask it."
-    alt = f"the picture as the model gets it, {done}{extra}"
-    return Panel(
-        "what the model gets", png(enlarged(np.where(inside[..., None], image, fill))), note, alt, tuple(spots)
-    )
+    alt, seen = f"the picture as the model gets it, {done}{extra}", enlarged(np.where(inside[..., None], image, fill))
+    return Panel("what the model gets", png(seen), note, alt, tuple(spots))
 
 
 def _chart(workspace, state, curve, chance, point, note) -> Panel:

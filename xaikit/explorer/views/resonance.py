@@ -47,10 +47,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         **_concepts(workspace, found, concept, truth),
     }
     numbers = workspace.kept(("numbers", found, state.word, truth is None), lambda: _numbers(found, state.word, truth))
-    words = (
-        Word(text, pressed=text_at == state.word, label=f"the maps of {text}")
-        for text_at, text in enumerate(found.words)
-    )
+    words = (Word(each, pressed=at == state.word, label=f"the maps of {each}") for at, each in enumerate(found.words))
     concepts = [] if concept is None else list(found.tree)
     low, high = f"the least ({course.min():.3g})", f"the largest ({course.max():.3g})"
     return Drawn(
