@@ -9,13 +9,13 @@ from PIL import Image
 
 import xaikit as xk
 from xaikit.explorer.jobs import Job
-from xaikit.explorer.panels import Drawn, Panel, Spot, Word, map_panel
+from xaikit.explorer.panels import Panel, Spot, Word, map_panel
 from xaikit.explorer.pixels import LONGEST_SIDE, enlarged
 from xaikit.explorer.sources import MOST_BYTES, read_upload
 from xaikit.explorer.state import State
-from xaikit.explorer.tabs import Legend, WordsTab
+from xaikit.explorer.tabs import WordsTab
 from xaikit.explorer.views import view
-from xaikit.explorer.widgets import Picture, Upload, Words
+from xaikit.explorer.widgets import Legend, Picture, Upload, Words
 from xaikit.explorer.workspace import Workspace
 
 from .conftest import file_of, pixels, shown
@@ -196,7 +196,7 @@ def test_a_file_that_does_not_arrive_is_one_sentence(upload):
 
 def test_texts_are_not_markup(workspace):
     legend = Legend()
-    legend.show(Drawn({}, None, legend=(b"", "heat of “<b>” & more")))
+    legend.show((b"", "heat of “<b>” & more"))
     assert legend.text.value == "heat of “&lt;b&gt;” &amp; more"
     tab, state = WordsTab(lambda **changes: None), State(tab="words")
     drawn = view("words")(workspace, state, Job())

@@ -1,17 +1,16 @@
 """The tabs: which controls and pictures each view has, and what pressing them chooses. Controls and pictures follow what is shown."""
 
-import html
 import threading
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatSlider, HBox, IntSlider, Layout, Play, Text, VBox, Widget
+from ipywidgets import Button, Checkbox, Dropdown, FloatSlider, HBox, IntSlider, Layout, Play, Text, VBox, Widget
 
 from ..files.options import COUPLINGS, FILLS
-from .panels import Drawn, Panel
+from .panels import Drawn
 from .state import COLOURS, MOST_METHODS, MOST_SAMPLES, PERTURBATIONS, UPSAMPLING, State
-from .widgets import Picture, TableView, Words
+from .widgets import Legend, Picture, Sentences, TableView, Words
 
 NO_METHOD = "(none)"
 INTERVAL = 300  # milliseconds from one map of a film to the next
@@ -79,29 +78,6 @@ def follow(control: Widget, value: Any, choices: Any = None) -> None:
         control.min, control.max = min(control.min, value), max(control.max, value)
     if value is not None and control.value != value:
         control.value = value
-
-
-class Sentences(HTML):
-    """Plain text, a line each."""
-
-    def say(self, *sentences: str) -> None:
-        """Show these sentences, whatever is in them."""
-        self.value = "<br>".join(html.escape(sentence, quote=False) for sentence in sentences)
-
-
-class Legend(HBox):
-    """A colour bar and what it says."""
-
-    def __init__(self):
-        self.bar, self.text = Picture(), Sentences()
-        super().__init__([self.bar, self.text], layout=Layout(align_items="center", flex_flow="row wrap"))
-        self.bar.add_class("xaikit-legend")
-
-    def show(self, drawn: Drawn) -> None:
-        """Show the legend of what was drawn, if it has one."""
-        png, text = drawn.legend or (b"", "")
-        self.bar.show(Panel("", png, alt=f"colour bar: {text}"))
-        self.text.say(text)
 
 
 class Tab(VBox):
@@ -187,7 +163,7 @@ class Tab(VBox):
                 picture.show(drawn.panels.get(name))
             self.release.disabled = not getattr(state, self.RELEASE[0], ())
             self.words.show(drawn.words)
-            self.legend.show(drawn)
+            self.legend.show(drawn.legend)
             self.said.say(drawn.sentences.get(self.SAID, ""))
             self.fill()
         finally:

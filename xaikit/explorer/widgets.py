@@ -1,11 +1,13 @@
 """What ipywidgets lacks: pictures, words and tables whose parts are buttons, by mouse and by keyboard, and large uploads."""
 
 import dataclasses
+import html
 from collections.abc import Callable
 from pathlib import Path
 
 import anywidget
 import traitlets
+from ipywidgets import HTML, HBox, Layout
 
 from .panels import Panel, Table, Word
 from .sources import MOST_BYTES, check_bytes
@@ -51,6 +53,29 @@ class Picture(anywidget.AnyWidget):
             self.seen()
         elif 0 <= content["spot"] < len(self.spots):
             self.press(content["spot"])
+
+
+class Sentences(HTML):
+    """Plain text, a line each."""
+
+    def say(self, *sentences: str) -> None:
+        """Show these sentences, whatever is in them."""
+        self.value = "<br>".join(html.escape(sentence, quote=False) for sentence in sentences)
+
+
+class Legend(HBox):
+    """A colour bar and what it says."""
+
+    def __init__(self):
+        self.bar, self.text = Picture(), Sentences()
+        super().__init__([self.bar, self.text], layout=Layout(align_items="center", flex_flow="row wrap"))
+        self.bar.add_class("xaikit-legend")
+
+    def show(self, legend: tuple[bytes, str] | None) -> None:
+        """Show a legend; None empties it."""
+        png, text = legend or (b"", "")
+        self.bar.show(Panel("", png, alt=f"colour bar: {text}"))
+        self.text.say(text)
 
 
 class Words(anywidget.AnyWidget):

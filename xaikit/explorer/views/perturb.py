@@ -82,11 +82,11 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     if np.ptp(heat) == 0:
         note += " The map is flat, so its order is random too."
     image = enlarged(subject.image)
-    point, of_chance = (count / heat.size, now, together), (shares[both], chance)
+    point, random = (count / heat.size, now, together), (shares[both], chance)
     panels = {
         "picture": _picture(workspace, clip, state, subject, heat, shown, masked, count),
         "map": map_panel(state, state.method, heat, image, drawn_truth(subject.named, image)),
-        "curve": _chart(workspace, state, (shares, curve), of_chance, point, note),
+        "curve": _chart(workspace, state, (shares, curve), random, point, note),
     }
     numbers = pd.DataFrame({"patches": counts, "share": shares, "similarity": curve})
     numbers = numbers.merge(pd.DataFrame({"patches": counts[both], "random": chance}), how="left")
