@@ -1,4 +1,4 @@
-"""What ipywidgets lacks: pictures, words and tables whose parts are buttons, by mouse and by keyboard, and large uploads."""
+"""What ipywidgets lacks: pictures, words and tables whose parts are buttons, by mouse and by keyboard; legends; large uploads."""
 
 import dataclasses
 import html
