@@ -18,6 +18,7 @@ from xaikit.samples.worlds.shapes import COLOURS, SHAPES, SIZES
 
 KNOWN, NEW = 0.15, 1.0  # seconds allowed
 MOST_ROUNDS = 60  # there are more prompts and patches
+LONG = "a large red ring left of a small blue square and a green diamond"
 GOLDEN = 0.618  # whose multiples fill an interval evenly
 
 
@@ -44,13 +45,13 @@ def tasks(app: Explorer, run: str | None):
     prompts = (f"a {size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES)
 
     app.set(tab="compare", methods=["grad_eclip", "mmel", "chefer", "clip_surgery"])
-    page = opened(app)
+    page, maps = opened(app), [f"map {place}" for place in range(4)]
     for choice in ("threshold", "opacity"):
-        yield f"Compare, four methods: {choice}", KNOWN, slider(page, choice, fresh()), shown(*page.maps)
+        yield f"Compare, four methods: {choice}", KNOWN, slider(page, choice, fresh()), shown(page, *maps)
     upsampling = itertools.cycle(["bicubic", "nearest"])
-    yield "Compare, four methods: upsampling", KNOWN, slider(page, "upsampling", upsampling), shown(*page.maps)
+    yield "Compare, four methods: upsampling", KNOWN, slider(page, "upsampling", upsampling), shown(page, *maps)
     app.set(methods=["grad_eclip"])
-    yield "Compare: first map of a new prompt", NEW, lambda: typed(app, next(prompts)), shown(page.maps[0])
+    yield "Compare: first map of a new prompt", NEW, lambda: typed(app, next(prompts)), shown(page, "map 0")
 
     app.set(tab="words", prompt="a large red ring left of a blue square")
     words = opened(app)
@@ -58,29 +59,30 @@ def tasks(app: Explorer, run: str | None):
     for places in ((1,), (1, 2), (2,)):
         app.set(words=places)
     app.set(words=[])
-    yield "Words: a word, its map known", KNOWN, lambda: press(app, words.words, next(pressed)), shown(words.pressed)
+    yield "Words: a word, its map known", KNOWN, lambda: press(app, words.words, next(pressed)), shown(words, "pressed")
 
     app.set(tab="resonance")
     waves = opened(app)
     times = itertools.cycle(range(5))  # later on the maps have settled
-    yield "Resonance: time", KNOWN, slider(waves, "time", times), shown(waves.map)
-    yield "Resonance: opacity", KNOWN, slider(waves, "opacity", fresh()), shown(waves.map, waves.filmstrip)
+    yield "Resonance: time", KNOWN, slider(waves, "time", times), shown(waves, "map")
+    yield "Resonance: opacity", KNOWN, slider(waves, "opacity", fresh()), shown(waves, "map", "filmstrip")
     modes = itertools.cycle([1, 0])
-    yield "Resonance: mode", KNOWN, lambda: app.change(mode=next(modes)), shown(waves.size)
+    yield "Resonance: mode", KNOWN, lambda: app.change(mode=next(modes)), shown(waves, "mode size")
+    yield "Resonance: a word for the first time", KNOWN, *unseen_words(app, waves)
 
     app.set(tab="answer", token=0)
     answer = opened(app)
     tokens = itertools.cycle([*range(1, len(answer.words.words)), 0])
-    yield "Answer: a word", KNOWN, lambda: press(app, answer.words, next(tokens)), shown(answer.map, answer.context)
+    yield "Answer: a word", KNOWN, lambda: press(app, answer.words, next(tokens)), shown(answer, "map", "context")
     switch = itertools.cycle([False, True])
-    yield "Answer: ARC off and on", KNOWN, slider(answer, "arc", switch), shown(answer.map, answer.context)
+    yield "Answer: ARC off and on", KNOWN, slider(answer, "arc", switch), shown(answer, "map", "context")
 
     app.set(tab="perturb")
     perturb = opened(app)
-    yield "Perturb: share", KNOWN, slider(perturb, "share", fresh()), shown(perturb.picture, perturb.curve)
+    yield "Perturb: share", KNOWN, slider(perturb, "share", fresh()), shown(perturb, "picture", "curve")
     app.set(share=0)
     patches = itertools.count()
-    yield "Perturb: a patch masked by hand", KNOWN, lambda: mask(app, next(patches)), shown(perturb.picture)
+    yield "Perturb: a patch masked by hand", KNOWN, lambda: mask(app, next(patches)), shown(perturb, "picture")
 
     if run:
         app.set(tab="runs")
@@ -93,6 +95,20 @@ def tasks(app: Explorer, run: str | None):
 def fresh():
     """Values of a slider from 0.05 to 0.75, each far from the one before and none twice, so that every picture is a new one."""
     return (0.05 + 0.7 * (GOLDEN * step % 1) for step in itertools.count())
+
+
+def unseen_words(app: Explorer, page) -> tuple[Callable[[], None], Callable[[], bytes]]:
+    """What presses a word for the first time, and where the new bytes then are; looking there, which isn't timed, computes
+    another recursion once all words were shown."""
+    left, alphas = [], (0.3 + step / 100 for step in itertools.count())
+
+    def picture() -> bytes:
+        if not left:
+            app.set(prompt=LONG, alpha=next(alphas), word=0)
+            left.extend(range(1, len(LONG.split())))
+        return shown(page, "map", "filmstrip", "plane")()
+
+    return lambda: press(app, page.words, left.pop()), picture
 
 
 def opened(app: Explorer):
@@ -109,9 +125,9 @@ def slider(page, choice: str, values) -> Callable[[], None]:
     return change
 
 
-def shown(*pictures) -> Callable[[], bytes]:
-    """What these widgets show, with their titles, since some words have blank maps."""
-    return lambda: b"".join(picture.title.encode() + picture.png for picture in pictures)
+def shown(page, *panels: str) -> Callable[[], bytes]:
+    """What these panels of a tab show, with their titles, since some words have blank maps."""
+    return lambda: b"".join(page[panel].title.encode() + page[panel].png for panel in panels)
 
 
 def typed(app: Explorer, prompt: str) -> None:
@@ -136,8 +152,8 @@ def timed(change: Callable[[], None], picture: Callable[[], bytes]) -> float:
     """Seconds until a change has new bytes. Raises RuntimeError where the picture stayed the same."""
     before, start = picture(), time.perf_counter()
     change()
-    after, seconds = picture(), time.perf_counter() - start
-    if after == before:
+    seconds = time.perf_counter() - start
+    if picture() == before:
         raise RuntimeError("the control changed and the picture didn't")
     return seconds
 

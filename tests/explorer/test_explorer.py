@@ -12,8 +12,8 @@ from PIL import Image
 import xaikit as xk
 from xaikit.explorer.jobs import Job, Missing
 from xaikit.explorer.pixels import coloured, laid_over, relative, upsampled, with_edge
+from xaikit.explorer.sources import read_upload
 from xaikit.explorer.state import State
-from xaikit.explorer.subject import read_upload
 from xaikit.explorer.views import view
 from xaikit.explorer.workspace import Workspace
 from xaikit.files import store
@@ -32,22 +32,23 @@ def typed(line):
 
 
 def test_code_shows_the_same_state_again():
-    state = State(
-        tab="words", methods=["mmel", "rise"], words=(2, 1), prompt='it\'s a "ring"', threshold=0.25, image="a b.png"
-    )
+    choices = {
+        "tab": "words",
+        "methods": ["mmel", "rise"],
+        "words": (2, 1),
+        "prompt": 'it\'s a "ring"',
+        "image": "a b.png",
+    }
+    state = State(**choices, threshold=0.25)
     assert State().but(**typed(state.line())) == state
     assert State().line() == "xk.explore()"
-
-
-def test_numpy_and_paths_become_plain():
     state = State().but(
         sample=np.int64(3), opacity=np.float64(0.5), prompt=np.str_("a ring, )"), words=np.array([1, 2]), image=Path("a.png"),
         methods=np.array(["mmel", "rise"]),
     )  # fmt: skip
     assert State().but(**typed(state.line())) == state and state.prompt == "a ring, )"
-    assert (
-        State(opacity=0.5).line(given=True, model="tiny-clip") == "xk.explore(scenes, opacity=0.5, model='tiny-clip')"
-    )
+    line = State(opacity=0.5).line(given=True, model="tiny-clip")
+    assert line == "xk.explore(scenes, opacity=0.5, model='tiny-clip')"
 
 
 def test_a_change_resets_what_was_about_the_picture_before():
@@ -228,9 +229,8 @@ def test_nothing_is_computed_without_a_job_nor_twice(scenes, clip):
         view("compare")(workspace, state)
     steps = []
     first = view("compare")(workspace, state, Job(lambda what, done, total: steps.append((what, done, total))))
-    assert steps == [("loading tiny-clip", 0, 1), ("explaining by chefer", 0, 1)] or steps[0][0].startswith(
-        "explaining"
-    )
+    loading = [("loading tiny-clip", 0, 1), ("explaining by chefer", 0, 1)]
+    assert steps == loading or steps[0][0].startswith("explaining")
     again = view("compare")(workspace, state.but(opacity=0.6))
     assert again.panels["map 0"].png == first.panels["map 0"].png
 
@@ -326,18 +326,12 @@ def test_a_line_names_the_model_where_the_run_has_another(stored_run, tmp_path):
     assert xk.explore(run=run, model="tiny-clip", methods=["edge"]).code.endswith("model='tiny-clip')")
 
 
-@pytest.mark.parametrize(
-    "scenes, told",
-    [
-        ("runs/x", "scenes is a str"),
-        (xr.Dataset(), "schema version None"),
-        ("none", "scenes holds no sample"),
-    ],
-)
-def test_bad_scenes_are_one_sentence(scenes, told):
-    scenes = xk.draw_scenes(n=2, seed=0).isel(sample=slice(0)) if scenes == "none" else scenes
-    with pytest.raises(ValueError, match=told):
-        xk.explore(scenes)
+def test_bad_scenes_are_one_sentence(scenes):
+    none = scenes.isel(sample=slice(0))
+    bad = {"scenes is a str": "runs/x", "schema version None": xr.Dataset(), "scenes holds no sample": none}
+    for told, given in bad.items():
+        with pytest.raises(ValueError, match=told):
+            xk.explore(given)
 
 
 def test_only_the_last_uploads_are_kept(workspace):

@@ -22,8 +22,7 @@ from xaikit.explorer.pixels import (
 )
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs import AnswerTab
-from xaikit.explorer.views.answer import draw
-from xaikit.explorer.views.token_maps import METHODS
+from xaikit.explorer.views.answer import METHODS, draw
 from xaikit.explorer.workspace import Workspace
 
 from .conftest import cancelled_at_the_third, followed, pixels
@@ -45,9 +44,8 @@ def workspace(scenes):
 def truth(workspace, scenes):
     """What the library itself says, a dataset of the one sample."""
     mllm = workspace.mllm(State(), Job())
-    return xk.explain_all_tokens(
-        mllm, [scenes.image.values[SCENE]], "describe the picture", list(METHODS.values())
-    ).isel(sample=0)
+    found = xk.explain_all_tokens(mllm, [scenes.image.values[SCENE]], "describe the picture", list(METHODS.values()))
+    return found.isel(sample=0)
 
 
 @pytest.fixture(scope="module")
@@ -220,12 +218,12 @@ def test_the_tab_says_what_is_chosen_and_shows_what_is_drawn(workspace, state, d
     tab, wishes, _ = followed(AnswerTab, state, lambda state: draw(workspace, state, Job()))
     assert tab.controls["question"].value == "describe the picture"
     assert not tab.controls["question"].continuous_update
-    assert tab.map.png == drawn.panels["map"].png and tab.context.png == drawn.panels["context"].png
-    before = tab.map.png
+    assert tab["map"].png == drawn.panels["map"].png and tab["context"].png == drawn.panels["context"].png
+    before = tab["map"].png
     tab.words.press(4)
     tab.controls["msea"].value = False
     tab.controls["colours"].value = "gray"
-    assert tab.words.words[4]["pressed"] and tab.map.png != before
-    assert "by ARC" in tab.map.title
+    assert tab.words.words[4]["pressed"] and tab["map"].png != before
+    assert "by ARC" in tab["map"].title
     tab.controls["question"].value = "name all objects"
     assert wishes == [{"token": 4}, {"msea": False}, {"colours": "gray"}, {"question": "name all objects"}]

@@ -144,6 +144,7 @@ def test_the_marker_stands_on_the_curve(workspace):
 
 
 def test_a_share_or_another_sight_of_the_map_needs_no_model(workspace, clip):
+    masked = STATE.but(masked=(1, 40))  # which no other test masks
     text = draw(workspace, STATE, Job()).legend[1]
     assert "white: the edge of the mask" in text and "blue: that of the named objects" in text
     with passes(clip.model.visual) as seen:
@@ -151,10 +152,10 @@ def test_a_share_or_another_sight_of_the_map_needs_no_model(workspace, clip):
             draw(workspace, STATE.but(share=share, colours="gray"))
         assert not seen
         with pytest.raises(Missing):
-            draw(workspace, STATE.but(masked=(1,)))
-        draw(workspace, STATE.but(masked=(1,)), Job())
+            draw(workspace, masked)
+        draw(workspace, masked, Job())
         assert len(seen) == 2  # with the patches masked by hand alone, and with the share as well
-        draw(workspace, STATE.but(masked=(1,)))
+        draw(workspace, masked)
     assert len(seen) == 2
 
 
@@ -217,33 +218,33 @@ def press(picture, place):
 
 def test_the_slider_moves_the_picture_and_the_marker(workspace, tab):
     tab, wishes = tab
-    before = tab.picture.png, tab.map.png, tab.curve.png
+    before = tab["picture"].png, tab["map"].png, tab["curve"].png
     tab.controls["share"].value = 0.5
     assert wishes == [{"share": 0.5}]
     drawn = draw(workspace, STATE.but(share=0.5))
-    assert (tab.picture.png, tab.curve.png) == (drawn.panels["picture"].png, drawn.panels["curve"].png)
-    assert tab.picture.png != before[0] and tab.curve.png != before[2] and tab.map.png == before[1]
+    assert (tab["picture"].png, tab["curve"].png) == (drawn.panels["picture"].png, drawn.panels["curve"].png)
+    assert tab["picture"].png != before[0] and tab["curve"].png != before[2] and tab["map"].png == before[1]
 
 
 def test_patches_are_masked_and_seen_again(workspace, tab):
     tab, wishes = tab
-    before = tab.picture.png
-    assert tab.none.disabled and "No patch" in tab.said.value
-    press(tab.picture, 20)
-    press(tab.picture, 5)
+    before = tab["picture"].png
+    assert tab.release.disabled and "No patch" in tab.said.value
+    press(tab["picture"], 20)
+    press(tab["picture"], 5)
     assert wishes == [{"masked": (20,)}, {"masked": (5, 20)}]
-    assert [place for place, spot in enumerate(tab.picture.spots) if spot["pressed"]] == [5, 20]
-    assert tab.picture.png == draw(workspace, STATE.but(masked=(5, 20))).panels["picture"].png != before
-    press(tab.picture, 20)
+    assert [place for place, spot in enumerate(tab["picture"].spots) if spot["pressed"]] == [5, 20]
+    assert tab["picture"].png == draw(workspace, STATE.but(masked=(5, 20))).panels["picture"].png != before
+    press(tab["picture"], 20)
     assert wishes[-1] == {"masked": (5,)} and "1 patch masked by hand" in tab.said.value
-    tab.none.click()
-    assert wishes[-1] == {"masked": ()} and tab.picture.png == before and tab.none.disabled
+    tab.release.click()
+    assert wishes[-1] == {"masked": ()} and tab["picture"].png == before and tab.release.disabled
 
 
 def test_other_choices_change_what_is_shown(tab):
     tab, wishes = tab
     for choice, value in (("perturbation", "insertion"), ("fill", "black"), ("method", "edge")):
-        before = tab.picture.png, tab.curve.png
+        before = tab["picture"].png, tab["curve"].png
         tab.controls[choice].value = value
-        assert wishes[-1] == {choice: value} and (tab.picture.png, tab.curve.png) != before
+        assert wishes[-1] == {choice: value} and (tab["picture"].png, tab["curve"].png) != before
     assert "edge" in tab.controls["method"].options and "rise" in tab.controls["method"].options

@@ -185,16 +185,12 @@ def test_planted_oscillation_is_on_the_plane(stored, planted, scenes):
     assert size[:320, :160].mean() > 150 > 60 > size[:320, 160:].mean()
     grey = (pixels(drawn.panels["mode angle"])[:320] == 153).all(-1)
     assert grey[:, 160:].mean() > 0.6 and not grey[:, :160].any()
-
-
-def test_points_lie_where_the_eigenvalues_are(stored, planted, scenes):
-    """A dot is drawn in the middle of each point's spot."""
-    drawn = draw(stored, planted.but(word=swinging(scenes)[0]), Job())
-    picture = pixels(drawn.panels["plane"])[..., :3]
-    height, width = picture.shape[:2]
-    count = len(of_panel(drawn, "plane"))
-    colours = {tuple(picture[round((s.y + s.height / 2) * height), round((s.x + s.width / 2) * width)])
-               for s in drawn.panels["plane"].spots[count:]}  # fmt: skip
+    # a dot is drawn in the middle of each point's spot
+    picture = pixels(drawn.panels["plane"])
+    middles = [
+        ((s.y + s.height / 2) * len(picture), (s.x + s.width / 2) * picture.shape[1]) for s in spots[len(modes) :]
+    ]
+    colours = {tuple(picture[round(y), round(x)]) for y, x in middles}
     assert colours == {tuple(round(255 * part) for part in colour) for colour in COLOURS[:2]}
 
 
@@ -260,12 +256,8 @@ def test_stored_course_needs_no_model(planted, scenes):
     assert draw(workspace, planted).panels == drawn.panels  # and is there at once the next time
 
 
-@pytest.mark.parametrize(
-    "change", [{"alpha": 0.6}, {"coupling": "none"}, {"iterations": 39}, {"prompt": "a red ring"}, {"model": "tiny-clip-shortcut"}]
-)  # fmt: skip
-def test_other_choices_need_the_model(planted, monkeypatch, change):
-    workspace = Workspace()
-    asked = []
+def test_other_choices_need_the_model(planted, monkeypatch):
+    workspace, asked = Workspace(), []
 
     def refuse(state, job=None):
         asked.append(job)
@@ -273,9 +265,11 @@ def test_other_choices_need_the_model(planted, monkeypatch, change):
 
     monkeypatch.setattr(workspace, "clip", refuse)
     draw(workspace, planted, Job())
-    with pytest.raises(Missing):
-        draw(workspace, planted.but(**change), Job())
-    assert asked[-1] is not None
+    other = {"alpha": 0.6, "coupling": "none", "iterations": 39, "prompt": "a red ring", "model": "tiny-clip-shortcut"}
+    for choice, value in other.items():
+        with pytest.raises(Missing):
+            draw(workspace, planted.but(**{choice: value}), Job())
+        assert asked.pop() is not None
 
 
 def test_course_of_other_options_weights_or_scenes_is_not_taken(tmp_path, scenes, clip):
@@ -338,19 +332,16 @@ def test_short_course_says_what_is_missing(computed):
         draw(computed, state.but(mode=1))
 
 
-@pytest.mark.parametrize(
-    "change, said",
-    [
+def test_what_is_not_there_is_refused(stored, planted):
+    draw(stored, planted, Job())
+    for change, said in (
         ({"word": 40}, r"^word=40: the prompt has the words 0 to \d+$"),
         ({"time": 41}, "^time=41: the maps are those of the iterations 0 to 40$"),
         ({"mode": 4}, r"^mode=4: the word '\w+' has the modes 0 to \d$"),
         ({"concept": 99}, r"^concept=99: the concepts are 0 to \d+$"),
-    ],
-)
-def test_what_is_not_there_is_refused(stored, planted, change, said):
-    draw(stored, planted, Job())
-    with pytest.raises(ValueError, match=said):
-        draw(stored, planted.but(**change))
+    ):
+        with pytest.raises(ValueError, match=said):
+            draw(stored, planted.but(**change))
 
 
 def test_cancelled_work_stops_at_the_next_pass(computed, clip):
@@ -392,11 +383,13 @@ def test_moving_through_time_is_quick(computed):
 
 def test_a_spot_that_is_gone_cannot_be_pressed(shown):
     """As where a browser still shows a picture from before."""
-    for picture in (shown.filmstrip, shown.plane, shown.tree):
+    for picture in (shown["filmstrip"], shown["plane"], shown["tree"]):
         for place in (len(picture.spots), -1, 99):
             picture._handle_custom_msg({"spot": place}, [])
     shown.words._handle_custom_msg({"word": len(shown.words.words)}, [])
-    shown.plane.press(99)  # the spots of the picture are already those of another word, what they stand for isn't yet
+    shown["plane"].press(
+        99
+    )  # the spots of the picture are already those of another word, what they stand for isn't yet
     assert not shown.told
 
 
@@ -428,17 +421,17 @@ def test_tab_shows_every_panel(shown, stored, planted):
 def test_time_by_slider_play_and_film(shown, stored, planted, scenes):
     word = swinging(scenes)[0]
     shown.words.press(word)
-    before, plane = shown.map.png, shown.plane.png
+    before, plane = shown["map"].png, shown["plane"].png
     shown.controls["time"].value = 5
     assert shown.told[-1] == {"time": 5} and shown.play.value == 5
-    assert shown.map.png == draw(stored, planted.but(word=word, time=5)).panels["map"].png != before
-    assert shown.plane.png == plane
+    assert shown["map"].png == draw(stored, planted.but(word=word, time=5)).panels["map"].png != before
+    assert shown["plane"].png == plane
     shown.play.value = 6
     assert shown.told[-1] == {"time": 6} and shown.controls["time"].value == 6
-    assert shown.map.title.endswith("t = 6")
-    shown.filmstrip.press(1)
+    assert shown["map"].title.endswith("t = 6")
+    shown["filmstrip"].press(1)
     time = shown.told[-1]["time"]
-    assert shown.filmstrip.spots[1]["pressed"] and shown.map.title.endswith(f"t = {time}")
+    assert shown["filmstrip"].spots[1]["pressed"] and shown["map"].title.endswith(f"t = {time}")
     assert shown.play.interval == 300 and len(shown.told) == 4
 
 
@@ -446,32 +439,38 @@ def test_pressing_words_modes_and_concepts(shown, scenes):
     first, second = swinging(scenes)
     shown.words.press(first)
     assert shown.told[-1] == {"word": first, "mode": 0} and shown.words.words[first]["pressed"]
-    before = shown.size.png
-    pair = next(place for place in range(len(shown.plane.spots)) if "0.100 cycles" in shown.plane.spots[place]["label"])
-    same = [place for place, spot in enumerate(shown.plane.spots) if spot["label"] == shown.plane.spots[pair]["label"]]
+    before = shown["mode size"].png
+    pair = next(
+        place for place in range(len(shown["plane"].spots)) if "0.100 cycles" in shown["plane"].spots[place]["label"]
+    )
+    same = [
+        place for place, spot in enumerate(shown["plane"].spots) if spot["label"] == shown["plane"].spots[pair]["label"]
+    ]
     assert len(same) == 3  # its row of the table, and both of the pair
     for spot in same:
-        shown.plane.press(spot)
+        shown["plane"].press(spot)
         assert shown.told[-1] == {"mode": pair}
-    assert shown.size.png != before and shown.size.title.startswith(f"mode {pair + 1}")
+    assert shown["mode size"].png != before and shown["mode size"].title.startswith(f"mode {pair + 1}")
     shown.words.press(second)  # a mode of another word may not be there
     assert shown.told[-1] == {"word": second, "mode": 0}
-    was = shown.concept.title
-    other = next(place for place, spot in enumerate(shown.tree.spots) if not spot["pressed"])
-    shown.tree.press(other)
-    assert shown.told[-1] == {"concept": other} and shown.tree.spots[other]["pressed"] and shown.concept.title != was
+    was = shown["concept"].title
+    other = next(place for place, spot in enumerate(shown["tree"].spots) if not spot["pressed"])
+    shown["tree"].press(other)
+    assert (
+        shown.told[-1] == {"concept": other} and shown["tree"].spots[other]["pressed"] and shown["concept"].title != was
+    )
 
 
 def test_other_recursion_changes_what_is_shown(computed):
     tab, _, at = followed(ResonanceTab, State(iterations=12), lambda state: draw(computed, state, Job()))
     tab.controls["time"].value = 3
-    before = tab.map.png
+    before = tab["map"].png
     tab.controls["iterations"].value = 15
     assert at[0].iterations == 15 and at[0].time is None and tab.controls["time"].value == tab.play.max == 15
     for choice, value in (("alpha", 1.2), ("coupling", "encoder"), ("opacity", 0.2), ("colours", "cividis")):
-        before = tab.map.png
+        before = tab["map"].png
         tab.controls[choice].value = value
-        assert getattr(at[0], choice) == value and tab.map.png != before
-        assert tab.map.png == draw(computed, at[0]).panels["map"].png
+        assert getattr(at[0], choice) == value and tab["map"].png != before
+        assert tab["map"].png == draw(computed, at[0]).panels["map"].png
     tab.controls["iterations"].value = 5
-    assert tab.tree.png == b"" and "at least 8" in tab.plane.note
+    assert tab["tree"].png == b"" and "at least 8" in tab["plane"].note

@@ -61,9 +61,8 @@ def run(tmp_path_factory, clip, scenes):
     scores = planted()
     heat = np.zeros((N, 2, 8, 8), np.float32)
     heat[:, 1, 2, 5] = np.arange(1, N + 1)  # a planted map, by which a stored one can be told
-    maps = xr.Dataset(
-        {"heat": (("sample", "explainer", "row", "col"), heat)}, {"explainer": ["grad_eclip", "edge, blurred"]}
-    )
+    names = {"explainer": ["grad_eclip", "edge, blurred"]}
+    maps = xr.Dataset({"heat": (("sample", "explainer", "row", "col"), heat)}, names)
     # as many samples as scenes, and the digest of the run's scenes
     suites = scores[["good"]].assign_coords(suite=("sample", ["single"] * 6 + ["word"] * 6))
     stores = {"evaluation": scores, "evaluation_suites": suites, "few": scores[["good"]].isel(sample=slice(3, 8))}
@@ -72,17 +71,10 @@ def run(tmp_path_factory, clip, scenes):
     others = annotate(scores[["good"]], "evaluation", model="tiny-llava")
     write(others, folder / "mllm_evaluation.nc", "evaluation")
     write(annotate(scores[["deletion_curve"]], "evaluation"), folder / "sanity.nc", "evaluation")
-    record = {
-        "parameters": {"n": N},
-        "seed": 7,
-        "commit": "abc123",
-        "notebooks": {
-            "00_planted_scenes": {"status": "done", "seconds": 1.0},
-            "05_mllm": {"status": "failed", "reason": "no model"},
-            "06_evaluation": {"status": "not run"},
-        },
-    }
-    (folder / "run.json").write_text(json.dumps(record))
+    record = {"parameters": {"n": N}, "seed": 7, "commit": "abc123"}
+    failed = {"status": "failed", "reason": "no model"}
+    statuses = {"00_planted_scenes": {"status": "done"}, "05_mllm": failed, "06_evaluation": {"status": "not run"}}
+    (folder / "run.json").write_text(json.dumps(record | {"notebooks": statuses}))
     return str(folder)
 
 
@@ -130,19 +122,15 @@ def test_dark_is_best_whichever_end_that_is(workspace, state):
     assert inks == {True: "#ffffff", False: "#000000"}
 
 
-@pytest.mark.parametrize(
-    ("sort", "descending", "order"),
-    [
-        ("good", True, ["grad_eclip", "edge, blurred", "edge", "random"]),
-        ("good", False, ["edge", "random", "edge, blurred", "grad_eclip"]),
-        ("holed", True, ["grad_eclip", "edge, blurred", "edge", "random"]),
-        ("holed", False, ["edge", "edge, blurred", "grad_eclip", "random"]),  # what is missing comes last both ways
-    ],
-)
-def test_sorted_by_a_column(workspace, state, sort, descending, order):
-    drawn = draw(workspace, state.but(sort=sort, descending=descending))
-    assert [name for name, _ in drawn.table.rows] == order == drawn.numbers.explainer.tolist()
-    assert (drawn.table.sort, drawn.table.descending) == (sort, descending)
+def test_sorted_by_a_column(workspace, state):
+    falling = ["grad_eclip", "edge, blurred", "edge", "random"]
+    orders = {("good", True): falling, ("good", False): ["edge", "random", "edge, blurred", "grad_eclip"]}
+    # what is missing comes last both ways
+    orders |= {("holed", True): falling, ("holed", False): ["edge", "edge, blurred", "grad_eclip", "random"]}
+    for (sort, descending), order in orders.items():
+        drawn = draw(workspace, state.but(sort=sort, descending=descending))
+        assert [name for name, _ in drawn.table.rows] == order == drawn.numbers.explainer.tolist()
+        assert (drawn.table.sort, drawn.table.descending) == (sort, descending)
 
 
 def test_best_and_worst_samples_of_a_cell_with_the_stored_maps(workspace, state):
@@ -161,9 +149,8 @@ def test_best_and_worst_samples_of_a_cell_with_the_stored_maps(workspace, state)
     lower = draw(workspace, state.but(explainer="grad_eclip", metric="bad"))
     assert lower.panels["best 0"].title == "best 1: 0.550, scene 0"
     assert lower.panels["worst 0"].title == "worst 1: 0.950, scene 11"
-    assert (
-        draw(workspace, state.but(explainer="grad_eclip", metric="either")).panels["best 0"].title.startswith("largest")
-    )
+    either = draw(workspace, state.but(explainer="grad_eclip", metric="either"))
+    assert either.panels["best 0"].title.startswith("largest")
 
 
 def test_numbers_hold_the_table_and_the_pressed_samples(workspace, state):
@@ -174,10 +161,11 @@ def test_numbers_hold_the_table_and_the_pressed_samples(workspace, state):
     np.testing.assert_array_equal(each["sample"], np.arange(N))
 
 
-def test_a_stored_variant_has_its_map_and_values_that_are_missing_do_not_count(workspace, state):
-    drawn = draw(workspace, state.but(explainer="edge, blurred", metric="good"))
-    assert "stored" in drawn.sentences["samples"]
-    assert "hottest at row 3 of 8, column 6 of 8" in drawn.panels["worst 0"].alt
+def test_a_stored_variant_has_its_map_and_values_that_are_missing_do_not_count(workspace, state, clip):
+    for each in (workspace, with_model(Workspace(), clip)):  # the model knows no method of this name
+        drawn = draw(each, state.but(explainer="edge, blurred", metric="good"))
+        assert "stored" in drawn.sentences["samples"]
+        assert "hottest at row 3 of 8, column 6 of 8" in drawn.panels["worst 0"].alt
     drawn = draw(workspace, state.but(explainer="edge", metric="holed"), Job())
     shown = {int(panel.title.rsplit(" ", 1)[1]) for panel in drawn.panels.values()}
     assert shown == {*range(N)} - {0, 5} and "10 of 12 samples have a value" in drawn.sentences["samples"]
@@ -197,18 +185,16 @@ def test_maps_that_are_not_stored_are_computed(workspace, state, clip):
     assert draw(workspace, at).panels == drawn.panels  # all of it is kept
 
 
-@pytest.mark.parametrize(
-    ("explainer", "metric", "model", "reason"),
-    [
-        ("edge", "word_good", "tiny-clip", "the metric is about the words"),
-        ("edge", "good", "tiny-clip-shortcut", "measured with tiny-clip, and tiny-clip-shortcut is open"),
-    ],
-)
-def test_the_scene_alone_where_its_map_was_not_scored(workspace, state, explainer, metric, model, reason):
-    drawn = draw(workspace, state.but(explainer=explainer, metric=metric, model=model), Job())
-    assert reason in drawn.sentences["samples"]
-    shown = pixels(drawn.panels["best 0"])
-    np.testing.assert_array_equal(shown[::5, ::5], workspace.scenes(state).image.values[11])
+def test_the_scene_alone_where_its_map_was_not_scored(workspace, state):
+    other = "measured with tiny-clip, and tiny-clip-shortcut is open"
+    for reason, choices in {
+        "the metric is about the words": {"metric": "word_good"},
+        other: {"metric": "good", "model": "tiny-clip-shortcut"},
+    }.items():
+        drawn = draw(workspace, state.but(explainer="edge", **choices), Job())
+        assert reason in drawn.sentences["samples"]
+        shown = pixels(drawn.panels["best 0"])
+        np.testing.assert_array_equal(shown[::5, ::5], workspace.scenes(state).image.values[11])
 
 
 def test_samples_that_are_not_the_runs_scenes_are_listed(workspace, state):
@@ -269,11 +255,8 @@ def test_equal_samples_are_neither_best_nor_worst(tmp_path, clip, scenes, worksp
 def test_a_store_of_some_of_the_maps_is_used_for_these(tmp_path, clip, scenes, workspace):
     heat = np.zeros((4, 1, 8, 8), np.float32)
     heat[..., 2, 5] = 1
-    maps = xr.DataArray(
-        heat,
-        {"sample": np.arange(N - 4, N), "explainer": ["edge"]},  # the best four
-        ("sample", "explainer", "row", "col"),
-    )
+    best_four = {"sample": np.arange(N - 4, N), "explainer": ["edge"]}
+    maps = xr.DataArray(heat, best_four, ("sample", "explainer", "row", "col"))
     at = run_of(tmp_path / "run", scenes, clip, planted()[["good"]], maps)
     with pytest.raises(Missing):
         draw(Workspace(), at)  # the other maps need the model
@@ -282,18 +265,10 @@ def test_a_store_of_some_of_the_maps_is_used_for_these(tmp_path, clip, scenes, w
     planted_at = [name for name, panel in drawn.panels.items() if "row 3 of 8, column 6 of 8" in panel.alt]
     assert planted_at[:4] == ["best 0", "best 1", "best 2", "best 3"] and "best 4" not in planted_at
     variant = maps.assign_coords(explainer=["edge, blurred"])
-    at = run_of(tmp_path / "variant", scenes, clip, planted()[["good"]], variant).but(
-        explainer="edge, blurred", metric="good"
-    )
-    drawn = draw(workspace, at, Job())
+    at = run_of(tmp_path / "variant", scenes, clip, planted()[["good"]], variant)
+    drawn = draw(workspace, at.but(explainer="edge, blurred", metric="good"), Job())
     assert "a variant that isn't stored for all of them" in drawn.sentences["samples"]
     assert not any("hottest" in (panel.alt or "") for panel in drawn.panels.values()) and len(drawn.panels) == 10
-
-
-def test_a_stored_variant_has_its_map_while_the_model_is_loaded(state, clip):
-    workspace = with_model(Workspace(), clip)  # which knows no method of this name
-    drawn = draw(workspace, state.but(explainer="edge, blurred", metric="good"))
-    assert "hottest at row 3 of 8, column 6 of 8" in drawn.panels["worst 0"].alt
 
 
 def test_a_run_without_scenes_has_tables(tmp_path, workspace):
@@ -310,13 +285,11 @@ def test_the_record_says_what_was_run_and_what_failed(workspace, state, tmp_path
     drawn = draw(workspace, state)
     assert "parameters: n=12; seed: 7; commit: abc123; 1 of 3 notebooks done" in drawn.sentences["record"]
     assert "failed: 05_mllm (no model); not run: 06_evaluation." in drawn.sentences["record"]
-    assert drawn.choices["table"] == [
-        "evaluation",
-        "evaluation_suites",
-        "few",
-        "mllm_evaluation",
-    ]  # sanity is of depths
+    stores = ["evaluation", "evaluation_suites", "few", "mllm_evaluation"]
+    assert drawn.choices["table"] == stores  # sanity is of depths
     write(xk.draw_scenes(n=1), tmp_path / "inputs.nc", "inputs")
+    none = draw(workspace, State(tab="runs"))
+    assert none.table is None and not none.panels and "choose one" in none.sentences["record"]
     bare = draw(workspace, State(tab="runs", run=str(tmp_path)))
     assert bare.table is None and "no readable record" in bare.sentences["record"]
     assert "run notebook 06_evaluation" in bare.sentences["table"]
@@ -330,11 +303,6 @@ def test_a_store_of_another_schema_is_named_and_the_rest_shown(workspace, state,
     drawn = draw(workspace, State(tab="runs", run=str(tmp_path)))
     assert drawn.chosen == {"table": "other"} and drawn.table.rows
     assert "Not read: evaluation (" in drawn.sentences["unreadable"] and "version 99" in drawn.sentences["unreadable"]
-
-
-def test_without_a_run_a_sentence_says_to_choose_one(workspace):
-    drawn = draw(workspace, State(tab="runs"))
-    assert drawn.table is None and not drawn.panels and "choose one" in drawn.sentences["record"]
 
 
 @pytest.mark.parametrize("choice", ["table", "sort", "explainer", "metric"])
@@ -396,14 +364,12 @@ def test_a_cell_shows_its_samples_and_pressed_again_no_more(workspace, state, sh
     assert told == [{"explainer": "grad_eclip", "metric": "good"}]
     assert tuple(tab.table.table["pressed"]) == ("grad_eclip", "good")
     panels = draw(workspace, state.but(explainer="grad_eclip", metric="good")).panels
-    assert [picture.png for picture in (*tab.best, *tab.worst)] == [panel.png for panel in panels.values()]
+    assert {name: picture.png for name, picture in tab.pictures.items()} == {
+        name: panel.png for name, panel in panels.items()
+    }
     assert "12 of 12 samples have a value" in tab.said.value
     send(tab, row="grad_eclip", column="good")
     assert told[-1] == {"explainer": None, "metric": None}
-    assert not any(picture.png for picture in (*tab.best, *tab.worst)) and tab.table.table["pressed"] is None
-
-
-def test_another_store_is_shown(shown):
-    tab, told = shown
+    assert not any(picture.png for picture in tab.pictures.values()) and tab.table.table["pressed"] is None
     tab.controls["table"].value = "evaluation_suites"
-    assert told == [{"table": "evaluation_suites"}] and tab.table.table["columns"] == ("good",)
+    assert told[-1] == {"table": "evaluation_suites"} and tab.table.table["columns"] == ("good",)

@@ -1,3 +1,3 @@
 from .application import Explorer as Explorer, explore as explore
-from .run_stores import known_runs as known_runs
+from .sources import known_runs as known_runs
 from .state import State as State

@@ -15,10 +15,9 @@ from ipywidgets import HTML, Button, Dropdown, HBox, IntProgress, IntSlider, Lay
 
 from . import export
 from .exploration import Exploration
-from .run_stores import known_runs
+from .sources import known_runs
 from .state import TABS, State
-from .tab import Tab, follow
-from .tabs import tab_class
+from .tabs import follow, tab_class
 from .widgets import Picture, Upload
 from .workspace import Workspace, bundled_models
 
@@ -98,25 +97,22 @@ class Explorer(Exploration, VBox):
     # widgets
 
     def _build(self) -> None:
-        narrow, picker = {"description_width": "60px"}, Layout(width="270px")
-        self.run_picker = Dropdown(options=[NO_RUN], description="run", layout=picker, style=narrow)
-        self.model = Dropdown(options=bundled_models(), description="model", layout=picker, style=narrow)
-        self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), style=narrow)
+        narrow, picker = {"style": {"description_width": "60px"}, "tooltip": ""}, Layout(width="270px")
+        self.run_picker = Dropdown(options=[NO_RUN], description="run", layout=picker, **narrow)
+        self.model = Dropdown(options=bundled_models(), description="model", layout=picker, **narrow)
+        self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), **narrow)
         self.uploader = Upload(self.upload, lambda error: self._failed(error, {}))
-        self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), style=narrow)
+        self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), **narrow)
         self.caption = Button(description="back to the scene", layout=Layout(width="160px"))
         self.error, self.notice, self.doing = HTML(), HTML(), HTML()
-        self.progress = IntProgress(layout=Layout(width="200px"), bar_style="info")
+        self.progress = IntProgress(layout=Layout(width="200px"), bar_style="info", tooltip="")
         self.stop = Button(description="Cancel", icon="", button_style="warning", layout=Layout(width="90px"))
-        self.working = HBox(
-            [self.progress, self.stop, self.doing], layout=Layout(visibility="hidden", align_items="center")
-        )
+        hidden = Layout(visibility="hidden", align_items="center")
+        self.working = HBox([self.progress, self.stop, self.doing], layout=hidden)
         self.pages = {name: VBox(layout=Layout(width="100%", min_height="420px")) for name in TABS}
         self.tabs = Tabs(list(self.pages.values()), titles=[name.capitalize() for name in TABS])
         self.exporter = Button(description="Export this view", layout=Layout(width="150px"))
         self.line, self.files, self.eye = HTML(), HTML(), Picture(seen=self.warm)
-        for control in (self.run_picker, self.model, self.sample, self.prompt, self.progress):
-            control.tooltip = ""  # None is shown as "null"
         self.add_class("xaikit-explorer")
         self.error.add_class("xaikit-error")
         self._listen()
@@ -174,25 +170,22 @@ class Explorer(Exploration, VBox):
         self._quiet.on = True
         try:
             self._follow(state, kept)
-            self._page(state.tab).show(state, drawn, kept)
+            page = self.pages[state.tab]
+            if not page.children:
+                page.children = [tab_class(state.tab)(self.change)]
+            page.children[0].show(state, drawn, kept)
             self.error.value = self.files.value = ""
             self.line.value = f"<code>{html.escape(self.code, quote=False)}</code>"
             self.notice.value = html.escape(self.workspace.notice(state), quote=False)
         finally:
             self._quiet.on = False
 
-    def _page(self, name: str) -> Tab:
-        page = self.pages[name]
-        if not page.children:
-            page.children = [tab_class(name)(self.change)]
-        return page.children[0]
-
     def _follow(self, state: State, kept: Collection[str]) -> None:
         """Set what all tabs share to the state."""
-        runs = [NO_RUN, *dict.fromkeys([*known_runs(), *([state.run] if state.run else [])])]
-        models = list(dict.fromkeys([*bundled_models(), state.model]))
-        follow(self.run_picker, state.run or NO_RUN, runs)
-        follow(self.model, state.model, models)
+        run = state.run or NO_RUN
+        follow(self.run_picker, run, list(dict.fromkeys([NO_RUN, *known_runs(), run])))
+        follow(self.model, state.model, list(dict.fromkeys([*bundled_models(), state.model])))
+        self.caption.disabled = captioned = state.image is None and state.prompt is None
         try:
             scenes = self.workspace.scenes(state)
         except (ValueError, FileNotFoundError):  # a run without scenes still has tables
@@ -200,10 +193,8 @@ class Explorer(Exploration, VBox):
         else:
             self.sample.disabled = False
             self.sample.max, self.sample.value = scenes.sizes["sample"] - 1, state.sample
-            own = state.image is None and state.prompt is None
             if "prompt" not in kept:
-                self.prompt.value = str(scenes.caption.values[state.sample]) if own else state.prompt or ""
-        self.caption.disabled = state.image is None and state.prompt is None
+                self.prompt.value = str(scenes.caption.values[state.sample]) if captioned else state.prompt or ""
         self.tabs.selected_index = TABS.index(state.tab)
 
     def _export(self) -> None:

@@ -1,5 +1,6 @@
 """Which state is shown, and the work towards the next one, without any widget."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, Self
@@ -108,8 +109,7 @@ class Exploration:
 
     def _draw(self, state: State, job: Job | None = None) -> tuple[State, Drawn]:
         """The state with what is drawn of it. A tab that is opened forgets choices of its own that are no longer there."""
-        shown = vars(self.state)
-        differing = {name for name, value in vars(state).items() if value != shown[name]}
+        differing = {name for name, value in vars(state).items() if value != getattr(self.state, name)}
         self.workspace.check(state, differing, job)
         try:
             return state, view(state.tab)(self.workspace, state, job)
@@ -127,9 +127,8 @@ class Exploration:
         self._run(self._work, job, state, changes)
 
     def _run(self, target: Callable[..., None], *arguments: Any) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
         thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         thread.start()
 
     def _work(self, job: Job, state: State, changes: dict[str, Any]) -> None:
@@ -158,12 +157,9 @@ class Exploration:
                 self._warming = None
                 if self._job is None:
                     self._busy(None, 0, 1)
-        with self._lock:
+        with self._lock, contextlib.suppress(Exception):  # of another model than the stored maps', which stay
             if self._job is None and self.drawn is not None:
-                try:  # now with all methods to choose from
-                    self._show(*self._draw(self.state))
-                except Exception:
-                    return  # the model is another than the stored maps'; they stay until something is changed
+                self._show(*self._draw(self.state))  # now with all methods to choose from
 
     def _report(self, job: Job | None, what: str, done: int, total: int) -> None:
         with self._lock:

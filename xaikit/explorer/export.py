@@ -15,10 +15,7 @@ from .state import State
 from .workspace import Workspace
 
 WIDTH, GAP = 1400, 16  # pixels: of the whole picture, and between two in it
-SIDE, LARGE = (
-    320,
-    500,
-)  # pixels: the shorter side of a picture in it; from which side on a picture is drawn twice as large
+SIDE, LARGE = 320, 500  # pixels: the shorter side of a picture in it; from which on a picture is drawn twice as large
 TEXT, MONO, BOLD = 14, "DejaVuSansMono", "DejaVuSans-Bold"
 PRESSED, UNPRESSED = ("#e69f00", 3), ("#777777", 1)  # edges of words
 FIRST, OTHER = 220, 96  # pixels: a table's columns
@@ -30,9 +27,8 @@ def view_picture(code: str, drawn: Drawn, kind: str = "png") -> bytes:
     """All pictures of a view in one, with their titles and notes, its sentences, words, legend and table, below the line that
     shows it again. kind : "png" or "jpeg", which takes a fifth of the room."""
     lines = [lettered(text, WIDTH, TEXT, MONO) for text in (code, *drawn.sentences.values())]
-    words = [
-        _boxed(word.text, word.colour, word.ink, *(PRESSED if word.pressed else UNPRESSED)) for word in drawn.words
-    ]
+    edges = (PRESSED if word.pressed else UNPRESSED for word in drawn.words)
+    words = [_boxed(word.text, word.colour, word.ink, *edge) for word, edge in zip(drawn.words, edges, strict=True)]
     panels = [_titled(panel) for panel in drawn.panels.values() if panel.png]
     parts = [*lines, flowing(words, WIDTH, 6)[0], flowing(panels, WIDTH, GAP)[0]]
     if drawn.legend:
@@ -74,14 +70,17 @@ def _table(table: Table) -> np.ndarray:
     """A line of boxes a row; of long names the last letters are left out, the heads are wrapped."""
     heads = [name.replace("_", "\n") for name in table.columns]
     lines = max((head.count("\n") for head in heads), default=0) + 1
-    grey = {"edge": "#dddddd", "thick": 1}
-    rows = [[_boxed("", "white", "black", width=FIRST, lines=lines, **grey)]]
-    rows[0] += [_boxed(head, "white", "black", width=OTHER, lines=lines, **grey) for head in heads]
+    plain, grey = ("white", "black"), {"edge": "#dddddd", "thick": 1}
+    rows = [[("", *plain), *((head, *plain) for head in heads)]]
     for name, cells in table.rows:
         label = name if len(name) < 28 else f"{name[:26]}…"
-        row = [_boxed(label, "white", "black", width=FIRST, **grey)]
-        rows.append(row + [_boxed(cell.text, cell.colour, cell.ink, width=OTHER, **grey) for cell in cells])
-    return stacked([np.concatenate(row, 1) for row in rows], 0)
+        rows.append([(label, *plain), *((cell.text, cell.colour, cell.ink) for cell in cells)])
+    widths = [FIRST, *[OTHER] * len(heads)]
+    boxes = []
+    for row, of_row in zip(rows, [lines, *[1] * len(table.rows)], strict=True):
+        each = [_boxed(*cell, width=width, lines=of_row, **grey) for cell, width in zip(row, widths, strict=True)]
+        boxes.append(np.concatenate(each, 1))
+    return stacked(boxes, 0)
 
 
 def save(workspace: Workspace, state: State, code: str, drawn: Drawn, folder: str | Path = ".") -> list[Path]:

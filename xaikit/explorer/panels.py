@@ -28,13 +28,6 @@ class Spot:
     pressed: bool = False
 
 
-def place_on(axis, one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float, float, float]:
-    """Where a ``Spot`` lies on a figure's picture, between two opposite corners in the coordinates of one of its axes."""
-    corners = axis.figure.transFigure.inverted().transform(axis.transData.transform([one, other]))
-    (left, right), (bottom, top) = np.sort(corners.T).tolist()
-    return left, 1 - top, right - left, top - bottom
-
-
 @dataclass(frozen=True)
 class Panel:
     """A picture (PNG) with a title above and a sentence or more (plain text) below it.
@@ -51,8 +44,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Word:
-    """A word, or a table's cell, that can be pressed: its text, its background and ink ("#rrggbb"), whether it is pressed, what
-    is said of it."""
+    """A word, or a table's cell, that can be pressed; its background and ink are "#rrggbb", the label is what is said of it."""
 
     text: str
     colour: str = "#ffffff"

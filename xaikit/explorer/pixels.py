@@ -45,6 +45,15 @@ def figure_png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
+def figure_pixels(figure: Figure, dpi: int, low: tuple, high: tuple) -> tuple[np.ndarray, tuple[float, ...]]:
+    """A figure's pixels, and where on them the part of its first axes from the point ``low`` to ``high`` lies: left, top, width
+    and height."""
+    picture = decoded(figure_png(figure, dpi))
+    corners = figure.transFigure.inverted().transform(figure.axes[0].transData.transform([low, high]))
+    (left, bottom), (right, top) = (corners * picture.shape[1::-1]).tolist()
+    return picture, (left, len(picture) - top, right - left, top - bottom)
+
+
 # pictures and maps
 
 
@@ -130,6 +139,7 @@ def blank(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), 255, np.uint8)
 
 
+@lru_cache
 def lettered(text: str, width: int, size: int, kind: str = "DejaVuSans") -> np.ndarray:
     """Text in lines of at most so many pixels; none where there is no text."""
     lines = textwrap.wrap(text, max(int(width / (0.61 * size)), 1))

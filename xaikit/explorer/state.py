@@ -1,6 +1,7 @@
 """What the explorer shows, as data: every choice of every view, in as arguments and out as the line that reproduces it."""
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -18,7 +19,7 @@ from ..files.checks import (
     check_whole,
 )
 
-# Each is drawn by ``views/NAME.py`` and shown by the class ``NameTab`` in ``tabs.py``.
+# Each is drawn by ``views.view`` and shown by the class ``NameTab`` in ``tabs.py``.
 TABS = ("compare", "words", "resonance", "answer", "perturb", "runs")
 # All rise evenly in lightness, so that colour-blind readers see them alike.
 COLOURS = ("magma", "viridis", "cividis", "gray")
@@ -26,13 +27,24 @@ UPSAMPLING = ("nearest", "bilinear", "bicubic")
 PERTURBATIONS = ("deletion", "insertion")
 MOST_METHODS = 4
 MOST_SAMPLES = 5  # in each of the two rows below a table
+
+# What a choice can be, where its type doesn't say it.
+ONE_OF = {
+    "tab": TABS, "colours": COLOURS, "upsampling": UPSAMPLING, "coupling": COUPLINGS, "perturbation": PERTURBATIONS,
+    "fill": FILLS,
+}  # fmt: skip
+RANGES = {"opacity": (0, 1), "threshold": (0, 1), "share": (0, 1), "alpha": (0, 2)}  # the ends of the last are refused
+LEAST = {"iterations": 1, "batch_size": 1}  # all other whole numbers may be 0
+MAY_BE_EMPTY = ("prompt", "question")  # an empty one has a sentence of its own
+
 _OF_PROMPT = ("words", "word", "time", "mode", "concept")
 _OF_PICTURE = (*_OF_PROMPT, "masked", "token")
 _OF_TABLE = ("sort", "descending", "explainer", "metric")
+_OF_COURSE = ("time", "mode", "concept")
 # The choices that only one tab knows, and that need not be there for another picture, prompt or run.
 CHOICES_OF = {
     "words": ("words",),
-    "resonance": ("word", "time", "mode", "concept"),
+    "resonance": ("word", *_OF_COURSE),
     "answer": ("token",),
     "perturb": ("masked",),
     "runs": ("table", *_OF_TABLE),
@@ -41,16 +53,11 @@ CHOICES_OF = {
 RESETS = {
     "run": ("sample", "image", "prompt", *_OF_PICTURE, "table", *_OF_TABLE),
     "sample": ("image", "prompt", *_OF_PICTURE),
-    "image": _OF_PICTURE,
-    "model": _OF_PICTURE,
-    "pretrained": _OF_PICTURE,
+    **dict.fromkeys(("image", "model", "pretrained"), _OF_PICTURE),
     "prompt": _OF_PROMPT,
     "word": ("mode",),
-    "alpha": ("time", "mode", "concept"),
-    "coupling": ("time", "mode", "concept"),
-    "iterations": ("time", "mode", "concept"),
-    "multimodal_model": ("token",),
-    "question": ("token",),
+    **dict.fromkeys(("alpha", "coupling", "iterations"), _OF_COURSE),
+    **dict.fromkeys(("multimodal_model", "question"), ("token",)),
     "table": _OF_TABLE,
 }
 
@@ -127,27 +134,31 @@ class State:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
-        check_choices(
-            tab=(self.tab, TABS), colours=(self.colours, COLOURS), upsampling=(self.upsampling, UPSAMPLING),
-            coupling=(self.coupling, COUPLINGS), perturbation=(self.perturbation, PERTURBATIONS), fill=(self.fill, FILLS),
-        )  # fmt: skip
-        check_whole(0, sample=self.sample, word=self.word, mode=self.mode)
-        check_whole(1, iterations=self.iterations, batch_size=self.batch_size)
-        check_number(0, 1, opacity=self.opacity, threshold=self.threshold, share=self.share)
-        check_number(0, 2, open_low=True, open_high=True, alpha=self.alpha)
-        check_flags(mask=self.mask, msea=self.msea, arc=self.arc, descending=self.descending)
-        for name in ("time", "concept", "token"):
-            if getattr(self, name) is not None:
-                check_whole(0, **{name: getattr(self, name)})
-        for field in dataclasses.fields(self):
-            if field.type in (str, str | None):
-                self._check_text(field.name)
+            name, value = field.name, _plain(getattr(self, field.name))
+            object.__setattr__(self, name, value)
+            if value is None and field.default is None:
+                continue
+            if name in ONE_OF:
+                check_choices(**{name: (value, ONE_OF[name])})
+            elif field.type in (str, str | None):
+                if not isinstance(value, str) or not (value.strip() or name in MAY_BE_EMPTY):
+                    none = ", or None" if field.default is None else ""
+                    raise ValueError(f"{name}={value!r}: a name is needed{none}")
+            elif field.type in (int, int | None):
+                check_whole(LEAST.get(name, 0), **{name: value})
+            elif field.type is float:
+                open_ends = name == "alpha"
+                check_number(*RANGES[name], open_low=open_ends, open_high=open_ends, **{name: value})
+            elif field.type is bool:
+                check_flags(**{name: value})
+            elif field.type == tuple[int, ...]:
+                if not isinstance(value, tuple):
+                    raise ValueError(f"{name}={value!r}: a list of whole numbers is needed")
+                for place in value:
+                    check_whole(0, **{name: place})
         check_names(methods=self.methods)
         if len(self.methods) > MOST_METHODS or not all(isinstance(name, str) for name in self.methods):
             raise ValueError(f"methods={list(self.methods)!r}: names of one to {MOST_METHODS} methods are needed")
-        self._check_places("words")
-        self._check_places("masked")
 
     def but(self, **changes: Any) -> "State":
         """The state with other choices; what was about the picture, the words or the table before is reset (``RESETS``).
@@ -163,12 +174,8 @@ class State:
     @property
     def chosen(self) -> dict[str, Any]:
         """The choices that are not the default, in order; tuples as lists, as they would be typed."""
-        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, (value, default) in values.items()
-            if value != default
-        }
+        changed = {name: value for name, value in vars(self).items() if value != getattr(State, name)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
 
     def line(self, given: bool = False, **named: Any) -> str:
         """The line of code that shows the same again. given : scenes are handed over by the name ``scenes``. named : choices to
@@ -176,26 +183,9 @@ class State:
         choices = ", ".join(f"{name}={value!r}" for name, value in (self.chosen | named).items())
         return f"xk.explore({', '.join(filter(None, ('scenes' if given else '', choices)))})"
 
-    def _check_text(self, name: str) -> None:
-        value, default = getattr(self, name), getattr(type(self), name)
-        if isinstance(value, str) and (value.strip() or name in ("prompt", "question")):
-            return  # an empty prompt has a sentence of its own
-        if value is None and default is None:
-            return
-        raise ValueError(f"{name}={value!r}: a name is needed{', or None' if default is None else ''}")
-
-    def _check_places(self, name: str) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, tuple):
-            raise ValueError(f"{name}={value!r}: a list of whole numbers is needed")
-        for place in value:
-            check_whole(0, **{name: place})
-
 
 def check_known(choices: dict[str, Any]) -> None:
     """Raise ValueError for the first name that is no choice of ``State``, with the nearest known ones."""
-    import difflib
-
     known = [field.name for field in dataclasses.fields(State)]
     for name in choices:
         if name not in known:

@@ -1,14 +1,16 @@
-"""What ipywidgets lacks: pictures, words and tables whose parts are buttons, by mouse and by keyboard, and large uploads."""
+"""What ipywidgets lacks: pictures, words and tables whose parts are buttons, by mouse and by keyboard; legends; large uploads."""
 
 import dataclasses
+import html
 from collections.abc import Callable
 from pathlib import Path
 
 import anywidget
 import traitlets
+from ipywidgets import HTML, HBox, Layout
 
 from .panels import Panel, Table, Word
-from .subject import MOST_BYTES, check_bytes
+from .sources import MOST_BYTES, check_bytes
 
 ASSETS = Path(__file__).parent / "assets"
 EMPTY = Panel("", b"")
@@ -53,9 +55,31 @@ class Picture(anywidget.AnyWidget):
             self.press(content["spot"])
 
 
+class Sentences(HTML):
+    """Plain text, a line each."""
+
+    def say(self, *sentences: str) -> None:
+        """Show these sentences, whatever is in them."""
+        self.value = "<br>".join(html.escape(sentence, quote=False) for sentence in sentences)
+
+
+class Legend(HBox):
+    """A colour bar and what it says."""
+
+    def __init__(self):
+        self.bar, self.text = Picture(), Sentences()
+        super().__init__([self.bar, self.text], layout=Layout(align_items="center", flex_flow="row wrap"))
+        self.bar.add_class("xaikit-legend")
+
+    def show(self, legend: tuple[bytes, str] | None) -> None:
+        """Show a legend; None empties it."""
+        png, text = legend or (b"", "")
+        self.bar.show(Panel("", png, alt=f"colour bar: {text}"))
+        self.text.say(text)
+
+
 class Words(anywidget.AnyWidget):
-    """Words in a row, each a button, coloured as they are given. press : called with the place of a word that is shown; a
-    press that comes too late is none."""
+    """Words in a row, each a button, coloured as they are given. press : called with the place of a word that is shown."""
 
     _esm = ASSETS / "words.js"
     _css = ASSETS / "explorer.css"
@@ -77,19 +101,15 @@ class Words(anywidget.AnyWidget):
 
 
 class TableView(anywidget.AnyWidget):
-    """A table. press_column : called with a column's name; press_cell : with a row's and a column's name; press_corner : with
-    nothing."""
+    """A table. press_column : called with a column's name; press_cell : with a row's and a column's; press_corner : with none."""
 
     _esm = ASSETS / "table.js"
     _css = ASSETS / "explorer.css"
     table = traitlets.Dict().tag(sync=True)
 
     def __init__(
-        self,
-        press_column: Callable[[str], None] = _nothing,
-        press_cell: Callable[[str, str], None] = _nothing,
-        press_corner: Callable[[], None] = _nothing,
-    ):
+        self, press_column: Callable[[str], None], press_cell: Callable[[str, str], None], press_corner: Callable[[], None]
+    ):  # fmt: skip
         super().__init__()
         self.press_column, self.press_cell, self.press_corner = press_column, press_cell, press_corner
         self.on_msg(self._heard)

@@ -16,9 +16,8 @@ from ..files.paths import data_folder
 from ..files.store import provenance, validate
 from ..samples.scenes import draw_scenes
 from .jobs import Cache, Job, Missing
-from .run_stores import RunStores, stamp
+from .sources import PICTURES, Pictures, RunStores, Subject, named_pixels, stamp
 from .state import State
-from .subject import PICTURES, Pictures, Subject, named_pixels, prompt_ids, prompt_words
 
 KEPT = 1000  # results; a map of a large model takes a few kilobytes, a trajectory a few megabytes
 MODELS, RUNS = 3, 8
@@ -31,18 +30,14 @@ class Workspace:
 
     def __init__(self, scenes: xr.Dataset | None = None):
         self._given = _checked(scenes)
+        self.given = scenes is not None  # so that no run's are shown
         computing = threading.RLock()
         self._models, self._runs = Cache(MODELS, computing), Cache(RUNS, computing)
         self._pictured, results = Cache(2 * PICTURES, computing), Cache(KEPT, computing)
         self.cached, self.kept = results.cached, results.kept  # all other results: maps, answers, waves, charts
         self.pictures = Pictures()
 
-    @property
-    def given(self) -> bool:
-        """Whether the scenes were handed over, so that no run's are shown."""
-        return self._given is not None
-
-    # pictures and prompts
+    # runs, pictures and prompts
 
     def run(self, state: State) -> RunStores:
         """The stores of the state's run, as they are now. Raises ValueError where it has none."""
@@ -52,7 +47,7 @@ class Workspace:
 
     def models_of(self, run: str) -> dict[str, Any]:
         """The models that a run was made with. Raises as ``run``."""
-        parameters = self.run(State(run=run)).parameters
+        parameters = self.run(State(run=run)).parameters or {}
         models = ("model", "pretrained", "multimodal_model")
         return {name: parameters.get(name, getattr(State, name)) for name in models}
 
@@ -67,13 +62,12 @@ class Workspace:
 
     def scenes(self, state: State) -> xr.Dataset:
         """The scenes to choose from."""
-        if self._given is not None:
+        if self.given:
             return self._given
-        return self.run(state).scenes if state.run else self.drawn_scenes
+        return self.run(state).scenes if state.run else self._drawn
 
     @cached_property
-    def drawn_scenes(self) -> xr.Dataset:
-        """Those of no run."""
+    def _drawn(self) -> xr.Dataset:
         return draw_scenes(**SCENES)
 
     def subject(self, state: State, job: Job | None = None) -> Subject:
@@ -92,13 +86,12 @@ class Workspace:
             key = ("subject", self.model_key(state), id(picture), state.prompt)
             return self._pictured.kept(key, lambda: Subject(clip.seen(picture), picture, state.prompt))
         scene = self.scene(state)
-        image = scene.image.values
+        source = image = scene.image.values
         if image.shape[0] != image.shape[1]:
             image = self.clip(state, job).seen(image)
-        caption = str(scene.caption.item())
-        prompt = caption if state.prompt is None else state.prompt
+        prompt = str(scene.caption.item()) if state.prompt is None else state.prompt
         own = image.shape[:2] == scene.object_mask.shape[1:]
-        return Subject(image, scene.image.values, prompt, scene, named_pixels(scene, prompt) if own else None)
+        return Subject(image, source, prompt, scene, named_pixels(scene, prompt) if own else None)
 
     def uncropped(self, state: State) -> Subject:
         """The picture as it is before any model crops it, without a prompt.
@@ -109,8 +102,7 @@ class Workspace:
             picture = self.picture(state)
             return self._pictured.kept(("uncropped", id(picture)), lambda: Subject(np.asarray(picture), picture, ""))
         scene = self.scene(state)
-        image = scene.image.values
-        return Subject(image, image, "", scene)
+        return Subject(scene.image.values, scene.image.values, "", scene)
 
     def scene(self, state: State) -> xr.Dataset:
         """The state's scene. Raises ValueError for a number that no scene has."""
@@ -172,10 +164,8 @@ class Workspace:
             self.clip(state, job)
         if "multimodal_model" in changes:
             self.mllm(state, job)
-        names = {
-            name for choice in ("methods", "method") if choice in changes for name in _listed(getattr(state, choice))
-        }
-        if names and names - {*self._stored(state, "image")}:
+        names = {*(state.methods if "methods" in changes else ()), *([state.method] if "method" in changes else ())}
+        if names - {*(self._stored(state, "image") if names else ())}:
             self.clip(state, job)
             from ..explainers.registry import find
 
@@ -190,7 +180,7 @@ class Workspace:
         for stored in self._stored_of(state, subject, "text").values():
             return tuple(str(word) for word in stored.token_text.values if str(word))
         clip = self.clip(state, job)
-        return self.kept(("tokens", self.model_key(state), subject.prompt), lambda: prompt_words(clip, subject.prompt))
+        return self.kept(("tokens", self.model_key(state), subject.prompt), lambda: _prompt_words(clip, subject.prompt))
 
     def heat(
         self, state: State, method: str, job: Job | None = None, of: str = "image", words: tuple[int, ...] = ()
@@ -207,7 +197,17 @@ class Workspace:
             return heat.values if of == "image" else heat.values[heat.token_text.values.astype(str) != ""]
         clip = self.clip(state, job)
         key = ("heat", self.model_key(state), subject.key, subject.prompt, words, method, of)
-        return self.cached(key, lambda job: self._explained(clip, subject, method, of, words, job), job)
+
+        def compute(job: Job) -> np.ndarray:
+            from ..explainers import explain
+            from ..explainers.registry import check_tower, find
+
+            check_tower(find(method, of, {}), clip, of)
+            prompt = prompt_ids(clip, subject.prompt, words)
+            with watched(clip, job):
+                return explain(method, clip, [subject.source], prompt, of).values[0]
+
+        return self.cached(key, compute, job)
 
     def similarity(self, state: State, job: Job | None = None, words: tuple[int, ...] = ()) -> float | None:
         """The cosine similarity of picture and prompt, or of the words at these places as a prompt of their own.
@@ -224,20 +224,9 @@ class Workspace:
             known = made_by.items() <= provenance(self.scenes(state)).items()
             return float(subject.scene.similarity) if known else None
         key = ("similarity", self.model_key(state), subject.key, subject.prompt, words)
-
-        def compute(job: Job) -> float:
-            return float(clip.similarity([subject.source], prompt_ids(clip, subject.prompt, words)))
-
-        return self.cached(key, compute, job)
-
-    def _explained(self, clip, subject: Subject, method: str, of: str, words: tuple[int, ...], job: Job) -> np.ndarray:
-        from ..explainers import explain
-        from ..explainers.registry import check_tower, find
-
-        check_tower(find(method, of, {}), clip, of)
-        prompt = prompt_ids(clip, subject.prompt, words)
-        with watched(clip, job):
-            return explain(method, clip, [subject.source], prompt, of).values[0]
+        return self.cached(
+            key, lambda job: float(clip.similarity([subject.source], prompt_ids(clip, subject.prompt, words))), job
+        )
 
     def model_key(self, state: State) -> tuple:
         """Tells the state's CLIP apart from others."""
@@ -255,14 +244,12 @@ class Workspace:
     def made(self, state: State, stage: str) -> list[xr.Dataset]:
         """The run's stores of a stage that were made from its own scenes by the state's model; none where that isn't known."""
         made_by = self.made_by(state)
-        if made_by is None:
-            return []
-        stores = self.run(state).made_from_scenes(stage).values()
-        return [store for store in stores if made_by.items() <= provenance(store).items()]
+        stores = {} if made_by is None else self.run(state).made_from_scenes(stage)
+        return [store for store in stores.values() if made_by.items() <= provenance(store).items()]
 
     def _stored(self, state: State, of: str) -> dict[str, xr.DataArray]:
         """The run's maps (sample, ...) of its own scenes by the state's model, by method; none of other scenes or models."""
-        if state.run is None or self._given is not None or state.image is not None:
+        if state.run is None or self.given or state.image is not None:
             return {}
         found = {}
         for store in self.made(state, "explanations"):
@@ -280,8 +267,8 @@ class Workspace:
         try:
             self.clip(state)
         except Missing:
-            run = self.run(state)
-            return not options or (run.record is not None and not options.keys() & run.parameters.keys())
+            started = self.run(state).parameters
+            return not options or (started is not None and not options.keys() & started.keys())
         from ..explainers.registry import all_methods
 
         found = all_methods().get(method)
@@ -289,10 +276,8 @@ class Workspace:
 
     def _stored_of(self, state: State, subject: Subject, of: str) -> dict[str, xr.DataArray]:
         """The run's maps of this scene and its caption, by method."""
-        if not subject.captioned:
-            return {}
-        label = subject.scene["sample"].item()
-        stored = self._stored(state, of)
+        stored = self._stored(state, of) if subject.captioned else {}
+        label = subject.scene["sample"].item() if stored else None
         return {name: heat.sel(sample=label) for name, heat in stored.items() if label in heat["sample"].values}
 
 
@@ -301,6 +286,38 @@ def watched(clip, job: Job):
     from ..clip import tower
 
     return job.watching(*(block for side in ("image", "text") for block in tower(clip, side).blocks))
+
+
+def prompt_ids(clip, prompt: str, words: tuple[int, ...] = ()):
+    """Token ids (1, context) of a prompt, or of those of its own tokens at the places ``words``, without a gap.
+
+    Raises ValueError, in one sentence, for a prompt that the model can't read or a word that it doesn't have.
+    """
+    import torch
+
+    from ..clip.perturbation import perturbed_texts
+
+    tokens = _readable(clip, prompt)
+    if not words:
+        return tokens
+    count = int(clip.content(tokens).sum())
+    if max(words) >= count or min(words) < 0:
+        raise ValueError(f"words={list(words)}: the prompt has the words 0 to {count - 1}")
+    keep = torch.zeros(1, count, dtype=torch.bool)
+    keep[0, list(words)] = True
+    return perturbed_texts(clip, tokens, keep, "removed")
+
+
+def _prompt_words(clip, prompt: str) -> tuple[str, ...]:
+    _readable(clip, prompt)
+    return tuple(clip.token_strings([prompt])[0])
+
+
+def _readable(clip, prompt: str):
+    try:
+        return clip.tokens([prompt])
+    except ValueError as error:
+        raise ValueError(str(error).replace("text 0", "the prompt", 1)) from error
 
 
 def bundled_models() -> list[str]:
@@ -313,14 +330,9 @@ def _checked(scenes: Any) -> xr.Dataset | None:
     if scenes is None:
         return None
     if not isinstance(scenes, xr.Dataset):
-        raise ValueError(
-            f"scenes is a {type(scenes).__name__}: a dataset of scenes is needed, or run=... for those of a run"
-        )
+        kind = type(scenes).__name__
+        raise ValueError(f"scenes is a {kind}: a dataset of scenes is needed, or run=... for those of a run")
     validate(scenes, "inputs")
     if not scenes.sizes["sample"]:
         raise ValueError("scenes holds no sample: at least one is needed")
     return scenes
-
-
-def _listed(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names

@@ -86,51 +86,21 @@ def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
     return finished(figure, title)
 
 
-def numbered_plane(eigenvalues: np.ndarray, table: pd.DataFrame) -> Figure:
-    """A few eigenvalues (mode,) on the complex plane, numbered from 1 as the rows of a table of text below it.
+def plane_frame(reach: float) -> Figure:
+    """The complex plane from -reach to reach and what its marks mean, without any: they are put on the picture later.
 
-    Both of a conjugate pair are drawn; what lies outside the frame is drawn on it. The points of mode k are a collection of
-    the first axes whose ``gid`` is k; in the second axes, which span the figure, its row reaches from y = k + 1 to k + 2.
     Nothing passes through pyplot, so that a thread can draw while a notebook runs.
     """
-    lines = len(table) + 1
-    width, side, row, left, below = 3.8, 3.2, 0.22, 0.5, 0.5  # inches
-    height = 0.3 + side + below + row * lines
+    width, side, left, below = 3.8, 3.2, 0.5, 0.5  # inches
+    height = 0.3 + side + below
     figure = Figure(figsize=(width, height))
-    plane = figure.add_axes((left / width, (below + row * lines) / height, side / width, side / height))
-    reach = float(np.clip(1.1 * np.abs(eigenvalues).max(initial=0), 1.2, FRAME))
+    plane = figure.add_axes((left / width, below / height, side / width, side / height))
     _bare_plane(plane, reach)
-    plane.set(ylabel="imaginary part", xticks=(-1, 0, 1), yticks=(-1, 0, 1))  # more would take half of the time
-    seen = {True: 0, False: 0}
-    for mode in np.argsort(eigenvalues.real, kind="stable"):
-        z = np.clip(eigenvalues[mode].real, -reach, reach) + 1j * np.clip(eigenvalues[mode].imag, -reach, reach)
-        pair = bool(is_pair(eigenvalues[mode]))
-        places = np.array([z, z.conj()]) if pair else np.array([z.real + 0j])
-        label = ("complex pair" if pair else "real") if not seen[pair] else None
-        style = {"marker": "D", "s": 36} if pair else {"s": 52}
-        plane.scatter(
-            places.real, places.imag, color=COLOURS[int(pair)], edgecolors="white", linewidths=0.8, zorder=4,
-            clip_on=False, label=label, gid=str(mode), **style,
-        )  # fmt: skip
-        seen[pair] += 1
-        for place in places:  # numbers of neighbours on the real axis at different heights; else away from that axis
-            away = 0.11 * reach * (np.sign(place.imag) if pair else 1 + (seen[False] - 1) % 4)
-            plane.plot(
-                [place.real] * 2, [place.imag, place.imag + 0.7 * away], color="0.5", linewidth=0.5, clip_on=False
-            )
-            plane.text(place.real, place.imag + away, str(mode + 1), ha="center", va="center", fontsize=TEXT + 2)
-    if len(eigenvalues):
-        plane.legend(fontsize=TEXT + 1, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderpad=0)
-    page = figure.add_axes((0, 0, 1, row * lines / height))
-    page.set(xlim=(0, 1), ylim=(lines, 0))
-    page.axis("off")
-    for line, texts in enumerate(
-        [("mode", *table.columns), *zip(range(1, lines), *table.T.values.tolist(), strict=False)]
-    ):
-        for column, text in enumerate(texts):
-            place = 0.15 + 0.81 * column / max(len(table.columns), 1)
-            page.text(place, line + 0.5, str(text), ha="right", va="center", fontsize=TEXT + 1)
-    return finished(figure, "")
+    plane.set(ylabel="imaginary part", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    for colour, marker, label in zip(COLOURS, "oD", ("real", "complex pair"), strict=False):
+        plane.plot([], [], marker, color=colour, markeredgecolor="white", label=label)
+    plane.legend(fontsize=TEXT + 1, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderpad=0)
+    return figure
 
 
 def is_pair(eigenvalues: np.ndarray) -> np.ndarray:

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from ...plots.measures import share_curves
 from ..jobs import Job
-from ..panels import LEGEND, Drawn, Panel, Spot, drawn_truth, map_panel, place_on
-from ..pixels import VERMILION, colour_bar, decoded, enlarged, figure_png, png
+from ..panels import LEGEND, Drawn, Panel, Spot, drawn_truth, map_panel
+from ..pixels import VERMILION, colour_bar, enlarged, figure_pixels, png
+from ..sources import Subject
 from ..state import State
-from ..subject import Subject, prompt_ids
-from ..workspace import Workspace, watched
+from ..workspace import Workspace, prompt_ids, watched
 
 MOST_STEPS = 64  # of a curve; a model with no more patches is asked after every one of them
 RANDOM_ORDERS = 5  # that the curve is compared with; drawn with SEED
@@ -41,24 +42,24 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     subject, clip = workspace.subject(state, job), workspace.clip(state, job)
     from ...measures.maps import ranks
 
-    if job:
-        job.at(f"explaining by {state.method}", 0, 3)
+    steps = job or Job()
+    steps.at(f"explaining by {state.method}", 0, 3)
     heat = workspace.heat(state, state.method, job)
-    masked = _by_hand(state, heat)
+    if max(state.masked, default=0) >= heat.size:
+        raise ValueError(f"masked={list(state.masked)}: the picture has the patches 0 to {heat.size - 1}")
+    masked = np.isin(np.arange(heat.size), state.masked).reshape(heat.shape)  # by hand
     counts = np.linspace(0, heat.size, min(heat.size, MOST_STEPS) + 1).round().astype(int)
     both = np.unique([*range(0, len(counts), RANDOM_STRIDE), len(counts) - 1])  # the steps of random orders too
     shares, deletion = counts / heat.size, state.perturbation == "deletion"
 
     def scores(place: np.ndarray, counts: np.ndarray) -> np.ndarray:
         keep = (place.reshape(-1, 1, *heat.shape) < counts[:, None, None]) ^ deletion
-        return similarities(workspace, state, subject, keep.reshape(-1, *heat.shape), job).reshape(-1, len(counts))
+        return _similarities(workspace, state, subject, keep.reshape(-1, *heat.shape), job).reshape(-1, len(counts))
 
     place = ranks(heat)
-    if job:
-        job.at(f"{state.perturbation} of the hottest patches first", 1, 3)
+    steps.at(f"{state.perturbation} of the hottest patches first", 1, 3)
     curve = scores(place, counts)[0]
-    if job:
-        job.at(f"{state.perturbation} in {RANDOM_ORDERS} random orders", 2, 3)
+    steps.at(f"{state.perturbation} in {RANDOM_ORDERS} random orders", 2, 3)
     chance = scores(ranks(np.random.default_rng(SEED).random((RANDOM_ORDERS, *heat.shape))), counts[both]).mean(0)
 
     count = int(state.share * heat.size + 0.5)
@@ -68,7 +69,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     by_hand = together = None
     if masked.any():
         by_hand, together = (
-            float(similarities(workspace, state, subject, keep[None], job)[0]) for keep in (~masked, shown)
+            float(_similarities(workspace, state, subject, keep[None], job)[0]) for keep in (~masked, shown)
         )
     exact = "" if count in counts else ", interpolated between steps of the curve"
     areas = (np.trapezoid(values, shares[both]) for values in (curve[both], chance))
@@ -81,12 +82,11 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     if np.ptp(heat) == 0:
         note += " The map is flat, so its order is random too."
     image = enlarged(subject.image)
+    point, random = (count / heat.size, now, together), (shares[both], chance)
     panels = {
         "picture": _picture(workspace, clip, state, subject, heat, shown, masked, count),
         "map": map_panel(state, state.method, heat, image, drawn_truth(subject.named, image)),
-        "curve": _chart(
-            workspace, state, (shares, curve), (shares[both], chance), (count / heat.size, now, together), note
-        ),
+        "curve": _chart(workspace, state, (shares, curve), random, point, note),
     }
     numbers = pd.DataFrame({"patches": counts, "share": shares, "similarity": curve})
     numbers = numbers.merge(pd.DataFrame({"patches": counts[both], "random": chance}), how="left")
@@ -99,8 +99,8 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     )
 
 
-def similarities(
-    workspace: Workspace, state: State, subject: Subject, keep: np.ndarray, job: Job | None = None
+def _similarities(
+    workspace: Workspace, state: State, subject: Subject, keep: np.ndarray, job: Job | None
 ) -> np.ndarray:
     """Cosines (versions,) of the prompt with the picture where only the patches ``keep`` (versions, rows, cols), of bool,
     are there and the state's fill is elsewhere."""
@@ -112,27 +112,14 @@ def similarities(
         from ...clip.perturbation import filled, scores_of_images
 
         pixels, kept = clip.pixels([subject.source]), torch.from_numpy(keep)[None].to(clip.device)
-        fill = filled(clip, pixels, state.fill)
+        given = pixels, prompt_ids(clip, subject.prompt), kept, filled(clip, pixels, state.fill)
         with watched(clip, job):
-            found = scores_of_images(
-                clip, pixels, prompt_ids(clip, subject.prompt), kept, fill, batch_size=state.batch_size
-            )
-        return found[0].numpy()
+            return scores_of_images(clip, *given, batch_size=state.batch_size)[0].numpy()
 
     what = keep.shape, hashlib.sha256(keep.tobytes()).hexdigest()
-    return workspace.cached(("perturbed", *_of(workspace, state, subject), subject.prompt, *what), compute, job)
-
-
-def _of(workspace: Workspace, state: State, subject: Subject) -> tuple:
-    return *workspace.model_key(state), subject.key, state.fill
-
-
-def _by_hand(state: State, heat: np.ndarray) -> np.ndarray:
-    """Which patches (row, col) are masked by hand."""
-    beyond = [place for place in state.masked if not 0 <= place < heat.size]
-    if beyond:
-        raise ValueError(f"masked={list(state.masked)}: the picture has the patches 0 to {heat.size - 1}")
-    return np.isin(np.arange(heat.size), state.masked).reshape(heat.shape)
+    return workspace.cached(
+        ("perturbed", workspace.model_key(state), subject.key, state.fill, subject.prompt, *what), compute, job
+    )
 
 
 def _picture(workspace, clip, state, subject, heat, keep, masked, count) -> Panel:
@@ -146,27 +133,22 @@ def _picture(workspace, clip, state, subject, heat, keep, masked, count) -> Pane
         pixels = clip.pixels([subject.source])
         return clip.colours(torch.cat([pixels, filled(clip, pixels, state.fill)]))
 
-    image, fill = workspace.kept(("colours", *_of(workspace, state, subject)), colours)
+    image, fill = workspace.kept(("colours", workspace.model_key(state), subject.key, state.fill), colours)
     described = tower(clip, "image")
     inside = to_pixels(torch.from_numpy(keep)[None], described, image.shape[:2])[0].numpy()
     (rows, cols), size = keep.shape, image.shape[:2]
     height, width = (pixels / of / side for pixels, of, side in zip(described.pixels, keep.shape, size, strict=True))
-    spots = tuple(
-        Spot(col * width, row * height, width, height, label, bool(masked[row, col]))
-        for row in range(rows)
-        for col in range(cols)
-        for label in [f"row {row + 1}, column {col + 1}: heat {heat[row, col]:.3g}, {_said(masked[row, col])}"]
-    )
+    spots = []
+    for row, col in np.ndindex(rows, cols):
+        by_hand = "masked by hand" if masked[row, col] else "not masked"
+        label = f"row {row + 1}, column {col + 1}: heat {heat[row, col]:.3g}, {by_hand}"
+        spots.append(Spot(col * width, row * height, width, height, label, bool(masked[row, col])))
     part = f"{count} of {keep.size} patches ({count / keep.size:.0%}), hottest first"
     done = f"{part}, are filled" if state.perturbation == "deletion" else f"only {part}, are there"
     extra = f"; {masked.sum()} masked by hand" if masked.any() else ""
     note = f"{done}{extra}. The fill is {FILLED_WITH[state.fill]}. Press a patch to mask it."
-    alt = f"the picture as the model gets it, {done}{extra}"
-    return Panel("what the model gets", png(enlarged(np.where(inside[..., None], image, fill))), note, alt, spots)
-
-
-def _said(masked: bool) -> str:
-    return "masked by hand" if masked else "not masked"
+    alt, seen = f"the picture as the model gets it, {done}{extra}", enlarged(np.where(inside[..., None], image, fill))
+    return Panel("what the model gets", png(seen), note, alt, tuple(spots))
 
 
 def _chart(workspace, state, curve, chance, point, note) -> Panel:
@@ -179,31 +161,26 @@ def _chart(workspace, state, curve, chance, point, note) -> Panel:
     low, high = np.floor(values.min() * 10) / 10 - 0.03, np.ceil(values.max() * 10) / 10 + 0.03  # changes seldom
     key = ("chart", state.method, state.perturbation, low, high, together is None)
     key += tuple(array.tobytes() for array in (*curve, *chance))
-    lines, (left, top, width, height) = workspace.kept(
-        key, lambda: _lines(state, curve, chance, (low, high), together is not None)
-    )
+
+    def drawn() -> tuple[np.ndarray, tuple]:
+        named = {f"{RANDOM_ORDERS} random orders, mean": chance, state.method.replace("_", " "): curve}
+        marks = {} if together is None else {"now, with those by hand": ("s", "white")}
+        verb = "filled" if state.perturbation == "deletion" else "there"
+        labels = f"share of patches {verb}, hottest first", "cosine similarity"
+        figure = share_curves(named, marks | {"now": ("o", VERMILION)}, *labels, (low, high))
+        return figure_pixels(figure, DPI, (0, low), (1, high))
+
+    lines, (left, top, width, height) = workspace.kept(key, drawn)
     page = Image.fromarray(lines)
     mark = ImageDraw.Draw(page)
-    x = page.width * (left + width * share)
+    x = left + width * share
     for value, shape, radius, colour in ((together, mark.rectangle, 15, "white"), (now, mark.ellipse, 11, VERMILION)):
         if value is not None:
-            y = page.height * (top + height * (high - value) / (high - low))
+            y = top + height * (high - value) / (high - low)
             shape([x - radius, y - radius, x + radius, y + radius], colour, "black", 3)
     title = f"similarity as the hottest patches {'go' if state.perturbation == 'deletion' else 'come'}"
     alt = f"{title}: {now:z.3f} at a share of {share:.2f}" + ("" if together is None else f", masked {together:z.3f}")
     return Panel(title, png(np.asarray(page)), note, alt)
-
-
-def _lines(state: State, curve, chance, limits: tuple[float, float], masked: bool) -> tuple[np.ndarray, tuple]:
-    """The figure's pixels, and the place on it of shares from 0 to 1 within the limits."""
-    from ...plots.measures import share_curves
-
-    lines = {f"{RANDOM_ORDERS} random orders, mean": chance, state.method.replace("_", " "): curve}
-    marks = {"now, with those by hand": ("s", "white")} if masked else {}
-    marks["now"] = ("o", VERMILION)
-    verb = "filled" if state.perturbation == "deletion" else "there"
-    figure = share_curves(lines, marks, f"share of patches {verb}, hottest first", "cosine similarity", limits)
-    return decoded(figure_png(figure, DPI)), place_on(figure.axes[0], (0, limits[0]), (1, limits[1]))
 
 
 def _about_masked(masked, whole, by_hand, together, state: State) -> str:

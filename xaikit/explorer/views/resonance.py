@@ -3,16 +3,22 @@
 import numpy as np
 import pandas as pd
 
+from ...plots.concepts import WORDS, drawn_tree, faded
+from .. import pixels
 from ..jobs import Job
 from ..panels import Drawn, Panel, Spot, Word, drawn_truth, iou
-from ..pixels import TRUE_EDGE, colour_bar, flowing, lettered, png, resized, stacked, upsampled, with_edge, with_map
 from ..state import State
 from ..workspace import Workspace
-from . import patterns
-from .waves import Wave, wave
+from .modes import patterns, plane
+from .waves import BANDS, Wave, wave
 
 FRAMES, ACROSS = 12, 6  # pictures of the filmstrip, and in a row of it
 FILM, BETWEEN, LETTERS = 760, 4, 13  # pixels: the strip's width, between its pictures, and its letters
+TREE_WIDTH = 7  # inches
+TREE_NOTE = (
+    "What is not of the concept is faded; below it its words and its share of the oscillating energy. A line is as wide as "
+    "the information that two concepts of neighbouring bands share."
+)
 
 
 def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
@@ -31,53 +37,48 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     if time > last:
         raise ValueError(f"time={time}: the maps are those of the iterations 0 to {last}")
     truth = drawn_truth(workspace.subject(state, job).named, found.image)
-    concept = patterns.chosen_concept(found, state)
-    plane, modes_of_spots = patterns.plane(workspace, found, state)
+    concept, name, course = _chosen_concept(found, state), found.words[state.word], found.maps[:, state.word]
+    drawn_plane, modes = plane(workspace, found, state)
     panels = {
         "map": _map(found, state, time, truth),
         "filmstrip": _filmstrip(workspace, found, state, time),
-        "plane": plane,
-        **patterns.mode_patterns(found, state, truth),
-        "tree": patterns.tree(workspace, found, concept),
-        "concept": patterns.concept(found, concept, truth),
+        "plane": drawn_plane,
+        **patterns(found, state, truth),
+        **_concepts(workspace, found, concept, truth),
     }
-    course = found.maps[:, state.word]
-    choices = {
-        "time": (0, last),
-        "filmstrip": _times(found),
-        "plane": modes_of_spots,
-        "tree": [] if concept is None else list(found.tree),
-    }
-    words = tuple(
-        Word(text, pressed=place == state.word, label=f"the maps of {text}") for place, text in enumerate(found.words)
-    )
+    numbers = workspace.kept(("numbers", found, state.word, truth is None), lambda: _numbers(found, state.word, truth))
+    words = (Word(each, pressed=at == state.word, label=f"the maps of {each}") for at, each in enumerate(found.words))
+    concepts = [] if concept is None else list(found.tree)
+    low, high = f"the least ({course.min():.3g})", f"the largest ({course.max():.3g})"
     return Drawn(
-        {name: panel for name, panel in panels.items() if panel is not None},
-        _with_iou(workspace.kept(("numbers", found, state.word), lambda: _numbers(found, state.word)), found, truth),
-        words,
-        choices=choices,
-        legend=(
-            colour_bar(state.colours, "low", "high"),  # without numbers, so that every word has the same
-            f"heat of “{found.words[state.word]}”, from the least ({course.min():.3g}) to the largest ({course.max():.3g}) of its maps",
-        ),
+        panels,
+        numbers.copy(),  # which is the user's
+        tuple(words),
+        choices={"time": (0, last), "filmstrip": _times(found), "plane": modes, "tree": concepts},
+        # without numbers on the bar, so that every word has the same
+        legend=(pixels.colour_bar(state.colours, "low", "high"), f"heat of “{name}”, from {low} to {high} of its maps"),
         chosen={"time": time, "concept": concept},
     )
 
 
+# the map and the film
+
+
 def _map(wave: Wave, state: State, time: int, truth: np.ndarray | None) -> Panel:
     """The word's map at a time over the picture."""
-    course = wave.maps[:, state.word]
-    heat = course[time]
-    share = _share(wave, state.word)[time]
-    drawn = with_edge(with_map(wave.image, share, state.colours, state.opacity, state.upsampling), truth, TRUE_EDGE)
+    course, name = wave.maps[:, state.word], wave.words[state.word]
+    heat, share = course[time], _share(wave, state.word)[time]
+    drawn = pixels.with_edge(
+        pixels.with_map(wave.image, share, state.colours, state.opacity, state.upsampling), truth, pixels.TRUE_EDGE
+    )
     row, col = np.unravel_index(int(heat.argmax()), heat.shape)
     note = f"t = {time} of {len(course) - 1}, largest heat {heat.max():.3g}"
     if time:
         note += f", step from t = {time - 1}: {np.linalg.norm(heat - course[time - 1]):.2g}"
     if truth is not None:
         note += "; named objects outlined in blue"
-    alt = f"map of {wave.words[state.word]} at iteration {time}, hottest at row {row + 1}, column {col + 1}"
-    return Panel(f"“{wave.words[state.word]}” at t = {time}", png(drawn), note, alt)
+    alt = f"map of {name} at iteration {time}, hottest at row {row + 1}, column {col + 1}"
+    return Panel(f"“{name}” at t = {time}", pixels.png(drawn), note, alt)
 
 
 def _filmstrip(workspace: Workspace, wave: Wave, state: State, time: int) -> Panel:
@@ -85,9 +86,7 @@ def _filmstrip(workspace: Workspace, wave: Wave, state: State, time: int) -> Pan
     times, sight = _times(wave), (state.word, state.colours, state.opacity, state.upsampling)
     strip, places = workspace.kept(("filmstrip", wave, *sight), lambda: _strip(wave, *sight))
     pressed = max(each for each in times if each <= time)
-    spots = tuple(
-        Spot(*place, _caption(wave, each), each == pressed) for each, place in zip(times, places, strict=True)
-    )
+    spots = (Spot(*place, _caption(wave, each), each == pressed) for each, place in zip(times, places, strict=True))
     if isinstance(wave.starts, str):
         note = f"No phases: {wave.starts}."
     elif len(wave.starts) == 1:
@@ -95,29 +94,27 @@ def _filmstrip(workspace: Workspace, wave: Wave, state: State, time: int) -> Pan
     else:
         begins = " and ".join(f"t = {start}" for start in wave.starts[1:])
         note = f"All words taken together, a new phase begins at {begins}: there their course changes most."
-    return Panel(f"maps of “{wave.words[state.word]}” over time", strip, note, spots=spots)
+    return Panel(f"maps of “{wave.words[state.word]}” over time", strip, note, spots=tuple(spots))
 
 
 def _strip(wave: Wave, word: int, colours: str, opacity: float, how: str) -> tuple[bytes, list[tuple[float, ...]]]:
     """The word's maps at the times of the filmstrip, below each when it is, and the place of each."""
     width = (FILM - BETWEEN * (ACROSS - 1)) // ACROSS
     size = round(width * wave.image.shape[0] / wave.image.shape[1]), width
-    small, shares = resized(wave.image, size), _share(wave, word)
-    frames = [
-        stacked(
-            [with_map(small, shares[time], colours, opacity, how), lettered(_caption(wave, time), width, LETTERS)], 2
-        )
-        for time in _times(wave)
-    ]
-    page, corners = flowing(frames, FILM, BETWEEN)
+    small, shares = pixels.resized(wave.image, size), _share(wave, word)
+    frames = []
+    for time in _times(wave):
+        drawn = pixels.with_map(small, shares[time], colours, opacity, how)
+        frames.append(pixels.stacked([drawn, pixels.lettered(_caption(wave, time), width, LETTERS)], 2))
+    page, corners = pixels.flowing(frames, FILM, BETWEEN)
     (height, full), (tall, wide) = page.shape[:2], size
-    return png(page), [(x / full, y / height, wide / full, tall / height) for x, y in corners]
+    return pixels.png(page), [(x / full, y / height, wide / full, tall / height) for x, y in corners]
 
 
 def _times(wave: Wave) -> list[int]:
     """The times of the filmstrip, evenly from the first to the last."""
     last = len(wave.maps) - 1
-    return [int(time) for time in np.unique(np.linspace(0, last, min(FRAMES, last + 1)).round())]
+    return np.unique(np.linspace(0, last, min(FRAMES, last + 1)).round()).astype(int).tolist()
 
 
 def _caption(wave: Wave, time: int) -> str:
@@ -132,38 +129,89 @@ def _share(wave: Wave, word: int) -> np.ndarray:
     return (course - course.min()) / (np.ptp(course) or 1)
 
 
-def _numbers(wave: Wave, word: int) -> pd.DataFrame:
+# concepts
+
+
+def _chosen_concept(wave: Wave, state: State) -> int | None:
+    """The state's concept, the strongest where it has none; None where there are none at all.
+
+    Raises ValueError for one that isn't there.
+    """
+    if isinstance(wave.tree, str):
+        if state.concept is not None:
+            raise ValueError(f"concept={state.concept}: there are none, since {wave.tree}")
+        return None
+    if state.concept is None:
+        return max(wave.tree.nodes, key=lambda node: wave.tree.nodes[node]["energy"])
+    if state.concept not in wave.tree:
+        raise ValueError(f"concept={state.concept}: the concepts are 0 to {len(wave.tree) - 1}")
+    return state.concept
+
+
+def _concepts(workspace: Workspace, wave: Wave, chosen: int | None, truth: np.ndarray | None) -> dict[str, Panel]:
+    """The tree, a band of frequencies a row, linked by the information that concepts share; the chosen concept's mask on the
+    picture, and how it agrees with the truth (y, x)."""
+    if chosen is None:
+        return {"concept": Panel("no concepts", pixels.png(wave.image), f"No concepts: {wave.tree}.")}
+    tree, places = workspace.kept(("tree", wave), lambda: _drawn_tree(wave))
+    spots = tuple(
+        Spot(*places[node], f"concept {node}: {', '.join(_about(wave, node))}", node == chosen) for node in wave.tree
+    )
+    alt = f"{len(spots)} concepts in {BANDS} bands of frequencies, linked from low to high"
+    inside = pixels.upsampled(wave.tree.nodes[chosen]["mask"], wave.image.shape[:2]) > 0.5
+    drawn = pixels.with_edge(pixels.with_edge(faded(wave.image, inside), truth, pixels.TRUE_EDGE), inside)
+    words, *about = _about(wave, chosen)
+    about += [f"linked to concept {parent} of the band below" for parent in wave.tree.predecessors(chosen)]
+    if truth is not None:
+        about.append(f"IoU with the named objects (outlined in blue) {iou(inside, truth):.2f}")
+    return {
+        "tree": Panel("concepts by band of frequencies", tree, TREE_NOTE, alt, spots),
+        "concept": Panel(f"concept {chosen}: {words}", pixels.png(drawn), ", ".join(about)),
+    }
+
+
+def _drawn_tree(wave: Wave) -> tuple[bytes, dict[int, tuple]]:
+    """The figure's PNG, and the place of each concept on it: its picture and the words below."""
+    figure = drawn_tree(wave.tree, wave.image, "", TREE_WIDTH)
+    words, places = WORDS / figure.get_figheight(), {}
+    for axis in figure.axes[1:]:
+        box = axis.get_position(original=True)
+        places[int(axis.get_gid())] = (box.x0, 1 - box.y1, box.width, box.height + words)
+    return pixels.figure_png(figure, 160), places
+
+
+def _about(wave: Wave, node: int) -> tuple[str, str, str]:
+    """A concept's words, its band and its share of the energy."""
+    about = wave.tree.nodes[node]
+    band = f"{about['band'] / BANDS / 2:.2f} to {(about['band'] + 1) / BANDS / 2:.2f} cycles per iteration"
+    return about["label"] or "(no word)", band, f"{100 * about['energy']:.2g} % of the energy"
+
+
+# numbers
+
+
+def _numbers(wave: Wave, word: int, truth: np.ndarray | None) -> pd.DataFrame:
     """What the panels show, in rows of the panels "map" (all times), "plane", "mode" (all modes), "tree" and "concept" (all
-    concepts); columns that a panel doesn't have are empty there."""
-    course = wave.maps[:, word]
-    parts = {"map": _long(("time", "row", "col"), heat=course)}
+    concepts), with the IoU of each concept and the truth (y, x); columns that a panel doesn't have are empty there."""
+    parts = {"map": _long(("time", "row", "col"), heat=wave.maps[:, word])}
     found = wave.modes_of(word)
     if not isinstance(found, str):
-        names = ("frequency", "growth", "energy", "amplitude")
         eigenvalue, pattern = found.eigenvalue.values, found.pattern.values
-        columns = {name: found[name].values for name in names}
+        columns = {name: found[name].values for name in ("frequency", "growth", "energy", "amplitude")}
         parts["plane"] = _long(("mode",), real=eigenvalue.real, imaginary=eigenvalue.imag, **columns)
         parts["mode"] = _long(("mode", "row", "col"), size=np.abs(pattern), angle=np.angle(pattern))
     if not isinstance(wave.tree, str):
-        nodes = [wave.tree.nodes[node] for node in wave.tree]
-        masks = np.stack([node["mask"] for node in nodes])
-        links = [next(iter(wave.tree.in_edges(node, data="mutual_information")), (np.nan,) * 3) for node in wave.tree]
-        about = {name: np.array([node[name] for node in nodes]) for name in ("band", "label", "energy")}
-        about |= {
-            name: np.array([link[at] for link in links]) for name, at in (("parent", 0), ("mutual_information", 2))
-        }
-        parts["tree"] = _long(("concept",), **about)
+        nodes = pd.DataFrame.from_dict(dict(wave.tree.nodes(data=True)), orient="index")
+        links = pd.DataFrame(
+            wave.tree.edges(data="mutual_information"), columns=["parent", "concept", "mutual_information"]
+        )
+        links = links.drop_duplicates("concept").set_index("concept").reindex(nodes.index)
+        parts["tree"] = nodes[["band", "label", "energy"]].join(links).rename_axis("concept").reset_index()
+        masks = np.stack(nodes["mask"].tolist())
+        if truth is not None:
+            parts["tree"]["iou"] = [iou(pixels.upsampled(mask, truth.shape) > 0.5, truth) for mask in masks]
         parts["concept"] = _long(("concept", "row", "col"), inside=masks.astype(int))
     return pd.concat([frame.assign(panel=name) for name, frame in parts.items()], ignore_index=True)
-
-
-def _with_iou(numbers: pd.DataFrame, wave: Wave, truth: np.ndarray | None) -> pd.DataFrame:
-    """A copy, with the IoU of each concept of "tree" and the truth (y, x), where there is one."""
-    numbers = numbers.copy()
-    if truth is not None and not isinstance(wave.tree, str):
-        masks = (upsampled(wave.tree.nodes[node]["mask"], truth.shape) > 0.5 for node in wave.tree)
-        numbers.loc[numbers.panel == "tree", "iou"] = [iou(mask, truth) for mask in masks]
-    return numbers
 
 
 def _long(dims: tuple[str, ...], **values: np.ndarray) -> pd.DataFrame:

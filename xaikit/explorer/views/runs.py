@@ -10,15 +10,13 @@ import pandas as pd
 import xarray as xr
 
 from ...files.checks import check_choices
-from ...files.store import SchemaError, provenance, writer_of
-from ...measures.intervals import oriented
+from ...files.store import SchemaError, provenance
 from ...running.record import Status, read_record, table as record_table
 from ..jobs import Job
 from ..panels import Drawn, Panel, Spot, Table, Word, drawn_truth, map_panel
 from ..pixels import colour_bar, coloured, css, enlarged, ink_on, png
-from ..run_stores import RunStores, stamp
+from ..sources import RunStores, Subject, stamp
 from ..state import MOST_SAMPLES, State
-from ..subject import Subject
 from ..workspace import Workspace
 
 SHADES = "Blues"  # from worst to best
@@ -34,45 +32,39 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     aren't. ``numbers`` : a row an explainer, its means; for a pressed cell below them a row a sample of its explainer.
     Raises ValueError for a table, sort, explainer or metric that isn't there.
     """
-    if state.run is None:
-        said = {"record": "No run is open: choose one of the run folders above to see what it measured."}
-        return Drawn({}, pd.DataFrame(), sentences=said, choices={"table": [state.table] if state.table else []})
-    run = workspace.run(state)
-    tables, unreadable = _tables(run)
-    said = _record(state.run, run) | unreadable
+    tables, said = {}, {"record": "No run is open: choose one of the run folders above to see what it measured."}
+    if state.run is not None:
+        run = workspace.run(state)
+        tables, unreadable = _tables(run)
+        said = _record(state.run, run) | unreadable
+        if not tables:
+            said["table"] = "It holds no measurements of samples: run notebook 06_evaluation into it first."
     if not tables:
-        said["table"] = f"It holds no measurements of samples: run {writer_of(FIRST)} into it first."
         return Drawn({}, pd.DataFrame(), sentences=said, choices={"table": [state.table] if state.table else []})
     name = state.table or (FIRST if FIRST in tables else next(iter(tables)))
     check_choices(table=(name, tables))
     scores = tables[name]
-    means, rows, about = workspace.kept(("table", stamp(state.run), name), lambda: _measured(name, scores))
+    means, rows, said["table"] = workspace.kept(("table", stamp(state.run), name), lambda: _measured(name, scores))
     for choice, known in (("sort", means.columns), ("explainer", means.index), ("metric", means.columns)):
         if getattr(state, choice) is not None:
             check_choices(**{choice: (getattr(state, choice), known)})
     if state.sort is not None:
         means = means.sort_values(state.sort, ascending=not state.descending, kind="stable", na_position="last")
     pressed = None if state.explainer is None or state.metric is None else (state.explainer, state.metric)
-    said["table"] = about
     numbers, panels, scenes = means.rename_axis("explainer").reset_index(), {}, {}
     if pressed:
-        numbers = _with_samples(numbers, scores, state.explainer)
+        each = scores.sel(explainer=state.explainer).to_dataframe().reset_index()[[*scores.coords, *scores]]
+        numbers = pd.concat([numbers, each], ignore_index=True).astype({"sample": "Int64"})  # missing for the means
         panels, scenes, said["samples"] = _samples(workspace, state, run, scores, job)
+    labels = ("{long_name} ({units}); {score_direction}".format(**values.attrs) for values in scores.values())
+    cells = tuple((explainer, rows[explainer]) for explainer in means.index)
     return Drawn(
         panels,
         numbers,
         sentences=said,
         choices={"table": list(tables), "scenes": scenes},
         legend=(colour_bar(SHADES, "worst", "best"), "rank within the column; white where neither end is better"),
-        table=Table(
-            "explainer",
-            (*means.columns,),
-            tuple((each, rows[each]) for each in means.index),
-            state.sort,
-            state.descending,
-            pressed,
-            tuple(_label(values) for values in scores.values()),
-        ),
+        table=Table("explainer", (*means.columns,), cells, state.sort, state.descending, pressed, tuple(labels)),
         chosen={"table": name},
     )
 
@@ -106,50 +98,44 @@ def _record(name: str, run: RunStores) -> dict[str, str]:
         by_status.setdefault(entry["status"], []).append(notebook + reason)
     done = by_status.pop(Status.DONE, [])
     rest = "".join(f"; {status}: {', '.join(notebooks)}" for status, notebooks in by_status.items())
-    how = f"{len(done)} of {len(record['notebooks'])} notebooks done{rest}"
-    return {"record": f"Run {name}: {first}; {how}."}
+    return {"record": f"Run {name}: {first}; {len(done)} of {len(record['notebooks'])} notebooks done{rest}."}
 
 
 def _measured(name: str, scores: xr.Dataset) -> tuple[pd.DataFrame, dict[str, tuple[Word, ...]], str]:
     """The mean of the finite values over samples, explainers x metrics (NaN where there are none), the cells of each
     explainer, and what is said of the table."""
-    values = scores.to_dataarray("metric").transpose("explainer", "metric", "sample").values.astype(float)
+    values = scores.astype(float).to_dataarray("metric").transpose("explainer", "metric", "sample")
     finite = np.isfinite(values)
-    count = finite.sum(-1)
-    means = np.where(finite, values, 0).sum(-1) / np.where(count, count, np.nan)
-    names = [str(explainer) for explainer in scores.explainer.values]
-    table = pd.DataFrame(means, names, [str(metric) for metric in scores])
-    goodness = np.stack([_goodness(scores[metric], table[metric]) for metric in scores], 1)
-    shades = coloured(goodness, SHADES)
-    shades[np.isnan(goodness)] = 255
+    means = values.where(finite).mean("sample").to_pandas().rename_axis(columns=None)
+    means.index = means.index.astype(str)
+    goodness = pd.DataFrame(
+        {metric: _goodness(means[metric], of.attrs["score_direction"]) for metric, of in scores.items()}
+    )
+    shades = coloured(goodness.values, SHADES)
+    shades[goodness.isna().values] = 255
     cells = {
         explainer: tuple(
-            Word(_number(mean), css(shade), ink_on(shade)) for mean, shade in zip(means[row], shades[row], strict=True)
+            Word(_number(mean), css(shade), ink_on(shade)) for mean, shade in zip(row, colours, strict=True)
         )
-        for row, explainer in enumerate(names)
+        for explainer, row, colours in zip(means.index, means.values, shades, strict=True)
     }
     model = provenance(scores).get("model")
-    about = f"{name}: means over {values.shape[-1]} samples of {len(names)} explainers"
+    about = f"{name}: means over {values.sizes['sample']} samples of {len(means)} explainers"
     about += f", measured with {model}." if model else "."
     if not finite.all():
-        about += f" {(~finite).sum()} of {values.size} values aren't finite and don't count"
-        about += f"; {(count == 0).sum()} cells have none that is." if (count == 0).any() else "."
-    return table, cells, about
+        none = int(means.isna().values.sum())
+        about += f" {int((~finite).sum())} of {values.size} values aren't finite and don't count"
+        about += f"; {none} cells have none that is." if none else "."
+    return means, cells, about
 
 
-def _goodness(values: xr.DataArray, means: pd.Series) -> np.ndarray:
+def _goodness(means: pd.Series, direction: str) -> pd.Series:
     """How good each mean is among those of its column by its rank among the different ones, 0 to 1. NaN for those that
     aren't finite, and for all where neither end is better."""
-    if values.attrs["score_direction"] == "neither":
-        return np.full(len(means), np.nan)
-    ranks = oriented(xr.DataArray(means.values, {"at": np.arange(len(means))}, "at", attrs=values.attrs)).to_series()
-    ranks = ranks.rank(method="dense")
-    return ((ranks - 1) / (ranks.max() - 1) if ranks.max() > 1 else ranks / 2).values
-
-
-def _label(values: xr.DataArray) -> str:
-    """What a metric is, in which units, and which end is better."""
-    return f"{values.attrs['long_name']} ({values.attrs['units']}); {values.attrs['score_direction']}"
+    if direction == "neither":
+        return means * np.nan
+    ranks = means.rank(method="dense", ascending=direction != "lower is better")
+    return (ranks - 1) / (ranks.max() - 1) if ranks.max() > 1 else ranks / 2
 
 
 def _number(value: float) -> str:
@@ -157,67 +143,54 @@ def _number(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") if np.isfinite(value) else "–"
 
 
-def _with_samples(numbers: pd.DataFrame, scores: xr.Dataset, explainer: str) -> pd.DataFrame:
-    """The means, and below them each sample of one explainer; the means' own sample is missing."""
-    each = scores.sel(explainer=explainer).to_dataframe().reset_index()
-    return pd.concat([numbers, each[[*scores.coords, *scores]]], ignore_index=True).astype({"sample": "Int64"})
-
-
 def _samples(
     workspace: Workspace, state: State, run: RunStores, scores: xr.Dataset, job: Job | None
 ) -> tuple[dict[str, Panel], dict[str, int], str]:
     """Panels of the best and the worst samples of the pressed cell, the scene that each shows, and what is said of them."""
-    of_metric = scores[state.metric]
-    values = of_metric.sel(explainer=state.explainer).astype(float)
-    finite = np.flatnonzero(np.isfinite(values))
-    order = finite[np.argsort(-oriented(of_metric).sel(explainer=state.explainer).values[finite], kind="stable")]
-    best, worst = order[:MOST_SAMPLES], order[::-1][:MOST_SAMPLES]
-    best, worst = best[: -(-len(order) // 2)], worst[: len(order) // 2]  # no sample stands in both rows
-    neither = of_metric.attrs["score_direction"] == "neither"
-    words = ("largest", "smallest") if neither else ("best", "worst")
-    said = f"{state.metric} of {state.explainer}: {of_metric.attrs['long_name']}"
-    said += f" ({of_metric.attrs['score_direction']}), {len(finite)} of {values.size} samples have a value."
-    if not len(finite):
+    about = scores[state.metric].attrs
+    values = scores[state.metric].sel(explainer=state.explainer).astype(float)
+    known = pd.Series(values.values)[lambda each: np.isfinite(each)]
+    rising = about["score_direction"] == "lower is better"
+    order = known.sort_values(ascending=rising, kind="stable").index.values
+    # no sample stands in both rows
+    best, worst = order[: -(-len(order) // 2)][:MOST_SAMPLES], order[::-1][: len(order) // 2][:MOST_SAMPLES]
+    words = ("largest", "smallest") if about["score_direction"] == "neither" else ("best", "worst")
+    said = f"{state.metric} of {state.explainer}: {about['long_name']} ({about['score_direction']})"
+    said += f", {len(known)} of {values.size} samples have a value."
+    if not len(known):
         return {}, {}, said
-    different = len(np.unique(values.values[finite]))
-    if different == 1 < len(finite):
+    if known.nunique() == 1 < len(known):
         best, worst, words = order[:MOST_SAMPLES], order[:0], ("equal", "")
-        said += f" All {len(finite)} are equal, so none is best or worst: the first are shown."
-    elif different < len(best) + len(worst):
-        said += f" They have only {different} different values: which of the equal ones are shown means nothing."
+        said += f" All {len(known)} are equal, so none is best or worst: the first are shown."
+    elif known.nunique() < len(best) + len(worst):
+        said += f" They have only {known.nunique()} different values: which of the equal ones are shown means nothing."
     reason = _not_pictured(workspace, state, run, scores)
     if reason:
-        listed = (
-            f" {word.capitalize()}: {'; '.join(_named(values[place]) for place in places)}."
-            for word, places in zip(words, (best, worst), strict=True)
-            if len(places)
-        )
-        return {}, {}, said + "".join(listed) + f" No pictures: {reason}."
-    labels = values["sample"].values[[*best, *worst]].tolist()
+        for word, places in zip(words, (best, worst), strict=True):
+            if len(places):
+                said += f" {word.capitalize()}: {'; '.join(_named(values[place]) for place in places)}."
+        return {}, {}, f"{said} No pictures: {reason}."
+    labels = values["sample"].values.tolist()
     stored = _stored(workspace, state)
-    reason = _not_mapped(workspace, state, scores, stored.keys() >= {*labels}, job)
-    said += f" Only the scenes are shown: {reason}." if reason else _about_maps([label in stored for label in labels])
+    are_stored = [labels[place] in stored for place in (*best, *worst)]
+    reason = _not_mapped(workspace, state, scores, all(are_stored), job)
+    said += f" Only the scenes are shown: {reason}." if reason else _about_maps(are_stored)
     shown = [
-        (row, word, rank, int(place))
+        (f"{row} {rank}", f"{word} {rank + 1}", place)
         for row, word, places in zip(("best", "worst"), words, (best, worst), strict=True)
         for rank, place in enumerate(places)
     ]
     panels, opened = {}, {}
     scenes = {label: number for number, label in enumerate(run.scenes["sample"].values.tolist())}
-    for row, word, rank, place in (
-        shown if job is None else job.each(shown, lambda each: f"{state.explainer} on scene {each[3]}")
-    ):
-        label = values["sample"].values[place].item()
-        scene = scenes[label]
+    for name, word, place in (job or Job()).each(shown, lambda each: f"{state.explainer} on scene {each[2]}"):
+        label, heat = labels[place], None
+        opened[name] = scene = scenes[label]
         at = state.but(sample=scene, image=None, prompt=None)
-        title = f"{word} {rank + 1}: {_number(float(values[place]))}, scene {scene}"
-        if reason:
-            heat = None
-        else:
+        if not reason:
             heat = stored[label] if label in stored else workspace.heat(at, state.explainer, job)
-        panels[f"{row} {rank}"] = _panel(workspace.subject(at, job), at, title, heat)
-        opened[f"{row} {rank}"] = scene
-    return panels, opened, said + " Press a picture to open it in Compare."
+        title = f"{word}: {_number(float(values[place]))}, scene {scene}"
+        panels[name] = _panel(workspace.subject(at, job), at, title, heat)
+    return panels, opened, f"{said} Press a picture to open it in Compare."
 
 
 def _panel(subject: Subject, state: State, title: str, heat: np.ndarray | None) -> Panel:

@@ -14,9 +14,9 @@ from ...files.checks import RECURSION, TEMPERATURES
 from ...files.store import provenance
 from ..jobs import Job
 from ..pixels import enlarged
+from ..sources import Subject
 from ..state import State
-from ..subject import Subject, prompt_ids
-from ..workspace import Workspace, watched
+from ..workspace import Workspace, prompt_ids, watched
 
 MODES = 4  # of each word
 BANDS = 3  # of frequencies

@@ -1,4 +1,4 @@
-"""What is explained: a picture (a scene, an upload or a file), with the truth where it is known, and a typed prompt."""
+"""Where what is shown comes from: pictures (scenes, uploads, files) with their prompts and their truth, and the stores of a run."""
 
 import hashlib
 import io
@@ -14,6 +14,9 @@ import xarray as xr
 from PIL import Image
 
 from ..files.images import as_rgb, read_image
+from ..files.paths import runs_folder
+from ..files.store import inputs_digest, provenance, read
+from ..running.record import read_record
 from ..samples.captions import PLURALS, name_objects
 from .jobs import Cache
 
@@ -97,11 +100,13 @@ class Pictures:
                 why = f"{name} is no longer kept, only the last {PICTURES} uploads are: upload it again"
                 raise ValueError(why) from None
         path = Path(name)
-        about = path.stat() if path.is_file() else None
         try:
-            return self._files.kept((name, about and (about.st_mtime_ns, about.st_size)), lambda: read_image(path))
+            return self._files.kept((name, path.is_file() and _version(path)), lambda: read_image(path))
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(str(error).removeprefix("image 0: ")) from error
+
+
+# uploads
 
 
 def check_bytes(name: str, size: int) -> None:
@@ -142,34 +147,109 @@ def _unreadable(name: str) -> ValueError:
     return ValueError(f"{name} can't be read as a picture: a PNG, JPEG, WebP, GIF, BMP or TIFF file is needed")
 
 
-def prompt_ids(clip, prompt: str, words: tuple[int, ...] = ()):
-    """Token ids (1, context) of a prompt, or of those of its own tokens at the places ``words``, without a gap.
+# runs
 
-    Raises ValueError, in one sentence, for a prompt that the model can't read or a word that it doesn't have.
+
+class RunStores:
+    """What a run has stored, read when it is asked for. run : its name among the runs, or the path of its folder.
+
+    Raises FileNotFoundError for a folder that isn't there or holds no store.
     """
-    import torch
 
-    from ..clip.perturbation import perturbed_texts
+    def __init__(self, run: str):
+        self.run, self.folder = run, folder_of(run)
+        self.paths = {path.stem: path for path in _stores_in(self.folder)}
+        if not self.paths:
+            raise FileNotFoundError(f"run={run!r}: {self.folder} holds no store (.nc); run the workbook into it first")
+        self._open: dict[str, xr.Dataset] = {}
+        self.broken: dict[str, str] = {}  # why a store was left out, by name
 
-    tokens = _readable(clip, prompt)
-    if not words:
-        return tokens
-    count = int(clip.content(tokens).sum())
-    if max(words) >= count or min(words) < 0:
-        raise ValueError(f"words={list(words)}: the prompt has the words 0 to {count - 1}")
-    keep = torch.zeros(1, count, dtype=torch.bool)
-    keep[0, list(words)] = True
-    return perturbed_texts(clip, tokens, keep, "removed")
+    def __getitem__(self, name: str) -> xr.Dataset:
+        """A store by name, read whole and checked. Raises ValueError for one that the run doesn't have."""
+        if name not in self.paths:
+            raise ValueError(f"run={self.run!r} has no store {name!r}: it has {', '.join(self.paths)}")
+        if name not in self._open:
+            self._open[name] = read(self.paths[name], self.stages[name])
+        return self._open[name]
+
+    @cached_property
+    def stages(self) -> dict[str, str]:
+        """The stage of the schema that each store is of, by name; "" for one that can't be read."""
+        return {name: _stage(path) for name, path in self.paths.items()}
+
+    @cached_property
+    def scenes(self) -> xr.Dataset:
+        """The run's scenes. Raises FileNotFoundError for a run without any."""
+        if "inputs" not in self.paths:
+            raise FileNotFoundError(f"run={self.run!r} has no store 'inputs': run notebook 00_planted_scenes first")
+        return self["inputs"]
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """Of the run's scenes, to tell which stores are made from them."""
+        return inputs_digest(self.scenes)
+
+    @cached_property
+    def parameters(self) -> dict[str, object] | None:
+        """What the run was started with, None where there is no record that can be read and says so."""
+        try:
+            parameters = read_record(self.folder)["parameters"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        return parameters if isinstance(parameters, dict) else None
+
+    def made_from_scenes(self, stage: str) -> dict[str, xr.Dataset]:
+        """The stores of a stage that were made from the run's own scenes, by name. One that can't be read is left out, and
+        its reason kept in ``broken``; a run without scenes has none."""
+        names = [name for name, of in self.stages.items() if of == stage and name not in self.broken]
+        found = {}
+        for name in names if "inputs" in self.paths else ():
+            try:
+                if provenance(self[name]).get("inputs_digest") == self.inputs_digest:
+                    found[name] = self[name]
+            except (OSError, ValueError) as error:
+                self.broken[name] = str(error)
+        return found
 
 
-def prompt_words(clip, prompt: str) -> tuple[str, ...]:
-    """A prompt's own tokens as text. Raises as ``prompt_ids``."""
-    _readable(clip, prompt)
-    return tuple(clip.token_strings([prompt])[0])
+def folder_of(run: str) -> Path:
+    """A run's folder, by its name among the runs or its path. Raises FileNotFoundError where there is none."""
+    for folder in (runs_folder() / run, Path(run)):
+        if folder.is_dir():
+            return folder.resolve()
+    known = ", ".join(known_runs()) or "none yet, make one with 'make workbook'"
+    raise FileNotFoundError(f"run={run!r}: there is no such run folder; the runs are {known}")
 
 
-def _readable(clip, prompt: str):
+def stamp(run: str) -> tuple:
+    """Changes whenever a store of the run does."""
+    return tuple((path.name, *_version(path)) for path in _stores_in(folder_of(run)))
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Changes whenever a file does."""
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size
+
+
+def _stores_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.nc") if not path.name.startswith("."))
+
+
+def known_runs() -> list[str]:
+    """The names of the runs that hold a store.
+
+    Examples
+    --------
+    >>> all(name for name in known_runs())
+    True
+    """
+    return sorted({store.parent.name for store in runs_folder().glob("*/*.nc")})
+
+
+def _stage(path: Path) -> str:
     try:
-        return clip.tokens([prompt])
-    except ValueError as error:
-        raise ValueError(str(error).replace("text 0", "the prompt", 1)) from error
+        with xr.open_dataset(path, engine="h5netcdf") as ds:
+            return str(provenance(ds).get("stage", ""))
+    except (OSError, ValueError):
+        return ""
