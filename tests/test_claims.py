@@ -359,7 +359,7 @@ def test_the_best_share_of_several_has_a_wilson_interval_for_all():
     found = _readings("srm-spectrum", none=np.zeros(16), attention=np.arange(16) < 4, encoder=np.zeros(16))
     expected = _wilson(4, 16, z=2.3939797998185104)  # of 1 - 0.05 / 6
     np.testing.assert_allclose([found.low, found.high], expected)
-    assert found.note == "attention, of none +0.000, attention +0.250, encoder +0.000"
+    assert found.note == "attention, of none +0.00, attention +0.25, encoder +0.00"
 
 
 def test_noise_in_three_readings_holds_no_more_often_than_in_one():

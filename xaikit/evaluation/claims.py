@@ -213,7 +213,7 @@ def _readings(test: Rule, values: Mapping[str, np.ndarray], seed: int) -> dict:
         order[name] = (n >= FEWEST, n > 0, ranks[row["verdict"]], reach)
     best = min(order, key=lambda name: order[name][2:]) if test.kind == "every" else max(order, key=order.get)
     each = ", ".join(
-        f"{name} {row['measured']:+.3f}{' (too few values)' * (row['n'] < FEWEST)}" for name, row in rows.items()
+        f"{name} {row['measured']:+.2f}{' (too few values)' * (row['n'] < FEWEST)}" for name, row in rows.items()
     )
     return rows[best] | {"note": f"{best}, of {each}"}
 
