@@ -87,11 +87,7 @@ def gradient_x_input(
 def grad_cam(mllm: Mllm, views: Views, answers: Answers, *, target: Target = "logit", signed: bool = False) -> Tensor:
     """Maps of ReLU(sum over channels of w * F), w the mean over the cells of g; F, g and options as of
     ``gradient_x_input``."""
-
-    def weighted(gradient: Tensor, features: Tensor) -> Tensor:
-        return (features @ gradient.mean(-2)[..., None])[..., 0]
-
-    return _from_gradients(mllm, views, answers, target, signed, weighted)
+    return _from_gradients(mllm, views, answers, target, signed, lambda g, f: (f @ g.mean(-2)[..., None])[..., 0])
 
 
 @token_method("chance: uniform random numbers")
