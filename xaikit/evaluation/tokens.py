@@ -167,10 +167,13 @@ def token_deletion_insertion(
     """Log-probability (nat) of answer tokens while the hottest cells of their own maps are removed from the image, and
     while only they are there.
 
-    views, answers : n views of one scale and grid, and their token ids. A token's answer up to it is given. heat : (n,
-    explainers, tokens, rows, cols) on the views' grid, see ``reduce_to_grid``. words : (n, tokens) bool, those to measure.
-    steps : in each the same share of cells goes, hottest first; cells that are gone have the mean colour. batch_size :
-    perturbed images at once; bounds the memory. seed : of the order of equally hot cells.
+    Parameters
+    ----------
+    views, answers : n views of one scale and grid, and their token ids. A token's answer up to it is given.
+    heat : (n, explainers, tokens, rows, cols) on the views' grid, see ``reduce_to_grid``.
+    words : (n, tokens) bool, the tokens to measure.
+    steps : in each the same share of cells goes, hottest first; cells that are gone have the mean colour.
+    batch_size : perturbed images at once; bounds the memory. seed : of the order of equally hot cells.
 
     Returns the shares of cells (steps + 1,), and the curves of deletion and of insertion, (n, explainers, tokens,
     steps + 1), float32, NaN for tokens not measured. Takes explainers * 2 * (steps - 1) passes a token, and two passes a
@@ -242,21 +245,24 @@ def _measured(scenes: xr.Dataset, answers: xr.Dataset) -> xr.Dataset:
     words = measured_words(answers, scenes)
     exact = {"long_name": "whether the answer is the caption", "units": "1"}
     words["exact"] = "sample", answers.answer.values == scenes.caption.values, exact
-    # the rank overlap of an answer's tokens with one another, (sample, explainer, token, token)
-    written = (answers.answer_id.values >= 0).sum(1)
-    prompt = (answers.context_text.values != "").sum(1) - written
-    place = prompt[:, None] + np.arange(answers.sizes["answer_token"])
-    place = np.minimum(place, answers.sizes["context_token"] - 1)
-    overlap = np.take_along_axis(answers.rank_overlap.values, place[:, None, None], 3)
     about = {"units": "1", "score_direction": HIGHER}
     meaning = "AUROC of rank overlap, contexts on the word's own object against others"
-    classes = word_classes(words.token_text.values)
+    overlap, classes = _among_words(answers), word_classes(words.token_text.values)
     for name, known, ending in (("", None, ""), ("_across", classes, ", words of two classes")):
         found = np.full(overlap.shape[:2], np.nan)
         for index in np.flatnonzero(np.isfinite(overlap).any((0, 2, 3))):  # the others don't compare rankings
             found[:, index] = context_auroc(overlap[:, index], words.token_object.values, known)
         words[f"context_auroc{name}"] = ("sample", "explainer"), found, about | {"long_name": meaning + ending}
     return words
+
+
+def _among_words(answers: xr.Dataset) -> np.ndarray:
+    """The rank overlap of an answer's tokens with one another, (sample, explainer, token, token)."""
+    written = (answers.answer_id.values >= 0).sum(1)
+    prompt = (answers.context_text.values != "").sum(1) - written
+    place = prompt[:, None] + np.arange(answers.sizes["answer_token"])
+    place = np.minimum(place, answers.sizes["context_token"] - 1)
+    return np.take_along_axis(answers.rank_overlap.values, place[:, None, None], 3)
 
 
 def _check(views: Sequence[View], answers: Answers, heat: np.ndarray, words: np.ndarray) -> None:
@@ -268,12 +274,15 @@ def _check(views: Sequence[View], answers: Answers, heat: np.ndarray, words: np.
     rows, cols = grids[0]
     if heat.ndim != 5 or len(heat) != n or heat.shape[3:] != (rows, cols):
         raise ValueError(f"heat of shape {heat.shape}: ({n}, explainers, tokens, {rows}, {cols}) is needed")
-    tokens = heat.shape[2]
-    if words.dtype != bool or words.shape != (n, tokens):
-        given = f"words of shape {words.shape} and type {words.dtype}"
-        raise ValueError(f"{given}: bool ({n}, {tokens}) is needed, as many tokens as the heat has")
+    if words.dtype != bool or words.shape != (n, heat.shape[2]):
+        raise ValueError(
+            f"words of shape {words.shape} and type {words.dtype}: bool ({n}, {heat.shape[2]}) is needed, as many tokens"
+            " as the heat has"
+        )
     lengths = np.array([len(answer) for answer in answers])
-    for sample, token in np.argwhere(words & (np.arange(tokens) >= lengths[:, None])):
+    beyond = words & (np.arange(heat.shape[2]) >= lengths[:, None])
+    if beyond.any():
+        sample, token = np.argwhere(beyond)[0]
         raise ValueError(f"words asks for token {token} of sample {sample}, whose answer has {lengths[sample]} tokens")
     if heat.dtype.kind not in "fiu" or not np.isfinite(heat[np.nonzero(words)[0], :, np.nonzero(words)[1]]).all():
         raise ValueError("the heat of a token to measure holds NaN or infinite values: all must be finite")

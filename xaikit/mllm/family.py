@@ -52,7 +52,7 @@ class View:
 
 
 class Family(ABC):
-    """How a class of models sees an image, and where in its input the image and the prompt are."""
+    """One class of models: how it sees an image, and where in its input the image and the prompt are."""
 
     enlargements = ENLARGEMENTS
 

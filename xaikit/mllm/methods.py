@@ -87,7 +87,11 @@ def gradient_x_input(
 def grad_cam(mllm: Mllm, views: Views, answers: Answers, *, target: Target = "logit", signed: bool = False) -> Tensor:
     """Maps of ReLU(sum over channels of w * F), w the mean over the cells of g; F, g and options as of
     ``gradient_x_input``."""
-    return _from_gradients(mllm, views, answers, target, signed, lambda g, f: (f @ g.mean(-2)[..., None])[..., 0])
+
+    def weighted(gradient: Tensor, features: Tensor) -> Tensor:
+        return (features @ gradient.mean(-2)[..., None])[..., 0]
+
+    return _from_gradients(mllm, views, answers, target, signed, weighted)
 
 
 @token_method("chance: uniform random numbers")

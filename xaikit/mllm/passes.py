@@ -102,11 +102,13 @@ def teacher_forced(
         raise ValueError(f"{len(views)} views and {len(answers)} answers: as many of each are needed, at least one")
     if len({view.scale for view in views}) > 1:
         raise ValueError(f"views of scales {sorted({view.scale for view in views})}: one pass takes views of one scale")
-    device, rows, places = mllm.device, [], []
     for view, answer in zip(views, answers, strict=True):
         mllm.family.check_fits(view, answer)
-        rows.append(torch.cat([view.ids, torch.as_tensor(answer, dtype=torch.long)]))
-        places.append(torch.cat([view.prompt_positions, torch.arange(len(view.ids), len(rows[-1]))]))
+    device = mllm.device
+    rows = [
+        torch.cat([view.ids, torch.as_tensor(answer, dtype=torch.long)])
+        for view, answer in zip(views, answers, strict=True)
+    ]
     ids = pad_sequence(rows, True, padding_value=mllm.model.generation_config.pad_token_id).to(device)
     features = mllm.family.encode(views) if features is None else features
     with _eager(mllm.model.model.language_model, attentions):
@@ -117,7 +119,11 @@ def teacher_forced(
             output_attentions=attentions,
             **mllm.family.language_inputs(views, ids, features),
         )
-    real, context = _mask(places, device), pad_sequence(places, True).to(device)
+    each = [
+        torch.cat([view.prompt_positions, torch.arange(len(view.ids), len(row))])
+        for view, row in zip(views, rows, strict=True)
+    ]
+    real, context = _mask(each, device), pad_sequence(each, True).to(device)
     image = [view.image_positions for view in views]
     return States(
         hidden=out.last_hidden_state,
@@ -225,4 +231,6 @@ def _log_probabilities(states: States, unembedding: Tensor) -> Tensor:
     rows, ids = states.at(states.previous)[states.is_answer], states.ids[states.is_answer]
     parts = zip(rows.split(ROWS_AT_ONCE), ids.split(ROWS_AT_ONCE), strict=True)
     found = [(r.float() @ unembedding).log_softmax(-1).gather(1, i[:, None])[:, 0] for r, i in parts]
-    return torch.zeros(states.ids.shape, device=unembedding.device).masked_scatter(states.is_answer, torch.cat(found))
+    result = torch.zeros(states.ids.shape, device=unembedding.device)
+    result[states.is_answer] = torch.cat(found)
+    return result
