@@ -151,12 +151,12 @@ def auroc(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 def smallest_share(heat: np.ndarray, covered: np.ndarray, named: np.ndarray) -> np.ndarray:
     """How well the least heated of the named objects is covered, (n, explainers); higher is better. NaN where fewer than
-    two are named and visible. It tests the claim that a map shows "primary and contextual objects".
+    two are named and visible.
 
     An object's share of all positive heat, divided by its share of the named objects' area; the smallest over the named
     objects. 0: one of them gets no heat. 1, the most there can be: all heat lies on them, by their areas (on a
     coarse grid less, since a patch on an edge lies on an object only in part). A flat map gets the named objects'
-    share of the image.
+    share of the image. It tests the claim that a map shows "primary and contextual objects".
 
     heat (n, explainers, rows, cols); covered (n, objects, rows, cols) of each object alone; named (n, objects).
     """

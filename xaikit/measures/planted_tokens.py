@@ -173,20 +173,25 @@ def answer_means(words: xr.Dataset, token_class: np.ndarray | None = None) -> xr
 
 def _check(heat: np.ndarray, token_object: np.ndarray, kind: np.ndarray, mask: np.ndarray) -> None:
     if heat.ndim != 5 or heat.dtype.kind not in "fiu" or heat.size == 0 or heat[0, 0, 0].size < 2:
-        wanted = "(n, explainers, tokens, rows, cols), none empty, is needed"
-        raise ValueError(f"{heat.dtype} heat of shape {heat.shape}: {wanted}")
+        raise ValueError(
+            f"{heat.dtype} heat of shape {heat.shape}: (n, explainers, tokens, rows, cols), none empty, is needed"
+        )
     if not np.isfinite(heat).all() or (heat < 0).any():
         raise ValueError(f"the heat reaches from {heat.min()} to {heat.max()}: finite values from 0 on are needed")
-    words = (len(heat), heat.shape[2])
+    n, tokens = heat.shape[0], heat.shape[2]
     for name, values in (("token_object", token_object), ("token_kind", kind)):
-        if values.shape != words:
-            raise ValueError(f"{name} of shape {values.shape}: {words}, samples and tokens of the heat, is needed")
-    if mask.ndim != 4 or len(mask) != len(heat) or mask.dtype != bool or mask.size == 0:
-        raise ValueError(f"{mask.dtype} object_mask of shape {mask.shape}: bool ({len(heat)}, objects, y, x) is needed")
-    for unknown in sorted(set(np.unique(kind).tolist()) - set(KINDS)):
-        raise ValueError(f"token_kind {unknown!r}: choose from {', '.join(map(repr, KINDS))}")
+        if values.shape != (n, tokens):
+            raise ValueError(
+                f"{name} of shape {values.shape}: ({n}, {tokens}), samples and tokens of the heat, is needed"
+            )
+    if mask.ndim != 4 or len(mask) != n or mask.dtype != bool or mask.size == 0:
+        raise ValueError(f"{mask.dtype} object_mask of shape {mask.shape}: bool ({n}, objects, y, x) is needed")
+    unknown = sorted(set(np.unique(kind).tolist()) - set(KINDS))
+    if unknown:
+        raise ValueError(f"token_kind {unknown[0]!r}: choose from {', '.join(map(repr, KINDS))}")
     wrong = (token_object < -2) | (token_object >= mask.shape[1]) | ((kind == "object") & (token_object < 0))
-    for sample, token in np.argwhere(wrong):
+    if wrong.any():
+        sample, token = np.argwhere(wrong)[0]
         raise ValueError(
             f"token {token} of sample {sample} is of kind {str(kind[sample, token])!r} and names object"
             f" {token_object[sample, token]}, but the sample has {mask.shape[1]} objects"
@@ -199,8 +204,8 @@ def context_auroc(overlap: np.ndarray, token_object: np.ndarray, token_class: np
     overlap (n, T, T), of each token (row) with each context token before it (column), such as the rank-biased overlap of
     their predictions; token_object (n, T) as in ``planted_word_scores``. Over all pairs of such pairs of a sample; tokens
     on no object don't count. token_class (n, T): such as ``word_classes`` gives; only pairs of tokens of two classes count
-    then, since what comes next depends on the class above all, so that words of one class, of different objects, overlap
-    most. NaN where a sample lacks pairs of one of both kinds.
+    then. One object's words are of different classes, and what comes next depends on the class above all, so that
+    without it words of one class, of different objects, overlap most. NaN where a sample lacks pairs of one of both kinds.
 
     Raises ValueError for shapes that don't fit, and for overlaps of object words that aren't finite.
     """

@@ -53,8 +53,8 @@ def token_iou(
     lemmatiser : a noun to its lemma; without one common plurals are undone.
     region : top, left, bottom and right of what the maps cover, from 0 to 1 of the image; only this part counts.
 
-    Returns an entry a mention of an object that is visible in the region. A mention is a run of words with one label, such
-    as "hot dog"; its IoU is that of the best of its tokens' maps, cut at Otsu's threshold, with the share of each cell that
+    Returns an entry a mention of an object that is visible in the region. A mention is a run of words with one label, such as
+    "hot dog"; its IoU is that of the best of its tokens' maps, cut at Otsu's threshold, with the share of each cell that
     the object takes up. The foreground begins at the mean over all nouns of the highest threshold of their tokens; the IoU
     of a function word is the share of cells that aren't above that, mean over its tokens. Without nouns there is none.
 

@@ -52,7 +52,7 @@ def explain_tokens(
     progress : show a progress bar.
     errors : "raise" stops at the first bad sample; "record" gives it maps of zeros, its reason in the coordinate
         ``error``, and goes on as long as there is a good one.
-    **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``k`` ...).
+    **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``tam_compat`` ...).
 
     Returns
     -------
