@@ -62,14 +62,13 @@ def parse_data(data: str) -> tuple[str, Path, str | None]:
         near = sorted(LAYOUTS, key=lambda name: -difflib.SequenceMatcher(None, layout.lower(), name).ratio())
         known = f"'planted' or 'LAYOUT:PATH', LAYOUT one of {', '.join(near)}"
         raise ValueError(f"data={data!r}: give {known}" + ("" if colon else ", such as 'coco:data/coco'"))
-    folder, split = data_folder().parent / os.path.expanduser(path), None
+    root, split = data_folder().parent, None
+    folder = root / os.path.expanduser(path)
     if not folder.is_dir():
-        path, hash_sign, split = path.rpartition("#")
-        folder = data_folder().parent / os.path.expanduser(path)
-        if not hash_sign or not path or not split or not folder.is_dir():
-            raise LayoutError(
-                f"data={data!r}: there is no folder {folder if hash_sign and path else data.partition(':')[2]}"
-            )
+        inner, _, split = path.rpartition("#")
+        folder = root / os.path.expanduser(inner)
+        if not inner or not split or not folder.is_dir():
+            raise LayoutError(f"data={data!r}: there is no folder {folder if inner else path}")
     return layout, folder, split
 
 

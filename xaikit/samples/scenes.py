@@ -144,16 +144,11 @@ def _counterpart(rng, kind: str, layout: Layout, said: Statement) -> tuple[Layou
         shape[:, pair] = shape[:, pair[::-1]]
     if kind in ("subject", "object", "absent"):
         slot = 1 if kind == "object" else 0
-        colour[:, slot], shape[:, slot] = _absent_combination(rng, layout)
+        key = rng.random((len(colour), len(COLOURS) * len(SHAPES)))
+        np.put_along_axis(key, layout.colour * len(SHAPES) + layout.shape, 2.0, axis=1)  # what is there comes last
+        colour[:, slot], shape[:, slot] = np.divmod(key.argmin(1), len(SHAPES))
     changed = replace(layout, colour=colour, shape=shape)
     return changed, state(changed, (said.colour >= 0).sum(1), said.relation, said.number)
-
-
-def _absent_combination(rng, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """For each scene a colour and a shape that no object of it has together."""
-    key = rng.random((len(layout.exists), len(COLOURS) * len(SHAPES)))
-    np.put_along_axis(key, layout.colour * len(SHAPES) + layout.shape, 2.0, axis=1)
-    return np.divmod(key.argmin(1), len(SHAPES))
 
 
 def draw_descriptions(

@@ -190,21 +190,15 @@ def box_mask(box: Sequence[float], size: tuple[int, int], seen: Callable[[Image.
     ValueError for a box that isn't inside the image, which then isn't the one that was annotated.
     """
     left, top, wide, high = box
-    if (
-        wide <= 0
-        or high <= 0
-        or min(left, top) < -BEYOND
-        or left + wide > size[0] + BEYOND
-        or top + high > size[1] + BEYOND
-    ):
+    right, bottom = left + wide, top + high
+    if min(wide, high) <= 0 or min(left, top) < -BEYOND or right > size[0] + BEYOND or bottom > size[1] + BEYOND:
         raise ValueError(
             f"the box {', '.join(f'{value:g}' for value in box)} (left, top, width, height) isn't inside the image of"
             f" {size[0]} x {size[1]} pixels: it was annotated on another image, or on this one in another size"
         )
     painted = Image.new("RGB", size)
-    first, last = (round(max(left, 0)), round(max(top, 0))), (round(left + wide), round(top + high))
-    corner = tuple(max(end, start + 1) for start, end in zip(first, last, strict=True))  # at least one pixel
-    painted.paste((255, 255, 255), (*first, *corner))
+    x, y = round(max(left, 0)), round(max(top, 0))
+    painted.paste((255, 255, 255), (x, y, max(round(right), x + 1), max(round(bottom), y + 1)))  # at least one pixel
     return seen(painted)[..., 0] > seen(ImageChops.invert(painted))[..., 0]
 
 
