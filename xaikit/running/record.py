@@ -71,8 +71,10 @@ def hold(folder: Path) -> Iterator[None]:
 
 def is_held(folder: Path) -> bool:
     """Whether a process is writing into the run folder now."""
+    if not (folder / LOCK).exists():
+        return False
     try:
-        with FileLock(folder / LOCK, timeout=0) if (folder / LOCK).exists() else contextlib.nullcontext():
+        with FileLock(folder / LOCK, timeout=0):
             return False
     except Timeout:
         return True
