@@ -38,14 +38,14 @@ def plane(workspace: Workspace, wave: Wave, state: State) -> tuple[Panel, list[i
         for frequency, growth, energy in zip(*(each.values for each in numbers), strict=True)
     ]
     drawn, places = workspace.kept(("plane", wave, state.word), lambda: _drawn_plane(workspace, eigenvalues, rows))
-    says = "frequency {} cycles per iteration, growth {}{}, energy {}"
-    spots = (
-        Spot(*place, f"mode {mode + 1}: {says.format(*rows[mode][:2], '', rows[mode][2])}", mode == state.mode)
-        for mode, *place in places
-    )
+    label = "mode {}: {} cycles per iteration, growth {}, energy {}"
+    spots = (Spot(*place, label.format(mode + 1, *rows[mode]), mode == state.mode) for mode, *place in places)
     frequency, growth, energy = rows[state.mode]
     kind = "a complex pair" if is_pair(eigenvalues[state.mode]) else "a real eigenvalue"
-    note = f"Mode {state.mode + 1} of {count}, {kind}: {says.format(frequency, growth, ' per iteration', energy)}. {NO_PROOF}"
+    note = (
+        f"Mode {state.mode + 1} of {count}, {kind}: frequency {frequency} cycles per iteration, growth {growth} per "
+        f"iteration, energy {energy}. {NO_PROOF}"
+    )
     alt = "eigenvalues of the dynamic modes on the complex plane, with the unit circle"
     return Panel(title, drawn, note, alt, tuple(spots)), [mode for mode, *_ in places]
 

@@ -207,11 +207,12 @@ def _numbers(wave: Wave, word: int, truth: np.ndarray | None) -> pd.DataFrame:
         )
         links = links.drop_duplicates("concept").set_index("concept").reindex(nodes.index)
         parts["tree"] = nodes[["band", "label", "energy"]].join(links).rename_axis("concept").reset_index()
-        masks = np.stack(nodes["mask"].tolist())
-        if truth is not None:
-            parts["tree"]["iou"] = [iou(pixels.upsampled(mask, truth.shape) > 0.5, truth) for mask in masks]
-        parts["concept"] = _long(("concept", "row", "col"), inside=masks.astype(int))
-    return pd.concat([frame.assign(panel=name) for name, frame in parts.items()], ignore_index=True)
+        parts["concept"] = _long(("concept", "row", "col"), inside=np.stack(nodes["mask"].tolist()).astype(int))
+    numbers = pd.concat([frame.assign(panel=name) for name, frame in parts.items()], ignore_index=True)
+    if "tree" in parts and truth is not None:
+        masks = (pixels.upsampled(mask, truth.shape) > 0.5 for mask in nodes["mask"])
+        numbers.loc[numbers.panel == "tree", "iou"] = [iou(mask, truth) for mask in masks]
+    return numbers
 
 
 def _long(dims: tuple[str, ...], **values: np.ndarray) -> pd.DataFrame:
