@@ -84,13 +84,13 @@ class CellFailed(Exception):
 
 
 @pytest.fixture
-def worker_threads(monkeypatch):
-    """A sweep's workers are threads of this process, which start at once."""
+def without_kernels(monkeypatch):
+    """Notebooks are executed in this process, and a sweep's workers are threads of it: as with kernels, but quick."""
     from distributed import Client, LocalCluster
 
     from xaikit.running import sweeping
 
-    elsewhere = sweeping._connected
+    elsewhere, one_at_a_time = sweeping._connected, threading.Lock()
 
     @contextlib.contextmanager
     def connected(scheduler, workers):
@@ -102,19 +102,12 @@ def worker_threads(monkeypatch):
             with LocalCluster(n_workers=workers, **own) as cluster, Client(cluster) as client:
                 yield client
 
-    monkeypatch.setattr(sweeping, "_connected", connected)
-
-
-@pytest.fixture
-def without_kernels(monkeypatch, worker_threads):
-    """Notebooks are executed in this process: as with kernels, but quick."""
-    one_at_a_time = threading.Lock()
-
     def execute(notebook, target, parameters, runs, limit=None, threads=None):
         with one_at_a_time, pytest.MonkeyPatch.context() as patched:
             patched.setitem(os.environ, "XAIKIT_RUNS", str(runs))
             _execute_here(notebook, target, parameters)
 
+    monkeypatch.setattr(sweeping, "_connected", connected)
     monkeypatch.setattr(workbook, "execute", execute)
 
 

@@ -59,8 +59,6 @@ class Execution:
     def carry_out(self, limit: float | None = None, threads: int | None = None) -> dict:
         """Execute it, keep its entry in ``run.json`` up to date before and after, and return that. A notebook that fails is an
         entry like another; only an interruption is raised."""
-        from jupyter_core.utils import ensure_event_loop
-
         shard = self.values.get(SHARD)
         stores = () if shard else self.stores  # a share leaves parts alone; the stores are of all of them
         before, clock = stores_in(self.folder, stores), time.perf_counter()
@@ -77,7 +75,6 @@ class Execution:
         finally:
             entry |= outcome | {"finished": now(), "seconds": round(time.perf_counter() - clock, 2)}
             note(self.folder, {self.name: entry})
-            ensure_event_loop().close()  # the thread's own, on which its kernel was spoken to
         return entry
 
 
@@ -166,7 +163,7 @@ def _carry_out(
             ready = [name for name in waiting if not needs[name] & {*waiting, *running.values()} and not failed]
             for name in ready[: workers - len(running)]:
                 print(f"{name}: running", flush=True)
-                running[pool.submit(waiting.pop(name).carry_out, limit, threads)] = name
+                running[pool.submit(_in_thread, waiting.pop(name), limit, threads)] = name
             try:
                 ended = wait(running, return_when=FIRST_COMPLETED).done
             except KeyboardInterrupt:
@@ -183,6 +180,15 @@ def _carry_out(
                     print(f"{name}: done in {entry['seconds']:.1f} s", flush=True)
     if failed:
         raise failed
+
+
+def _in_thread(own: Execution, limit: float | None, threads: int | None) -> dict:
+    from jupyter_core.utils import ensure_event_loop
+
+    try:
+        return own.carry_out(limit, threads)
+    finally:
+        ensure_event_loop().close()  # the thread's own, on which its kernel was spoken to
 
 
 def _what_is_left(failed: Execution, reason: str) -> str:
