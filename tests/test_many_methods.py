@@ -92,7 +92,10 @@ def test_without_names_all_that_can_are_taken(clip, scenes):
         ({"methods": ["centre", "gradeclip"]}, "unknown method 'gradeclip'"),
         ({"methods": ["centre"], "options": {"rise": {}}}, "options of 'rise', which isn't among the methods"),
         ({"methods": ["centre"], "options": {"centre": {"wide": 1}}}, "unknown option 'wide' of centre"),
-        ({"methods": ["centre"], "of": "text"}, "centre explains the image only; the text is explained by .*mmel"),
+        (
+            {"methods": ["centre"], "of": "text"},
+            "of='text': centre explains the image only; the text is explained by .*mmel",
+        ),
     ],
 )
 def test_a_wrong_choice_is_refused_before_any_work(clip, scenes, monkeypatch, choice, message):
@@ -117,8 +120,9 @@ def test_a_tower_that_a_method_cannot_explain_names_those_that_can(tmp_path_fact
     assert {"random", "centre", "grad_eclip"} <= set(able) and not set(refused) & set(able)
     assert refused
     for name in refused:
-        message = f"{name} can't explain the image tower of .*; methods that can are .*centre"
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(
+            ValueError, match=f"{name} can't explain the image tower of .*; methods that can are .*centre"
+        ):
             xk.explain(name, siglip, pixels, tokens)
 
 
@@ -159,9 +163,13 @@ def scores(values, direction="higher is better"):
 def test_rank_agreement_is_spearman_of_the_means():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(30, 6)) + np.arange(6)
-    noise = rng.normal(size=(30, 6))
     measured = xr.Dataset(
-        {"a": scores(a), "same": scores(a * 2), "loss": scores(-a, "lower is better"), "b": scores(noise)}
+        {
+            "a": scores(a),
+            "same": scores(a * 2),
+            "loss": scores(-a, "lower is better"),
+            "b": scores(rng.normal(size=(30, 6))),
+        }
     )
     found, low, high = rank_agreement(measured, ["a", "same", "loss", "b"])
     assert found.loc["a", "same"] == pytest.approx(1) and found.loc["a", "loss"] == pytest.approx(1)

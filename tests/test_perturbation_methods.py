@@ -93,11 +93,12 @@ def test_saliency_of_words_is_the_gradient_of_the_embeddings(clip, pair):
 def test_values_add_up_to_what_the_fill_takes_away(clip, pair, method, fill):
     pixels, tokens = pair
     side = "text" if fill == "padding" else "image"
-    both = torch.tensor([[True], [False]]).expand(1, 2, 11 if side == "text" else 64)
+    nothing = torch.zeros(1, 1, 11, dtype=torch.bool) if side == "text" else torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     if side == "text":
-        whole, bare = scores_of_texts(clip, pixels, tokens, both).T
+        whole, bare = scores_of_texts(clip, pixels, tokens, torch.cat([~nothing, nothing], 1)).T
     else:
-        whole, bare = scores_of_images(clip, pixels, tokens, both.unflatten(2, (8, 8)), filled(clip, pixels, fill)).T
+        both = torch.cat([~nothing, nothing], 1)
+        whole, bare = scores_of_images(clip, pixels, tokens, both, filled(clip, pixels, fill)).T
     options = {"samples": 70} if method == "kernel_shap" and side == "image" else {}
     heat = xk.explain(method, clip, pixels, tokens, of=side, fill=fill, **options)
     relative = 1e-5 if method == "kernel_shap" else 0.02
@@ -201,11 +202,13 @@ def test_rise_gives_the_authors_numbers(golden):
 
 def test_rise_converges_and_centring_takes_noise_off_not_the_map(clip, pair):
     pixels, tokens = pair[0][:1], pair[1][:1]
-
-    def drawn(**choice):
-        return xk.explain("rise", clip, pixels, tokens, masks=300, **choice)[0].values.ravel()
-
-    maps = {centred: [drawn(centred=centred, seed=seed) for seed in (0, 1)] for centred in (True, False)}
+    maps = {
+        centred: [
+            xk.explain("rise", clip, pixels, tokens, masks=300, centred=centred, seed=s)[0].values.ravel()
+            for s in (0, 1)
+        ]
+        for centred in (True, False)
+    }
     between = {centred: np.corrcoef(*both)[0, 1] for centred, both in maps.items()}
     assert between[True] > 0.7 and between[True] > between[False]
     cells, shift = draw_cells(300, 8, (64, 64), 0.5, seed=0)
@@ -235,8 +238,11 @@ def test_m2ib_gives_the_authors_numbers(golden, side):
     part = slice(1, -1) if side == "text" else slice(None)  # the authors keep start and end
     many = 0
     for key, pixels, tokens in pairs:
-        runs = (("nonoise", {"noise": False}, 5e-4), ("seed0", {"seed": 0}, 1e-3), ("seed1", {"seed": 1}, 1e-3))
-        for name, options, within in runs:
+        for name, options, within in (
+            ("nonoise", {"noise": False}, 5e-4),
+            ("seed0", {"seed": 0}, 1e-3),
+            ("seed1", {"seed": 1}, 1e-3),
+        ):
             expected = stored[f"{key}__hf__{name}__{side}_raw"]
             ours = xk.explain("m2ib", model, pixels, tokens, of=side, reference=True, **options)[0]
             np.testing.assert_allclose(ours, expected[part], rtol=0, atol=within * expected.max(), err_msg=(key, name))
@@ -278,8 +284,9 @@ def test_edges_are_where_the_image_changes(clip):
     image[:, :, 36:, 1] = 255  # a green half: the edge is in the fifth column of patches
     heat = xk.explain("edge", clip, image, "a red ring")[0].values
     assert np.abs(heat[:, [0, 1, 2, 3, 5, 6, 7]]).max() < 1e-5
-    # Two of eight pixels, each with slope 4 * 0.587.
-    np.testing.assert_allclose(heat[:, 4], 2 * 4 * 0.587 / 8, rtol=1e-4)
+    np.testing.assert_allclose(
+        heat[:, 4], 2 * 4 * 0.587 / 8, rtol=1e-4
+    )  # two of eight pixels, each with slope 4 * 0.587
     turned = xk.explain("edge", clip, image.transpose(0, 2, 1, 3), "a red ring")[0].values
     np.testing.assert_allclose(turned, heat.T, atol=1e-6)
 

@@ -1,8 +1,6 @@
 """Protocols of pairs: whether an image is nearer to its own caption than to a foil, before its hottest patches are masked and
 after; and the scores of Winoground and of foil images that follow."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import xarray as xr
@@ -20,45 +18,53 @@ from ..faithfulness import deletion_and_insertion
 from ..retrieval import WAYS, Columns
 
 
-def _paired(clip: Clip, batch_size: int, seed: int, share: float, fill: str, compare: Callable) -> Plan:
-    """The plan of ``compare(good, cosines)``, which gives the samples, cosines (n, 2) of their images with what is true and
-    with the foil, those of what is left (n, explainers, way, 2), which maps are finite, and more variables.
+def _cosines(
+    clip: Clip,
+    chosen: list[Chosen],
+    pixels: Tensor,
+    tokens: Tensor,
+    texts: Tensor,
+    share: float,
+    fill: str,
+    batch_size: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cosines (n, k) of images with k texts each, those of what is left (n, explainers, 2, k), and which maps are finite.
 
-    cosines(pixels, tokens, texts) with unit embeddings (n, k, width): those of the images (n, k), those without the hottest
-    patches of the map of the image's own prompt, and with only these (n, explainers, 2, k), and which maps are finite. At
-    least one patch is hot, and one is not.
-    """
-    check_number(0, 1, "share of the patches", open_low=True, open_high=True, share=share)
-    check_fill(fill, "image")
+    texts (n, k, width): unit embeddings. Left is what remains without the hottest patches of the map of the image's own
+    prompt (``tokens``), and with only these; at least one patch is hot, and one is not. NaN for a map that isn't finite.
+    """  # fmt: skip
+    whole = (encoded(clip.encode_image, pixels, batch_size)[:, None] * texts).sum(-1).cpu().numpy()
+    heat, finite = maps_of(chosen, clip, pixels, tokens, "image", batch_size)
     grid = tower(clip, "image").grid
     units = grid[0] * grid[1]
     count = min(max(1, round(share * units)), units - 1)
+    place = torch.from_numpy(ranks(heat, seed)).to(clip.device)
+    keep, versions = deletion_and_insertion(place, torch.tensor([[count]], device=clip.device))
+    left = scores_of_images(
+        clip, pixels, texts[:, 0], lambda sample, version: keep(sample, version).unflatten(1, grid),
+        filled(clip, pixels, fill, seed), versions, batch_size,
+        score=lambda embedding, sample: (embedding[:, None] * texts[sample]).sum(-1),
+    )  # fmt: skip
+    left = left.unflatten(1, (heat.shape[1], 2)).numpy()
+    return whole, np.where(finite[..., None, None], left, np.nan), finite
 
-    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
-        def cosines(pixels: Tensor, tokens: Tensor, texts: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            whole = (encoded(clip.encode_image, pixels, batch_size)[:, None] * texts).sum(-1).cpu().numpy()
-            heat, finite = maps_of(chosen, clip, pixels, tokens, "image", batch_size)
-            place = torch.from_numpy(ranks(heat, seed)).to(clip.device)
-            keep, versions = deletion_and_insertion(place, torch.tensor([[count]], device=clip.device))
-            left = scores_of_images(
-                clip, pixels, texts[:, 0], lambda sample, version: keep(sample, version).unflatten(1, grid),
-                filled(clip, pixels, fill, seed), versions, batch_size,
-                score=lambda embedding, sample: (embedding[:, None] * texts[sample]).sum(-1),
-            )  # fmt: skip
-            return whole, left.unflatten(1, (heat.shape[1], 2)).numpy(), finite
 
-        compared = compare(good, cosines)
-        if compared is None:
-            return good[["sample"]].drop_attrs()
-        good, whole, left, finite, more = compared
-        left = np.where(finite[..., None, None], left, np.nan)
-        return results(
-            good, chosen, {"way": list(WAYS)}, **more, finite=finite.astype(float),
-            similarity=whole[:, 0], foil_similarity=whole[:, 1],
-            similarity_left=left[..., 0], foil_similarity_left=left[..., 1],
-        )  # fmt: skip
+def check_paired(share: float, fill: str) -> None:
+    """Raise ValueError for a share of the patches that isn't between 0 and 1, and for an unknown fill."""
+    check_number(0, 1, "share of the patches", open_low=True, open_high=True, share=share)
+    check_fill(fill, "image")
 
-    return Plan("image", measure, {"share": share, "fill": fill, "seed": seed})
+
+def _paired(
+    good: xr.Dataset, chosen: list[Chosen], whole: np.ndarray, left: np.ndarray, finite: np.ndarray, **more
+) -> xr.Dataset:
+    """The cosines (..., 2) with what is true and with the foil as results."""
+    return results(
+        good, chosen, {"way": list(WAYS)}, **more, finite=finite.astype(float),
+        similarity=whole[:, 0], foil_similarity=whole[:, 1],
+        similarity_left=left[..., 0], foil_similarity_left=left[..., 1],
+    )  # fmt: skip
 
 
 @protocol(needed={"foil_image": "an image of which the caption is false"})
@@ -74,15 +80,21 @@ def foil_images(
     where that has the partner's caption. Source: Hendricks and Nematzadeh, Probing Image-Language Transformers for Verb
     Understanding, 2021; the masking is ours.
     """
+    check_paired(share, fill)
 
-    def compare(good: xr.Dataset, cosines: Callable) -> tuple:
+    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
         tokens = clip.tokens(good.caption).to(clip.device)
         texts = encoded(clip.encode_text, tokens, batch_size)[:, None]
-        both = [cosines(clip.pixels(images), tokens, texts) for images in (good.image, good.foil_image)]
+        both = [
+            _cosines(clip, chosen, clip.pixels(images), tokens, texts, share, fill, batch_size, seed)
+            for images in (good.image, good.foil_image)
+        ]
         whole, left, finite = (np.stack(each, -1) for each in zip(*both, strict=True))
-        return good, whole[:, 0], left[..., 0, :], finite.all(-1), {}
+        usable = finite.all(-1)
+        left = np.where(usable[..., None, None], left[..., 0, :], np.nan)
+        return _paired(good, chosen, whole[:, 0], left, usable)
 
-    return _paired(clip, batch_size, seed, share, fill, compare)
+    return Plan("image", measure, {"share": share, "fill": fill, "seed": seed})
 
 
 @protocol(needed={"pair": "the number of the pair that a sample belongs to"})
@@ -101,20 +113,22 @@ def winoground(
     Returns ``similarity`` (sample) with the own caption, ``foil_similarity`` with the partner's, and both of what is left
     (sample, explainer, way). Source: Thrush et al., Winoground, 2022; the masking is ours.
     """
+    check_paired(share, fill)
 
-    def compare(good: xr.Dataset, cosines: Callable) -> tuple | None:
+    def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
         pair = good.pair.values
         same = (pair[:, None] == pair) & ~np.eye(len(pair), dtype=bool)
         whole = np.flatnonzero(same.sum(1) == 1)
         if not len(whole):
-            return None
+            return good[["sample"]].drop_attrs()
         good, partner = good.isel(sample=whole), same[np.ix_(whole, whole)].argmax(1)
-        tokens = clip.tokens(good.caption).to(clip.device)
+        pixels, tokens = clip.pixels(good.image), clip.tokens(good.caption).to(clip.device)
         spoken = encoded(clip.encode_text, tokens, batch_size)
         texts = torch.stack([spoken, spoken[partner]], 1)
-        return good, *cosines(clip.pixels(good.image), tokens, texts), {"pair": pair[whole]}
+        whole_and_left = _cosines(clip, chosen, pixels, tokens, texts, share, fill, batch_size, seed)
+        return _paired(good, chosen, *whole_and_left, pair=pair[whole])
 
-    return _paired(clip, batch_size, seed, share, fill, compare)
+    return Plan("image", measure, {"share": share, "fill": fill, "seed": seed})
 
 
 AFTER = (("deletion", "without hottest"), ("insertion", "hottest only"))
