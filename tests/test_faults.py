@@ -262,11 +262,11 @@ def test_check_finds_what_was_changed_damaged_lost_or_left(tmp_path, executed, c
     (folder / "sub" / "000000.nc").write_bytes(whole[: len(whole) // 2])
     (folder / "sub" / f".x.nc.{'0a' * 16}.part").write_bytes(b"")
     record = read_record(folder)
-    record["notebooks"]["00_draw"]["stores"] = {"tape.nc": "0" * 64}
+    record["notebooks"]["00_store"]["stores"] = {"tape.nc": "0" * 64}
     write_record(folder, record)
     assert main(["check", str(folder)]) == 1
     *problems, last = capsys.readouterr().out.splitlines()
     assert last == "2 stores checked: 4 problems"
-    lost = "tape.nc is missing: 00_draw wrote it"
+    lost = "tape.nc is missing: 00_store wrote it"
     wrong = ("its digest differs", "can't be read as a store", lost, "left half-written")
     assert all(sum(problem in line for line in problems) == 1 for problem in wrong)

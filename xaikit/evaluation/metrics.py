@@ -68,7 +68,7 @@ def metric(
     >>> heat = xk.explain(["edge", "centre"], clip, scenes.image, scenes.caption)
     >>> xk.evaluate(heat, clip, scenes, metrics=["hot_share"]).hot_share.attrs["score_direction"]
     'lower is better'
-    >>> _ = _metrics.pop("hot_share")
+    >>> METRICS.remove("hot_share")
     """
     check_choices(direction=(direction, DIRECTIONS))
     sides = (of,) if isinstance(of, str) else tuple(of)
