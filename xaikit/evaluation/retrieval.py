@@ -20,7 +20,6 @@ from ..files.checks import check_choices, check_whole
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate, provenance
 from ..measures.maps import checked
-from ..measures.ranks import area_under_curve
 from ..samples.captions import article
 from ..samples.source import Source
 from ..samples.worlds.shapes import COLOURS
@@ -165,7 +164,7 @@ def retrieval_faithfulness(
         for row, (way, better) in enumerate(zip(WAYS, (LOWER, HIGHER), strict=True)):
             curve, meaning = curves[:, row, column], f"recall@1 of {search} retrieval, {way}"
             out[f"{name}_{way}_curve"] = score_variable(["explainer", "step"], curve, meaning, better)
-            out[f"{name}_{way}_auc"] = score_variable(["explainer"], area_under_curve(shares, curve), meaning, better)
+            out[f"{name}_{way}_auc"] = score_variable(["explainer"], np.trapezoid(curve, shares), meaning, better)
     parameters = {"steps": steps, "fill": fill, "seed": seed, "of": of}
     return annotate(out, "evaluation", clip, parameters=parameters)
 
@@ -269,7 +268,7 @@ def retrieval_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
         found = _hits_by_step(versions, torch.from_numpy(other[rows]), side, caption[rows], image_id[rows])
         first = np.unique(image_id[rows], return_index=True)[1]
         for search, hits, places in zip(("IR", "TR"), found, (rows, rows[first]), strict=True):
-            areas[f"{way} {search}"][places, explainer] = area_under_curve(shares, hits)
+            areas[f"{way} {search}"][places, explainer] = np.trapezoid(hits, shares)
             curves[f"{way} {search}"][explainer] = hits.mean(0)
     return areas, curves
 

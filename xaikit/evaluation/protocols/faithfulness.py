@@ -17,7 +17,6 @@ from ...clip.towers import tower
 from ...explainers.registry import SIDES, Chosen
 from ...explainers.sources import Plan, maps_of, protocol, results, sides
 from ...files.checks import check_choices
-from ...measures.ranks import area_under_curve
 from ...samples.source import Source
 from ..confidence import LABELS, confidence_change
 from ..faithfulness import UNITS, check_steps, deletion_insertion
@@ -126,7 +125,7 @@ def classification(
         return results(
             good, chosen, {"label": list(LABELS), "first": list(FIRST), "step": shares},
             finite=(finite & usable).astype(float),
-            **{way: area_under_curve(shares, curve[way]) for way in WAYS},
+            **{way: np.trapezoid(curve[way], shares) for way in WAYS},
             **{f"{way}_curve": curve[way] for way in WAYS},
         )  # fmt: skip
 
