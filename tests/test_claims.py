@@ -304,7 +304,7 @@ def test_of_several_readings_the_best_counts():
     low, high, middle = (rng.normal(mean, 0.2, 40) for mean in (-0.5, 0.5, 0.2))
     found = _readings("srm-resonance", none=low, encoder=high, attention=middle)
     assert found.verdict == HOLDS and found.measured == pytest.approx(high.mean()) and found.n == 40
-    means = f"none {low.mean():+.3f}, encoder {high.mean():+.3f}, attention {middle.mean():+.3f}"
+    means = f"none {low.mean():+.2f}, encoder {high.mean():+.2f}, attention {middle.mean():+.2f}"
     assert found.note == f"encoder, of {means}"
     # Its interval is wider than it would be alone: that of level 1 - 0.05 / 3.
     expected = mean_interval(high, 0, 1 - 0.05 / 3)

@@ -16,6 +16,7 @@ from xaikit.files.paths import run_folder
 from xaikit.running.command_line import main
 from xaikit.running.committed import write_application
 from xaikit.running.notebooks import literal, read_notebook
+from xaikit.running.record import read_record, write_record
 from xaikit.running.workbook import run
 
 
@@ -39,6 +40,12 @@ def test_status_shows_how_a_run_went(tmp_path, executed, capsys):
     executed.bad = []
     run(run_folder("fine"))
     assert main(["status", "fine"]) == 0
+    capsys.readouterr()
+    record = read_record(tmp_path / "toy")
+    record["notebooks"]["01_read"] = {"status": "running", "started": "2026-01-01T00:00:00.000+00:00"}
+    write_record(tmp_path / "toy", record)  # as a killed run leaves it
+    main(["status", str(tmp_path / "toy")])
+    assert "was interrupted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

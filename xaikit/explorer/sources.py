@@ -217,8 +217,9 @@ def folder_of(run: str) -> Path:
     for folder in (runs_folder() / run, Path(run)):
         if folder.is_dir():
             return folder.resolve()
-    known = ", ".join(known_runs()) or "none yet, make one with 'make workbook'"
-    raise FileNotFoundError(f"run={run!r}: there is no such run folder; the runs are {known}")
+    known = ", ".join(known_runs())
+    others = f"the runs are {known}" if known else "there is no run yet: 'make workbook' makes one"
+    raise FileNotFoundError(f"run={run!r}: there is no such run folder; {others}")
 
 
 def stamp(run: str) -> tuple:

@@ -58,6 +58,12 @@ def read_sweep(folder: Path) -> Sweep:
         raise ValueError(f"{folder / SWEEP} can't be read ({error})") from error
 
 
+def _as_it_is(entry: dict, alive: bool) -> dict:
+    """What is known of a notebook or row; one that a killed process left running is waiting."""
+    killed = entry["status"] == Status.RUNNING and not alive
+    return {"status": Status.WAITING, "reason": "was interrupted"} if killed else entry
+
+
 def entries(folder: Path) -> list[tuple[Listed, dict]]:
     """The rows of the sweep in a folder, each with what is known of it; one that a killed sweep left running is waiting."""
     rows, alive = read_sweep(folder).rows, is_held(folder)
@@ -66,9 +72,7 @@ def entries(folder: Path) -> list[tuple[Listed, dict]]:
     found = []
     for row in rows:
         entry = records[row.folder].get(row.name, {"status": Status.WAITING})
-        if entry["status"] == Status.RUNNING and not alive:
-            entry = {"status": Status.WAITING, "reason": "was interrupted"}
-        found.append((row, entry))
+        found.append((row, _as_it_is(entry, alive)))
     return found
 
 
@@ -107,7 +111,8 @@ def report(folder: Path) -> tuple[str, bool]:
     """How the run or sweep in a folder went, as lines, and whether anything of it failed: a run's notebooks, or a sweep's
     counts, pace, and each row that failed or runs."""
     if not (folder / SWEEP).exists():
-        record = read_record(folder)
+        record, alive = read_record(folder), is_held(folder)
+        record["notebooks"] = {name: _as_it_is(entry, alive) for name, entry in record["notebooks"].items()}
         return table(record), any(entry["status"] == Status.FAILED for entry in record["notebooks"].values())
     sweep, rows = read_sweep(folder), entries(folder)
     lines, failed = [f"{folder.name}: {counts(rows)}"], _of_status(Status.FAILED, rows)
