@@ -25,7 +25,7 @@ DECIMAL = re.compile(r"(?<![\w.])[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE][-+]?\d))(?:[e
 RELATIVE = 1e-6  # for numbers printed with all their digits
 
 
-PATIENCE = 600  # seconds that a notebook waits for the stores of others
+PATIENCE = 1800  # seconds that a notebook waits for the stores of others
 
 
 def pytest_configure(config):
