@@ -39,7 +39,7 @@ def view_picture(code: str, drawn: Drawn, kind: str = "png") -> bytes:
     page = np.pad(stacked(parts, GAP // 2), ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
     if kind == "png":
         return encoded(page, "PNG")
-    return encoded(resized(page, tuple(round(JPEG * side) for side in page.shape[:2])), "JPEG", quality=70)
+    return encoded(resized(page, tuple(round(JPEG * side) for side in page.shape[:2])), "JPEG", quality=60)
 
 
 def _titled(panel: Panel) -> np.ndarray:
