@@ -55,11 +55,16 @@ def code_digest(without: Sequence[str] = ()) -> str:
     for source in sorted((CHECKOUT / "xaikit").rglob("*.py")):
         name = source.relative_to(CHECKOUT)
         if name.parts[1] not in without:
-            digest.update(name.as_posix().encode() + _file_digest(source, source.stat().st_mtime_ns).encode())
+            digest.update(name.as_posix().encode() + file_digest(source).encode())
     return digest.hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256, hexadecimal, of what a file holds, read again only when it has changed."""
+    return _digest_of(path, path.stat().st_mtime_ns)
+
+
 @cache
-def _file_digest(path: Path, changed: int) -> str:
+def _digest_of(path: Path, changed: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

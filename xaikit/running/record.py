@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..files.digests import _file_digest, code_digest
+from ..files.digests import code_digest, file_digest
 from ..files.paths import CHECKOUT, data_folder, leftovers, notebooks_folder, write_text
 from ..files.store import digest_in
 from .notebooks import Notebook, read_notebook
@@ -158,7 +158,7 @@ def stamp(notebook: Path, parameters: Mapping[str, object], needs: Mapping[str, 
     # Notebooks use weights and tables in ``data/`` without a parameter that names them.
     bundled = sorted(path for path in data_folder().rglob("*") if path.suffix in (".safetensors", ".csv", ".json"))
     for file in [*bundled, *_named({**found.defaults, **parameters})]:
-        digest.update(_file_digest(file, file.stat().st_mtime_ns).encode())
+        digest.update(file_digest(file).encode())
     return digest.hexdigest()[:16]
 
 
