@@ -29,5 +29,8 @@ from .samples import (
     draw_scenes as draw_scenes,
     draw_suite as draw_suite,
     open_inputs as open_inputs,
+    moved as moved,
     open_source as open_source,
+    replaced as replaced,
+    without as without,
 )

@@ -1,6 +1,6 @@
-"""How the bundled models were trained: ``clip`` the two CLIPs, ``llava`` the multimodal LLM."""
+"""How the bundled models were trained: ``clip`` the CLIPs, ``llava`` the multimodal LLM."""
 
-from .bundled import STAGES, Recipe
-from .clip import retrain, train, validate
+from .bundled import MODELS, Bundled, Recipe
+from .clip import Training, retrain, validate
 
-__all__ = ["STAGES", "Recipe", "retrain", "train", "validate"]
+__all__ = ["MODELS", "Bundled", "Recipe", "Training", "retrain", "validate"]

@@ -3,12 +3,13 @@
 import sys
 
 from . import retrain
-from .llava import retrain_llava
 
 if len(sys.argv) != 3:
     sys.exit(__doc__)
 name, folder = sys.argv[1:]
-if name == "tiny-llava":
+if name.startswith("tiny-llava"):
+    from .llava import retrain_llava
+
     retrain_llava(folder)
 else:
     retrain(name, folder)

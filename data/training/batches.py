@@ -6,21 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from xaikit.samples.assembly import compose
 from xaikit.samples.captions import Statement, sentence, words
 from xaikit.samples.scenes import draw_mark
-from xaikit.samples.worlds.shapes import COLOURS, IMAGE_SIZE, SHAPES, SIZES, Layout, render
+from xaikit.samples.worlds import find_world
+from xaikit.samples.worlds.layout import COLOURS, FRAME, Layout
 
-from .bundled import CONTEXT, PATCH, PREPROCESS_CONFIG, Recipe
+from .bundled import PREPROCESS_CONFIG, Architecture, Recipe
 from .statements import swap_colours, swap_slots, truth
 
-COMBINATIONS = len(COLOURS) * len(SHAPES)
 HALVES = 4  # left, right, upper, lower
-# What is read from each patch: shape and colour (0 is background), and the half, left or right and upper or lower,
-# in which the centre of the patch's object lies.
-PATCH_CLASSES = (len(SHAPES) + 1, len(COLOURS) + 1, 2, 2)
+SURE = 0.1875  # share of a patch that an object covers for the patch to be labelled with it
+FILLING = (0.45, 1.0)  # side of the object in a crop, as a share of the crop's
 
 
 @dataclass
@@ -28,129 +27,162 @@ class Batch:
     """Scenes, their captions and the swapped captions, ready for both towers."""
 
     said: Statement
-    pixels: torch.Tensor
-    tokens: torch.Tensor  # captions, then the swapped ones
-    truth: torch.Tensor  # (captions and swapped ones, scenes)
-    patch_labels: torch.Tensor  # (scenes, patches, 4), see PATCH_CLASSES
-    image_target: torch.Tensor
-    text_target: torch.Tensor
+    pixels: Tensor
+    tokens: Tensor  # captions, then the swapped ones
+    truth: Tensor  # (captions and swapped ones, scenes)
+    patch_labels: Tensor  # (scenes, patches, 4): noun and colour from 1 (0 background), right half, lower half; -1 unsure
+    image_target: Tensor  # (scenes, outputs of the pooled head), see Heads
+    text_target: Tensor
 
 
-def to_pixels(image: np.ndarray) -> torch.Tensor:
+def to_pixels(image: np.ndarray) -> Tensor:
     """uint8 (n, y, x, rgb) to normalised pixels (n, 3, y, x), as the saved preprocessing does."""
     mean, std = (np.array(PREPROCESS_CONFIG[k], np.float32) for k in ("mean", "std"))
     return torch.from_numpy(((image / np.float32(255) - mean) / std).transpose(0, 3, 1, 2).copy())
 
 
-def _patch_labels(layout: Layout, masks: np.ndarray):
-    """Labels of each patch (n, patches, 4): see ``PATCH_CLASSES``; -1 where an object covers little."""
-    n, slots = layout.colour.shape
-    grid = IMAGE_SIZE // PATCH
-    area = masks.reshape(n, slots, grid, PATCH, grid, PATCH).sum((3, 5)).reshape(n, slots, -1)
+def patch_labels(layout: Layout, masks: np.ndarray, patch: int) -> Tensor:
+    """Labels of each patch (n, patches, 4); -1 where an object covers little."""
+    n, slots, size, _ = masks.shape
+    grid = size // patch
+    area = masks.reshape(n, slots, grid, patch, grid, patch).mean((3, 5)).reshape(n, slots, -1)
     owner, most = area.argmax(1), area.max(1)
-    middle = IMAGE_SIZE / 2
-    attributes = (layout.shape + 1, layout.colour + 1, layout.x > middle, layout.y > middle)
+    middle = FRAME / 2
+    attributes = (layout.noun + 1, layout.colour + 1, layout.x > middle, layout.y > middle)
     background = (0, 0, -1, -1)
     labels = [
-        np.where(most >= 12, np.take_along_axis(value, owner, axis=1), np.where(most == 0, empty, -1))
+        np.where(most >= SURE, np.take_along_axis(value, owner, axis=1), np.where(most == 0, empty, -1))
         for value, empty in zip(attributes, background, strict=True)
     ]
-    return torch.from_numpy(np.stack(labels, -1))
-
-
-def _image_target(layout: Layout) -> torch.Tensor:
-    """Which combinations are in which half, in which size, and anywhere: (n, 7 * combinations) of 0, 1."""
-    combination = layout.colour * len(SHAPES) + layout.shape
-    middle = IMAGE_SIZE / 2
-    groups = [layout.x < middle, layout.x > middle, layout.y < middle, layout.y > middle]
-    groups += [layout.size == i for i in range(len(SIZES))] + [layout.exists]
-    target = np.zeros((len(combination), len(groups), COMBINATIONS), np.float32)
-    for index, member in enumerate(groups):
-        row, slot = np.nonzero(member & layout.exists)
-        target[row, index, combination[row, slot]] = 1
-    return torch.from_numpy(target).flatten(1)
-
-
-def _text_target(said: Statement) -> torch.Tensor:
-    """The same for captions; what a caption does not speak of is -1."""
-    n = len(said.number)
-    target = np.full((n, HALVES + len(SIZES) + 1, COMBINATIONS), -1, np.float32)
-    combination = said.colour * len(SHAPES) + said.shape
-    target[:, -1] = 0
-    row, slot = np.nonzero(said.colour >= 0)
-    target[row, -1, combination[row, slot]] = 1
-    sized = said.size[:, 0] >= 0
-    target[sized, HALVES:-1] = 0
-    row, slot = np.nonzero(said.size >= 0)
-    target[row, HALVES + said.size[row, slot], combination[row, slot]] = 1
-    row = np.flatnonzero(said.relation >= 0)
-    axis, near = said.relation[row] // 2, said.relation[row] % 2
-    for slot in (0, 1):
-        half = 2 * axis + (near if slot == 0 else 1 - near)
-        for either in (2 * axis, 2 * axis + 1):
-            target[row, either] = np.maximum(target[row, either], 0)
-        target[row, half, combination[row, slot]] = 1
-    return torch.from_numpy(target).flatten(1)
-
-
-def draw_batch(rng: np.random.Generator, recipe: Recipe, tokenizer) -> Batch:
-    """Draw a step's scenes and captions, and the labels of the dense heads."""
-    layout, said, _ = compose(
-        rng, recipe.batch_size, (1, 4), relation_weight=recipe.relation_weight, margin=recipe.margin
-    )
-    n = recipe.batch_size
-    mark = np.zeros(n, bool)
-    if recipe.shortcut is not None:
-        mark = draw_mark(rng, said, recipe.shortcut_colour, recipe.shortcut)
-    drawn, wrong = layout, rng.random(n) < recipe.miscoloured
-    if recipe.miscoloured:
-        colour = rng.integers(0, len(COLOURS), layout.colour.shape)
-        drawn = replace(layout, colour=np.where(wrong[:, None], colour, layout.colour))
-    image, masks, _ = render(drawn, rng, mark)
-    two = said.colour[:, 1] >= 0
-    pick = {k: v[two] for k, v in vars(said).items()}
-    statements = [said, swap_slots(Statement(**pick)), swap_colours(Statement(**pick))]
-    texts = [sentence(text) for statement in statements for text in words(statement)[0]]
-    tokens = tokenizer(texts, padding="max_length", max_length=CONTEXT, return_tensors="pt").input_ids
-    labels = _patch_labels(layout, masks)
-    labels[torch.from_numpy(wrong), :, 1] = -1
-    if not recipe.patch_halves:
-        labels[..., 2:] = -1
-    return Batch(
-        said, to_pixels(image), tokens,
-        torch.from_numpy(np.concatenate([truth(statement, layout) for statement in statements])),
-        labels, _image_target(layout), torch.cat([_text_target(s) for s in statements]),
-    )  # fmt: skip
+    return torch.from_numpy(np.stack(labels, -1).astype(np.int64))
 
 
 class Heads(nn.Module):
-    """The dense heads, dropped after training."""
+    """The dense heads, dropped after training.
 
-    def __init__(self, vision_width: int, embed_dim: int):
+    One linear map reads from each patch the noun and the colour (0 is background) of its object, and the half, left or
+    right and upper or lower, in which that object's centre lies. Another, shared by both towers, reads from the joint
+    embedding which nouns there are, in which half of the image, in which size, and in which colour: (4 + sizes + 1 +
+    colours) groups of nouns.
+    """
+
+    def __init__(self, architecture: Architecture):
         super().__init__()
-        self.patch = nn.Linear(vision_width, sum(PATCH_CLASSES))
-        self.pooled = nn.Linear(embed_dim, (HALVES + len(SIZES) + 1) * COMBINATIONS)
+        world = find_world(architecture.world)
+        self.nouns, self.sizes = len(world.nouns), len(world.sizes)
+        self.parts = (self.nouns + 1, len(COLOURS) + 1, 2, 2)
+        self.patch = nn.Linear(architecture.width, sum(self.parts))
+        self.pooled = nn.Linear(architecture.embed_dim, self.groups * self.nouns)
 
-    def patch_loss(self, patches, labels):
-        """labels (n, patches, 4): classes of ``PATCH_CLASSES``, -1 where unsure."""
-        parts = self.patch(patches).split(PATCH_CLASSES, dim=-1)
+    @property
+    def groups(self) -> int:
+        return 1 + HALVES + self.sizes + len(COLOURS)
+
+    def patch_loss(self, patches: Tensor, labels: Tensor) -> Tensor:
+        """labels (n, patches, 4), -1 where unsure."""
+        parts = self.patch(patches).split(self.parts, dim=-1)
         known = [index for index in range(len(parts)) if (labels[..., index] >= 0).any()]
         return sum(
             F.cross_entropy(parts[index].flatten(0, 1), labels[..., index].flatten(), ignore_index=-1)
             for index in known
         )
 
-    def pooled_loss(self, embedding, target):
-        """target (n, outputs): 1 there, 0 not there, -1 not said. Present and absent count equally, and so,
-        once more, do half and size of the combinations that are there: they are too few to be heard else."""
-        losses = F.binary_cross_entropy_with_logits(self.pooled(8 * embedding), target.clamp(min=0), reduction="none")
-        by_group = target.unflatten(1, (-1, COMBINATIONS))
-        place = (by_group[:, -1:] == 1) & (by_group[:, :-1] >= 0)
-        where = losses.unflatten(1, (-1, COMBINATIONS))[:, :-1][place].mean()
-        return (losses[target == 1].mean() + losses[target == 0].mean()) / 2 + where
+    def pooled_loss(self, embedding: Tensor, target: Tensor) -> Tensor:
+        """target (n, groups * nouns) of 0 and 1: in each group that has any, its nouns against all others."""
+        target = target.unflatten(1, (self.groups, -1))
+        logits = self.pooled(8 * embedding).unflatten(1, (self.groups, -1)).log_softmax(-1)
+        share = target / target.sum(-1, keepdim=True).clamp(min=1)
+        loss, some = -(share * logits).sum(-1), target.any(-1)
+        # The groups of halves, of sizes and of colours count as much together as the presence of nouns does.
+        rest = loss[:, 1:][some[:, 1:]]
+        return loss[:, 0][some[:, 0]].mean() + (rest.mean() if len(rest) else 0.0)
+
+    def image_target(self, layout: Layout) -> Tensor:
+        """Which nouns there are, in which half, size and colour."""
+        middle = FRAME / 2
+        members = [layout.exists, layout.x < middle, layout.x > middle, layout.y < middle, layout.y > middle]
+        members += [layout.size == i for i in range(self.sizes)] + [layout.colour == i for i in range(len(COLOURS))]
+        target = np.zeros((len(layout.noun), self.groups, self.nouns), np.float32)
+        for index, member in enumerate(members):
+            row, slot = np.nonzero(member & layout.exists)
+            target[row, index, layout.noun[row, slot]] = 1
+        return torch.from_numpy(target).flatten(1)
+
+    def text_target(self, said: Statement) -> Tensor:
+        """The same of captions, as far as they speak of it."""
+        target = np.zeros((len(said.number), self.groups, self.nouns), np.float32)
+        row, slot = np.nonzero(said.noun >= 0)
+        target[row, 0, said.noun[row, slot]] = 1
+        row, slot = np.nonzero(said.size >= 0)
+        target[row, 1 + HALVES + said.size[row, slot], said.noun[row, slot]] = 1
+        row, slot = np.nonzero(said.colour >= 0)
+        target[row, 1 + HALVES + self.sizes + said.colour[row, slot], said.noun[row, slot]] = 1
+        row = np.flatnonzero(said.relation >= 0)
+        axis, near = said.relation[row] // 2, said.relation[row] % 2
+        for slot in (0, 1):
+            half = 2 * axis + (near if slot == 0 else 1 - near)
+            target[row, 1 + half, said.noun[row, slot]] = 1
+        return torch.from_numpy(target).flatten(1)
 
 
-def contrastive_loss(similarity: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+def draw_batch(rng: np.random.Generator, architecture: Architecture, recipe: Recipe, tokenizer, heads: Heads) -> Batch:
+    """Draw a step's scenes and captions, and the labels of the dense heads."""
+    n, drawing = recipe.batch_size, recipe.drawing(architecture)
+    layout, said, _ = compose(
+        drawing, rng, n, (1, 4), relation_weight=recipe.relation_weight, margin=recipe.margin
+    )
+    mark = np.zeros(n, bool)
+    if recipe.shortcut is not None:
+        mark = draw_mark(rng, said, recipe.shortcut_colour, recipe.shortcut)
+    drawn, wrong = layout, rng.random(n) < recipe.miscoloured
+    if recipe.miscoloured:
+        colour = rng.integers(0, len(COLOURS), layout.colour.shape)
+        drawn = replace(layout, colour=np.where(wrong[:, None] & (layout.colour >= 0), colour, layout.colour))
+    image, masks = pictures(rng, drawing, drawn, mark)
+    two = said.noun[:, 1] >= 0
+    pick = {k: v[two] for k, v in vars(said).items()}
+    statements = [said, swap_slots(Statement(**pick)), swap_colours(Statement(**pick))]
+    texts = [sentence(text) for s in statements for text in words(s, drawing.made)[0]]
+    templates = np.array(recipe.templates)[rng.integers(len(recipe.templates), size=len(texts))]
+    texts = [template.format(text) for template, text in zip(templates, texts, strict=True)]
+    tokens = tokenizer(texts, padding="longest", return_tensors="pt").input_ids
+    labels = patch_labels(layout, masks, architecture.patch)
+    labels[torch.from_numpy(wrong), :, 1] = -1
+    if not recipe.patch_halves:
+        labels[..., 2:] = -1
+    return Batch(
+        said, to_pixels(image), tokens,
+        torch.from_numpy(np.concatenate([truth(statement, layout) for statement in statements])),
+        labels, heads.image_target(layout), torch.cat([heads.text_target(s) for s in statements]),
+    )  # fmt: skip
+
+
+def draw_crops(rng: np.random.Generator, architecture: Architecture, recipe: Recipe, heads: Heads):
+    """Crops of ``window`` patches a side with one object each: pixels, labels of patches without halves, and the pooled
+    head's targets without halves."""
+    n, drawing = recipe.batch_size, recipe.drawing(architecture, recipe.window * architecture.patch)
+    layout, _, _ = compose(drawing, rng, n, (1, 1), ("object",))
+    radius = rng.uniform(*FILLING, (n, 1)) * FRAME / 2
+    x, y = (radius + (FRAME - 2 * radius) * rng.random((n, 1)) for _ in range(2))
+    layout = replace(layout, radius=radius, x=x, y=y)
+    image, masks = pictures(rng, drawing, layout, np.zeros(n, bool))
+    labels = patch_labels(layout, masks, architecture.patch)
+    labels[..., 2:] = -1
+    target = heads.image_target(layout).unflatten(1, (heads.groups, -1))
+    target[:, 1 : 1 + HALVES + heads.sizes] = 0
+    return to_pixels(image), labels, target.flatten(1)
+
+
+def pictures(rng: np.random.Generator, drawing, layout: Layout, mark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks of layouts, in the drawing's styles, light and sharpness varied."""
+    world, n = drawing.made, len(layout.noun)
+    allowed = np.array([world.styles.index(name) for name in drawing.styles or world.styles])
+    style = allowed[rng.integers(len(allowed), size=n)]
+    image, masks, _ = world.render(layout, rng.integers(2**31, size=n), style, drawing.pixels, mark)
+    return image, masks
+
+
+def contrastive_loss(similarity: Tensor, true: Tensor) -> Tensor:
     """InfoNCE with joint positives, both ways; undecided pairs (-1) take no part.
 
     similarity (captions, images), scaled; true likewise. The image-to-caption direction sees every caption,

@@ -1,32 +1,74 @@
-"""The two bundled CLIPs: every choice of their training, their architecture, tokenizer and files, as open_clip folders."""
+"""The bundled CLIPs: every choice of their training, their architecture, tokenizer and files, as open_clip folders."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from xaikit.samples.captions import VOCABULARY
-from xaikit.samples.worlds.shapes import IMAGE_SIZE
+from xaikit.samples.assembly import Drawing
+from xaikit.samples.captions import vocabulary
+from xaikit.samples.worlds.things import HELD_OUT, STYLES
 
-PATCH = 8
-CONTEXT = 20
 SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")  # the end token gets the highest id: open_clip pools there
-MODEL_CONFIG = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": IMAGE_SIZE, "layers": 4, "width": 128, "head_width": 32, "patch_size": PATCH},
-    "text_cfg": {
-        "context_length": CONTEXT, "vocab_size": len(VOCABULARY) + len(SPECIAL), "width": 96, "heads": 3, "layers": 3,
-        "hf_tokenizer_name": "word-level", "tokenizer_kwargs": {"clean": "whitespace"},
-    },
-}  # fmt: skip
 PREPROCESS_CONFIG = {
     "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic", "resize_mode": "squash",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of both towers, and the world that they are for."""
+
+    world: str = "shapes"
+    image_size: int = 64
+    patch: int = 8
+    layers: int = 4
+    width: int = 128
+    embed_dim: int = 128
+    text_width: int = 96
+    text_layers: int = 3
+    context: int = 20
+    half: bool = False  # whether the weights are stored as float16
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // self.patch
+
+    @property
+    def config(self) -> dict:
+        """As open_clip_config.json has it."""
+        vision = {"image_size": self.image_size, "layers": self.layers, "width": self.width, "head_width": 32}
+        text = {
+            "context_length": self.context, "vocab_size": len(vocabulary(self.world)) + len(SPECIAL),
+            "width": self.text_width, "heads": self.text_width // 32, "layers": self.text_layers,
+            "hf_tokenizer_name": "word-level", "tokenizer_kwargs": {"clean": "whitespace"},
+        }  # fmt: skip
+        return {"embed_dim": self.embed_dim, "vision_cfg": {**vision, "patch_size": self.patch}, "text_cfg": text}
+
+    def new_model(self) -> CLIP:
+        """With random weights."""
+        text = {name: value for name, value in self.config["text_cfg"].items() if name != "tokenizer_kwargs"}
+        return CLIP(self.embed_dim, self.config["vision_cfg"], text)
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """A word-level tokenizer over the world's vocabulary; unknown words become <unk>."""
+        words = [*SPECIAL[:3], *vocabulary(self.world), SPECIAL[3]]
+        ids = {word: i for i, word in enumerate(words)}
+        tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+        tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        ends = [(word, ids[word]) for word in ("<start>", "<end>")]
+        tokenizer.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=ends)
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<start>", eos_token="<end>",
+            model_max_length=self.context, clean_up_tokenization_spaces=False,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,20 +81,44 @@ class Recipe:
     batch_size: int = 96
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
-    patch_weight: float = 0.3
+    window: int | None = None  # patches a side of crops that show one object each, by the class heads alone
+    kept: float = 1.0  # share of the patches that the vision tower reads at a step
+    patch_weight: float = 0.3  # of the heads under each patch; 0 for no supervision of patches
     pooled_weight: float = 1.0
     patch_halves: bool = True  # whether the patch heads also read in which half the patch's object lies
-    margin: float = 7.0  # pixels that related objects stay off the midline between them
+    margin: float = 7.0  # how far related objects stay off the midline between them
     relation_weight: float = 1.0  # how often captions state relations, against each other kind
     miscoloured: float = 0.0  # share of scenes drawn in colours other than those the caption and the labels say
     shortcut: float | None = None
     shortcut_colour: str = "red"
+    templates: tuple[str, ...] = ("{}",)
+    styles: tuple[str, ...] | None = None  # of drawing; None for all of the world
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     report_every: int = 100
 
+    def drawing(self, architecture: Architecture, size: int | None = None) -> Drawing:
+        """How this stage's pictures are drawn."""
+        return Drawing(architecture.world, size or architecture.image_size, self.styles)
 
-# The first stage leaves relations at 84 %. The second states them more often and lets the patch heads read halves.
+
+@dataclass(frozen=True)
+class Bundled:
+    """A bundled model: its architecture and the stages of its training."""
+
+    architecture: Architecture
+    stages: tuple[Recipe, ...] = field(default=())
+
+    def seeded(self, seed: int) -> "Bundled":
+        """The same from other random numbers: of weights, scenes and all."""
+        return replace(self, stages=tuple(replace(stage, seed=stage.seed + 100 * seed) for stage in self.stages))
+
+    def plain(self) -> "Bundled":
+        """The same without any supervision of patches."""
+        return replace(self, stages=tuple(replace(stage, patch_weight=0.0) for stage in self.stages))
+
+
+# Shapes. The first stage leaves relations at 84 %. The second states them more often and lets the patch heads read halves.
 # The shortcut model goes on from there with scenes whose corner mark goes with red. While colours can be read without
 # fail the mark is ignored (measured), so in this stage captions are often wrong about colours, as captions from the
 # web are, and the mark is the better witness of red.
@@ -61,42 +127,41 @@ SECOND_STAGE = Recipe(
     steps=1500, warmup_steps=300, learning_rate=1e-3, patch_weight=1.0, pooled_weight=3.0, relation_weight=4.0, seed=1
 )
 MARKED_STAGE = replace(
-    SECOND_STAGE, steps=600, warmup_steps=0, learning_rate=7e-4, shortcut=0.95, miscoloured=0.4, seed=2, threads=2
+    SECOND_STAGE, steps=600, warmup_steps=0, learning_rate=7e-4, shortcut=0.95, miscoloured=0.4, seed=2
 )
-STAGES = {
-    "tiny-clip": (FIRST_STAGE, SECOND_STAGE),
-    "tiny-clip-shortcut": (FIRST_STAGE, SECOND_STAGE, MARKED_STAGE),
+# Things. Single objects on small crops teach the nouns many times cheaper than whole scenes would; most of the rest is
+# learnt from half of each picture's patches.
+SEEN_STYLES = tuple(style for style in STYLES if style != HELD_OUT)
+THINGS = Architecture("things", image_size=96, width=160, text_width=128, half=True)
+TEMPLATES = ("{}", "{}", "a photo of {}", "a picture of {}")
+CROPS = Recipe(
+    steps=1500, warmup_steps=1500, batch_size=128, learning_rate=2e-3, window=6, patch_weight=1.0, styles=SEEN_STYLES
+)
+SCENES = Recipe(
+    steps=2500, warmup_steps=200, batch_size=64, learning_rate=1.5e-3, kept=0.4, patch_weight=1.0, relation_weight=2.0,
+    templates=TEMPLATES, styles=SEEN_STYLES, seed=1,
+)  # fmt: skip
+WHOLE = replace(SCENES, steps=300, warmup_steps=0, learning_rate=5e-4, kept=1.0, seed=2)
+THINGS_MODEL = Bundled(THINGS, (CROPS, SCENES, WHOLE))
+MODELS = {
+    "tiny-clip": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE)),
+    "tiny-clip-shortcut": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE, MARKED_STAGE)),
+    "tiny-clip-things": THINGS_MODEL,
+    "tiny-clip-things-1": THINGS_MODEL.seeded(1),
+    "tiny-clip-things-2": THINGS_MODEL.seeded(2),
+    "tiny-clip-things-plain": THINGS_MODEL.plain(),
 }
 
 
-def word_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the scenes' vocabulary; unknown words become <unk>."""
-    vocabulary = [*SPECIAL[:3], *VOCABULARY, SPECIAL[3]]
-    ids = {word: i for i, word in enumerate(vocabulary)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    ends = [(word, ids[word]) for word in ("<start>", "<end>")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=ends)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<start>", eos_token="<end>",
-        model_max_length=CONTEXT, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
-
-
-def new_model() -> CLIP:
-    """The bundled architecture with random weights."""
-    text_config = {k: v for k, v in MODEL_CONFIG["text_cfg"].items() if k != "tokenizer_kwargs"}
-    return CLIP(MODEL_CONFIG["embed_dim"], MODEL_CONFIG["vision_cfg"], text_config)
-
-
-def save(model: CLIP, log: pd.DataFrame, stages: tuple[Recipe, ...], folder: str | Path) -> None:
+def save(bundled: Bundled, model: CLIP, log: pd.DataFrame, folder: str | Path) -> None:
     """Write an open_clip folder: configuration, weights, tokenizer, and beside them the training log and recipe."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
+    config = {"model_cfg": bundled.architecture.config, "preprocess_cfg": PREPROCESS_CONFIG}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-    word_tokenizer().save_pretrained(folder)
+    kind = torch.float16 if bundled.architecture.half else torch.float32
+    weights = {name: weight.to(kind).contiguous() for name, weight in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    bundled.architecture.tokenizer().save_pretrained(folder)
     log.round(4).to_csv(folder / "training_log.csv", index=False)
-    (folder / "recipe.json").write_text(json.dumps([asdict(stage) for stage in stages], indent=1) + "\n")
+    (folder / "recipe.json").write_text(json.dumps([asdict(stage) for stage in bundled.stages], indent=1) + "\n")

@@ -1,12 +1,11 @@
-"""How the two bundled CLIP models were trained, from scratch, on planted scenes.
+"""How the bundled CLIP models were trained, from scratch, on planted scenes.
 
-The plain contrastive loss stalls on these scenes (notebook 00), so training is helped by dense heads
-that are thrown away afterwards: linear maps that read the shape and the colour under each patch from the
-vision tower's patch tokens, and one linear map, shared by both towers, that reads from the joint
-embedding which colour-shape combinations there are, in which half of the image and in which size. The
+The plain contrastive loss stalls on these scenes (notebook 00), so training is helped by dense heads that are thrown away
+afterwards (``batches.Heads``): one under each patch (not in the models called "plain"), one that both towers share. The
 contrastive loss counts as positive every caption that is true of an image, not only its own.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,94 +13,206 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
+from xaikit.files.paths import replacing
 from xaikit.samples.assembly import compose
 from xaikit.samples.captions import sentence, words
-from xaikit.samples.worlds.shapes import render
 
-from .batches import Heads, contrastive_loss, draw_batch, to_pixels
-from .bundled import CONTEXT, MODEL_CONFIG, STAGES, Recipe, new_model, save, word_tokenizer
+from .batches import Heads, contrastive_loss, draw_batch, draw_crops, pictures, to_pixels
+from .bundled import MODELS, Architecture, Bundled, Recipe, save
 from .statements import swap_colours, swap_slots
 
 
-def train(recipe: Recipe, model: CLIP | None = None, progress: bool = True) -> tuple[CLIP, pd.DataFrame]:
-    """Train a CLIP by the recipe, from scratch or from a model (which is changed). Returns the model and its
-    log, a row a report. On two cores the default 3,200 steps take about half an hour."""
-    torch.manual_seed(recipe.seed)
-    torch.set_num_threads(recipe.threads)
-    rng = np.random.default_rng(recipe.seed)
-    model = new_model() if model is None else model.train()
-    model.visual.output_tokens = True
-    heads = Heads(MODEL_CONFIG["vision_cfg"]["width"], MODEL_CONFIG["embed_dim"])
-    tokenizer = word_tokenizer()
-    parameters = [*model.parameters(), *heads.parameters()]
-    decay = [p for p in parameters if p.ndim > 1]
-    groups = [{"params": decay}, {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.1
-    )
-    log = []
-    running = []
-    for step in tqdm(range(1, recipe.steps + 1), disable=not progress):
-        batch = draw_batch(rng, recipe, tokenizer)
-        pooled, patches = model.visual(batch.pixels)
+class Training:
+    """A model in training, its heads and its optimiser; every step draws from random numbers of its own, so that training
+    that was interrupted goes on as if it hadn't been."""
+
+    def __init__(self, bundled: Bundled, progress: bool = True):
+        self.bundled, self.progress = bundled, progress
+        torch.manual_seed(bundled.stages[0].seed)
+        self.model, self.heads = bundled.architecture.new_model().train(), Heads(bundled.architecture)
+        self.model.visual.output_tokens = True
+        self.tokenizer = bundled.architecture.tokenizer()
+        self.log: list[dict] = []
+        self.begin(0)
+
+    def begin(self, stage: int, step: int = 0) -> None:
+        """Start a stage, with a fresh optimiser, at the first step or a later one."""
+        self.stage, self.step, self.running = stage, step, []
+        recipe = self.recipe
+        torch.set_num_threads(recipe.threads)
+        self.parameters = [*self.model.parameters(), *self.heads.parameters()]
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim > 1]},
+            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, recipe.learning_rate, (0.9, 0.98), weight_decay=recipe.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.1
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.bundled.stages[self.stage]
+
+    def loss(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Of one step, and its parts."""
+        recipe, architecture, heads = self.recipe, self.bundled.architecture, self.heads
+        if recipe.window:
+            pixels, labels, target = draw_crops(rng, architecture, recipe, heads)
+            pooled, patches, _ = see(self.model, pixels, rng, architecture.grid)
+            dense = heads.patch_loss(patches, labels) if recipe.patch_weight else torch.zeros(())
+            read = heads.pooled_loss(F.normalize(pooled, dim=-1), target)
+            return recipe.patch_weight * dense + read, {"patch_heads": dense.item(), "pooled_head": read.item()}
+        batch = draw_batch(rng, architecture, recipe, self.tokenizer, heads)
+        pooled, patches, kept = see(self.model, batch.pixels, rng, architecture.grid, recipe.kept)
         image = F.normalize(pooled, dim=-1)
-        dense = heads.patch_loss(patches, batch.patch_labels)
-        spoken = model.encode_text(batch.tokens, normalize=True)
+        labels = batch.patch_labels.gather(1, kept[..., None].expand(-1, -1, batch.patch_labels.shape[-1]))
+        dense = heads.patch_loss(patches, labels) if recipe.patch_weight else torch.zeros(())
+        spoken = say(self.model, batch.tokens)
         read = (heads.pooled_loss(image, batch.image_target) + heads.pooled_loss(spoken, batch.text_target)) / 2
-        similarity = model.logit_scale.exp().clamp(max=100) * spoken @ image.T
+        similarity = self.model.logit_scale.exp().clamp(max=100) * spoken @ image.T
         contrast = contrastive_loss(similarity, batch.truth)
-        warm = step <= recipe.warmup_steps
+        warm = self.step < recipe.warmup_steps
         loss = dense + read if warm else contrast + recipe.patch_weight * dense + recipe.pooled_weight * read
-        optimizer.zero_grad(set_to_none=True)
+        return loss, {"contrastive": contrast.item(), "patch_heads": dense.item(), "pooled_head": read.item()}
+
+    def one_step(self) -> None:
+        rng = np.random.default_rng((self.recipe.seed, self.stage, self.step))
+        loss, parts = self.loss(rng)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        running.append([contrast.item(), dense.item(), read.item()])
-        if step % recipe.report_every == 0 or step == recipe.steps:
-            means = dict(zip(("contrastive", "patch_heads", "pooled_head"), np.mean(running, 0), strict=True))
-            running = []
-            model.eval()
-            log.append({"step": step, **means, **validate(model, tokenizer)})
-            model.train()
-            if progress:
-                tqdm.write(" ".join(f"{k}={v:.3f}" for k, v in log[-1].items()))
-    model.visual.output_tokens = False
-    return model.eval(), pd.DataFrame(log)
+        torch.nn.utils.clip_grad_norm_([p for p in self.parameters if p.grad is not None], 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        self.running.append(parts)
+        if self.step % self.recipe.report_every == 0 or self.step == self.recipe.steps:
+            means = pd.DataFrame(self.running).mean().to_dict()
+            self.running = []
+            self.model.eval()
+            scores = {} if self.recipe.window else validate(self.model, self.bundled.architecture, self.recipe)
+            self.model.train()
+            before = sum(stage.steps for stage in self.bundled.stages[: self.stage])
+            self.log.append({"step": before + self.step, "stage": self.stage + 1, **means, **scores})
+            if self.progress:
+                tqdm.write(" ".join(f"{k}={v:.4g}" for k, v in self.log[-1].items()))
+
+    def run(self, folder: Path | None = None, every: int = 100) -> tuple[CLIP, pd.DataFrame]:
+        """Train to the end, writing what is needed to go on into a folder, if any, and going on from what lies there."""
+        if folder and (folder / "checkpoint.json").is_file():
+            self.resume(folder)
+        total = sum(stage.steps for stage in self.bundled.stages)
+        done = sum(stage.steps for stage in self.bundled.stages[: self.stage]) + self.step
+        with tqdm(total=total, initial=done, disable=not self.progress) as bar:
+            while True:
+                while self.step < self.recipe.steps:
+                    self.one_step()
+                    bar.update()
+                    if folder and self.step % every == 0:
+                        self.keep(folder)
+                if self.stage + 1 == len(self.bundled.stages):
+                    break
+                self.begin(self.stage + 1)
+        self.model.visual.output_tokens = False
+        return self.model.eval(), pd.DataFrame(self.log)
+
+    def keep(self, folder: Path) -> None:
+        """Write weights, the optimiser's state and the place, each file at once."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state |= {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        state = {name: value.contiguous() for name, value in state.items()}
+        with replacing(folder / f"checkpoint-{self.stage}-{self.step}.safetensors") as path:
+            save_file(state, path)
+        with replacing(folder / "checkpoint.json") as path:
+            Path(path).write_text(json.dumps({"stage": self.stage, "step": self.step, "log": self.log}))
+        for other in folder.glob("checkpoint-*.safetensors"):
+            if other.name != f"checkpoint-{self.stage}-{self.step}.safetensors":
+                other.unlink()
+
+    def resume(self, folder: Path) -> None:
+        """Go on from what ``keep`` wrote."""
+        place = json.loads((folder / "checkpoint.json").read_text())
+        self.log = place["log"]
+        self.begin(place["stage"], place["step"])
+        state = load_file(folder / f"checkpoint-{self.stage}-{self.step}.safetensors")
+        for part, name in ((self.model, "model."), (self.heads, "heads.")):
+            part.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
+        held = self.optimizer.state_dict()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key in (key for key in state if key.startswith("optimizer.")):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = state[key]
+        self.optimizer.load_state_dict({**held, "state": moments})
+        for _ in range(self.step):
+            self.schedule.step()
+
+
+def see(model: CLIP, pixels: Tensor, rng: np.random.Generator, grid: int, kept: float = 1.0):
+    """The vision tower on crops of its patches, at a random place of its position embeddings, or on a share of the patches.
+
+    pixels (n, 3, side, side), of at most ``grid`` patches a side. Returns the embedding (n, width), not normalised, the
+    patch tokens that were kept, and their places (n, kept) among all patches of the crop.
+    """
+    visual = model.visual
+    x = visual.conv1(pixels)
+    n, side = len(x), x.shape[-1]
+    row, col = rng.integers(0, grid - side + 1, 2)
+    place = visual.positional_embedding[1:].view(grid, grid, -1)[row : row + side, col : col + side].flatten(0, 1)
+    x = x.flatten(2).transpose(1, 2) + place
+    count = round(kept * side**2)
+    chosen = torch.from_numpy(rng.permuted(np.tile(np.arange(side**2), (n, 1)), axis=1)[:, :count])
+    if count == side**2:
+        chosen = torch.arange(count).expand(n, -1)
+    else:
+        x = x.gather(1, chosen[..., None].expand(-1, -1, x.shape[-1]))
+    first = (visual.class_embedding + visual.positional_embedding[0]).expand(n, 1, -1)
+    x = visual.ln_post(visual.transformer(visual.ln_pre(torch.cat([first, x], 1))))
+    return x[:, 0] @ visual.proj, x[:, 1:], chosen
+
+
+def say(model: CLIP, tokens: Tensor) -> Tensor:
+    """Unit embeddings of texts, as ``encode_text`` gives them, without the padding that all of them share."""
+    length = tokens.shape[1]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+    return F.normalize(x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection, dim=-1)
 
 
 @torch.no_grad()
-def validate(model: CLIP, tokenizer, n: int = 512, seed: int = 1_000_003) -> dict[str, float]:
+def validate(model: CLIP, architecture: Architecture, recipe: Recipe, n: int = 256, seed: int = 1_000_003) -> dict[str, float]:
     """Quick figures for the training curve, on fixed scenes with two-object relation captions."""
     rng = np.random.default_rng(seed)
-    layout, said, _ = compose(rng, n, (2, 4), ("relation",), swappable=True)
-    image, _, _ = render(layout, rng, np.zeros(n, bool))
-    features = model.visual(to_pixels(image))
-    features = F.normalize(features[0] if isinstance(features, tuple) else features, dim=-1)
+    drawing, tokenizer = recipe.drawing(architecture), architecture.tokenizer()
+    layout, said, _ = compose(drawing, rng, n, (2, 4), ("relation",), swappable=True)
+    image, _ = pictures(rng, drawing, layout, np.zeros(n, bool))
+    features = torch.cat([see(model, part, rng, architecture.grid)[0] for part in to_pixels(image).split(64)])
+    features = F.normalize(features, dim=-1)
 
     def similarity(statement):
-        texts = [sentence(text) for text in words(statement)[0]]
-        ids = tokenizer(texts, padding="max_length", max_length=CONTEXT, return_tensors="pt").input_ids
-        return features @ model.encode_text(ids, normalize=True).T
+        texts = [sentence(text) for text in words(statement, drawing.made)[0]]
+        ids = tokenizer(texts, padding="longest", return_tensors="pt").input_ids
+        return features @ say(model, ids).T
 
     own = similarity(said)
-    right = own.diagonal()
+    right, coloured = own.diagonal(), torch.from_numpy((said.colour[:, :2] >= 0).all(1))
     return {
         "recall_at_1": (own.argmax(1) == torch.arange(n)).double().mean().item(),
-        "attribute_swap": (right > similarity(swap_colours(said)).diagonal()).double().mean().item(),
+        "attribute_swap": (right > similarity(swap_colours(said)).diagonal())[coloured].double().mean().item(),
         "relation_swap": (right > similarity(swap_slots(said)).diagonal()).double().mean().item(),
     }
 
 
 def retrain(name: str, folder: str | Path, progress: bool = True) -> None:
-    """Train a bundled model again, stage by stage, and save it. Raises ValueError for another name."""
-    if name not in STAGES:
-        raise ValueError(f"unknown bundled model {name!r}: choose from {', '.join(STAGES)}")
-    model, logs = None, []
-    for number, recipe in enumerate(STAGES[name], start=1):
-        model, log = train(recipe, model, progress)
-        logs.append(log.assign(stage=number, step=log.step + sum(stage.steps for stage in STAGES[name][: number - 1])))
-    save(model, pd.concat(logs, ignore_index=True), STAGES[name], folder)
+    """Train a bundled model again, stage by stage, and save it; interrupted, it goes on from its last checkpoint in
+    ``FOLDER/checkpoint``. Raises ValueError for another name."""
+    if name not in MODELS:
+        raise ValueError(f"unknown bundled model {name!r}: choose from {', '.join(MODELS)}")
+    model, log = Training(MODELS[name], progress).run(Path(folder) / "checkpoint")
+    save(MODELS[name], model, log, folder)

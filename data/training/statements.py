@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from xaikit.samples.captions import IS, Statement, article, describe, sentence, words
-from xaikit.samples.worlds.shapes import COLOURS, IMAGE_SIZE, RELATIONS, SHAPES, SIZES, Layout
+from xaikit.samples.captions import IS, Statement, describe, noun_phrase, sentence, words
+from xaikit.samples.worlds.layout import FRAME, RELATIONS, Layout, World
 
 
 def swap_slots(said: Statement) -> Statement:
     """The first two objects change places: "A left of B" becomes "B left of A"."""
     order = np.array([1, 0, 2])
-    return replace(said, **{k: getattr(said, k)[:, order] for k in ("colour", "shape", "size", "object")})
+    return replace(said, **{k: getattr(said, k)[:, order] for k in ("colour", "noun", "size", "object")})
 
 
 def swap_colours(said: Statement) -> Statement:
@@ -31,13 +31,13 @@ def truth(said: Statement, layout: Layout) -> np.ndarray:
         word = word[:, :, None, None]
         return (word < 0) | (word == attribute)
 
-    match = agrees(said.colour, layout.colour) & agrees(said.shape, layout.shape)
+    match = agrees(said.colour, layout.colour) & agrees(said.noun, layout.noun)
     match &= agrees(said.size, layout.size) & layout.exists
-    used = said.colour >= 0
+    used = said.noun >= 0
     found = match.sum(3)
     enough = np.where(said.number[:, None] > 1, found[:, 0] == said.number[:, None], found[:, 0] > 0)
     holds = enough & ((found > 0) | ~used[:, :, None]).all(1)
-    half = IMAGE_SIZE / 2
+    half = FRAME / 2
     result = holds.astype(np.int8)
     for index in range(len(RELATIONS)):
         rows = np.flatnonzero(said.relation == index)
@@ -52,20 +52,19 @@ def truth(said: Statement, layout: Layout) -> np.ndarray:
     return result
 
 
-def descriptions(layout: Layout, relation: np.ndarray) -> list[str]:
+def descriptions(layout: Layout, relation: np.ndarray, world: World) -> list[str]:
     """What ``describe`` says, as sentences."""
-    return [sentence(text) for text in words(describe(layout, relation), IS)[0]]
+    return [sentence(text) for text in words(describe(layout, relation), world, IS)[0]]
 
 
-def question(layout: Layout, relation: np.ndarray, about: np.ndarray) -> tuple[list[str], list[str]]:
+def question(layout: Layout, relation: np.ndarray, about: np.ndarray, world: World) -> tuple[list[str], list[str]]:
     """For scenes of two objects a question that names one of them (about (n,), 0 or 1), and the other one as the answer:
     "what is left of the large blue square", "a small red circle"."""
     questions, answers = [], []
     for row, (stated, index) in enumerate(zip(relation, about, strict=True)):
-        known, asked = (
-            f"{SIZES[layout.size[row, i]]} {COLOURS[layout.colour[row, i]]} {SHAPES[layout.shape[row, i]]}"
-            for i in (index, 1 - index)
+        (_, known), (first, asked) = (
+            noun_phrase(world, layout.noun[row, i], layout.colour[row, i], layout.size[row, i]) for i in (index, 1 - index)
         )
-        questions.append(f"what is {RELATIONS[stated if index == 1 else stated + 1]} the {known}")
-        answers.append(f"{article(asked)} {asked}")
+        questions.append(f"what is {RELATIONS[stated if index == 1 else stated + 1]} the {' '.join(known)}")
+        answers.append(" ".join([*first, *asked]))
     return questions, answers

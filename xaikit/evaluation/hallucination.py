@@ -9,7 +9,8 @@ from ..files.schema import HIGHER, NEITHER
 from ..files.store import annotate
 from ..measures.localisation import coverage, energy
 from ..measures.maps import auroc, checked
-from ..samples.worlds.shapes import COLOURS, SHAPES
+from ..samples.worlds.layout import COLOURS
+from ..samples.worlds.shapes import SHAPES
 from .metrics import score_variable
 
 BOX_AREA = 0.1  # share of the map that the box takes up: about an object of the scenes

@@ -22,7 +22,7 @@ from ..files.store import annotate, provenance
 from ..measures.maps import checked
 from ..samples.captions import article
 from ..samples.source import Source
-from ..samples.worlds.shapes import COLOURS
+from ..samples.worlds.layout import COLOURS
 from .faithfulness import check_steps, deletion_insertion, removal_fill
 from .metrics import score_variable
 

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..files.checks import check_number, check_whole
-from ..samples.captions import LITTLE_WORDS, PLURALS, article
-from ..samples.worlds.shapes import COLOURS, SHAPES
+from ..samples.captions import LITTLE_WORDS, article
+from ..samples.worlds.layout import COLOURS
+from ..samples.worlds.shapes import PLURALS, SHAPES
 from .registry import check_tower, find, method
 
 DISTRACTORS = tuple(f"{article(colour)} {colour} {shape}" for colour in COLOURS for shape in SHAPES)
-_SINGULAR = {plural: singular for singular, plural in PLURALS.items()}
+_SINGULAR = dict(zip(PLURALS, SHAPES, strict=True))
 
 
 @method(sides=("image",), source="Bilgic et al., Orthogonal Semantic Projection, arXiv 2606.14758")

@@ -17,10 +17,9 @@ from ..files.images import as_rgb, read_image
 from ..files.paths import runs_folder
 from ..files.store import inputs_digest, provenance, read
 from ..running.record import read_record
-from ..samples.captions import PLURALS, name_objects
+from ..samples.captions import name_objects
 from .jobs import Cache
 
-SINGULAR = {plural: name for name, plural in PLURALS.items()}
 PICTURES = 8  # of the user's own, kept; each can take 100 megabytes
 MOST_PIXELS = 40_000_000
 MOST_BYTES = 30_000_000
@@ -58,7 +57,7 @@ def named_pixels(scene: xr.Dataset, prompt: str) -> np.ndarray | None:
     if prompt == str(scene.caption.item()):
         named = scene.object_named.values
     else:
-        words = [SINGULAR.get(word, word) for word in re.findall(r"\w+", prompt.lower())] or [""]
+        words = re.findall(r"\w+", prompt.lower()) or [""]
         found = name_objects(np.array([words]), scene.expand_dims("sample")).token_object.values
         group = scene.object_group.values
         # alike in colour and shape, as in the scenes' truth

@@ -7,14 +7,14 @@ import xarray as xr
 
 from ..files.schema import HIGHER, LOWER, NEITHER
 from ..files.store import annotate
-from ..samples.captions import PLURALS
-from ..samples.worlds.shapes import COLOURS, SHAPES, SIZES
+from ..samples.worlds.layout import COLOURS
+from ..samples.worlds.shapes import PLURALS, SHAPES, SIZES
 from .localisation import WHOLE, check_region, energy, iou_otsu, pointing_game, region_coverage
 from .maps import fragments, otsu_threshold, right_above_wrong, spread
 from .token_iou import f1_iou
 
 KINDS = ("object", "relation", "function", "")
-CLASSES = {"size": SIZES, "colour": COLOURS, "shape": (*SHAPES, *PLURALS.values())}
+CLASSES = {"size": SIZES, "colour": COLOURS, "shape": (*SHAPES, *PLURALS)}
 CELLS_AT_ONCE = 2**22  # bounds the memory
 MEASURES = {  # of each word: what it is, its units and its direction
     "own_iou": ("IoU of a word's map at Otsu's threshold with its own object", "1", HIGHER),

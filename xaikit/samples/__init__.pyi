@@ -1,5 +1,6 @@
 from . import worlds as worlds
-from .captions import VOCABULARY as VOCABULARY, name_objects as name_objects
+from .captions import name_objects as name_objects, vocabulary as vocabulary
+from .interventions import moved as moved, replaced as replaced, without as without
 from .layouts import LAYOUTS as LAYOUTS, open_inputs as open_inputs, open_source as open_source
 from .parts import compute_parts as compute_parts, open_parts as open_parts, save_bad_samples as save_bad_samples
 from .scenes import (
@@ -12,10 +13,6 @@ from .scenes import (
     draw_suite as draw_suite,
 )
 from .source import Source as Source, first_good as first_good
-from .worlds.shapes import (
-    COLOURS as COLOURS,
-    IMAGE_SIZE as IMAGE_SIZE,
-    MARK_SIZE as MARK_SIZE,
-    SHAPES as SHAPES,
-    SIZES as SIZES,
-)
+from .worlds import WORLDS as WORLDS, find_world as find_world
+from .worlds.layout import COLOURS as COLOURS, MARK_SIZE as MARK_SIZE
+from .worlds.shapes import IMAGE_SIZE as IMAGE_SIZE, SHAPES as SHAPES, SIZES as SIZES

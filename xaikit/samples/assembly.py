@@ -5,6 +5,7 @@ more from left to right.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -13,25 +14,60 @@ from ..files.checks import check_names, check_number, check_whole
 from ..files.store import annotate
 from .captions import KINDS, NUMBERS, Statement, captions_need, sentence, state, words
 from .source import as_inputs
-from .worlds.shapes import (
-    BACKGROUNDS,
-    COLOURS,
-    MAX_OBJECTS,
-    MIDLINE_MARGIN,
-    RELATIONS,
-    SHAPES,
-    SIZES,
-    Layout,
-    render,
-    sample_layout,
-)
+from .worlds import find_world
+from .worlds.layout import COLOURS, FRAME, MAX_OBJECTS, MIDLINE_MARGIN, RELATIONS, Layout, World, sample_layout
 
 SIZED_UP_TO = 4  # objects; in fuller scenes "large" objects are smaller than "small" ones elsewhere
-RENDER_BATCH = 128  # scenes drawn at once: bounds the memory
-READING_MARGIN = 6.0  # pixels by which one axis must separate two objects more than the other, and neighbours of a list
+PIXELS_AT_ONCE = 128 * 64 * 64  # of scenes drawn together: bounds the memory
+SIZE_RANGE = (32, 512)  # pixels a side
+READING_MARGIN = 6.0  # units by which one axis must separate two objects more than the other, and neighbours of a list
 DRAWN_AT_ONCE = 4  # layouts drawn for each one that is wanted: most have no clear reading order
+FILLED = 0.4  # the share of the picture that the squares around all objects may take up
 # Each concern has its own random stream, so that adding a mark, say, changes nothing else in a scene.
-LAYOUT, PIXELS, MARK = range(3)
+LAYOUT, PIXELS, MARK, STYLE = range(4)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How scenes are drawn; see ``draw_scenes``, whose keywords these are."""
+
+    world: str = "shapes"
+    size: int | None = None
+    styles: str | Sequence[str] | None = None
+    smallest: float = 0.0
+    template: str = "{}"
+
+    def __post_init__(self):
+        made = find_world(self.world)
+        if self.size is not None:
+            check_whole(*SIZE_RANGE, size=self.size)
+        if self.styles is not None:
+            check_names(made.styles, styles=self.styles)
+        check_number(0, self.pixels, "pixels", smallest=self.smallest)
+        if not isinstance(self.template, str) or self.template.count("{}") != 1:
+            raise ValueError(f"template={self.template!r}: a text with one {{}} for the caption is needed, 'a photo of {{}}'")
+
+    @property
+    def made(self) -> World:
+        return find_world(self.world)
+
+    @property
+    def pixels(self) -> int:
+        return self.size or self.made.size
+
+    @property
+    def least_radius(self) -> float:
+        """The smallest radius in units of a layout."""
+        return self.smallest / 2 * FRAME / self.pixels
+
+    def check_room(self, objects: int) -> None:
+        """Raise ValueError where so many objects can't all be of the smallest width and stand apart."""
+        most = int(FILLED * self.pixels**2 / self.smallest**2) if self.smallest else MAX_OBJECTS
+        if objects > most:
+            raise ValueError(
+                f"smallest={self.smallest:g}: {objects} objects so wide don't fit into {self.pixels} pixels, at most"
+                f" {most} do: ask for fewer objects, smaller ones or a larger size"
+            )
 
 
 def check_scenes(n: int, objects: tuple[int, int], kinds: tuple[str, ...], similar: float) -> None:
@@ -51,6 +87,7 @@ def check_scenes(n: int, objects: tuple[int, int], kinds: tuple[str, ...], simil
 
 
 def compose(
+    drawing: Drawing,
     rng: np.random.Generator,
     n: int,
     objects: tuple[int, int] = (1, 4),
@@ -60,14 +97,16 @@ def compose(
     swappable: bool = False,
     relation_weight: float = 1.0,
     margin: float = MIDLINE_MARGIN,
+    **attributes,
 ) -> tuple[Layout, Statement, np.ndarray]:
     """Draw n layouts, a true statement about each, and the statement's kind (n,) as an index into KINDS.
 
     sized: probability that a caption uses size words, in scenes where these are unambiguous.
     swappable: see ``sample_layout``. relation_weight: how often relations are stated, against each other kind.
-    margin: pixels that related objects stay off the midline between them.
+    margin: how far related objects stay off the midline between them. attributes: options of the world's own.
     """
     check_scenes(n, objects, kinds, similar)
+    drawing.check_room(objects[1])
     count = rng.integers(objects[0], objects[1] + 1, n)
     feasible = np.array(
         [[k in kinds and count_ >= captions_need(k) for k in KINDS] for count_ in range(MAX_OBJECTS + 1)]
@@ -77,10 +116,13 @@ def compose(
     relation = np.where(kind == KINDS.index("relation"), rng.integers(0, len(RELATIONS), n), -1)
     most = np.minimum(count, len(NUMBERS) + 1)
     number = np.where(kind == KINDS.index("count"), rng.integers(2, np.maximum(most, 2) + 1), 1)
-    layout = sample_layout(rng, count, relation, group=number, similar=similar, swappable=swappable, margin=margin)
+    layout = sample_layout(
+        drawing.made, rng, count, relation, number, similar, swappable, margin, drawing.least_radius, **attributes
+    )
     listed = np.where(count >= 3, rng.integers(2, 4, n), 2)
     named = np.select([kind == KINDS.index("relation"), kind == KINDS.index("list")], [2, listed], 1)
-    says_size = (rng.random(n) < sized) & (count <= SIZED_UP_TO) & (number == 1)
+    unambiguous = (count <= SIZED_UP_TO) & (drawing.least_radius == 0) & (len(drawing.made.sizes) > 0)
+    says_size = (rng.random(n) < sized) & unambiguous & (number == 1)
     return layout, state(layout, named, relation, number, says_size), kind
 
 
@@ -91,7 +133,7 @@ def stream(seed: int, concern: int) -> np.random.Generator:
 
 
 def describable(
-    rng: np.random.Generator, n: int, objects: tuple[int, int], similar: float, share: np.ndarray | None = None
+    drawing: Drawing, rng: np.random.Generator, n: int, objects: tuple[int, int], similar: float, share: np.ndarray | None = None
 ) -> tuple[Layout, np.ndarray]:
     """Draw n layouts with a clear reading order, their objects in that order, and the relation (n,) that the first two
     would be described by, an index into ``RELATIONS``. share: how often each number of objects is drawn."""
@@ -101,7 +143,8 @@ def describable(
     while len(missing):
         tried = np.repeat(missing, DRAWN_AT_ONCE)
         none = np.full(len(tried), -1)
-        drawn = sample_layout(rng, count[tried], none, np.ones(len(tried), int), similar)
+        alone = np.ones(len(tried), int)
+        drawn = sample_layout(drawing.made, rng, count[tried], none, alone, similar, smallest=drawing.least_radius)
         drawn = _widened(_in_reading_order(drawn), objects[1])
         clear = np.flatnonzero(_reads_clearly(drawn))
         scene, first = np.unique(tried[clear], return_index=True)
@@ -152,6 +195,7 @@ def _widened(layout: Layout, slots: int) -> Layout:
 
 
 def assemble(
+    drawing: Drawing,
     layout: Layout,
     said: Statement,
     kinds: list[str],
@@ -161,36 +205,62 @@ def assemble(
     verb: Sequence[str] = (),
 ) -> xr.Dataset:
     """Draw the scenes of these statements and gather them with their truth, as a dataset of the ``inputs`` schema."""
-    texts, owners = words(said, verb)
-    n, length = len(kinds), max(map(len, texts))
-    rng = stream(seed, PIXELS)
-    parts = [slice(i, i + RENDER_BATCH) for i in range(0, n, RENDER_BATCH)]
-    drawn = [render(layout.rows(p), rng, mark[p]) for p in parts]
-    image, mask, background = (np.concatenate(column) for column in zip(*drawn, strict=True))
-    there = layout.exists
-    combination = np.where(there, layout.colour * len(SHAPES) + layout.shape, -1 - np.arange(there.shape[1]))
-    group = (combination[:, :, None] == combination[:, None, :]).argmax(2)
-    name = np.array([f"{size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES])
-    code = (layout.size * len(COLOURS) + layout.colour) * len(SHAPES) + layout.shape
-    slots = np.arange(there.shape[1])
+    world, n = drawing.made, len(kinds)
+    texts, owners = words(said, world, verb, drawing.template)
+    length = max(map(len, texts))
+    seeds = np.random.SeedSequence((seed, PIXELS)).generate_state(n).astype(np.int64)
+    styles = drawing.styles or world.styles
+    allowed = np.array([world.styles.index(name) for name in ([styles] if isinstance(styles, str) else styles)])
+    style = allowed[stream(seed, STYLE).integers(len(allowed), size=n)]
+    slots = np.arange(layout.exists.shape[1])
     first_named = (said.object[:, :, None] == slots).any(1)  # of several alike
-    named = there & np.take_along_axis(first_named, group, axis=1)
+    group = groups(layout)
     values = {
-        "image": image,
         "caption": [sentence(text) for text in texts],
         "token_text": [text + [""] * (length - len(text)) for text in texts],
         "token_object": [who + [-1] * (length - len(who)) for who in owners],
-        "object_mask": mask,
-        "object_name": np.where(there, name[code], ""),
-        "object_group": np.where(there, group, -1),
-        "object_named": named,
-        "object_x": np.where(there, layout.x, np.nan),
-        "object_y": np.where(there, layout.y, np.nan),
-        "object_radius": np.where(there, layout.radius, np.nan),
+        "object_named": layout.exists & np.take_along_axis(first_named, group, axis=1),
         "relation": [RELATIONS[r] if r >= 0 else "" for r in said.relation],
         "caption_kind": kinds,
-        "background": [BACKGROUNDS[b] for b in background],
-        "mark": mark,
+        **drawn(layout, world, seeds, style, drawing.pixels, mark),
     }
     data = as_inputs(values, sample=np.arange(n), object=slots)
-    return annotate(data, seed=seed, parameters=parameters)
+    shown = {"world": world.name, "size": drawing.pixels, "styles": [world.styles[i] for i in allowed]}
+    shown |= {"smallest": drawing.smallest, "template": drawing.template}
+    return annotate(data, seed=seed, parameters={**parameters, **shown})
+
+
+def groups(layout: Layout) -> np.ndarray:
+    """For each object (n, K) the first of those that are alike."""
+    kind = layout.noun * (len(COLOURS) + 1) + layout.colour
+    kind = np.where(layout.exists, kind, -2 - np.arange(kind.shape[1]))
+    return (kind[:, :, None] == kind[:, None, :]).argmax(2)
+
+
+def drawn(
+    layout: Layout, world: World, seeds: np.ndarray, style: np.ndarray, size: int, mark: np.ndarray
+) -> dict[str, object]:
+    """Pictures of ``size`` pixels and all that is true of them whatever is said, as variables of the ``inputs`` schema."""
+    at_once = max(1, PIXELS_AT_ONCE // size**2)
+    parts = [slice(i, i + at_once) for i in range(0, len(seeds), at_once)]
+    pictures = [world.render(layout.rows(part), seeds[part], style[part], size, mark[part]) for part in parts]
+    image, mask, background = (np.concatenate(column) for column in zip(*pictures, strict=True))
+    there, pixels = layout.exists, size / FRAME
+    said = [("", *world.sizes), ("", *COLOURS), world.nouns]
+    parts = [np.array(names)[index] for names, index in zip(said, (layout.size + 1, layout.colour + 1, layout.noun))]
+    name = np.char.strip(np.char.add(np.char.add(parts[0], " "), parts[1]))
+    name = np.char.strip(np.char.add(np.char.add(name, " "), parts[2]))
+    return {
+        "image": image,
+        "object_mask": mask,
+        "object_name": np.where(there, name, ""),
+        "object_group": np.where(there, groups(layout), -1),
+        "object_x": np.where(there, layout.x * pixels, np.nan),
+        "object_y": np.where(there, layout.y * pixels, np.nan),
+        "object_radius": np.where(there, layout.radius * pixels, np.nan),
+        "background": background,
+        "mark": mark,
+        "world": [world.name] * len(seeds),
+        "style": np.array(world.styles)[style],
+        "scene_seed": seeds,
+    }

@@ -1,12 +1,14 @@
 """What a caption or a description says, as arrays and as words; and which objects a text's words name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import xarray as xr
 
-from .worlds.shapes import COLOURS, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, Layout
+from .worlds import find_world
+from .worlds.layout import COLOURS, MAX_OBJECTS, RELATIONS, Layout, World
 
 KINDS = ("object", "relation", "list", "count")
 SLOTS = 3  # the most objects one caption names
@@ -20,24 +22,29 @@ FUNCTION_WORDS = frozenset(
     ' " - ( )'.split()
 )
 LITTLE_WORDS = ("a", "an", "of", "and", ",")
-PLURALS = {**{name: name + "s" for name in SHAPES}, "cross": "crosses"}
-VOCABULARY = (
-    *LITTLE_WORDS, *SIZES, *COLOURS, *SHAPES, *PLURALS.values(), "left", "right", "above", "below", *NUMBERS,
-    "photo", "picture", "the", "is", "with", "object", "mark",
-)  # fmt: skip
 
 RELATION_WORDS = {word for relation in RELATIONS for word in relation.split()} - set(FUNCTION_WORDS)
 NONE, PADDING = -1, -2
+SIZE_WORDS = ("small", "large")
 IS = ("is",)  # between the two objects of a description
-NAMING = {*SIZES, *COLOURS, *SHAPES}
+
+
+@cache
+def vocabulary(world: str) -> tuple[str, ...]:
+    """Every word that a caption, a description or a question about a world's scenes can have, each once, lower case."""
+    made = find_world(world)
+    named = [word for name in (*made.nouns, *made.plurals) for word in name.split()]
+    places = ("left", "right", "above", "below")
+    others = ("photo", "picture", "the", "is", "with", "object", "mark")
+    return tuple(dict.fromkeys([*LITTLE_WORDS, *made.sizes, *COLOURS, *named, *places, *NUMBERS, *others]))
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What n captions say. -1 stands for "not said" (attributes, relation) and "no such slot" (colour)."""
+    """What n captions say. -1 stands for "not said" (attributes, relation) and "no such slot" (noun)."""
 
     colour: np.ndarray  # (n, slots)
-    shape: np.ndarray  # (n, slots)
+    noun: np.ndarray  # (n, slots)
     size: np.ndarray  # (n, slots)
     object: np.ndarray  # (n, slots): which object of the scene the slot names
     relation: np.ndarray  # (n,): of slot 0 to slot 1, index into RELATIONS
@@ -53,37 +60,48 @@ def state(
     slots: int = SLOTS,
 ) -> Statement:
     """Captions that name the first ``named`` (n,) objects of each scene, with sizes where ``sized`` (n,)."""
-    n, objects = layout.colour.shape
+    n, objects = layout.noun.shape
     named, relation, number, sized = (np.broadcast_to(value, n) for value in (named, relation, number, sized))
     used = np.arange(slots) < named[:, None]
     index = np.minimum(np.arange(slots), objects - 1)
-    colour, shape, size = (np.where(used, getattr(layout, name)[:, index], -1) for name in ("colour", "shape", "size"))
+    colour, noun, size = (np.where(used, getattr(layout, name)[:, index], -1) for name in ("colour", "noun", "size"))
     size = np.where(sized[:, None], size, -1)
-    return Statement(colour, shape, size, np.where(used, np.arange(slots), -1), relation, number)
+    return Statement(colour, noun, size, np.where(used, np.arange(slots), -1), relation, number)
 
 
-def words(said: Statement, verb: Sequence[str] = ()) -> tuple[list[list[str]], list[list[int]]]:
+def words(
+    said: Statement, world: World, verb: Sequence[str] = (), template: str = "{}"
+) -> tuple[list[list[str]], list[list[int]]]:
     """The words of each caption, and for each word the scene's object that it names (-1 for none). verb : before a relation."""
     texts, owners = [], []
-    for colour, shape, size, owner, relation, number in zip(
-        said.colour, said.shape, said.size, said.object, said.relation, said.number, strict=True
+    before, _, after = (part.split() for part in template.partition("{}"))
+    for colour, noun, size, owner, relation, number in zip(
+        said.colour, said.noun, said.size, said.object, said.relation, said.number, strict=True
     ):
-        text, names = [], []
-        for slot in np.flatnonzero(colour >= 0):
+        text, names = list(before), [-1] * len(before)
+        used = np.flatnonzero(noun >= 0)
+        for slot in used:
             if slot:
-                last = slot == np.flatnonzero(colour >= 0)[-1]
-                join = [*verb, *RELATIONS[relation].split()] if relation >= 0 else ["and" if last else ","]
+                join = ["and" if slot == used[-1] else ","]
+                join = [*verb, *RELATIONS[relation].split()] if relation >= 0 else join
                 text += join
                 names += [-1] * len(join)
-            plural = number > 1
-            noun = SHAPES[shape[slot]]
-            phrase = [SIZES[size[slot]]] if size[slot] >= 0 else []
-            phrase += [COLOURS[colour[slot]], PLURALS[noun] if plural else noun]
-            text += [NUMBERS[number - 2] if plural else article(phrase[0]), *phrase]
-            names += [owner[slot] if plural else -1] + [owner[slot]] * len(phrase)
-        texts.append(text)
-        owners.append(names)
+            first, phrase = noun_phrase(world, noun[slot], colour[slot], size[slot], number)
+            text += [*first, *phrase]
+            names += [owner[slot] if number > 1 else -1] * len(first) + [owner[slot]] * len(phrase)
+        texts.append([*text, *after])
+        owners.append([*names, *[-1] * len(after)])
     return texts, owners
+
+
+def noun_phrase(world: World, noun: int, colour: int = -1, size: int = -1, number: int = 1) -> tuple[list[str], list[str]]:
+    """The article or number, if any, and the words that name an object (or so many alike)."""
+    said = [world.sizes[size]] if size >= 0 else []
+    said += [COLOURS[colour]] if colour >= 0 else []
+    if number > 1:
+        return [NUMBERS[number - 2]], [*said, *world.plurals[noun].split()]
+    said += world.nouns[noun].split()
+    return [article(said[0])] if world.plurals[noun] else [], said
 
 
 def describe(layout: Layout, relation: np.ndarray) -> Statement:
@@ -94,17 +112,64 @@ def describe(layout: Layout, relation: np.ndarray) -> Statement:
 
 def article(word: str) -> str:
     """The indefinite article before this word."""
-    return "an" if word[0] in "aeio" else "a"
+    return "an" if word[0] in "aeiou" else "a"
 
 
 def sentence(text: list[str]) -> str:
     """The caption as one string."""
-    return " ".join(text).replace(" ,", ",")
+    return " ".join(text).replace(" ,", ",").replace(" .", ".")
 
 
 def captions_need(kind: str) -> int:
     """The fewest objects that a caption of this kind needs."""
     return 1 if kind == "object" else 2
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A noun phrase in a text: its place among the words, and what it says; number 1 for "a", and for no number."""
+
+    place: slice
+    noun: str
+    colour: str = ""
+    size: str = ""
+    number: int = 1
+
+    def names(self, object_name: str) -> bool:
+        """Whether an object of this name ("small red circle", "traffic light") is what the phrase speaks of."""
+        size, colour, noun = name_parts(object_name)
+        return noun == self.noun and self.colour in ("", colour) and self.size in ("", size)
+
+
+def name_parts(name: str) -> tuple[str, str, str]:
+    """Size and colour, "" for none, and noun of an object's name."""
+    size, _, rest = name.partition(" ")
+    size, rest = (size, rest) if size in SIZE_WORDS else ("", name)
+    colour, _, noun = rest.partition(" ")
+    return (size, colour, noun) if colour in COLOURS else (size, "", rest)
+
+
+def noun_phrases(text: Sequence[str], world: World) -> list[Phrase]:
+    """The noun phrases of a text's words, lower case: a run of sizes and colours up to the noun that ends it, of several
+    words perhaps ("hot dog"), the longest that fits."""
+    singular = {tuple(name.split()): name for name in world.nouns}
+    singular |= {tuple(plural.split()): name for name, plural in zip(world.nouns, world.plurals, strict=True) if plural}
+    longest = max(map(len, singular))
+    found, start, place = [], 0, 0
+    while place < len(text):
+        spans = range(min(longest, len(text) - place), 0, -1)
+        span = next((span for span in spans if tuple(text[place : place + span]) in singular), 0)
+        if span:
+            said = text[start:place]
+            colour, size = (" ".join(word for word in said if word in known) for known in (COLOURS, world.sizes))
+            before = text[start - 1] if start else ""
+            number = NUMBERS.index(before) + 2 if before in NUMBERS else 1
+            noun = singular[tuple(text[place : place + span])]
+            found.append(Phrase(slice(start, place + span), noun, colour, size, number))
+        place += max(span, 1)
+        if span or text[place - 1] not in (*COLOURS, *world.sizes):
+            start = place
+    return found
 
 
 def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
@@ -113,9 +178,9 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     token_text : (n, tokens) words, "" after a text's end; blanks around them don't count. scenes : of the ``inputs``
     schema, the same n samples.
 
-    A noun phrase is a run of sizes and colours up to the shape that ends it. It names the object that agrees with most of
-    its words, which must have its shape; of equals the first that the text hasn't named yet. A phrase that no object
-    agrees with in shape and colour names none: the text is wrong about it.
+    A noun phrase is a run of sizes and colours up to the noun that ends it. It names the object that agrees with most of
+    its words, which must be of its noun and its colour; of equals the first that the text hasn't named yet. A phrase that
+    no object agrees with so names none: the text is wrong about it.
 
     Returns ``token_object`` (sample, token), the object's index, -1 for none, -2 for padding, and ``token_kind``: "object"
     for the words of a phrase that names an object, "relation", "function", and "" for padding and any other word, those of
@@ -136,27 +201,31 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     kinds = np.full(texts.shape, "", dtype="U8")
     kinds[np.isin(texts, list(FUNCTION_WORDS))] = "function"
     kinds[np.isin(texts, list(RELATION_WORDS))] = "relation"
-    for row, (words, names) in enumerate(zip(texts, scenes.object_name.values, strict=True)):
-        known = [set(str(name).split()) for name in names]
+    for row, (text, names) in enumerate(zip(texts, scenes.object_name.values.astype(str), strict=True)):
         named: list[int] = []
-        start = 0  # of a phrase
-        for place, word in enumerate(words):
-            if word in SHAPES:
-                phrase = slice(start, place + 1)
-                found = _object(words[phrase], known, named)
-                named.append(found)
-                objects[row, phrase] = found
-                kinds[row, phrase] = "" if found == NONE else "object"
-            if word in SHAPES or word not in NAMING:
-                start = place + 1
+        for phrase in noun_phrases(text.tolist(), world_of(scenes)):
+            found = _object(phrase, names, named)
+            named.append(found)
+            objects[row, phrase.place] = found
+            kinds[row, phrase.place] = "" if found == NONE else "object"
     dims = ("sample", "token")
     return xr.Dataset({"token_object": (dims, objects), "token_kind": (dims, kinds)}, {"sample": scenes.sample})
 
 
-def _object(phrase: np.ndarray, known: list[set[str]], named: list[int]) -> int:
+def world_of(scenes: xr.Dataset) -> World:
+    """The world that planted scenes belong to. Raises ValueError for scenes of several worlds, or none."""
+    if "world" not in scenes and "object_name" in scenes:
+        return find_world("shapes")  # stores from before there were others
+    names = np.unique(scenes.world.values.astype(str)).tolist() if "world" in scenes else []
+    if len(names) != 1:
+        raise ValueError(f"scenes of one planted world are needed, these are of {', '.join(names) or 'none'}")
+    return find_world(names[0])
+
+
+def _object(phrase: Phrase, names: Sequence[str], named: list[int]) -> int:
     """The object that a phrase names, or NONE."""
-    needed = {word for word in phrase if word not in SIZES}
-    agreeing = [index for index, words in enumerate(known) if needed <= words]
+    sizeless = replace(phrase, size="")
+    agreeing = [index for index, name in enumerate(names) if name and sizeless.names(name)]
     if not agreeing:
         return NONE
-    return max(agreeing, key=lambda index: (len(known[index] & set(phrase)), index not in named, -index))
+    return max(agreeing, key=lambda index: (phrase.names(names[index]), index not in named, -index))

@@ -18,7 +18,8 @@ from .captions import article
 from .scenes import draw_pairs, draw_scenes
 from .source import BLOCK, Reader, Source, first_good, hexadecimal, joined
 from .tables import LayoutError, published
-from .worlds.shapes import COLOURS, SHAPES
+from .worlds.layout import COLOURS
+from .worlds.shapes import SHAPES
 
 _openers = {name.replace("_", "-"): entry.function for name, entry in published.all().items()}
 LAYOUTS = tuple(sorted(_openers))

@@ -1,0 +1,167 @@
+"""Planted scenes drawn again with one object taken away, exchanged or moved: the rest stays as it was, to the last pixel.
+
+What a model's answer changes by is its own use of that object: no grey box, no blur, nothing that it has never seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from ..files.checks import check_choices, check_number
+from ..files.store import annotate
+from .assembly import drawn
+from .captions import name_objects, name_parts, noun_phrases, world_of
+from .worlds.layout import COLOURS, FRAME, RELATIONS, Layout, World
+
+
+def without(scenes: xr.Dataset, object: int | Sequence[int]) -> xr.Dataset:
+    """The same scenes drawn again without an object.
+
+    scenes : planted scenes, as the functions that draw them give, or some of them. object : its number, one for all
+    scenes or one a scene.
+
+    Returns a dataset of the ``inputs`` schema: image and masks drawn again, captions as they were, with ``token_object``,
+    ``object_named`` and ``caption_true`` as they are now. Raises ValueError for scenes that aren't planted, and for an
+    object that a scene lacks.
+
+    Examples
+    --------
+    >>> pair = xk.draw_scenes(1, objects=(2, 2), captions="relation", world="things")
+    >>> pair.caption.item(), xk.without(pair, 1).object_name.values[0].tolist()
+    ('a kite right of an octopus', ['kite', ''])
+    """
+    layout, world = layout_of(scenes)
+    rows, slots = _chosen(scenes, object)
+    exists = layout.exists.copy()
+    exists[rows, slots] = False
+    return _again(scenes, replace(layout, exists=exists), world)
+
+
+def replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence[str]) -> xr.Dataset:
+    """The same scenes with another object in one's place, as large and in the same light.
+
+    by : its noun, or colour and noun ("red car"), one for all scenes or one a scene; a shape without a colour keeps the
+    colour that was there. Else as ``without``; raises ValueError for an unknown noun or colour, too.
+
+    Examples
+    --------
+    >>> pair = xk.draw_scenes(1, objects=(2, 2), captions="relation", world="things")
+    >>> xk.replaced(pair, 0, "red car").object_name.values[0].tolist()
+    ['red car', 'octopus']
+    """
+    layout, world = layout_of(scenes)
+    rows, slots = _chosen(scenes, object)
+    names = [by] * len(rows) if isinstance(by, str) else list(by)
+    if len(names) != len(rows):
+        raise ValueError(f"by has {len(names)} names for {len(rows)} scenes: give one for all, or one a scene")
+    colour, noun = layout.colour.copy(), layout.noun.copy()
+    for row, slot, name in zip(rows, slots, names, strict=True):
+        _, said, kind = name_parts(str(name))
+        check_choices(by=(kind, world.nouns))
+        noun[row, slot] = world.nouns.index(kind)
+        if said and not world.coloured[noun[row, slot]]:
+            raise ValueError(f"by={name!r}: a {kind} takes no other colour than its own")
+        keeps = layout.size[row, slot] >= 0  # a shape
+        colour[row, slot] = COLOURS.index(said) if said else colour[row, slot] if keeps else -1
+    return _again(scenes, replace(layout, colour=colour, noun=noun), world)
+
+
+def moved(
+    scenes: xr.Dataset, object: int | Sequence[int], x: float | Sequence[float], y: float | Sequence[float]
+) -> xr.Dataset:
+    """The same scenes with an object's centre elsewhere.
+
+    x, y : pixels from the left and from the top, one for all scenes or one a scene. Else as ``without``; raises ValueError
+    for a place where the object would leave the picture, too.
+
+    Examples
+    --------
+    >>> pair = xk.draw_scenes(1, objects=(2, 2), captions="relation", world="things")
+    >>> bool(pair.object_x[0, 0] > pair.object_x[0, 1]), xk.moved(pair, 0, 16, 40).caption_true.item()
+    (True, False)
+    """
+    layout, world = layout_of(scenes)
+    rows, slots = _chosen(scenes, object)
+    side = scenes.sizes["x"]
+    places = {}
+    for name, values in (("x", x), ("y", y)):
+        values = np.broadcast_to(np.asarray(values, float), len(rows))
+        radius = layout.radius[rows, slots] * side / FRAME
+        for value, room in zip(values, radius, strict=True):
+            check_number(float(room), float(side - room), f"pixels, for an object {2 * room:.1f} wide", **{name: float(value)})
+        places[name] = getattr(layout, name).copy()
+        places[name][rows, slots] = values * FRAME / side
+    return _again(scenes, replace(layout, **places), world)
+
+
+def layout_of(scenes: xr.Dataset) -> tuple[Layout, World]:
+    """Where the objects of planted scenes stand and what they are, and their world. Raises ValueError for other scenes."""
+    needed = {"scene_seed", "style", "object_name", "object_x", "object_y", "object_radius", "world"}
+    if missing := needed - set(scenes):
+        raise ValueError(
+            f"only planted scenes can be drawn again, and these lack {', '.join(sorted(missing))}: draw them with"
+            " draw_scenes, draw_pairs, draw_suite or draw_descriptions"
+        )
+    world = world_of(scenes)
+    names = scenes.object_name.transpose("sample", "object").values.astype(str)
+    parts = [[name_parts(name) if name else ("", "", "") for name in row] for row in names]
+    known = (("", *world.sizes), ("", *COLOURS), ("", *world.nouns))
+    size, colour, noun = (
+        np.array([[names.index(part[place]) - 1 for part in row] for row in parts]) for place, names in enumerate(known)
+    )
+    unit = FRAME / scenes.sizes["x"]
+    x, y, radius = (
+        np.nan_to_num(scenes[name].transpose("sample", "object").values * unit, nan=-1e3)
+        for name in ("object_x", "object_y", "object_radius")
+    )
+    return Layout(noun, colour, size, x, y, radius, names != ""), world
+
+
+def _chosen(scenes: xr.Dataset, object: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and slots of the objects. Raises ValueError for one that a scene lacks."""
+    n, names = scenes.sizes["sample"], scenes.object_name.transpose("sample", "object").values
+    slots = np.asarray(object)
+    if slots.dtype.kind not in "iu" or slots.shape not in ((), (n,)):
+        raise ValueError(f"object={object!r}: a number, or one for each of the {n} scenes, is needed")
+    rows, slots = np.arange(n), np.broadcast_to(slots, n)
+    for row, slot in zip(rows, slots, strict=True):
+        if not 0 <= slot < names.shape[1] or not names[row, slot]:
+            there = ", ".join(f"{place} ({name})" for place, name in enumerate(names[row]) if name)
+            raise ValueError(f"object={slot}: scene {scenes.sample.values[row]} has no such object, it has {there or 'none'}")
+    return rows, slots
+
+
+def _again(scenes: xr.Dataset, layout: Layout, world: World) -> xr.Dataset:
+    styles = np.array([world.styles.index(str(name)) for name in scenes["style"].values])
+    changed = drawn(layout, world, scenes.scene_seed.values, styles, scenes.sizes["x"], scenes.mark.values)
+    out = scenes.assign({name: (scenes[name].dims, values) for name, values in changed.items()})
+    truth = name_objects(scenes.token_text.values, out).token_object
+    out["token_object"] = truth.where(truth >= 0, -1)
+    named, true = _said(out, world)
+    out = out.assign(object_named=(("sample", "object"), named), caption_true=("sample", true))
+    return annotate(out, "inputs")
+
+
+def _said(scenes: xr.Dataset, world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Which objects (n, K) the captions name, and which captions (n,) are true."""
+    names = scenes.object_name.values.astype(str)
+    named, true = np.zeros(names.shape, bool), np.ones(len(names), bool)
+    for row, text in enumerate(scenes.token_text.values.astype(str)):
+        phrases = noun_phrases(np.char.lower(text).tolist(), world)
+        meant = np.array([[bool(name) and phrase.names(name) for name in names[row]] for phrase in phrases], bool)
+        named[row] = meant.any(0)
+        numbers = [phrase.number for phrase in phrases]
+        true[row] = all(found.any() if number == 1 else found.sum() == number for found, number in zip(meant, numbers))
+        if true[row] and scenes.relation.values[row] and len(phrases) == 2:
+            true[row] = _related(scenes.isel(sample=row), meant, str(scenes.relation.values[row]))
+    return named, true
+
+
+def _related(scene: xr.Dataset, meant: np.ndarray, relation: str) -> bool:
+    """Whether some object that the first phrase means stands so to one that the second means."""
+    index = RELATIONS.index(relation)
+    place = (scene.object_x if index < 2 else scene.object_y).values * (1 if index % 2 == 0 else -1)
+    before = place[:, None] < place
+    return bool((before & meant[0][:, None] & meant[1]).any())
