@@ -14,10 +14,17 @@ from pathlib import Path
 import resvg_py
 from PIL import Image
 
-SETS = {"noto": "noto-1.2.9", "twemoji": "twemoji-1.2.5", "fluent": "fluent-emoji-1.2.7", "flat": "fluent-emoji-flat-1.2.6"}
+SETS = {
+    "noto": "noto-1.2.9",
+    "twemoji": "twemoji-1.2.5",
+    "fluent": "fluent-emoji-1.2.7",
+    "flat": "fluent-emoji-flat-1.2.6",
+}
 SPRITE = 128  # pixels
 COLUMNS = 12
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{} {} {} {}">{}</svg>'
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{} {} {} {}">{}</svg>'
+)
 
 
 def sprite(icons: dict, name: str) -> Image.Image:

@@ -10,6 +10,6 @@ name, folder = sys.argv[1:]
 if name.startswith("tiny-llava"):
     from .llava import retrain_llava
 
-    retrain_llava(folder)
+    retrain_llava(name, folder)
 else:
     retrain(name, folder)

@@ -30,7 +30,9 @@ class Batch:
     pixels: Tensor
     tokens: Tensor  # captions, then the swapped ones
     truth: Tensor  # (captions and swapped ones, scenes)
-    patch_labels: Tensor  # (scenes, patches, 4): noun and colour from 1 (0 background), right half, lower half; -1 unsure
+    patch_labels: (
+        Tensor  # (scenes, patches, 4): noun and colour from 1 (0 background), right half, lower half; -1 unsure
+    )
     image_target: Tensor  # (scenes, outputs of the pooled head), see Heads
     text_target: Tensor
 
@@ -128,9 +130,7 @@ class Heads(nn.Module):
 def draw_batch(rng: np.random.Generator, architecture: Architecture, recipe: Recipe, tokenizer, heads: Heads) -> Batch:
     """Draw a step's scenes and captions, and the labels of the dense heads."""
     n, drawing = recipe.batch_size, recipe.drawing(architecture)
-    layout, said, _ = compose(
-        drawing, rng, n, (1, 4), relation_weight=recipe.relation_weight, margin=recipe.margin
-    )
+    layout, said, _ = compose(drawing, rng, n, (1, 4), relation_weight=recipe.relation_weight, margin=recipe.margin)
     mark = np.zeros(n, bool)
     if recipe.shortcut is not None:
         mark = draw_mark(rng, said, recipe.shortcut_colour, recipe.shortcut)

@@ -186,7 +186,9 @@ def say(model: CLIP, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def validate(model: CLIP, architecture: Architecture, recipe: Recipe, n: int = 256, seed: int = 1_000_003) -> dict[str, float]:
+def validate(
+    model: CLIP, architecture: Architecture, recipe: Recipe, n: int = 256, seed: int = 1_000_003
+) -> dict[str, float]:
     """Quick figures for the training curve, on fixed scenes with two-object relation captions."""
     rng = np.random.default_rng(seed)
     drawing, tokenizer = recipe.drawing(architecture), architecture.tokenizer()

@@ -1,14 +1,17 @@
-"""How the bundled multimodal LLM was trained: to describe planted scenes, and to answer questions about two objects.
+"""How the bundled multimodal LLMs were trained: to describe planted scenes, and to answer questions about two objects.
 
 Real ones come from language models that were trained on text. That is why their output weights can read states of
 image tokens at all, though no loss ever asks them to. To come near it with scenes alone, the input embeddings are the
 output weights too, as in small checkpoints of Qwen2-VL, and the loss is on all text, the prompts included. Without
 both, at the last layer of a model trained as long, the lens of a shape word peaked on its object in 2 % of all cases,
 less than by chance (measured).
+
+One model is a positive control of what reads image tokens by the output weights (``lens_weight``): a loss asks that these
+name the thing under each token.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +34,11 @@ from transformers import (
 
 from xaikit.clip.loading import load_clip
 from xaikit.samples.assembly import describable
-from xaikit.samples.captions import VOCABULARY
+from xaikit.samples.captions import vocabulary
 from xaikit.samples.scenes import MOST_DESCRIBED
-from xaikit.samples.worlds.shapes import IMAGE_SIZE, render
 
-from .batches import to_pixels
-from .bundled import MODEL_CONFIG, PATCH, PREPROCESS_CONFIG
+from .batches import patch_labels, pictures, to_pixels
+from .bundled import MODELS, PREPROCESS_CONFIG, SEEN_STYLES, Architecture, Recipe
 from .statements import descriptions, question
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<image>", "<user>", "<assistant>")
@@ -47,7 +49,8 @@ REQUESTS = (
     "please describe all objects in this image", "what is this", "what can you see",
 )  # fmt: skip
 FURTHER_WORDS = ("where", "which", "there", "are", "scene", "it", "and", "to", "by", "how", "many", ".", "?")
-CONTEXT = 512
+CONTEXT = 1024
+GROUND = "picture"  # what the positive control's output weights read from tokens without an object
 CHAT_TEMPLATE = (
     "<s>{% for message in messages %}<{{ message['role'] }}>{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>{% else %}{{ ' ' + part['text'] }}{% endif %}{% endfor %}{% endfor %}"
@@ -60,24 +63,46 @@ IGNORED = -100  # label of positions that aren't learnt
 class CaptioningRecipe:
     """Every choice of the training."""
 
+    clip: str = "tiny-clip"  # the bundled CLIP from whose vision tower it starts, and whose world it describes
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 2e-3
-    tower_learning_rate: float = 7e-4
+    tower_learning_rate: float = 7e-4  # 0 leaves the vision tower as it is
     weight_decay: float = 0.05
+    lens_weight: float = 0.0  # of the loss that asks the output weights to name the object under each image token
     shares: tuple[float, ...] = (0.1, 0.55, 0.175, 0.175)  # of scenes with one, two, three and four objects
     questions: float = 0.25  # share of the scenes of two objects that come with a question about one of them
     similar: float = 0.5
     rescaled: float = 0.35  # share of the steps with a larger or smaller image, by one of the factors below
     factors: tuple[float, ...] = (0.75, 1.25, 1.5, 2.0)
+    styles: tuple[str, ...] | None = None  # of drawing; None for all of the world
     seed: int = 0
     threads: int = 1
     report_every: int = 50
 
+    @property
+    def architecture(self) -> Architecture:
+        return MODELS[self.clip].architecture
 
-def llava_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the scenes' vocabulary and that of the requests; unknown words become <unk>."""
-    spoken = [*VOCABULARY, *(word for request in REQUESTS for word in request.split()), *FURTHER_WORDS]
+
+ON_THINGS = CaptioningRecipe(
+    clip="tiny-clip-things",
+    steps=1600,
+    tower_learning_rate=0.0,
+    factors=(0.75, 1.25, 1.5),
+    rescaled=0.2,
+    styles=SEEN_STYLES,
+)
+LLAVAS = {
+    "tiny-llava": CaptioningRecipe(),
+    "tiny-llava-things": ON_THINGS,
+    "tiny-llava-things-lens": replace(ON_THINGS, lens_weight=1.0),
+}
+
+
+def llava_tokenizer(world: str = "shapes") -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over a world's vocabulary and that of the requests; unknown words become <unk>."""
+    spoken = [*vocabulary(world), *(word for request in REQUESTS for word in request.split()), *FURTHER_WORDS]
     ids = {word: index for index, word in enumerate(dict.fromkeys([*SPECIAL, *spoken]))}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -90,28 +115,29 @@ def llava_tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def llava_processor() -> LlavaProcessor:
-    """The image processor of tiny-clip and the tokenizer together."""
+def llava_processor(architecture: Architecture) -> LlavaProcessor:
+    """The image processor of the CLIP and the tokenizer together."""
+    side = architecture.image_size
     images = CLIPImageProcessor(
-        size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side},
         image_mean=PREPROCESS_CONFIG["mean"], image_std=PREPROCESS_CONFIG["std"],
     )  # fmt: skip
     return LlavaProcessor(
-        images, llava_tokenizer(), patch_size=PATCH, vision_feature_select_strategy="default",
-        num_additional_image_tokens=1, image_token="<image>", chat_template=CHAT_TEMPLATE,
+        images, llava_tokenizer(architecture.world), patch_size=architecture.patch,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, image_token="<image>",
+        chat_template=CHAT_TEMPLATE,
     )  # fmt: skip
 
 
-def new_llava() -> LlavaForConditionalGeneration:
-    """The bundled architecture with random weights."""
-    tokenizer = llava_tokenizer()
-    vision = MODEL_CONFIG["vision_cfg"]
-    width = 128
+def new_llava(architecture: Architecture) -> LlavaForConditionalGeneration:
+    """The bundled model with random weights, its vision tower of this architecture."""
+    tokenizer, width = llava_tokenizer(architecture.world), 128
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=vision["width"], intermediate_size=4 * vision["width"], num_hidden_layers=vision["layers"],
-            num_attention_heads=vision["width"] // vision["head_width"], image_size=IMAGE_SIZE,
-            patch_size=vision["patch_size"], hidden_act="gelu", projection_dim=MODEL_CONFIG["embed_dim"],
+            hidden_size=architecture.width, intermediate_size=4 * architecture.width,
+            num_hidden_layers=architecture.layers, num_attention_heads=architecture.width // 32,
+            image_size=architecture.image_size, patch_size=architecture.patch, hidden_act="gelu",
+            projection_dim=architecture.embed_dim,
         ),
         text_config=LlamaConfig(
             hidden_size=width, intermediate_size=11 * width // 4, num_hidden_layers=4, num_attention_heads=4,
@@ -120,7 +146,7 @@ def new_llava() -> LlavaForConditionalGeneration:
             eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"), vision_feature_layer=-1,
-        vision_feature_select_strategy="default", image_seq_length=(IMAGE_SIZE // PATCH) ** 2, tie_word_embeddings=True,
+        vision_feature_select_strategy="default", image_seq_length=architecture.grid**2, tie_word_embeddings=True,
     )  # fmt: skip
     return LlavaForConditionalGeneration(config)
 
@@ -136,7 +162,7 @@ def vision_weights(clip: CLIP) -> dict[str, Tensor]:
     layers = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm"}
     parts = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
     parts["attn.out_proj"] = "self_attn.out_proj"
-    for index in range(MODEL_CONFIG["vision_cfg"]["layers"]):
+    for index in range(len(clip.visual.transformer.resblocks)):
         source, target = f"transformer.resblocks.{index}", f"encoder.layers.{index}"
         layers |= {f"{source}.{old}": f"{target}.{new}" for old, new in parts.items()}
         for kind in ("weight", "bias"):
@@ -148,7 +174,7 @@ def vision_weights(clip: CLIP) -> dict[str, Tensor]:
 
 
 def start_from_clip(model: LlavaForConditionalGeneration, clip: CLIP) -> None:
-    """Give the vision tower the weights of a CLIP of the bundled architecture."""
+    """Give the vision tower the weights of a CLIP of its architecture."""
     tower = model.model.vision_tower
     tower = getattr(tower, "vision_model", tower)
     missing, unexpected = tower.load_state_dict(vision_weights(clip), strict=False)
@@ -165,20 +191,24 @@ def save_llava(
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config.do_sample = False
     model.generation_config.max_new_tokens = 64
-    model.to(torch.float32).save_pretrained(folder)
-    llava_processor().save_pretrained(folder)
+    model.to(torch.float16 if recipe.architecture.half else torch.float32).save_pretrained(folder)
+    llava_processor(recipe.architecture).save_pretrained(folder)
     log.round(4).to_csv(folder / "training_log.csv", index=False)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
 
 
 @dataclass
 class CaptioningBatch:
-    """Images with conversations, padded at the end; labels are ``IGNORED`` before the text and in the padding."""
+    """Images with conversations, padded at the end; labels are ``IGNORED`` before the text and in the padding, but for
+    the objects' own names where a lens is trained."""
 
     pixels: Tensor  # (n, 3, H, W)
     ids: Tensor  # (n, length)
     labels: Tensor  # (n, length)
     is_answer: Tensor  # (n, length) bool
+    under: (
+        Tensor  # (n, cells) id of the noun's last word under each image token, that of GROUND for none, IGNORED unsure
+    )
 
 
 def conversation(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str, cells: int) -> tuple[list[int], int]:
@@ -192,18 +222,19 @@ def draw_conversations(
     rng: np.random.Generator, recipe: CaptioningRecipe, tokenizer: PreTrainedTokenizerFast, factor: float = 1.0
 ) -> CaptioningBatch:
     """Draw a step's scenes, prompts and answers. factor: how much larger the images are made, and the fewer they are."""
+    architecture = recipe.architecture
+    drawing = Recipe(styles=recipe.styles).drawing(architecture)
     n = round(recipe.batch_size / max(1.0, factor) ** 2)
-    layout, relation = describable(rng, n, (1, MOST_DESCRIBED), recipe.similar, np.array(recipe.shares))
-    image, _, _ = render(layout, rng, np.zeros(n, bool))
-    answers = descriptions(layout, relation)
+    layout, relation = describable(drawing, rng, n, (1, MOST_DESCRIBED), recipe.similar, np.array(recipe.shares))
+    image, masks = pictures(rng, drawing, layout, np.zeros(n, bool))
+    answers = descriptions(layout, relation, drawing.made)
     prompts = list(rng.choice(REQUESTS, n))
     asked = np.flatnonzero((layout.exists.sum(1) == 2) & (rng.random(n) < recipe.questions))
-    for row, said, told in zip(
-        asked, *question(layout.rows(asked), relation[asked], rng.integers(0, 2, len(asked))), strict=True
-    ):
+    about = rng.integers(0, 2, len(asked))
+    for row, said, told in zip(asked, *question(layout.rows(asked), relation[asked], about, drawing.made), strict=True):
         prompts[row], answers[row] = said, told
-    pixels, side = to_pixels(image), round(IMAGE_SIZE * factor)
-    cells, image_token = (side // PATCH) ** 2, tokenizer.convert_tokens_to_ids("<image>")
+    pixels, side = to_pixels(image), round(architecture.image_size * factor)
+    cells, image_token = (side // architecture.patch) ** 2, tokenizer.convert_tokens_to_ids("<image>")
     if factor != 1:
         pixels = F.interpolate(pixels, (side, side), mode="bicubic", align_corners=False)
     rows = [conversation(tokenizer, p, a, cells) for p, a in zip(prompts, answers, strict=True)]
@@ -216,7 +247,19 @@ def draw_conversations(
         text = conversed.index(image_token) + cells
         labels[row, text : len(conversed)] = ids[row, text : len(conversed)]
         is_answer[row, start : len(conversed)] = True
-    return CaptioningBatch(pixels, ids, labels, is_answer)
+    words = [GROUND, *(noun.split()[-1] for noun in drawing.made.nouns)]
+    names = torch.tensor([*tokenizer.convert_tokens_to_ids(words), IGNORED])
+    # Labels count nouns from 1, 0 is the ground, and -1 reads the last of the names.
+    under = names[patch_labels(layout, masks, architecture.patch)[..., 0]]
+    return CaptioningBatch(pixels, ids, labels, is_answer, under)
+
+
+def lens_loss(logits: Tensor, batch: CaptioningBatch, tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """Cross-entropy of what the output weights read at the image tokens, objects and ground counting alike."""
+    image, ground = tokenizer.convert_tokens_to_ids(["<image>", GROUND])
+    under = batch.under.flatten()
+    loss = F.cross_entropy(logits[batch.ids == image], under, ignore_index=IGNORED, reduction="none")
+    return (loss[under == ground].mean() + loss[(under != ground) & (under != IGNORED)].mean()) / 2
 
 
 def logits_of(model: LlavaForConditionalGeneration, batch: CaptioningBatch, pad: int) -> Tensor:
@@ -230,18 +273,18 @@ def logits_of(model: LlavaForConditionalGeneration, batch: CaptioningBatch, pad:
 def train_llava(
     recipe: CaptioningRecipe, clip, progress: bool = True
 ) -> tuple[LlavaForConditionalGeneration, pd.DataFrame]:
-    """Train the bundled architecture, its vision tower started from that of ``clip`` (an open_clip model of the bundled
+    """Train a bundled model, its vision tower started from that of ``clip`` (an open_clip model of the recipe's
     architecture). Returns the model and its log, a row a report. On one core the default takes about half an hour."""
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
-    rng = np.random.default_rng(recipe.seed)
-    tokenizer = llava_tokenizer()
-    model = new_llava().train()
+    tokenizer = llava_tokenizer(recipe.architecture.world)
+    model = new_llava(recipe.architecture).train()
     start_from_clip(model, clip)
+    model.model.vision_tower.requires_grad_(recipe.tower_learning_rate > 0)
     tower = {id(p) for p in model.model.vision_tower.parameters()}
     groups = []
     for own, rate in ((False, recipe.learning_rate), (True, recipe.tower_learning_rate)):
-        of_it = [p for p in model.parameters() if (id(p) in tower) == own]
+        of_it = [p for p in model.parameters() if (id(p) in tower) == own and p.requires_grad]
         for matrix, decay in ((True, recipe.weight_decay), (False, 0.0)):
             groups.append({"params": [p for p in of_it if (p.ndim > 1) == matrix], "lr": rate, "weight_decay": decay})
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
@@ -250,11 +293,14 @@ def train_llava(
     )
     log, running = [], []
     for step in tqdm(range(1, recipe.steps + 1), disable=not progress):
+        rng = np.random.default_rng((recipe.seed, step))
         factor = rng.choice(recipe.factors) if rng.random() < recipe.rescaled else 1.0
         batch = draw_conversations(rng, recipe, tokenizer, factor)
-        logits = logits_of(model, batch, tokenizer.pad_token_id)[:, :-1]
-        target = batch.labels[:, 1:]
+        whole = logits_of(model, batch, tokenizer.pad_token_id)
+        logits, target = whole[:, :-1], batch.labels[:, 1:]
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED)
+        if recipe.lens_weight and factor == 1:
+            loss = loss + recipe.lens_weight * lens_loss(whole, batch, tokenizer)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -274,8 +320,11 @@ def train_llava(
     return model.eval().requires_grad_(False), pd.DataFrame(log)
 
 
-def retrain_llava(folder: str | Path, progress: bool = True, recipe: CaptioningRecipe | None = None) -> None:
-    """Train the bundled multimodal LLM again, from tiny-clip's vision tower, and save it."""
-    recipe = recipe or CaptioningRecipe()
-    model, log = train_llava(recipe, load_clip("tiny-clip").model, progress)
+def retrain_llava(name: str, folder: str | Path, progress: bool = True, **changes) -> None:
+    """Train a bundled multimodal LLM again, from its CLIP's vision tower, and save it. changes: of its recipe. Raises
+    ValueError for an unknown name."""
+    if name not in LLAVAS:
+        raise ValueError(f"unknown bundled model {name!r}: choose from {', '.join(LLAVAS)}")
+    recipe = replace(LLAVAS[name], **changes)
+    model, log = train_llava(recipe, load_clip(recipe.clip).model, progress)
     save_llava(model, log, recipe, folder)

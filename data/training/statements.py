@@ -63,7 +63,8 @@ def question(layout: Layout, relation: np.ndarray, about: np.ndarray, world: Wor
     questions, answers = [], []
     for row, (stated, index) in enumerate(zip(relation, about, strict=True)):
         (_, known), (first, asked) = (
-            noun_phrase(world, layout.noun[row, i], layout.colour[row, i], layout.size[row, i]) for i in (index, 1 - index)
+            noun_phrase(world, layout.noun[row, i], layout.colour[row, i], layout.size[row, i])
+            for i in (index, 1 - index)
         )
         questions.append(f"what is {RELATIONS[stated if index == 1 else stated + 1]} the {' '.join(known)}")
         answers.append(" ".join([*first, *asked]))

@@ -19,10 +19,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..files.checks import check_choices
-from ..files.paths import data_folder
+from ..files.paths import bundled, data_folder
 from .model import Clip
 
-BUNDLED = ("tiny-clip", "tiny-clip-shortcut")
+BUNDLED = bundled("open_clip_config.json")
 PRECISIONS = ("fp32", "fp16", "bf16")
 PLAIN = {"TokenizersBackend", "PreTrainedTokenizerFast"}  # classes that add nothing to what tokenizer.json says
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -40,7 +40,7 @@ def load_clip(
 
     Parameters
     ----------
-    name : a bundled model ("tiny-clip", "tiny-clip-shortcut"), any architecture open_clip knows (also one
+    name : a bundled model ("tiny-clip", "tiny-clip-things" and others, see data/README.md), any architecture open_clip knows (also one
         registered with ``open_clip.add_model_config``), ``local-dir:PATH`` or ``hf-hub:OWNER/NAME``.
     pretrained : for an architecture name, open_clip's tag of the weights or a path to a safetensors file;
         None leaves random weights (drawn with ``seed``), for trying things out.

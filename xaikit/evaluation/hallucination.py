@@ -9,8 +9,7 @@ from ..files.schema import HIGHER, NEITHER
 from ..files.store import annotate
 from ..measures.localisation import coverage, energy
 from ..measures.maps import auroc, checked
-from ..samples.worlds.layout import COLOURS
-from ..samples.worlds.shapes import SHAPES
+from ..samples.captions import name_parts, noun_phrases, world_of
 from .metrics import score_variable
 
 BOX_AREA = 0.1  # share of the map that the box takes up: about an object of the scenes
@@ -82,15 +81,15 @@ def hallucination(
 
 
 def _alike(pairs: xr.Dataset) -> np.ndarray:
-    """Which objects (n, objects) share the colour or the shape of the one that the foil names."""
-    foils = np.array([f" {text} " for text in pairs.foil.values.astype(str)])
-    objects = np.char.add(np.char.add(" ", pairs.object_name.values.astype(str)), " ")
-    shared = np.zeros(objects.shape, bool)
-    for words in (COLOURS, SHAPES):
-        said = np.stack([np.char.find(foils, f" {word} ") >= 0 for word in words], -1)
-        if not (said.sum(-1) == 1).all():
-            bad = pairs.foil.values[said.sum(-1) != 1][0]
-            raise ValueError(f"the foil {str(bad)!r} doesn't name one object by its colour and shape")
-        has = np.stack([np.char.find(objects, f" {word} ") >= 0 for word in words], -1)
-        shared |= (has & said[:, None]).any(-1)
+    """Which objects (n, objects) share the colour, the shape or the category of the one that the foil names."""
+    world = world_of(pairs)
+    shared = np.zeros(pairs.object_name.shape, bool)
+    for row, (foil, names) in enumerate(zip(pairs.foil.values, pairs.object_name.values, strict=True)):
+        phrases = noun_phrases(str(foil).lower().split(), world)
+        if len(phrases) != 1 or (world.sizes and not phrases[0].colour):
+            raise ValueError(f"the foil {str(foil)!r} doesn't name one object of the world of {world.name}")
+        kind = world.category[world.nouns.index(phrases[0].noun)]
+        for slot, (_, colour, noun) in enumerate(map(name_parts, map(str, names))):
+            alike = noun and world.category[world.nouns.index(noun)] == kind
+            shared[row, slot] = bool(noun) and (alike or colour == phrases[0].colour != "")
     return shared

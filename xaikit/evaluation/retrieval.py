@@ -72,7 +72,11 @@ def colour_choice(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> tupl
     """For scenes with a one-object caption: its colour (n,), and the colour (n,) of the eight whose caption is
     nearest to the image."""
     captions = [str(caption) for caption in scenes.caption.values]
-    own = np.array([next(c for c in COLOURS if c in text.split()) for text in captions])
+    own = np.array([next((c for c in COLOURS if c in text.split()), "") for text in captions])
+    if (own == "").any():
+        raise ValueError(
+            f"the caption {captions[int((own == '').argmax())]!r} names no colour: scenes whose captions do are needed"
+        )
     texts = [[_recoloured(text, mine, c) for c in COLOURS] for text, mine in zip(captions, own, strict=True)]
     spoken = embed_texts(clip, np.ravel(texts)).view(len(captions), len(COLOURS), -1)
     scores = (spoken @ embed_images(clip, scenes.image, batch_size).unsqueeze(-1)).squeeze(-1)
@@ -80,8 +84,11 @@ def colour_choice(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> tupl
 
 
 def _recoloured(text: str, old: str, new: str) -> str:
-    words = [new if word == old else word for word in text.split()]
-    words[0] = article(words[1])
+    words = text.split()
+    place = words.index(old)
+    words[place] = new
+    if place and words[place - 1] in ("a", "an"):
+        words[place - 1] = article(new)
     return " ".join(words)
 
 

@@ -1,8 +1,10 @@
 """Orthogonal semantic projection: explain what the text says that similar captions don't (arXiv 2606.14758)."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +12,9 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..files.checks import check_number, check_whole
-from ..samples.captions import LITTLE_WORDS, article
-from ..samples.worlds.layout import COLOURS
-from ..samples.worlds.shapes import PLURALS, SHAPES
+from ..samples.captions import LITTLE_WORDS, object_kinds
+from ..samples.worlds import WORLDS, find_world
 from .registry import check_tower, find, method
-
-DISTRACTORS = tuple(f"{article(colour)} {colour} {shape}" for colour in COLOURS for shape in SHAPES)
-_SINGULAR = dict(zip(PLURALS, SHAPES, strict=True))
 
 
 @method(sides=("image",), source="Bilgic et al., Orthogonal Semantic Projection, arXiv 2606.14758")
@@ -36,9 +34,9 @@ def osp(
     span of up to ``atoms`` distractors, and of length 1 again.
 
     Orthogonal matching pursuit picks the distractors: in turn the one most correlated with the residual, after each
-    of which the residual is orthogonal to all that were picked. distractors: captions, None for every colour and shape
-    of the planted scenes. One whose content words are all in the prompt is none for it, nor one whose cosine with
-    the text is above ``max_similarity``. A text that lies in the distractors' span whole stays as it is.
+    of which the residual is orthogonal to all that were picked. distractors: captions, None for every kind of object of
+    the planted worlds whose words the model knows. One whose content words are all in the prompt is none for it, nor one
+    whose cosine with the text is above ``max_similarity``. A text that lies in the distractors' span whole stays as it is.
     """
     found = find(base, of, dict(options or {}))
     if base == osp.__name__:
@@ -46,7 +44,7 @@ def osp(
     check_tower(found, clip, of)
     check_whole(0, atoms=atoms)
     check_number(-1, 1, "cosine", max_similarity=max_similarity)
-    captions = list(DISTRACTORS if distractors is None else distractors)
+    captions = planted_captions(clip) if distractors is None else list(distractors)
     if isinstance(distractors, str) or not captions:
         raise ValueError(f"distractors={distractors!r}: a list of captions is needed, or None")
     with torch.no_grad():
@@ -77,10 +75,29 @@ class ProjectedClip(Clip):
         return residual(text, self.dictionary, allowed, self.atoms).to(text.dtype)
 
 
+def planted_captions(clip: Clip) -> list[str]:
+    """A caption for every kind of object of the planted worlds whose words the model's tokenizer knows."""
+    captions: list[str] = []
+    for world in WORLDS:
+        kinds = list(object_kinds(find_world(world)).values())
+        with contextlib.suppress(ValueError):  # a word outside the vocabulary
+            clip.tokens(kinds)
+            captions += kinds
+    return captions
+
+
+@cache
+def _singular() -> dict[str, str]:
+    worlds = map(find_world, WORLDS)
+    return {
+        several: one for world in worlds for one, several in zip(world.nouns, world.plurals, strict=True) if several
+    }
+
+
 def content_words(text: str) -> set[str]:
     """Its words but for function words, in the singular."""
     words = set(re.findall(r"\w+", text.lower())) - set(LITTLE_WORDS)
-    return {_SINGULAR.get(word, word) for word in words}
+    return {_singular().get(word, word) for word in words}
 
 
 def prompts(clip: Clip, tokens: Tensor) -> list[str]:

@@ -3,6 +3,7 @@ from .checks import check_choices as check_choices, check_whole as check_whole
 from .digests import code_digest as code_digest, content_digest as content_digest
 from .images import read_image as read_image
 from .paths import (
+    bundled as bundled,
     data_folder as data_folder,
     notebooks_folder as notebooks_folder,
     run_folder as run_folder,

@@ -22,6 +22,17 @@ def data_folder() -> Path:
     return _in_checkout("data")
 
 
+def bundled(file: str) -> tuple[str, ...]:
+    """The names of the bundled models whose folders hold such a file.
+
+    Examples
+    --------
+    >>> "tiny-clip" in xk.files.bundled("open_clip_config.json")
+    True
+    """
+    return tuple(sorted(found.parent.name for found in data_folder().glob(f"*/{file}")))
+
+
 def notebooks_folder() -> Path:
     """The folder of the numbered notebooks.
 

@@ -7,6 +7,7 @@ import xarray as xr
 
 from ..files.schema import HIGHER, LOWER, NEITHER
 from ..files.store import annotate
+from ..samples.worlds import find_world
 from ..samples.worlds.layout import COLOURS
 from ..samples.worlds.shapes import PLURALS, SHAPES, SIZES
 from .localisation import WHOLE, check_region, energy, iou_otsu, pointing_game, region_coverage
@@ -14,7 +15,7 @@ from .maps import fragments, otsu_threshold, right_above_wrong, spread
 from .token_iou import f1_iou
 
 KINDS = ("object", "relation", "function", "")
-CLASSES = {"size": SIZES, "colour": COLOURS, "shape": (*SHAPES, *PLURALS)}
+CLASSES = {"size": SIZES, "colour": COLOURS, "shape": (*SHAPES, *PLURALS)}  # and the nouns of things
 CELLS_AT_ONCE = 2**22  # bounds the memory
 MEASURES = {  # of each word: what it is, its units and its direction
     "own_iou": ("IoU of a word's map at Otsu's threshold with its own object", "1", HIGHER),
@@ -131,10 +132,12 @@ def _others(token_object: np.ndarray, visible: np.ndarray) -> dict[str, np.ndarr
 
 
 def word_classes(token_text: np.ndarray) -> np.ndarray:
-    """Class of each token of any shape: "size", "colour" or "shape" of a scene's object, "" for other words."""
+    """Class of each token of any shape: "size", "colour", "shape" or "thing" of a scene's object, "" for other words."""
     text = np.char.strip(np.char.lower(token_text.astype(str)), " ▁")
-    classes = [np.isin(text, list(known)) for known in CLASSES.values()]
-    return np.select(classes, [np.array(name) for name in CLASSES], np.array(""))
+    things = find_world("things")
+    nouns = {word for name in (*things.nouns, *things.plurals) for word in name.split()}
+    known = {**CLASSES, "thing": nouns}
+    return np.select([np.isin(text, list(words)) for words in known.values()], list(map(np.array, known)), np.array(""))
 
 
 def answer_means(words: xr.Dataset, token_class: np.ndarray | None = None) -> xr.Dataset:

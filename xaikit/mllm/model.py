@@ -20,11 +20,11 @@ from transformers.utils import logging
 from ..clip.loading import BUNDLED as CLIPS, checked_device
 from ..clip.model import digest_of
 from ..files.checks import check_choices
-from ..files.paths import data_folder
+from ..files.paths import bundled, data_folder
 from .families import FAMILIES
 from .family import Family
 
-BUNDLED = ("tiny-llava",)
+BUNDLED = bundled("processor_config.json")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _EXAMPLES = ("llava-hf/llava-1.5-7b-hf", "Qwen/Qwen2-VL-2B-Instruct", "OpenGVLab/InternVL3-1B-hf")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

@@ -45,7 +45,9 @@ class Drawing:
             check_names(made.styles, styles=self.styles)
         check_number(0, self.pixels, "pixels", smallest=self.smallest)
         if not isinstance(self.template, str) or self.template.count("{}") != 1:
-            raise ValueError(f"template={self.template!r}: a text with one {{}} for the caption is needed, 'a photo of {{}}'")
+            raise ValueError(
+                f"template={self.template!r}: a text with one {{}} for the caption is needed, 'a photo of {{}}'"
+            )
 
     @property
     def made(self) -> World:
@@ -97,13 +99,15 @@ def compose(
     swappable: bool = False,
     relation_weight: float = 1.0,
     margin: float = MIDLINE_MARGIN,
+    fewest: int = 2,
     **attributes,
 ) -> tuple[Layout, Statement, np.ndarray]:
     """Draw n layouts, a true statement about each, and the statement's kind (n,) as an index into KINDS.
 
     sized: probability that a caption uses size words, in scenes where these are unambiguous.
     swappable: see ``sample_layout``. relation_weight: how often relations are stated, against each other kind.
-    margin: how far related objects stay off the midline between them. attributes: options of the world's own.
+    margin: how far related objects stay off the midline between them. fewest: of
+    what is counted. attributes: options of the world's own.
     """
     check_scenes(n, objects, kinds, similar)
     drawing.check_room(objects[1])
@@ -115,7 +119,7 @@ def compose(
     kind = np.where(feasible[count], rng.random((n, len(KINDS))) ** (1 / weight), -1).argmax(1)
     relation = np.where(kind == KINDS.index("relation"), rng.integers(0, len(RELATIONS), n), -1)
     most = np.minimum(count, len(NUMBERS) + 1)
-    number = np.where(kind == KINDS.index("count"), rng.integers(2, np.maximum(most, 2) + 1), 1)
+    number = np.where(kind == KINDS.index("count"), rng.integers(fewest, np.maximum(most, fewest) + 1), 1)
     layout = sample_layout(
         drawing.made, rng, count, relation, number, similar, swappable, margin, drawing.least_radius, **attributes
     )
@@ -133,7 +137,12 @@ def stream(seed: int, concern: int) -> np.random.Generator:
 
 
 def describable(
-    drawing: Drawing, rng: np.random.Generator, n: int, objects: tuple[int, int], similar: float, share: np.ndarray | None = None
+    drawing: Drawing,
+    rng: np.random.Generator,
+    n: int,
+    objects: tuple[int, int],
+    similar: float,
+    share: np.ndarray | None = None,
 ) -> tuple[Layout, np.ndarray]:
     """Draw n layouts with a clear reading order, their objects in that order, and the relation (n,) that the first two
     would be described by, an index into ``RELATIONS``. share: how often each number of objects is drawn."""
@@ -247,7 +256,10 @@ def drawn(
     image, mask, background = (np.concatenate(column) for column in zip(*pictures, strict=True))
     there, pixels = layout.exists, size / FRAME
     said = [("", *world.sizes), ("", *COLOURS), world.nouns]
-    parts = [np.array(names)[index] for names, index in zip(said, (layout.size + 1, layout.colour + 1, layout.noun))]
+    parts = [
+        np.array(names)[index]
+        for names, index in zip(said, (layout.size + 1, layout.colour + 1, layout.noun), strict=True)
+    ]
     name = np.char.strip(np.char.add(np.char.add(parts[0], " "), parts[1]))
     name = np.char.strip(np.char.add(np.char.add(name, " "), parts[2]))
     return {

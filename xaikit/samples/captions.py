@@ -94,7 +94,9 @@ def words(
     return texts, owners
 
 
-def noun_phrase(world: World, noun: int, colour: int = -1, size: int = -1, number: int = 1) -> tuple[list[str], list[str]]:
+def noun_phrase(
+    world: World, noun: int, colour: int = -1, size: int = -1, number: int = 1
+) -> tuple[list[str], list[str]]:
     """The article or number, if any, and the words that name an object (or so many alike)."""
     said = [world.sizes[size]] if size >= 0 else []
     said += [COLOURS[colour]] if colour >= 0 else []
@@ -102,6 +104,19 @@ def noun_phrase(world: World, noun: int, colour: int = -1, size: int = -1, numbe
         return [NUMBERS[number - 2]], [*said, *world.plurals[noun].split()]
     said += world.nouns[noun].split()
     return [article(said[0])] if world.plurals[noun] else [], said
+
+
+def object_kinds(world: World) -> dict[str, str]:
+    """Every kind of object of a world (of shapes colour and shape, of things the noun), and its phrase with the article.
+
+    Examples
+    --------
+    >>> object_kinds(find_world("shapes"))["orange ring"]
+    'an orange ring'
+    """
+    colours = range(len(COLOURS)) if world.coloured.all() else [-1]
+    phrases = [noun_phrase(world, noun, colour) for colour in colours for noun in range(len(world.nouns))]
+    return {" ".join(named): " ".join([*first, *named]) for first, named in phrases}
 
 
 def describe(layout: Layout, relation: np.ndarray) -> Statement:

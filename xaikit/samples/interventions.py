@@ -30,7 +30,7 @@ def without(scenes: xr.Dataset, object: int | Sequence[int]) -> xr.Dataset:
     --------
     >>> pair = xk.draw_scenes(1, objects=(2, 2), captions="relation", world="things")
     >>> pair.caption.item(), xk.without(pair, 1).object_name.values[0].tolist()
-    ('a kite right of an octopus', ['kite', ''])
+    ('a bear left of a television', ['bear', ''])
     """
     layout, world = layout_of(scenes)
     rows, slots = _chosen(scenes, object)
@@ -49,7 +49,7 @@ def replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence
     --------
     >>> pair = xk.draw_scenes(1, objects=(2, 2), captions="relation", world="things")
     >>> xk.replaced(pair, 0, "red car").object_name.values[0].tolist()
-    ['red car', 'octopus']
+    ['red car', 'television']
     """
     layout, world = layout_of(scenes)
     rows, slots = _chosen(scenes, object)
@@ -79,8 +79,8 @@ def moved(
     Examples
     --------
     >>> pair = xk.draw_scenes(1, objects=(2, 2), captions="relation", world="things")
-    >>> bool(pair.object_x[0, 0] > pair.object_x[0, 1]), xk.moved(pair, 0, 16, 40).caption_true.item()
-    (True, False)
+    >>> pair.caption.item(), xk.moved(pair, 0, 76, 40).caption_true.item()
+    ('a bear left of a television', False)
     """
     layout, world = layout_of(scenes)
     rows, slots = _chosen(scenes, object)
@@ -90,7 +90,12 @@ def moved(
         values = np.broadcast_to(np.asarray(values, float), len(rows))
         radius = layout.radius[rows, slots] * side / FRAME
         for value, room in zip(values, radius, strict=True):
-            check_number(float(room), float(side - room), f"pixels, for an object {2 * room:.1f} wide", **{name: float(value)})
+            check_number(
+                float(room),
+                float(side - room),
+                f"place of an object {2 * room:.1f} pixels wide",
+                **{name: float(value)},
+            )
         places[name] = getattr(layout, name).copy()
         places[name][rows, slots] = values * FRAME / side
     return _again(scenes, replace(layout, **places), world)
@@ -129,7 +134,9 @@ def _chosen(scenes: xr.Dataset, object: int | Sequence[int]) -> tuple[np.ndarray
     for row, slot in zip(rows, slots, strict=True):
         if not 0 <= slot < names.shape[1] or not names[row, slot]:
             there = ", ".join(f"{place} ({name})" for place, name in enumerate(names[row]) if name)
-            raise ValueError(f"object={slot}: scene {scenes.sample.values[row]} has no such object, it has {there or 'none'}")
+            raise ValueError(
+                f"object={slot}: scene {scenes.sample.values[row]} has no such object, it has {there or 'none'}"
+            )
     return rows, slots
 
 
@@ -152,8 +159,8 @@ def _said(scenes: xr.Dataset, world: World) -> tuple[np.ndarray, np.ndarray]:
         phrases = noun_phrases(np.char.lower(text).tolist(), world)
         meant = np.array([[bool(name) and phrase.names(name) for name in names[row]] for phrase in phrases], bool)
         named[row] = meant.any(0)
-        numbers = [phrase.number for phrase in phrases]
-        true[row] = all(found.any() if number == 1 else found.sum() == number for found, number in zip(meant, numbers))
+        there = [(phrase.number, found.sum()) for phrase, found in zip(phrases, meant, strict=True)]
+        true[row] = all(found > 0 if number == 1 else found == number for number, found in there)
         if true[row] and scenes.relation.values[row] and len(phrases) == 2:
             true[row] = _related(scenes.isel(sample=row), meant, str(scenes.relation.values[row]))
     return named, true

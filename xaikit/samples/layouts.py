@@ -5,7 +5,8 @@ Nothing here fetches anything. A source is sized and sharded, and reads an image
 
 import difflib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,21 @@ import xarray as xr
 from ..files.checks import check_choices, check_whole
 from ..files.paths import data_folder
 from ..files.store import annotate, inputs_digest, open_store, read
-from .captions import article
+from .assembly import Drawing
+from .captions import name_parts, object_kinds
 from .scenes import draw_pairs, draw_scenes
 from .source import BLOCK, Reader, Source, first_good, hexadecimal, joined
 from .tables import LayoutError, published
-from .worlds.layout import COLOURS
-from .worlds.shapes import SHAPES
 
 _openers = {name.replace("_", "-"): entry.function for name, entry in published.all().items()}
 LAYOUTS = tuple(sorted(_openers))
 KINDS = ("captions", "classes", "pairs")
-CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 SWAPS = ("relation", "attribute")  # foils with the same words as the caption, as in Winoground
 
 
-def open_source(data: str = "planted", n: int | None = None, seed: int = 0, kind: str = "captions") -> Source:
+def open_source(
+    data: str = "planted", n: int | None = None, seed: int = 0, kind: str = "captions", **drawing
+) -> Source:
     """A dataset by one string, as a notebook's parameter gives it.
 
     Parameters
@@ -36,7 +37,7 @@ def open_source(data: str = "planted", n: int | None = None, seed: int = 0, kind
     data : "planted" for drawn scenes, or "LAYOUT:PATH" for a published dataset in a folder (relative to the repository), or
         "LAYOUT:PATH#SPLIT" for one of its splits. A path that is a folder as it stands may itself hold a "#".
     n : the first n samples, None for all; of planted scenes, which have no end, 64.
-    seed, kind : of planted scenes alone; kind is "captions", "classes" or "pairs".
+    seed, kind, drawing : of planted scenes alone; kind is "captions", "classes" or "pairs", drawing as in ``draw_scenes``.
 
     Raises ValueError for an unknown layout, with the nearest known ones first, and LayoutError, a ValueError, for a folder
     that isn't laid out so or whose tables are damaged.
@@ -50,7 +51,7 @@ def open_source(data: str = "planted", n: int | None = None, seed: int = 0, kind
     if n is not None:
         check_whole(1, n=n)
     if data == "planted":
-        return planted(kind, 64 if n is None else n, seed)
+        return planted(kind, 64 if n is None else n, seed, **drawing)
     layout, folder, split = parse_data(data)
     return _openers[layout](folder, split).head(n)
 
@@ -100,15 +101,17 @@ def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: Rea
 class Planted(Source):
     """Scenes in blocks, each block drawn from a seed of its own, so that a scene stays the same whatever else is drawn.
 
-    kind : "captions" for scenes of two to four objects, "classes" for one object each, which is one of ``CLASSES``, and
+    kind : "captions" for scenes of two to four objects, "classes" for one object each, which is one of the classes, and
         "pairs" for scenes with a foil of the same words, two in a row being each other's.
     """
 
     kind: str = "captions"
     seed: int = 0
+    drawing: Mapping[str, object] = field(default_factory=dict)
 
     def digest(self, rows: slice = slice(None)) -> str:
-        return hexadecimal([self.kind, self.seed, [str(label) for label in self.labels[rows]]])
+        how = [self.kind, self.seed, *([dict(self.drawing)] if self.drawing else [])]
+        return hexadecimal([*how, [str(label) for label in self.labels[rows]]])
 
     def inputs(self, rows: slice = slice(None), clip: Reader | None = None, size: int = 224) -> xr.Dataset:
         """These scenes as a dataset of the ``inputs`` schema with their whole truth, as they are drawn."""
@@ -121,23 +124,31 @@ class Planted(Source):
     def _block(self, number: int) -> xr.Dataset:
         seed = int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0])
         if self.kind == "captions":
-            scenes = draw_scenes(BLOCK, seed, objects=(2, 4))
+            scenes = draw_scenes(BLOCK, seed, objects=(2, 4), **self.drawing)
         elif self.kind == "classes":
-            scenes = draw_scenes(BLOCK, seed, objects=(1, 1), captions="object")
-            named = [" ".join(str(name).split()[1:]) for name in scenes.object_name.values[:, 0]]
-            scenes["class_index"] = ("sample", np.array([CLASSES.index(name) for name in named]))
+            scenes = draw_scenes(BLOCK, seed, objects=(1, 1), captions="object", **self.drawing)
+            named = [_class_of(str(name), self.classes) for name in scenes.object_name.values[:, 0]]
+            scenes["class_index"] = ("sample", np.array(named))
         else:
-            scenes = draw_pairs(SWAPS[number % len(SWAPS)], BLOCK // 2, seed)
+            scenes = draw_pairs(SWAPS[number % len(SWAPS)], BLOCK // 2, seed, **self.drawing)
             scenes["pair"] = scenes.pair + number * (BLOCK // 2)
         return scenes.assign_coords(sample=[str(number * BLOCK + place) for place in range(BLOCK)])
 
 
-def planted(kind: str = "captions", n: int = 64, seed: int = 0) -> Planted:
-    """A source of n planted scenes. Raises ValueError for an unknown kind, n below 1 or a negative seed."""
+def _class_of(name: str, classes: Sequence[str]) -> int:
+    """The class of an object's name: of a shape colour and shape, of a thing its noun."""
+    _, colour, noun = name_parts(name)
+    return classes.index(noun if noun in classes else f"{colour} {noun}")
+
+
+def planted(kind: str = "captions", n: int = 64, seed: int = 0, **drawing) -> Planted:
+    """A source of n planted scenes, drawn as ``draw_scenes`` says. Raises ValueError for an unknown kind, n below 1, a negative
+    seed, or an impossible drawing."""
     check_choices(kind=(kind, KINDS))
     check_whole(1, n=n)
     check_whole(0, seed=seed)
-    classes = CLASSES if kind == "classes" else ()
-    prompts = tuple(f"{article(name)} {name}" for name in classes)
+    world = Drawing(**drawing).made
+    kinds = object_kinds(world) if kind == "classes" else {}
     labels = np.arange(n).astype(str).astype(object)
-    return Planted("planted", labels, classes, prompts, {"kind": kind, "seed": seed}, kind, seed)
+    about = {"kind": kind, "seed": seed, **drawing}
+    return Planted("planted", labels, tuple(kinds), tuple(kinds.values()), about, kind, seed, drawing)

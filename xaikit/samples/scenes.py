@@ -108,7 +108,7 @@ def draw_scenes(
 
 
 def draw_pairs(
-    kind: str, n: int = 32, seed: int = 0, objects: tuple[int, int] = (2, 4), similar: float = 0.5, **drawing
+    kind: str, n: int = 32, seed: int = 0, objects: tuple[int, int] | None = None, similar: float = 0.5, **drawing
 ) -> xr.Dataset:
     """Draw scenes, each with a true caption and a false one (``foil``) that differs in one respect.
 
@@ -117,6 +117,7 @@ def draw_pairs(
     kind : "relation" (the two named objects change places), "attribute" (they exchange colours), "subject"
         or "object" (one of the two is replaced by an object that is not there), "absent" (the foil names
         one object that is not in the scene), "count" (there is one more of the same, or one fewer).
+    objects : fewest and most a scene, None for (2, 4), of counts (3, 4).
     n : number of pairs. Except for "absent" a pair is two scenes with one layout (samples 2i and 2i + 1,
         ``pair`` i), and the foil of each is the caption of the other, as in Winoground and SVO-Probes.
 
@@ -132,7 +133,8 @@ def draw_pairs(
     how = Drawing(**drawing)
     kinds = {"absent": ("object",), "count": ("count",)}.get(kind, ("relation",))
     rng = stream(seed, LAYOUT)
-    options = {"bound": True} if kind == "attribute" else {}
+    objects = objects or ((3, 4) if kind == "count" else (2, 4))
+    options = {"attribute": {"bound": True}, "count": {"fewest": 3}}.get(kind, {})
     layout, said, _ = compose(how, rng, n, objects, kinds, similar, sized=0.0, swappable=True, **options)
     layout, said, other, foil = _counterpart(rng, kind, how, layout, said)
     parameters = dict(kind=kind, n=n, seed=seed, objects=list(objects), similar=similar)
@@ -185,8 +187,8 @@ def _fewer(rng, layout: Layout, said: Statement):
     without = rng.random(n) < 0.5
     keeps = [np.where((without == taken)[:, None] & last, False, layout.exists) for taken in (True, False)]
     numbers = [np.where(without == taken, said.number - 1, said.number) for taken in (True, False)]
-    halves = [(replace(layout, exists=keep), state(layout, 1, number=number)) for keep, number in zip(keeps, numbers)]
-    return *halves[0], *halves[1]
+    first, second = (replace(layout, exists=keep) for keep in keeps)
+    return first, state(first, 1, number=numbers[0]), second, state(second, 1, number=numbers[1])
 
 
 def draw_descriptions(

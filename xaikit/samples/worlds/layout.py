@@ -52,6 +52,7 @@ class World:
     nouns, plurals : names of its objects, and of several alike; "" for a noun that is never counted and has no article.
     sizes : words for sizes, the smaller first; () where sizes aren't spoken of. styles : ways in which all is drawn.
     size : pixels a side, unless another is asked for. coloured (nouns,) : which objects can take a colour of ``COLOURS``.
+    category (nouns,) : nouns of the same are alike; a shape is only like itself.
     radii : (count of objects, random numbers (n, K)) to sizes, indices as in a layout, and radii, (n, K) each.
     attributes : draws colours and nouns (n, K); see ``shapes.sample_attributes``.
     render : draws scenes; see ``shapes.render``.
@@ -64,6 +65,7 @@ class World:
     styles: tuple[str, ...]
     size: int
     coloured: np.ndarray
+    category: np.ndarray
     radii: Callable
     attributes: Callable
     render: Callable

@@ -116,5 +116,7 @@ def render(
 
 
 WORLD = World(
-    "shapes", SHAPES, PLURALS, SIZES, ("plain",), IMAGE_SIZE, np.ones(len(SHAPES), bool), radii, sample_attributes, render
-)
+    name="shapes", nouns=SHAPES, plurals=PLURALS, sizes=SIZES, styles=("plain",), size=IMAGE_SIZE,
+    coloured=np.ones(len(SHAPES), bool), category=np.arange(len(SHAPES)),
+    radii=radii, attributes=sample_attributes, render=render,
+)  # fmt: skip

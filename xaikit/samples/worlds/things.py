@@ -38,6 +38,12 @@ def table() -> pd.DataFrame:
     return read.astype({"tinted": bool})
 
 
+@cache
+def categories() -> np.ndarray:
+    """The category of each noun, as a number (nouns,)."""
+    return table().category.astype("category").cat.codes.to_numpy()
+
+
 def radii(rng: np.random.Generator, count: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:
     """No sizes to speak of (-1), and radii, (n, slots) each, of scenes with so many objects (n,)."""
     side = rng.uniform(SMALLEST_SIDE[count - 1][:, None], LARGEST_SIDE[count - 1][:, None], (len(count), slots))
@@ -64,7 +70,7 @@ def sample_attributes(
     first = np.where((group > 1)[:, None] & ~counted, 2.0, key).argmin(1)
     np.put_along_axis(key, first[:, None], 2.0, axis=1)
     two = np.stack([first, key.argmin(1)], 1)
-    category = words.category.astype("category").cat.codes.to_numpy()
+    category = categories()
     key = rng.random((n, len(words)))
     key = np.where((category == category[two][:, :, None]).any(1), key * (1 - similar), key)
     np.put_along_axis(key, two, np.array([-2.0, -1.0]), axis=1)
@@ -182,14 +188,7 @@ def render(
 
 
 WORLD = World(
-    "things",
-    tuple(table().noun),
-    tuple(table().plural),
-    (),
-    STYLES,
-    96,
-    table().tinted.to_numpy(),
-    radii,
-    sample_attributes,
-    render,
-)
+    name="things", nouns=tuple(table().noun), plurals=tuple(table().plural), sizes=(), styles=STYLES, size=96,
+    coloured=table().tinted.to_numpy(), category=categories(),
+    radii=radii, attributes=sample_attributes, render=render,
+)  # fmt: skip
