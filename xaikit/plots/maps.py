@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from ..measures.intervals import oriented
 from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, outline, panels, wrapped
 
+OVER = 0.6  # opacity of a map that is laid over a picture
+
 
 def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines: bool = False) -> Figure:
     """The first n scenes with their captions (and foils in a second line, where there are any); with
@@ -36,8 +38,8 @@ def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines:
 
 
 def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2)) -> Figure:
-    """Scenes beside one map an explainer (sample, explainer, row, col), each over its own maximum, with the
-    named objects outlined.
+    """Scenes beside one map an explainer (sample, explainer, row, col), each over its own maximum and laid, smooth, over the
+    picture in grey, with the named objects outlined.
 
     Examples
     --------
@@ -50,9 +52,11 @@ def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[i
         one = scenes.isel(sample=index)
         bare(row[0], one.image.values)
         row[0].set_title(wrapped(str(one.caption.item())), fontsize=TEXT)
+        grey = np.repeat(one.image.mean("rgb").values[..., None] / 255, 3, axis=-1)
         for axis, name in zip(row[1:], explainers, strict=True):
-            bare(axis)
-            drawn = heated(axis, fitted(heat.isel(sample=index).sel(explainer=name).values), one.image.shape[:2])
+            bare(axis, grey)
+            values = fitted(heat.isel(sample=index).sel(explainer=name).values)
+            drawn = heated(axis, values, one.image.shape[:2], OVER, "bicubic")
             outline(axis, _named(one))
             axis.set_title(name.replace("_", " "), fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat of the map")
@@ -81,7 +85,7 @@ def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
     drawn = heated(middle, heat, image.shape[:2])
     middle.set_title("heat on the patch grid", fontsize=TEXT)
     bare(right, image)
-    heated(right, heat, image.shape[:2], 0.6, "bicubic")
+    heated(right, heat, image.shape[:2], OVER, "bicubic")
     right.set_title("laid over", fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="heat / largest heat")
     return finished(figure, title)

@@ -12,7 +12,7 @@ from .scenes import (
     draw_scenes as draw_scenes,
     draw_suite as draw_suite,
 )
-from .source import Source as Source, first_good as first_good
+from .source import Source as Source, first_good as first_good, joined as joined
 from .worlds import WORLDS as WORLDS, find_world as find_world
 from .worlds.layout import COLOURS as COLOURS, MARK_SIZE as MARK_SIZE
 from .worlds.shapes import IMAGE_SIZE as IMAGE_SIZE, SHAPES as SHAPES, SIZES as SIZES
