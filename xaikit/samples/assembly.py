@@ -43,7 +43,7 @@ class Drawing:
             check_whole(*SIZE_RANGE, size=self.size)
         if self.styles is not None:
             check_names(made.styles, styles=(self.styles,) if isinstance(self.styles, str) else self.styles)
-        check_number(0, self.pixels, "pixels", smallest=self.smallest)
+        check_number(0, self.pixels, "width in pixels", smallest=self.smallest)
         if not isinstance(self.template, str) or self.template.count("{}") != 1:
             raise ValueError(
                 f"template={self.template!r}: a text with one {{}} for the caption is needed, 'a photo of {{}}'"

@@ -53,14 +53,17 @@ def replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence
     """
     layout, world = layout_of(scenes)
     rows, slots = _chosen(scenes, object)
-    names = [by] * len(rows) if isinstance(by, str) else list(by)
+    names = [by] * len(rows) if isinstance(by, str) else list(by) if isinstance(by, Sequence | np.ndarray) else []
     if len(names) != len(rows):
-        raise ValueError(f"by has {len(names)} names for {len(rows)} scenes: give one for all, or one a scene")
+        raise ValueError(f"by={by!r}: a name, or one for each of the {len(rows)} scenes, is needed")
     colour, noun = layout.colour.copy(), layout.noun.copy()
     for row, slot, name in zip(rows, slots, names, strict=True):
         size, said, kind = name_parts(str(name))
         if size:
             raise ValueError(f"by={name!r}: the size stays as it is, give a noun, or a colour and a noun")
+        first, _, rest = kind.partition(" ")
+        if kind not in world.nouns and rest in world.nouns:
+            check_choices(colour=(first, COLOURS))
         check_choices(by=(kind, world.nouns))
         noun[row, slot] = world.nouns.index(kind)
         if said and not world.coloured[noun[row, slot]]:
@@ -116,6 +119,8 @@ def layout_of(scenes: xr.Dataset) -> tuple[Layout, World]:
             f"only planted scenes can be drawn again, and these lack {', '.join(sorted(missing))}: draw them with"
             " draw_scenes, draw_pairs, draw_suite or draw_descriptions"
         )
+    if "sample" not in scenes.dims:
+        raise ValueError("a single scene without the dimension 'sample': take it with scenes.isel(sample=[0])")
     world = world_of(scenes)
     names = scenes.object_name.fillna("").transpose("sample", "object").values.astype(str)
     parts = [[name_parts(name) if name else ("", "", "") for name in row] for row in names]
