@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import xaikit as xk
 from xaikit.explorer.application import Explorer
-from xaikit.samples.worlds.shapes import COLOURS, SHAPES, SIZES
+from xaikit.samples import COLOURS, SHAPES, SIZES
 
 KNOWN, NEW = 0.15, 1.0  # seconds allowed
 MOST_ROUNDS = 60  # there are more prompts and patches

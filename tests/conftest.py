@@ -12,12 +12,19 @@ import nbformat
 import pytest
 from nbformat import v4
 
+import xaikit as xk
 from xaikit.running import notebooks as declared, workbook
 
 FIRST = "run = 'default'  # the run\nn = 2  # scenes\nseed = 5  # of the scenes\nscale = 1.0  # of the heat"
 SECOND = "run = 'default'  # the run\nn = 2  # scenes\nblocks = 1  # how many, None for all\nmethods = ['a']  # which"
 STORE = "from xaikit.files.paths import run_folder\n(run_folder(run) / 'store').write_text(str(n))"
 READ = "from xaikit.files.paths import run_folder\nprint('read', (run_folder(run) / 'store').read_text(), methods)"
+
+
+@pytest.fixture(scope="session")
+def described():
+    """Described scenes of one to four shapes, by their number."""
+    return {count: xk.draw_descriptions(60, seed=count, objects=(count, count)) for count in (1, 2, 3, 4)}
 
 
 @pytest.fixture

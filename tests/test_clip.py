@@ -14,7 +14,6 @@ from small_models import small_clip
 
 import xaikit as xk
 from xaikit.files.paths import data_folder
-from xaikit.samples.captions import VOCABULARY
 
 
 @pytest.mark.parametrize("name", ["tiny-clip", "tiny-clip-shortcut"])
@@ -144,7 +143,7 @@ def test_unreadable_files(clip, tmp_path):
 def test_words_are_read_as_by_transformers_and_without_it(clip):
     """The tokenizer of a bundled model, beside open_clip's, which needs transformers."""
     captions = map(str, xk.draw_scenes(50).caption.values)
-    texts = [*VOCABULARY, *captions, "A  Red\nring", "red zebra", "<pad>", "red " * 40]
+    texts = [*xk.samples.vocabulary("shapes"), *captions, "A  Red\nring", "red zebra", "<pad>", "red " * 40]
     theirs, ours = open_clip.get_tokenizer(clip.source), clip.tokenizer
     torch.testing.assert_close(theirs(texts), ours(texts), rtol=0, atol=0)
     assert theirs.tokenizer.all_special_tokens == ours.tokenizer.all_special_tokens

@@ -6,9 +6,10 @@ from training import statements
 
 import xaikit as xk
 from xaikit.samples import captions
-from xaikit.samples.assembly import compose
+from xaikit.samples.assembly import Drawing, compose
 from xaikit.samples.scenes import PAIRS, SUITES
-from xaikit.samples.worlds.shapes import COLOURS, MARK_SIZE, RELATIONS, RGB, SHAPES, SIZES
+from xaikit.samples.worlds.layout import COLOURS, MARK_SIZE, RELATIONS, RGB
+from xaikit.samples.worlds.shapes import PLURALS, SHAPES, SIZES
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_objects_stay_inside_and_masks_do_not_overlap(scenes):
 
 def test_each_word_names_an_object_that_it_fits(scenes):
     """Colour and shape words name an object of that colour and shape, function words none."""
-    plural = {p: s for s, p in captions.PLURALS.items()}
+    plural = dict(zip(PLURALS, SHAPES, strict=True))
     for s in range(200):
         one = scenes.isel(sample=s)
         for word, owner in zip(one.token_text.values, one.token_object.values, strict=True):
@@ -76,10 +77,10 @@ def test_counts_are_right():
 
 
 def test_captions_are_true_and_swaps_are_false():
-    rng = np.random.default_rng(3)
-    drawn, said, _ = compose(rng, 300, (2, 4), swappable=True)
+    drawing, rng = Drawing(), np.random.default_rng(3)
+    drawn, said, _ = compose(drawing, rng, 300, (2, 4), swappable=True)
     assert (statements.truth(said, drawn).diagonal() == 1).all()
-    drawn, said, _ = compose(rng, 300, (2, 4), ("relation",), swappable=True)
+    drawn, said, _ = compose(drawing, rng, 300, (2, 4), ("relation",), swappable=True)
     assert (statements.truth(statements.swap_slots(said), drawn).diagonal() == 0).all()
     assert (statements.truth(statements.swap_colours(said), drawn).diagonal() == 0).all()
 

@@ -74,7 +74,7 @@ def test_agreement_of_contexts_is_that_of_the_answers_own_words(scenes, answers,
 
 
 def test_faithfulness_is_that_of_the_maps(bundled, scenes, answers):
-    words = np.isin(np.char.strip(answers.answer_text.values), xk.samples.worlds.shapes.COLOURS)
+    words = np.isin(np.char.strip(answers.answer_text.values), xk.samples.COLOURS)
     found = measure_faithfulness(bundled, scenes.image, answers, words, steps=2)
     views = [bundled.family.view(image, "describe the picture") for image in scenes.image.values]
     ids = [row[row >= 0].tolist() for row in answers.answer_id.values]
@@ -220,7 +220,7 @@ def test_the_planted_object_is_what_its_words_need(bundled):
     scenes = xk.draw_descriptions(6, seed=11, objects=(2, 2))
     views = [bundled.family.view(image, "describe the picture") for image in scenes.image.values]
     answers = [answer_ids(bundled, caption) for caption in scenes.caption.values.tolist()]
-    words = np.isin(scenes.token_text.values, xk.samples.worlds.shapes.COLOURS) & (scenes.token_object.values >= 0)
+    words = np.isin(scenes.token_text.values, xk.samples.COLOURS) & (scenes.token_object.values >= 0)
     covered = region_coverage(scenes.object_mask.values, views[0].grid)
     own = np.take_along_axis(covered, np.maximum(scenes.token_object.values, 0)[..., None, None], 1)
     heat = np.stack([own, -own], 1)

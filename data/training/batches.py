@@ -176,7 +176,7 @@ def draw_crops(rng: np.random.Generator, architecture: Architecture, recipe: Rec
 def pictures(rng: np.random.Generator, drawing, layout: Layout, mark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images and masks of layouts, in the drawing's styles, light and sharpness varied."""
     world, n = drawing.made, len(layout.noun)
-    allowed = np.array([world.styles.index(name) for name in drawing.styles or world.styles])
+    allowed = drawing.style_indices
     style = allowed[rng.integers(len(allowed), size=n)]
     image, masks, _ = world.render(layout, rng.integers(2**31, size=n), style, drawing.pixels, mark)
     return image, masks

@@ -6,6 +6,8 @@ contrastive loss counts as positive every caption that is true of an image, not 
 """
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,10 @@ class Training:
         self.model.visual.output_tokens = False
         return self.model.eval(), pd.DataFrame(self.log)
 
+    def made(self) -> list[dict]:
+        """What the weights depend on, as a checkpoint gives it back."""
+        return json.loads(json.dumps([asdict(each) for each in (self.bundled.architecture, *self.bundled.stages)]))
+
     def keep(self, folder: Path) -> None:
         """Write weights, the optimiser's state and the place, each file at once."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,17 +136,23 @@ class Training:
         state = {name: value.contiguous() for name, value in state.items()}
         with replacing(folder / f"checkpoint-{self.stage}-{self.step}.safetensors") as path:
             save_file(state, path)
+        place = {"stage": self.stage, "step": self.step, "log": self.log, "running": self.running, "made": self.made()}
         with replacing(folder / "checkpoint.json") as path:
-            Path(path).write_text(json.dumps({"stage": self.stage, "step": self.step, "log": self.log}))
+            Path(path).write_text(json.dumps(place))
         for other in folder.glob("checkpoint-*.safetensors"):
             if other.name != f"checkpoint-{self.stage}-{self.step}.safetensors":
                 other.unlink()
 
     def resume(self, folder: Path) -> None:
-        """Go on from what ``keep`` wrote."""
+        """Go on from what ``keep`` wrote. Raises ValueError where another training, or another recipe, wrote it."""
         place = json.loads((folder / "checkpoint.json").read_text())
+        if place.get("made", self.made()) != self.made():
+            raise ValueError(
+                f"the checkpoint in {folder} is of another model or recipe: delete it, or choose another folder"
+            )
         self.log = place["log"]
         self.begin(place["stage"], place["step"])
+        self.running = place.get("running", [])
         state = load_file(folder / f"checkpoint-{self.stage}-{self.step}.safetensors")
         for part, name in ((self.model, "model."), (self.heads, "heads.")):
             part.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
@@ -150,8 +162,9 @@ class Training:
             _, index, name = key.split(".")
             moments.setdefault(int(index), {})[name] = state[key]
         self.optimizer.load_state_dict({**held, "state": moments})
-        for _ in range(self.step):
-            self.schedule.step()
+        counted = {"last_epoch": self.step - 1, "_step_count": self.step + 1}
+        self.schedule.load_state_dict({**self.schedule.state_dict(), **counted})
+        self.schedule.step()
 
 
 def see(model: CLIP, pixels: Tensor, rng: np.random.Generator, grid: int, kept: float = 1.0):
@@ -213,8 +226,10 @@ def validate(
 
 def retrain(name: str, folder: str | Path, progress: bool = True) -> None:
     """Train a bundled model again, stage by stage, and save it; interrupted, it goes on from its last checkpoint in
-    ``FOLDER/checkpoint``. Raises ValueError for another name."""
+    ``FOLDER/checkpoint``, which is gone at the end. Raises ValueError for another name, or a checkpoint of another model."""
     if name not in MODELS:
         raise ValueError(f"unknown bundled model {name!r}: choose from {', '.join(MODELS)}")
-    model, log = Training(MODELS[name], progress).run(Path(folder) / "checkpoint")
+    checkpoint = Path(folder) / "checkpoint"
+    model, log = Training(MODELS[name], progress).run(checkpoint)
     save(MODELS[name], model, log, folder)
+    shutil.rmtree(checkpoint, ignore_errors=True)

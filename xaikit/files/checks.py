@@ -3,6 +3,7 @@
 Whatever isn't right is refused in one sentence that names its value and says what would be right.
 """
 
+import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
@@ -28,6 +29,8 @@ RECURSION = {
     "seed": 0,
 }
 
+MANY = 24  # known names; of more only the nearest to what was given are listed
+
 EXTRAS = {  # a module that the core does without, and the extra of the package that brings it
     "ipywidgets": "explorer",
     "anywidget": "explorer",
@@ -46,8 +49,13 @@ def check_choices(**choices: tuple[object, Collection[str]]) -> None:
     >>> xk.files.check_choices(fill=("mean", FILLS))
     """
     for name, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: choose from {', '.join(known)}")
+        if value in known:
+            continue
+        listed = ", ".join(known)
+        if len(known) > MANY:
+            near = difflib.get_close_matches(str(value).lower(), known, n=5, cutoff=0.0)
+            listed = f"{', '.join(near)}, the nearest of {len(known)}"
+        raise ValueError(f"{name}={value!r}: choose from {listed}")
 
 
 def check_whole(low: int | None = None, high: int | None = None, **values: object) -> None:

@@ -42,8 +42,8 @@ class Drawing:
         if self.size is not None:
             check_whole(*SIZE_RANGE, size=self.size)
         if self.styles is not None:
-            check_names(made.styles, styles=self.styles)
-        check_number(0, self.pixels, "pixels", smallest=self.smallest)
+            check_names(made.styles, styles=(self.styles,) if isinstance(self.styles, str) else self.styles)
+        check_number(0, self.pixels, "width in pixels", smallest=self.smallest)
         if not isinstance(self.template, str) or self.template.count("{}") != 1:
             raise ValueError(
                 f"template={self.template!r}: a text with one {{}} for the caption is needed, 'a photo of {{}}'"
@@ -56,6 +56,12 @@ class Drawing:
     @property
     def pixels(self) -> int:
         return self.size or self.made.size
+
+    @property
+    def style_indices(self) -> np.ndarray:
+        """The styles to choose from, as indices into the world's."""
+        names = (self.styles,) if isinstance(self.styles, str) else self.styles or self.made.styles
+        return np.array([self.made.styles.index(name) for name in names])
 
     @property
     def least_radius(self) -> float:
@@ -218,8 +224,7 @@ def assemble(
     texts, owners = words(said, world, verb, drawing.template)
     length = max(map(len, texts))
     seeds = np.random.SeedSequence((seed, PIXELS)).generate_state(n).astype(np.int64)
-    styles = drawing.styles or world.styles
-    allowed = np.array([world.styles.index(name) for name in ([styles] if isinstance(styles, str) else styles)])
+    allowed = drawing.style_indices
     style = allowed[stream(seed, STYLE).integers(len(allowed), size=n)]
     slots = np.arange(layout.exists.shape[1])
     first_named = (said.object[:, :, None] == slots).any(1)  # of several alike

@@ -119,10 +119,10 @@ def object_kinds(world: World) -> dict[str, str]:
     return {" ".join(named): " ".join([*first, *named]) for first, named in phrases}
 
 
-def describe(layout: Layout, relation: np.ndarray) -> Statement:
-    """All objects with their sizes; of two also the relation (n,), an index into RELATIONS."""
+def describe(layout: Layout, relation: np.ndarray, sized: bool = True) -> Statement:
+    """All objects, with their sizes if ``sized``; of two also the relation (n,), an index into RELATIONS."""
     count = layout.exists.sum(1)
-    return state(layout, count, np.where(count == 2, relation, -1), sized=True, slots=layout.exists.shape[1])
+    return state(layout, count, np.where(count == 2, relation, -1), sized=sized, slots=layout.exists.shape[1])
 
 
 def article(word: str) -> str:

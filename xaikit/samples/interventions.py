@@ -53,12 +53,17 @@ def replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence
     """
     layout, world = layout_of(scenes)
     rows, slots = _chosen(scenes, object)
-    names = [by] * len(rows) if isinstance(by, str) else list(by)
+    names = [by] * len(rows) if isinstance(by, str) else list(by) if isinstance(by, Sequence | np.ndarray) else []
     if len(names) != len(rows):
-        raise ValueError(f"by has {len(names)} names for {len(rows)} scenes: give one for all, or one a scene")
+        raise ValueError(f"by={by!r}: a name, or one for each of the {len(rows)} scenes, is needed")
     colour, noun = layout.colour.copy(), layout.noun.copy()
     for row, slot, name in zip(rows, slots, names, strict=True):
-        _, said, kind = name_parts(str(name))
+        size, said, kind = name_parts(str(name))
+        if size:
+            raise ValueError(f"by={name!r}: the size stays as it is, give a noun, or a colour and a noun")
+        first, _, rest = kind.partition(" ")
+        if kind not in world.nouns and rest in world.nouns:
+            check_choices(colour=(first, COLOURS))
         check_choices(by=(kind, world.nouns))
         noun[row, slot] = world.nouns.index(kind)
         if said and not world.coloured[noun[row, slot]]:
@@ -87,7 +92,12 @@ def moved(
     side = scenes.sizes["x"]
     places = {}
     for name, values in (("x", x), ("y", y)):
-        values = np.broadcast_to(np.asarray(values, float), len(rows))
+        values = np.asarray(values)
+        if values.dtype.kind not in "iuf" or values.shape not in ((), (len(rows),)):
+            raise ValueError(
+                f"{name}={values.tolist()!r}: pixels, or as many for each of the {len(rows)} scenes, are needed"
+            )
+        values = np.broadcast_to(values, len(rows))
         radius = layout.radius[rows, slots] * side / FRAME
         for value, room in zip(values, radius, strict=True):
             check_number(
@@ -109,8 +119,10 @@ def layout_of(scenes: xr.Dataset) -> tuple[Layout, World]:
             f"only planted scenes can be drawn again, and these lack {', '.join(sorted(missing))}: draw them with"
             " draw_scenes, draw_pairs, draw_suite or draw_descriptions"
         )
+    if "sample" not in scenes.dims:
+        raise ValueError("a single scene without the dimension 'sample': take it with scenes.isel(sample=[0])")
     world = world_of(scenes)
-    names = scenes.object_name.transpose("sample", "object").values.astype(str)
+    names = scenes.object_name.fillna("").transpose("sample", "object").values.astype(str)
     parts = [[name_parts(name) if name else ("", "", "") for name in row] for row in names]
     known = (("", *world.sizes), ("", *COLOURS), ("", *world.nouns))
     size, colour, noun = (
@@ -126,7 +138,7 @@ def layout_of(scenes: xr.Dataset) -> tuple[Layout, World]:
 
 def _chosen(scenes: xr.Dataset, object: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Rows and slots of the objects. Raises ValueError for one that a scene lacks."""
-    n, names = scenes.sizes["sample"], scenes.object_name.transpose("sample", "object").values
+    n, names = scenes.sizes["sample"], scenes.object_name.fillna("").transpose("sample", "object").values
     slots = np.asarray(object)
     if slots.dtype.kind not in "iu" or slots.shape not in ((), (n,)):
         raise ValueError(f"object={object!r}: a number, or one for each of the {n} scenes, is needed")
@@ -144,26 +156,38 @@ def _again(scenes: xr.Dataset, layout: Layout, world: World) -> xr.Dataset:
     styles = np.array([world.styles.index(str(name)) for name in scenes["style"].values])
     changed = drawn(layout, world, scenes.scene_seed.values, styles, scenes.sizes["x"], scenes.mark.values)
     out = scenes.assign({name: (scenes[name].dims, values) for name, values in changed.items()})
-    truth = name_objects(scenes.token_text.values, out).token_object
-    out["token_object"] = truth.where(truth >= 0, -1)
-    named, true = _said(out, world)
-    out = out.assign(object_named=(("sample", "object"), named), caption_true=("sample", true))
+    owner, named, true = _said(out, world)
+    out = out.assign(
+        token_object=(("sample", "token"), owner),
+        object_named=(("sample", "object"), named),
+        caption_true=("sample", true),
+    )
     return annotate(out, "inputs")
 
 
-def _said(scenes: xr.Dataset, world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Which objects (n, K) the captions name, and which captions (n,) are true."""
+def _said(scenes: xr.Dataset, world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which object each word (n, tokens) names, which objects (n, K) the captions name, and which captions (n,) are true."""
     names = scenes.object_name.values.astype(str)
+    owner = np.maximum(name_objects(scenes.token_text.values, scenes).token_object.values, -1)
     named, true = np.zeros(names.shape, bool), np.ones(len(names), bool)
-    for row, text in enumerate(scenes.token_text.values.astype(str)):
-        phrases = noun_phrases(np.char.lower(text).tolist(), world)
+    for row, text in enumerate(np.char.lower(scenes.token_text.values.astype(str))):
+        phrases = noun_phrases(text.tolist(), world)
         meant = np.array([[bool(name) and phrase.names(name) for name in names[row]] for phrase in phrases], bool)
+        meant = meant.reshape(len(phrases), -1)
+        numbers = [phrase.number for phrase in phrases]
+        counted = np.array([phrase.place.start for phrase in phrases if phrase.number > 1], int)
+        owner[row, counted - 1] = owner[row, counted]  # a number names what it counts
+        colours = np.isin(text, COLOURS)
+        if not phrases and colours.any():  # a colour is all that is asked for
+            meant = np.array([[name_parts(name)[1] in text[colours] for name in names[row]]])
+            owner[row, colours] = meant[0].argmax() if meant.any() else -1
+            numbers = [1]
         named[row] = meant.any(0)
-        there = [(phrase.number, found.sum()) for phrase, found in zip(phrases, meant, strict=True)]
+        there = zip(numbers, meant.sum(1), strict=True)
         true[row] = all(found > 0 if number == 1 else found == number for number, found in there)
         if true[row] and scenes.relation.values[row] and len(phrases) == 2:
             true[row] = _related(scenes.isel(sample=row), meant, str(scenes.relation.values[row]))
-    return named, true
+    return owner, named, true
 
 
 def _related(scene: xr.Dataset, meant: np.ndarray, relation: str) -> bool:

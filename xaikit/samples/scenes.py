@@ -20,6 +20,7 @@ from .worlds.layout import COLOURS, Layout
 from .worlds.shapes import SMALL_FACTOR
 
 PAIRS = ("relation", "attribute", "subject", "object", "absent", "count")
+FEWEST_COUNTED = 3  # objects, in the fuller scene of a pair that differs in how many there are
 MOST_DESCRIBED = SIZED_UP_TO  # objects: their sizes are told
 SUITES = {
     "single": "one small object on its own",
@@ -134,7 +135,11 @@ def draw_pairs(
     kinds = {"absent": ("object",), "count": ("count",)}.get(kind, ("relation",))
     rng = stream(seed, LAYOUT)
     objects = objects or ((3, 4) if kind == "count" else (2, 4))
-    options = {"attribute": {"bound": True}, "count": {"fewest": 3}}.get(kind, {})
+    options = {"attribute": {"bound": True}, "count": {"fewest": FEWEST_COUNTED}}.get(kind, {})
+    check_scenes(n, objects, kinds, similar)
+    if kind == "count" and objects[0] < FEWEST_COUNTED:
+        least = f"a pair of kind 'count' needs at least {FEWEST_COUNTED} objects"
+        raise ValueError(f"objects={objects}: {least}, of two one fewer is one, and 'a dog' holds of two dogs, too")
     layout, said, _ = compose(how, rng, n, objects, kinds, similar, sized=0.0, swappable=True, **options)
     layout, said, other, foil = _counterpart(rng, kind, how, layout, said)
     parameters = dict(kind=kind, n=n, seed=seed, objects=list(objects), similar=similar)
@@ -172,9 +177,11 @@ def _newcomer(rng, how: Drawing, layout: Layout, slot: int) -> tuple[np.ndarray,
     colours, nouns = len(COLOURS), len(how.made.nouns)
     key = rng.random((len(layout.noun), colours, nouns))
     there = layout.colour[..., None, None], layout.noun[..., None, None]
-    alike = (there[1] == np.arange(nouns)) & ((there[0] < 0) | (there[0] == np.arange(colours)[:, None]))
-    key[alike.any(1)] = 2.0
     coloured = (layout.colour[:, slot] >= 0)[:, None, None]
+    same_colour = there[0] == np.arange(colours)[:, None]
+    # Said without a colour, a noun fits objects of any.
+    alike = (there[1] == np.arange(nouns)) & ((there[0] < 0) | ~coloured[:, None] | same_colour)
+    key[alike.any(1)] = 2.0
     key[np.broadcast_to(coloured & ~how.made.coloured, key.shape)] = 2.0
     colour, noun = np.divmod(key.reshape(len(key), -1).argmin(1), nouns)
     return np.where(coloured[:, 0, 0], colour, -1), noun
@@ -196,6 +203,7 @@ def draw_descriptions(
 ) -> xr.Dataset:
     """Draw scenes whose caption describes all objects in reading order; objects are numbered in that order.
 
+    Sizes are told unless ``smallest`` is given: objects at the least width are all alike.
     n, seed: as in ``draw_scenes``. objects: fewest and most a scene, 1 to 4. similar: 0 to 1, how much a third and
     a fourth object are like one of the first two. drawing: as in ``draw_scenes``.
 
@@ -213,7 +221,7 @@ def draw_descriptions(
         raise ValueError(f"objects={objects}: at most {MOST_DESCRIBED} are described, sizes are told apart up to there")
     layout, relation = describable(how, stream(seed, LAYOUT), n, objects, similar)
     parameters = dict(n=n, seed=seed, objects=list(objects), similar=similar)
-    said = describe(layout, relation)
+    said = describe(layout, relation, sized=how.least_radius == 0)
     return assemble(how, layout, said, ["description"] * n, np.zeros(n, bool), seed, parameters, IS)
 
 
@@ -285,12 +293,15 @@ def _one_word(how: Drawing, layout: Layout, said: Statement, seed: int) -> xr.Da
     asked = np.where(by_colour[:, None], layout.colour, layout.noun)
     named = layout.exists & (asked == asked[:, :1])
     nouns = np.array(how.made.nouns)[layout.noun[:, 0]]
-    words = [text.split() for text in np.where(by_colour, np.array(COLOURS)[layout.colour[:, 0]], nouns)]
-    length = max(map(len, words))
+    before, after = (part.split() for part in how.template.split("{}"))
+    texts = [text.split() for text in np.where(by_colour, np.array(COLOURS)[layout.colour[:, 0]], nouns)]
+    owners = [[-1] * len(before) + [0] * len(text) + [-1] * len(after) for text in texts]
+    texts = [[*before, *text, *after] for text in texts]
+    length = max(map(len, texts))
     scenes = scenes.isel(token=slice(length)).assign(
-        caption=("sample", [" ".join(text) for text in words]),
-        token_text=(("sample", "token"), [text + [""] * (length - len(text)) for text in words]),
-        token_object=(("sample", "token"), [[0] * len(text) + [-1] * (length - len(text)) for text in words]),
+        caption=("sample", [sentence(text) for text in texts]),
+        token_text=(("sample", "token"), [text + [""] * (length - len(text)) for text in texts]),
+        token_object=(("sample", "token"), [who + [-1] * (length - len(who)) for who in owners]),
         object_named=(("sample", "object"), named),
     )
     return annotate(scenes, seed=seed)

@@ -22,7 +22,9 @@ from ..files.schema import SCHEMA
 from ..files.store import annotate
 
 BLOCK = 32  # samples computed and stored together
-PADDING = {"token_text": "", "token_object": -1}  # of captions that are shorter than others
+PADDING = {  # of captions that are shorter, and of scenes that have fewer objects, than others
+    "token_text": "", "token_object": -1, "object_name": "", "object_group": -1, "object_named": False, "object_mask": False,
+}  # fmt: skip
 KNOWN = {"foil": str, "attributes": str, "pair": int, "class_index": int, "image_id": int}  # of columns of a table
 PROMPT = "a photo of a {}."  # of a class
 BEYOND = 1.0  # pixel: annotations round
@@ -164,7 +166,7 @@ def first_good(source: Source, n: int, clip: Reader | None = None) -> xr.Dataset
 
 
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Inputs one after another, short captions padded."""
+    """Inputs one after another, short captions and scenes of few objects padded."""
     return xr.concat(parts, "sample", join="outer", fill_value=PADDING, combine_attrs="override")
 
 

@@ -1,7 +1,7 @@
 """The world of things: everyday objects by name, drawn in several styles, on plain, graded, textured and photographed grounds.
 
 The nouns are the rows of ``data/things/things.csv``, the drawings one picture a style beside it (its README names their
-makers and licences). Objects are drawn in themselves at any size: no picture is enlarged.
+makers and licences). Each object is drawn for itself at the size asked for: pictures as a whole are never enlarged.
 """
 
 import math
