@@ -138,10 +138,10 @@ CROPS = Recipe(
     steps=1500, warmup_steps=1500, batch_size=128, learning_rate=2e-3, window=6, patch_weight=1.0, styles=SEEN_STYLES
 )
 SCENES = Recipe(
-    steps=2500, warmup_steps=200, batch_size=64, learning_rate=1.5e-3, kept=0.4, patch_weight=1.0, relation_weight=2.0,
+    steps=1600, warmup_steps=150, batch_size=64, learning_rate=1.5e-3, kept=0.4, patch_weight=1.0, relation_weight=2.0,
     templates=TEMPLATES, styles=SEEN_STYLES, seed=1,
 )  # fmt: skip
-WHOLE = replace(SCENES, steps=300, warmup_steps=0, learning_rate=5e-4, kept=1.0, seed=2)
+WHOLE = replace(SCENES, steps=400, warmup_steps=0, learning_rate=5e-4, kept=1.0, seed=2)
 THINGS_MODEL = Bundled(THINGS, (CROPS, SCENES, WHOLE))
 MODELS = {
     "tiny-clip": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE)),
