@@ -28,9 +28,10 @@ from .samples import (
     draw_pairs as draw_pairs,
     draw_scenes as draw_scenes,
     draw_suite as draw_suite,
-    open_inputs as open_inputs,
     moved as moved,
+    open_inputs as open_inputs,
     open_source as open_source,
     replaced as replaced,
+    unmarked as unmarked,
     without as without,
 )
