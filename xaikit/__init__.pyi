@@ -32,5 +32,6 @@ from .samples import (
     open_inputs as open_inputs,
     open_source as open_source,
     replaced as replaced,
+    unmarked as unmarked,
     without as without,
 )

@@ -10,14 +10,33 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.towers import tower
-from ..measures.localisation import coverage
+from ..samples.interventions import layout_of
+from ..samples.worlds.layout import corner
 from .confidence import confidence_change
 from .faithfulness import deletion_insertion
+from .interventions import object_coverage, object_effects
 
 TRUTH = ("coverage", "objects", "named")  # needs that scenes without masks of the objects can't meet
+PLANTED = ("units", "effects")  # needs that only planted scenes can meet, which can be drawn again
 CURVES = {"fraction": ("step",)} | {
     f"{way}_curve": ("sample", "explainer", "step") for way in ("deletion", "insertion")
 }  # needs that are stored beside the metrics that read them
+
+
+def unmet(scenes: xr.Dataset) -> dict[str, str]:
+    """The needs that these scenes can't meet, and why."""
+    found = {}
+    if not {"object_mask", "object_named"} <= {*scenes}:
+        why = (
+            "compares maps with the objects' masks, and the scenes have none: leave it out, or give scenes with object_mask"
+            " and object_named"
+        )
+        found = dict.fromkeys((*TRUTH, *PLANTED), why)
+    try:
+        layout_of(scenes)
+    except ValueError as error:
+        found = dict.fromkeys(PLANTED, f"compares maps with interventions: {error}") | found
+    return found
 
 
 @dataclass
@@ -34,7 +53,7 @@ class Inputs:
     seed: int
     progress: bool
     NAMES: ClassVar = (
-        *TRUTH, "words", *CURVES, "confidences", "clip", "pixels", "tokens", "scenes",
+        *TRUTH, *PLANTED, "words", *CURVES, "confidences", "clip", "pixels", "tokens", "scenes",
         "steps", "fill", "batch_size", "seed", "progress",
     )  # fmt: skip
 
@@ -69,18 +88,27 @@ class Inputs:
             )
         return masks
 
-    def _covered(self, masks: np.ndarray) -> np.ndarray:
-        described = tower(self.clip, "image")
-        seen = tuple(pixels / size for pixels, size in zip(described.pixels, self.clip.image_size, strict=True))
-        return coverage(masks, described.grid, seen)
-
     @cached_property
     def coverage(self) -> np.ndarray:
-        return self._covered((self._masks & self.named[..., None, None]).any(1))[:, None]
+        return object_coverage(self.clip, (self._masks & self.named[..., None, None]).any(1))[:, None]
 
     @cached_property
     def objects(self) -> np.ndarray:
-        return self._covered(self._masks)
+        return object_coverage(self.clip, self._masks)
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """The objects, and behind them the corner mark."""
+        marked = np.zeros((len(self._masks), 1, *self._masks.shape[2:]), bool)
+        place = corner(marked.shape[-1])
+        marked[self.scenes.mark.values, :, place, place] = True
+        return np.concatenate([self.objects, object_coverage(self.clip, marked)], 1)
+
+    @cached_property
+    def effects(self) -> np.ndarray:
+        given = {"draws": 0, "batch_size": self.batch_size, "progress": self.progress}
+        found = object_effects(self.clip, self.scenes, **given)
+        return np.concatenate([found.absent.values, found.mark.values[:, None]], 1)
 
     @cached_property
     def words(self) -> np.ndarray:

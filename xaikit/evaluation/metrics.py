@@ -13,10 +13,10 @@ from ..files.checks import check_choices, check_whole
 from ..files.registry import Entry, Registry
 from ..files.schema import DIRECTIONS, HIGHER, LOWER
 from ..files.store import annotate
-from ..measures import localisation, words
+from ..measures import effects, localisation, words
 from ..measures.maps import checked
 from .faithfulness import progressive_occlusion, removal_fill
-from .inputs import CURVES, TRUTH, Inputs
+from .inputs import CURVES, Inputs, unmet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,9 @@ def metric(
     needs : each computed once for all metrics, and only for those that are wanted:
         - planted truth: "coverage" (n, 1, rows, cols), the share of each patch that named objects take up; "objects" (n,
           objects, rows, cols), the same for each object; "named" (n, objects), whether the caption names it;
+        - interventions, of planted scenes alone: "effects" (n, objects + 1), what the cosine falls by when the scene is drawn
+          again without each object and, last, without the corner mark, NaN for none; "units" (n, objects + 1, rows, cols),
+          the share of each patch that these take up;
         - "words" (n, tokens), the strings;
         - of the model: "fraction" (steps,), "deletion_curve" and "insertion_curve" (n, explainers, steps), which are
           stored too; "confidences", drop and increase (n, explainers) each;
@@ -111,20 +114,24 @@ def evaluate(
         ``explain`` gives them, of the same samples as ``scenes``.
     steps, fill, batch_size, seed : of deletion and insertion, see ``deletion_insertion``.
     metrics : names of those wanted, None for all; those that need the model run it only where they are. For scenes without
-        masks of the objects, such as photographs, all means all but those that need masks.
+        masks of the objects, such as photographs, all means all but those that need masks; for those that can't be drawn
+        again, which photographs and scenes of old stores can't, all but those that need interventions. These are among all
+        since they cost little: each scene is drawn and encoded once more an object, for all explainers together, where
+        deletion and insertion take two images a step for each explainer.
 
     Returns
     -------
     Dataset of the ``evaluation`` schema: one variable a metric (sample, explainer) with its ``score_direction``, and
     the deletion and insertion curves. For images: the localisation metrics against the named objects,
     ``smallest_share`` of them, ``flat`` for maps that say nothing, the areas under both curves, ``confidence_drop`` and
-    ``confidence_increase``, and ``occlusion``, how much more cosine is lost without the hottest 5 to 25 % of the patches
-    than without random ones (mean over these shares). For texts: ``content_share``, and the areas, curves and
+    ``confidence_increase``, ``occlusion``, how much more cosine is lost without the hottest 5 to 25 % of the patches
+    than without random ones (mean over these shares), and against interventions ``effect_correlation``, ``best_object`` and
+    ``unused_heat``. For texts: ``content_share``, and the areas, curves and
     confidences as ``word_deletion_auc`` and so on. And what was added by ``metric``. What needs other models or maps
     stands by itself: hallucination, sanity, stability, completeness, cost, retrieval.
 
     Raises ValueError for maps of other samples, of another shape, or with NaN, for an impossible fill or steps, and for a
-    metric by name that needs masks where the scenes have none.
+    metric by name that needs masks or interventions where the scenes don't allow it.
 
     Examples
     --------
@@ -139,18 +146,15 @@ def evaluate(
     check_whole(0, seed=seed)
     of = "text" if "token" in heat.dims else "image"
     known = all_metrics(of)
-    truth = {"object_mask", "object_named"} <= {*scenes}
-    blind = [name for name, one in known.items() if not truth and {*TRUTH} & {*one.needs}]
+    lacking = unmet(scenes)
+    blind = {name: lacking[need] for name, one in known.items() for need in one.needs if need in lacking}
     wanted = {*known} - {*blind} if metrics is None else set(metrics)
     if isinstance(metrics, str) or not wanted or wanted - set(known):
         raise ValueError(
             f"metrics={metrics!r}: give a list of names, or None for all; the names are {', '.join(known)}"
         )
     if first := next((name for name in blind if name in wanted), None):
-        raise ValueError(
-            f"the metric {first!r} compares maps with the objects' masks, and the scenes have none: leave it out, or give"
-            " scenes with object_mask and object_named"
-        )
+        raise ValueError(f"the metric {first!r} {blind[first]}")
     fill = removal_fill(fill, of)
     inputs = Inputs(heat, clip, scenes, of, steps, fill, batch_size, seed, progress)
     out = xr.Dataset(coords={"sample": heat.sample.values, "explainer": heat.explainer.values})
@@ -185,6 +189,16 @@ for function, meaning in (
 metric(HIGHER, "heat on the least heated named object, of its fair share", needs=("objects", "named"))(
     localisation.smallest_share
 )
+for function, direction, meaning in (
+    (
+        effects.effect_correlation,
+        HIGHER,
+        "Spearman correlation of heat on objects with what the model loses without them",
+    ),
+    (effects.best_object, HIGHER, "the hottest object is the one that the model loses most without"),
+    (effects.unused_heat, LOWER, "share of the heat on objects that lies on those without an effect"),
+):
+    metric(direction, meaning, needs=("units", "effects"))(function)
 metric(HIGHER, "share of word heat on content words", needs=("words",), of="text")(words.content_share)
 
 

@@ -3,7 +3,8 @@
 Dimensions have the same names everywhere: sample, object, token (a prompt's own tokens, in order), y and x
 (pixels), row and col (patches), rgb, block, explainer, step, word_step, depth, answer_token and context_token (of a
 multimodal LLM's answer, and of its prompt and then its answer), scale, edge, way (deletion and insertion), label (what
-is looked for), first (among how many), width (of an embedding). Every variable has a ``long_name`` and
+is looked for), first (among how many), width (of an embedding), fill (of what is occluded), estimate (a mean and the ends of its
+interval). Every variable has a ``long_name`` and
 ``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``:
 ``store.annotate`` fills them in from here.
 """
@@ -35,6 +36,17 @@ _MODE = ("sample", "token", "mode")
 _CONTEXT = ("sample", "answer_token", "context_token")
 _EACH = ("sample", "explainer")
 _PLACED = ("sample", "explainer", "label", "first")
+
+
+def _effects(score: str, units: str) -> dict[str, Variable]:
+    """Of interventions on planted scenes; positive where what was taken away supports the text."""
+    return {
+        "score": Variable(("sample",), "f", f"{score} of the scene as it is", units),
+        "absent": Variable(_OBJECT, "f", f"{score} lost without the object, NaN where there is none", units),
+        "replaced": _maybe(_OBJECT, "f", f"{score} lost with another thing in the object's place", units),
+        "mark": Variable(("sample",), "f", f"{score} lost without the corner mark, NaN where there is none", units),
+    }
+
 
 COORDINATES = {
     "frequency": Variable(("frequency",), "f", "frequency", "cycle/iteration"),
@@ -92,6 +104,21 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "word_deletion_curve": _maybe(("sample", "explainer", "word_step"), "f", "cosine as the hottest words go"),
         "word_insertion_curve": _maybe(("sample", "explainer", "word_step"), "f", "cosine as the hottest words come"),
         "word_fraction": _maybe(("word_step",), "f", "share of the words removed or inserted"),
+    },
+    "effects": _effects("cosine, or places in the ranking,", "1"),
+    "answer_effects": {
+        "answer": Variable(("sample",), "UTO", "answer whose log-probability it is"),
+        **_effects("log-probability of the answer", "nat"),
+    },
+    "agreement": {
+        "intervened": Variable(_OBJECT, "f", "cosine lost by the intervention"),
+        "occluded": Variable(("fill", *_OBJECT), "f", "cosine lost by filling the object's patches"),
+        "scene_correlation": Variable(("fill", "sample"), "f", "Spearman correlation of both over a scene's objects"),
+        "scene_signs": Variable(
+            ("fill", "sample"), "f", "share of a scene's objects for which both have the same sign"
+        ),
+        "rank_correlation": Variable(("fill", "estimate"), "f", "mean of scene_correlation, and its interval"),
+        "sign_agreement": Variable(("fill", "estimate"), "f", "mean of scene_signs, and its interval"),
     },
     "resonance": {
         "trajectory": Variable(("sample", "time", "token", "row", "col"), "f", "map of each word at each iteration"),

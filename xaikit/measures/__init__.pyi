@@ -1,4 +1,5 @@
 from . import (
+    effects as effects,
     intervals as intervals,
     localisation as localisation,
     maps as maps,

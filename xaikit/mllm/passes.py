@@ -201,7 +201,7 @@ def read(mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers, rank
         column = weight[states.ids].float()  # (n, T, D)
         lens = column @ states.at(states.image).float().mT
         maps[key] = lens.relu().unflatten(-1, at_scale[0].grid) * states.real[..., None, None]
-        likelihood[key] = _log_probabilities(states, unembedding)
+        likelihood[key] = log_probabilities(states, unembedding)
         if key == NATIVE:
             native = states
             relevance = (column @ states.at(states.emitting).float().mT).relu()
@@ -226,8 +226,8 @@ def _top(states: Tensor, unembedding: Tensor, k: int) -> Tensor:
     return torch.cat([top_ids(part.float() @ unembedding, k) for part in rows]).unflatten(0, states.shape[:2])
 
 
-def _log_probabilities(states: States, unembedding: Tensor) -> Tensor:
-    """Log-probability (n, T) of each of the answer's tokens, 0 elsewhere."""
+def log_probabilities(states: States, unembedding: Tensor) -> Tensor:
+    """Log-probability (n, T) of each of the answer's tokens, 0 elsewhere; unembedding (D, words), float32."""
     rows, ids = states.at(states.previous)[states.is_answer], states.ids[states.is_answer]
     parts = zip(rows.split(ROWS_AT_ONCE), ids.split(ROWS_AT_ONCE), strict=True)
     found = [(r.float() @ unembedding).log_softmax(-1).gather(1, i[:, None])[:, 0] for r, i in parts]

@@ -1,6 +1,12 @@
 from . import worlds as worlds
 from .captions import name_objects as name_objects, vocabulary as vocabulary
-from .interventions import moved as moved, replaced as replaced, without as without
+from .interventions import (
+    moved as moved,
+    newcomers as newcomers,
+    replaced as replaced,
+    unmarked as unmarked,
+    without as without,
+)
 from .layouts import LAYOUTS as LAYOUTS, open_inputs as open_inputs, open_source as open_source
 from .parts import compute_parts as compute_parts, open_parts as open_parts, save_bad_samples as save_bad_samples
 from .scenes import (

@@ -1,4 +1,5 @@
-"""Planted scenes drawn again with one object taken away, exchanged or moved: the rest stays as it was, to the last pixel.
+"""Planted scenes drawn again with one object taken away, exchanged or moved, or without the corner mark: the rest stays as it
+was, to the last pixel.
 
 What a model's answer changes by is its own use of that object: no grey box, no blur, nothing that it has never seen.
 """
@@ -9,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from ..files.checks import check_choices, check_number
+from ..files.checks import check_choices, check_number, check_whole
 from ..files.store import annotate
 from .assembly import drawn
 from .captions import name_objects, name_parts, noun_phrases, world_of
@@ -109,6 +110,62 @@ def moved(
         places[name] = getattr(layout, name).copy()
         places[name][rows, slots] = values * FRAME / side
     return _again(scenes, replace(layout, **places), world)
+
+
+def unmarked(scenes: xr.Dataset) -> xr.Dataset:
+    """The same scenes without the corner mark; those that have none stay as they are.
+
+    scenes, what is returned and what is raised as in ``without``.
+
+    Examples
+    --------
+    >>> marked = xk.draw_suite("shortcut", 2)
+    >>> marked.mark.values.tolist(), xk.samples.unmarked(marked).mark.values.tolist()
+    ([True, True], [False, False])
+    """
+    layout, world = layout_of(scenes)
+    return _again(scenes.assign(mark=scenes.mark & False), layout, world)
+
+
+def newcomers(scenes: xr.Dataset, draws: int = 1, seed: int = 0) -> np.ndarray:
+    """What could stand in each object's place and isn't in the scene, drawn at random: names for ``replaced``.
+
+    Another noun, and if the object has a colour of ``COLOURS`` another one of these; so of shapes colour and shape both
+    change. draws : different names an object. seed : with each scene's own seed it decides, so that a scene gets the same
+    names whatever scenes stand beside it.
+
+    Returns names (sample, object, draws), "" where a slot holds no object. Raises ValueError for scenes that aren't planted,
+    and for more draws than there are such things.
+
+    Examples
+    --------
+    >>> scenes.object_name.values[0].tolist(), xk.samples.newcomers(scenes, 2)[0, 0].tolist()
+    (['small orange triangle', 'large orange triangle', 'large pink cross'], ['blue diamond', 'red square'])
+    """
+    check_whole(1, draws=draws)
+    check_whole(0, seed=seed)
+    layout, world = layout_of(scenes)
+    colours, nouns = np.arange(-1, len(COLOURS))[:, None], np.arange(len(world.nouns))
+    paintable = (colours < 0) | world.coloured
+    found = np.full((*layout.noun.shape, draws), "", dtype=object)
+    for row, scene_seed in enumerate(scenes.scene_seed.values):
+        noun, colour, there = (getattr(layout, name)[row, :, None, None] for name in ("noun", "colour", "exists"))
+        taken = (there & (noun == nouns) & ((colour < 0) | (colours < 0) | (colour == colours))).any(0)
+        another = np.where(colour < 0, colours < 0, (colours >= 0) & (colours != colour))
+        free = (paintable & ~taken & another & (noun != nouns)).reshape(len(noun), -1)
+        key = np.random.default_rng((seed, int(scene_seed))).random(free.shape)
+        chosen = np.where(free, key, np.inf).argsort(1)[:, :draws]
+        for slot in np.flatnonzero(layout.exists[row]):
+            if free[slot].sum() < draws:
+                raise ValueError(
+                    f"draws={draws}: only {free[slot].sum()} other things could stand in the place of object {slot} of scene"
+                    f" {scenes.sample.values[row]}"
+                )
+            said, kind = np.divmod(chosen[slot], len(nouns))
+            found[row, slot] = [
+                f"{('', *COLOURS)[c]} {world.nouns[k]}".strip() for c, k in zip(said, kind, strict=True)
+            ]
+    return found.astype(str)
 
 
 def layout_of(scenes: xr.Dataset) -> tuple[Layout, World]:

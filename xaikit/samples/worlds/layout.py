@@ -138,11 +138,16 @@ def combinations(rng, key: np.ndarray, slots: int, group: np.ndarray) -> np.ndar
     return np.where(np.arange(slots) < group[:, None], order[:, :1], order)
 
 
+def corner(size: int) -> slice:
+    """The rows, and the columns, of the corner mark in a picture of so many pixels a side."""
+    return slice(size - round(MARK_SIZE * size / FRAME), size)
+
+
 def put_mark(canvas: np.ndarray, masks: np.ndarray, mark: np.ndarray) -> None:
     """Put the corner mark into those pictures (n, y, x, rgb) that carry it, over their objects' masks (n, K, y, x)."""
-    side = round(MARK_SIZE * canvas.shape[1] / FRAME)
-    corner = slice(canvas.shape[1] - side, None)
+    place = corner(canvas.shape[1])
+    side = place.stop - place.start
     third = np.arange(side) * 3 // side
     checker = (third[:, None] + third) % 2 * 255.0
-    canvas[:, corner, corner] = np.where(mark[:, None, None, None], checker[..., None], canvas[:, corner, corner])
-    masks[:, :, corner, corner] &= ~mark[:, None, None, None]
+    canvas[:, place, place] = np.where(mark[:, None, None, None], checker[..., None], canvas[:, place, place])
+    masks[:, :, place, place] &= ~mark[:, None, None, None]
