@@ -117,7 +117,7 @@ def test_how_scenes_are_cut_changes_nothing(clip, scenes, found):
 
 
 def test_ranks_among_captions_and_among_own_foils(clip, scenes):
-    others = [str(text) for text in xk.draw_scenes(60, seed=9).caption.values]
+    others = [*scenes.caption.values.tolist(), *xk.draw_scenes(60, seed=9).caption.values.tolist()]
     ranked = object_effects(clip, scenes, "rank", others, draws=0)
     assert "replaced" not in ranked
 

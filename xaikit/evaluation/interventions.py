@@ -70,6 +70,7 @@ def object_effects(
     >>> scenes.caption.values[2].item(), scenes.object_name.values[2].tolist()
     ('a purple cross and a cyan square', ['large purple cross', 'small cyan square', 'large red triangle'])
     >>> found.absent.values[2].round(2).tolist()
+    [0.3, 0.26, 0.01]
     """
     check_choices(score=(score, SCORES))
     if score == "similarity" and candidates is not None:
