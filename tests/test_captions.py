@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from training.statements import descriptions, question
 
+import xaikit as xk
 from xaikit.samples.assembly import READING_MARGIN, Drawing, _in_reading_order, describable
-from xaikit.samples.captions import IS, describe, name_objects, words
+from xaikit.samples.captions import IS, NUMBERS, describe, name_objects, noun_phrase, noun_phrases, words
 from xaikit.samples.scenes import draw_descriptions
 from xaikit.samples.worlds.layout import COLOURS, Layout
 from xaikit.samples.worlds.shapes import SHAPES, SIZES
@@ -189,3 +190,119 @@ def test_naming_finds_what_descriptions_say(described):
 def test_naming_needs_a_text_for_each_scene(words):
     with pytest.raises(ValueError, match=r"\(samples, tokens\) of the 1 scenes is needed"):
         name_objects(words, made("small red circle"))
+
+
+@pytest.fixture(scope="module")
+def told():
+    """Many captions of things, of every kind: what 800 scenes say, as lists of words."""
+    scenes = xk.draw_scenes(800, 1, objects=(2, 4), world="things", size=32)
+    return scenes, [[word for word in text if word] for text in scenes.token_text.values.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("noun", "colour", "number", "said"),
+    [
+        ("dog", "", 1, "a dog"),
+        ("umbrella", "", 1, "an umbrella"),
+        ("umbrella", "blue", 1, "a blue umbrella"),
+        ("car", "orange", 1, "an orange car"),
+        ("ice cream", "", 1, "an ice cream"),
+        ("traffic light", "", 1, "a traffic light"),
+        ("grapes", "", 1, "grapes"),
+        ("grapes", "red", 1, "red grapes"),
+        ("bread", "", 1, "bread"),
+        ("mouse", "", 2, "two mice"),
+        ("sheep", "", 3, "three sheep"),
+        ("hot dog", "", 2, "two hot dogs"),
+        ("knife", "", 6, "six knives"),
+        ("bus", "pink", 4, "four pink buses"),
+    ],
+)
+def test_noun_phrases_are_english(noun, colour, number, said):
+    world = xk.samples.find_world("things")
+    index = COLOURS.index(colour) if colour else -1
+    first, named = noun_phrase(world, world.nouns.index(noun), index, number=number)
+    assert " ".join([*first, *named]) == said
+
+
+def test_captions_of_things_are_english(told):
+    world = xk.samples.find_world("things")
+    _, texts = told
+    alone = {noun for noun, plural in zip(world.nouns, world.plurals, strict=True) if not plural}
+    seen = set()
+    for text in texts:
+        for phrase in noun_phrases(text, world):
+            named = text[phrase.place]
+            before = text[phrase.place.start - 1] if phrase.place.start else ""
+            seen.add(phrase.noun)
+            if phrase.number > 1:
+                assert phrase.noun not in alone and " ".join(named).endswith(
+                    world.plurals[world.nouns.index(phrase.noun)]
+                )
+            elif phrase.noun in alone:
+                assert before not in ("a", "an")
+            else:
+                assert before == ("an" if named[0][0] in "aeiou" else "a")
+    assert seen == {*world.nouns}, "every noun comes up"
+
+
+def test_each_word_of_a_thing_names_an_object_of_that_name(told):
+    world = xk.samples.find_world("things")
+    scenes, texts = told
+    plural = {p: s for p, s in zip(world.plurals, world.nouns, strict=True) if p}
+    places = {"left", "right", "above", "below", "of", "and", ",", "a", "an"}
+    for row, text in enumerate(texts):
+        owners = scenes.token_object.values[row, : len(text)]
+        assert [word in places for word in text] == (owners < 0).tolist()
+        for owner in {*owners.tolist()} - {-1}:
+            said = [word for word, own in zip(text, owners, strict=True) if own == owner]
+            said = said[1:] if said[0] in NUMBERS else said
+            noun = [word for word in said if word not in COLOURS]
+            name = str(scenes.object_name.values[row, owner])
+            colours = [word for word in said if word in COLOURS]
+            assert name == " ".join([*colours, plural.get(" ".join(noun), " ".join(noun))])
+            assert scenes.object_named.values[row, owner]
+
+
+def of_things(*names):
+    """A scene of these things, as far as naming needs it."""
+    drawn = xk.draw_scenes(1, objects=(len(names),) * 2, captions="object", world="things")
+    return drawn.assign(object_name=(("sample", "object"), [list(names)]))
+
+
+@pytest.mark.parametrize(
+    ("text", "owners"),
+    [
+        ("a hot dog and a dog", [-1, 0, 0, -1, -1, 1]),
+        ("a dog", [-1, 1]),
+        ("two hot dogs", [-1, 0, 0]),
+        ("hot", [-1]),
+        ("a hot cat", [-1, -1, -1]),
+        ("a red traffic light", [-1, 2, 2, 2]),
+        ("a traffic light", [-1, 2, 2]),
+        ("a blue traffic light", [-1, -1, -1, -1]),
+        ("traffic above a light bulb", [-1, -1, -1, 3, 3]),
+        ("the light", [-1, -1]),
+        ("mice and a mouse", [4, -1, -1, 4]),
+    ],
+)
+def test_a_name_of_two_words_is_one_name(text, owners):
+    scene = of_things("hot dog", "dog", "red traffic light", "light bulb", "mouse")
+    found = name_objects(np.array([text.split()]), scene)
+    assert found.token_object.values[0].tolist() == owners
+
+
+def test_a_hot_dog_is_no_dog():
+    for text, name in (("a dog", "hot dog"), ("a bear", "teddy bear"), ("a light", "traffic light")):
+        found = name_objects(np.array([text.split()]), of_things(name))
+        assert (found.token_object == -1).all() and (found.token_kind.values[0] == ["function", ""]).all()
+
+
+def test_every_word_is_in_the_vocabulary(told):
+    for world in ("shapes", "things"):
+        words = xk.samples.vocabulary(world)
+        assert len({*words}) == len(words) and all(word == word.lower() and " " not in word for word in words)
+        described = draw_descriptions(40, 1, objects=(1, 4), world=world, template="a photo of {}")
+        assert {*described.token_text.values.ravel()} - {""} <= {*words}
+    assert {word for text in told[1] for word in text} <= {*xk.samples.vocabulary("things")}
+    assert not {"dog", "umbrella"} & {*xk.samples.vocabulary("shapes")}

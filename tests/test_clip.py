@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from refusals import refused
 from small_models import small_clip
+from training.bundled import Architecture
 
 import xaikit as xk
 from xaikit.files.paths import data_folder
@@ -103,6 +104,17 @@ def test_token_strings(clip):
 )
 def test_bad_prompts(clip, text, message):
     refused(message, clip.tokens, text)
+
+
+def test_a_world_whose_words_a_model_lacks_is_refused_before_any_work(clip):
+    scenes = xk.draw_scenes(2, captions="object", world="things", size=64)
+    says = f"text 0 .*the word '{scenes.token_text.values[0, 1]}' is outside the model's vocabulary; the nearest known"
+    refused(says, clip.tokens, scenes.caption)
+    refused(says, xk.explain, "grad_eclip", clip, scenes.image, scenes.caption)
+
+
+def test_the_bundled_vocabulary_is_the_worlds(clip):
+    assert Architecture().tokenizer().get_vocab() == clip.tokenizer.tokenizer.get_vocab()
 
 
 def test_a_long_prompt_is_refused_with_a_byte_pair_tokenizer_too():

@@ -230,7 +230,7 @@ def _said(scenes: xr.Dataset, world: World) -> tuple[np.ndarray, np.ndarray, np.
     for row, text in enumerate(np.char.lower(scenes.token_text.values.astype(str))):
         phrases = noun_phrases(text.tolist(), world)
         meant = np.array([[bool(name) and phrase.names(name) for name in names[row]] for phrase in phrases], bool)
-        meant = meant.reshape(len(phrases), -1)
+        meant = meant.reshape(len(phrases), names.shape[1])
         numbers = [phrase.number for phrase in phrases]
         counted = np.array([phrase.place.start for phrase in phrases if phrase.number > 1], int)
         owner[row, counted - 1] = owner[row, counted]  # a number names what it counts
