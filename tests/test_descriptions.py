@@ -11,10 +11,12 @@ import torch
 import transformers
 from small_mllms import tiny_llava
 from training.llava import (
+    GROUND,
     IGNORED,
+    LLAVAS,
     REQUESTS,
-    CaptioningRecipe,
     draw_conversations,
+    lens_loss,
     llava_processor,
     llava_tokenizer,
     logits_of,
@@ -31,7 +33,8 @@ from xaikit.mllm.conversations import generate
 from xaikit.mllm.model import load_mllm
 from xaikit.samples.scenes import draw_descriptions
 
-SHORT = CaptioningRecipe(steps=3, batch_size=4, report_every=2, threads=1)
+CHANGES = {"steps": 3, "batch_size": 4, "report_every": 2, "threads": 1}
+SHORT = replace(LLAVAS["tiny-llava"], **CHANGES)
 BUNDLED = data_folder() / "tiny-llava"
 
 
@@ -40,11 +43,14 @@ def clip():
     return xk.load_clip("tiny-clip").model
 
 
-def test_all_text_and_its_end_is_learnt():
-    tokenizer = llava_tokenizer()
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("tiny-llava", ((1.0, 8), (1.5, 12), (2.0, 16))), ("tiny-llava-things", ((1.0, 12), (1.5, 18)))]
+)
+def test_all_text_and_its_end_is_learnt(name, sizes):
+    tokenizer = llava_tokenizer(LLAVAS[name].architecture.world)
     asked = set()
-    for factor, side in ((1.0, 8), (1.5, 12), (2.0, 16)):
-        recipe = replace(SHORT, batch_size=40, questions=0.5)
+    for factor, side in sizes:
+        recipe = replace(LLAVAS[name], batch_size=40, questions=0.5)
         batch = draw_conversations(np.random.default_rng(1), recipe, tokenizer, factor)
         assert len(batch.ids) == round(40 / factor**2) and batch.pixels.shape[1:] == (3, 8 * side, 8 * side)
         for ids, labels, told in zip(batch.ids.tolist(), batch.labels.tolist(), batch.is_answer.tolist(), strict=True):
@@ -63,7 +69,7 @@ def test_all_text_and_its_end_is_learnt():
 
 
 def test_the_vision_tower_takes_over_the_clips(clip):
-    model = new_llava().eval()
+    model = new_llava(SHORT.architecture).eval()
     start_from_clip(model, clip)
     tower = model.model.vision_tower
     tower = getattr(tower, "vision_model", tower)
@@ -79,10 +85,31 @@ def test_the_vision_tower_takes_over_the_clips(clip):
     torch.testing.assert_close(normalised, cells, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", LLAVAS)
+def test_the_lens_is_asked_for_the_noun_under_each_image_token(name):
+    recipe = replace(LLAVAS[name], batch_size=6, shares=(1.0, 0.0, 0.0, 0.0))
+    tokenizer = llava_tokenizer(recipe.architecture.world)
+    batch = draw_conversations(np.random.default_rng(2), recipe, tokenizer)
+    assert batch.under.shape == (6, recipe.architecture.grid**2)
+    ground, image = tokenizer.convert_tokens_to_ids([GROUND, "<image>"])
+    for under, labels in zip(batch.under.tolist(), batch.labels.tolist(), strict=True):
+        (noun,) = {*under} - {ground, IGNORED}  # of the one object, which its description ends with
+        assert noun in labels and ground in under
+    right = torch.nn.functional.one_hot(batch.under.clamp(min=0), len(tokenizer)).float() * 50
+    logits = torch.zeros(*batch.ids.shape, len(tokenizer))
+    logits[batch.ids == image] = right.flatten(0, 1)
+    assert lens_loss(logits, batch, tokenizer) < 1e-3 < 1 < lens_loss(-logits, batch, tokenizer)
+
+
+def test_an_unknown_name_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown bundled model 'huge-llava': choose from tiny-llava"):
+        retrain_llava("huge-llava", tmp_path)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, clip):
     folder = tmp_path_factory.mktemp("captioner")
-    retrain_llava(folder, progress=False, recipe=SHORT)
+    retrain_llava("tiny-llava", folder, progress=False, **CHANGES)
     return folder
 
 
@@ -159,7 +186,9 @@ def test_the_bundled_folder_is_small_and_whole():
 
 @pytest.mark.parametrize("which", ["ours", "bundled"])
 def test_texts_survive_the_processor(which, described):
-    processor = llava_processor() if which == "ours" else transformers.AutoProcessor.from_pretrained(BUNDLED)
+    processor = (
+        llava_processor(SHORT.architecture) if which == "ours" else transformers.AutoProcessor.from_pretrained(BUNDLED)
+    )
     tokenizer = processor.tokenizer
     for scenes in described.values():
         for caption in scenes.caption.values[:10]:

@@ -249,7 +249,8 @@ def test_everything_that_evaluate_measures_of_the_truth_and_of_noise(clip, scene
     assert (good.smallest_share[:, 0].dropna("sample") > 0.3).all()
 
 
-def test_good_words_matter_more_than_random_ones(clip, scenes):
+def test_good_words_matter_more_than_random_ones(clip):
+    scenes = xk.draw_scenes(60, seed=21, objects=(2, 3))
     names = ["grad_eclip", "random"]
     words = xk.explain_all(clip, scenes.image, scenes.caption, names, of="text").word_heat
     measured = xk.evaluate(words, clip, scenes, steps=6)

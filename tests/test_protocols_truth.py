@@ -19,7 +19,7 @@ from xaikit.samples.layouts import open_source
 
 @cache
 def source_of(kind, n=24):
-    return held(open_source("planted", n, 1, kind))
+    return held(open_source("planted", n, 2, kind))
 
 
 @pytest.mark.parametrize(
