@@ -13,6 +13,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from refusals import refused
 from small_mllms import CLASSES, ordinary, picture, saved_mllm, small_mllm, tiny_llava
 
 from xaikit.mllm.conversations import answer_ids, generate
@@ -386,8 +387,7 @@ def test_folders_that_cannot_be_loaded(tmp_path, change, error, message):
     ],
 )
 def test_views_that_cannot_be(mllm, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        mllm.family.view(**{"image": picture(), "prompt": "now", **arguments})
+    refused(message, mllm.family.view, **{"image": picture(), "prompt": "now", **arguments})
 
 
 @pytest.mark.parametrize(
@@ -416,8 +416,7 @@ def test_answers_that_cannot_be(mllm):
         ("a purple circle", "the word 'purple' is outside"),
         ("a </s>", "one of the model's own tokens"),
     ):
-        with pytest.raises(ValueError, match=message):
-            answer_ids(mllm, text)
+        refused(message, answer_ids, mllm, text)
     room = mllm.context_length - len(view.ids)
     word = answer_ids(mllm, "a")
     assert teacher_forced(mllm, [view], [word * room]).hidden.shape[1] == mllm.context_length
@@ -428,10 +427,8 @@ def test_answers_that_cannot_be(mllm):
         ([view], [word, word], "1 views and 2 answers"),
         ([view, larger], [word, word], r"views of scales \[1.0, 2.0\]"),
     ):
-        with pytest.raises(ValueError, match=message):
-            teacher_forced(mllm, views, answers)
-    with pytest.raises(ValueError, match="max_new_tokens=0"):
-        generate(mllm, [view], 0)
+        refused(message, teacher_forced, mllm, views, answers)
+    refused("max_new_tokens=0", generate, mllm, [view], 0)
 
 
 def test_an_answer_that_fills_the_context_is_refused(llava, tmp_path):
@@ -445,5 +442,4 @@ def test_an_answer_that_fills_the_context_is_refused(llava, tmp_path):
         if fits:
             assert len(answer) == 40 or generate(mllm, [view], 40)[0] == answer
         else:
-            with pytest.raises(ValueError, match="hasn't ended after 5 tokens"):
-                generate(mllm, [view], 40)
+            refused("hasn't ended after 5 tokens", generate, mllm, [view], 40)
