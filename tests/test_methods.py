@@ -222,12 +222,12 @@ def test_random_follows_its_seed(clip, scenes):
 @pytest.mark.parametrize("side", ["image", "text"])
 @pytest.mark.parametrize("method", IN_FAMILIES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_is_explained_or_refused_in_a_sentence(family, method, side, tmp_path_factory):
+def test_every_family_is_explained_or_refused_in_a_sentence(family, method, side):
     if side not in xk.methods()[method]["explains"]:
         return
     if (family, side) == ("small-siglip", "text"):
         pytest.skip("its tokenizer must be fetched")
-    clip, options = small_clip(family, tmp_path_factory.getbasetemp()), QUICK.get(method, {})
+    clip, options = small_clip(family), QUICK.get(method, {})
     pixels, tokens = pairs(clip)
     pools = family in ("small-siglip", "small-coca")
     if method in ("maskclip", "clip_surgery") and pools:
