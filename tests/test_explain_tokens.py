@@ -11,7 +11,7 @@ import torch
 import transformers
 from PIL import Image
 from refusals import refused
-from small_mllms import CLASSES, ordinary, picture, small_mllm, tiny_llava
+from small_mllms import CLASSES, ordinary, picture, small_mllm
 from torch.nn import functional
 
 from xaikit.files.paths import data_folder
@@ -30,19 +30,9 @@ SCALES = (1.0, 1.5, 2.0)
 NAN = float("nan")
 
 
-@pytest.fixture
-def bundled():
-    return tiny_llava()
-
-
 @pytest.fixture(params=CLASSES)
 def mllm(request):
     return small_mllm(request.param)
-
-
-@pytest.fixture
-def llava():
-    return small_mllm("llava")
 
 
 @pytest.fixture(scope="module")
@@ -540,8 +530,8 @@ def test_answers_say_whether_they_ended(llava, monkeypatch):
         assert found.ended.values.tolist() == [first, stops, True]
 
 
-def test_states_that_are_not_finite_are_refused(scenes):
-    mllm = copy.deepcopy(small_mllm("llava"))
+def test_states_that_are_not_finite_are_refused(llava):
+    mllm = copy.deepcopy(llava)
     images, prompts = pictures(), ["describe the scene .", "what is left of the triangle ?", "now"]
     methods = ["lens", "attention", "random"]
     apart = explain_all_tokens(mllm, images[::2], prompts[::2], methods, "a red circle")

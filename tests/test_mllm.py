@@ -14,7 +14,7 @@ import tokenizers
 import torch
 import transformers
 from refusals import refused
-from small_mllms import CLASSES, ordinary, picture, saved_mllm, small_mllm, tiny_llava
+from small_mllms import CLASSES, ordinary, picture, saved_mllm, small_mllm
 
 from xaikit.mllm.conversations import answer_ids, generate
 from xaikit.mllm.model import load_mllm
@@ -28,11 +28,6 @@ ENLARGED = [(kind, "interpolate") for kind in (*CLASSES, "qwen2_5_vl")] + [("lla
 @pytest.fixture(params=[*CLASSES, "qwen2_5_vl"])
 def mllm(request):
     return small_mllm(request.param)
-
-
-@pytest.fixture
-def llava():
-    return small_mllm("llava")
 
 
 # Of mixed sizes, which give mixed grids where the class takes any size, two of them of as many cells.
@@ -301,10 +296,9 @@ def test_decoded_tokens_say_where_words_start(llava):
     assert llava.decode(answer_ids(llava, "a red circle.")) == [" a", " red", " circle", "."]
 
 
-def test_the_bundled_model_describes(llava):
-    mllm = tiny_llava()
-    answer = generate(mllm, [mllm.family.view(picture(), "describe the scene")])[0]
-    assert answer and all(mllm.decode(answer)) and mllm.weights_digest != llava.weights_digest
+def test_the_bundled_model_describes(bundled, llava):
+    answer = generate(bundled, [bundled.family.view(picture(), "describe the scene")])[0]
+    assert answer and all(bundled.decode(answer)) and bundled.weights_digest != llava.weights_digest
 
 
 def test_random_weights_follow_the_seed_and_need_no_weights_file(llava, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import xarray as xr
 from refusals import refused
-from small_mllms import CLASSES, alone, small_mllm, tiny_llava
+from small_mllms import CLASSES, alone, small_mllm
 
 import xaikit as xk
 from xaikit.evaluation import tokens as measuring
@@ -24,11 +24,6 @@ from xaikit.mllm.conversations import answer_ids
 
 METHODS = ["lens", "arc", "random"]
 PROMPTS = ("describe the scene", "what is left of the red circle ?", "describe the scene")
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    return tiny_llava()
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +108,6 @@ def test_the_wrong_kind_of_model_is_named(bundled, scenes):
 @pytest.fixture(params=CLASSES)
 def mllm(request):
     return small_mllm(request.param)
-
-
-@pytest.fixture
-def llava():
-    return small_mllm("llava")
 
 
 def inputs(mllm, lengths=(4, 2, 3), scale=1.0, enlargement="interpolate"):
