@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import xarray as xr
-from altered_sources import altered, breaking, held, spoiled
+from altered_sources import altered, breaking, held, spoiled, with_foils
 from refusals import refused
 
 import xaikit as xk
@@ -19,12 +19,6 @@ from xaikit.samples.layouts import open_source
 METHODS = ["grad_eclip", "random"]
 KINDS = {"confidence": "captions", "classification": "classes", "retrieval": "captions", "winoground": "pairs"}
 CHOICES = {"classification": {"steps": 2}, "retrieval": {"steps": 2}}
-
-
-def with_foils(source):
-    """Each sample's foil image is the other one of its pair."""
-    images = source.inputs().image
-    return altered(source, lambda ds, rows: ds.assign(foil_image=(images.dims, images.values[rows ^ 1])))
 
 
 @cache
