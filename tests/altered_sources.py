@@ -52,6 +52,12 @@ def spoiled(inner: Source, *bad: int) -> Altered:
     return altered(inner, change)
 
 
+def with_foils(inner: Source) -> Altered:
+    """The same source, each sample of which has the other image of its pair as foil image."""
+    images = inner.inputs().image
+    return altered(inner, lambda ds, rows: ds.assign(foil_image=(images.dims, images.values[rows ^ 1])))
+
+
 def knowing(monkeypatch, *scenes: xr.Dataset) -> None:
     """Register the methods "truth", heat where the named objects of these scenes are or on the content words, and
     "inverse"."""

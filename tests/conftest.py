@@ -1,4 +1,4 @@
-"""Toy notebooks for the tests of the workbook itself, and their execution without kernels."""
+"""Toy notebooks for the tests of the workbook itself, and their execution without kernels; and multimodal models."""
 
 import ast
 import contextlib
@@ -136,3 +136,19 @@ def _execute_here(notebook, target, parameters):
     finally:
         nbformat.write(found, part)
     os.replace(part, target)
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """The bundled multimodal model, loaded once."""
+    from small_mllms import tiny_llava  # with transformers, which most tests do without
+
+    return tiny_llava()
+
+
+@pytest.fixture(scope="session")
+def llava():
+    """A random model of LLaVA's class, made and loaded once: what changes it takes a copy."""
+    from small_mllms import small_mllm
+
+    return small_mllm("llava")

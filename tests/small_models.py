@@ -46,9 +46,9 @@ REGISTERED = tempfile.TemporaryDirectory()
 
 
 @cache
-def small_clip(name: str, folder: Path | None = None):
+def small_clip(name: str):
     """A random model of the family, its configuration registered from a file, which open_clip may read again."""
-    path = Path(folder or REGISTERED.name) / f"{name}.json"
+    path = Path(REGISTERED.name) / f"{name}.json"
     path.write_text(json.dumps(CONFIGS[name]))
     open_clip.add_model_config(path)
     return xk.load_clip(name)

@@ -134,8 +134,8 @@ def test_chefer_is_its_matrices_written_out(clip, scenes, of):
 
 
 @pytest.mark.parametrize(("blocks", "of"), [(1, "image"), (2, "image"), (None, "image"), (None, "text")])
-def test_attention_flow_is_networkx_maximum_flow(tmp_path_factory, blocks, of):
-    clip = small_clip("small-vit", tmp_path_factory.getbasetemp())
+def test_attention_flow_is_networkx_maximum_flow(blocks, of):
+    clip = small_clip("small-vit")
     pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     tokens = torch.tensor([[1, 5, 9, 12, 63, *[0] * 7]])
     heat = xk.explain("attention_flow", clip, pixels, tokens, of=of, blocks=blocks).values.ravel()
@@ -167,9 +167,9 @@ def test_capacities_never_sum_to_more_than_the_unit():
 
 
 @pytest.mark.parametrize("pooling", ["mean", "summary"])
-def test_legrad_is_its_gradients_by_autograd(tmp_path_factory, pooling):
+def test_legrad_is_its_gradients_by_autograd(pooling):
     """Each block written out by hand, its attention a leaf."""
-    clip = small_clip("small-vit", tmp_path_factory.getbasetemp())
+    clip = small_clip("small-vit")
     visual = clip.model.visual
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     tokens = torch.tensor([[1, 5, 9, 63, *[0] * 8], [1, 7, 63, *[0] * 9]])
@@ -193,11 +193,11 @@ def test_legrad_is_its_gradients_by_autograd(tmp_path_factory, pooling):
 
 @pytest.mark.parametrize("side", ["image", "text"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_legrad_of_the_last_block_differentiates_the_true_cosine(family, side, tmp_path_factory):
+def test_legrad_of_the_last_block_differentiates_the_true_cosine(family, side):
     """Behind the last block stands only what every family has of its own: norm, pooling and projection."""
     if (family, side) == ("small-siglip", "text"):
         pytest.skip("its tokenizer must be fetched")
-    clip = small_clip(family, tmp_path_factory.getbasetemp())
+    clip = small_clip(family)
     pixels, tokens = pairs(clip)
     tape, _ = record_score(clip, pixels, tokens, side, [-1])
     row = tower(clip, side).summary(pixels if side == "image" else tokens)
@@ -241,9 +241,9 @@ def test_candidates_that_hold_the_own_text_count_it_once(clip, scenes):
 
 @pytest.mark.parametrize("side", ["image", "text"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_row_of_attention_is_that_of_the_matrix(family, side, tmp_path_factory):
+def test_a_row_of_attention_is_that_of_the_matrix(family, side):
     """Also the block's residual branch, seen where the second norm takes it in, and the gradient at its input."""
-    clip = small_clip(family, tmp_path_factory.getbasetemp())
+    clip = small_clip(family)
     pixels, tokens = pairs(clip)
     block, seen = tower(clip, side).blocks[-1], []
     handle = (getattr(block, "ln_2", None) or block.norm2).register_forward_pre_hook(

@@ -5,6 +5,7 @@ import pytest
 import torch
 import xarray as xr
 from notebook_functions import functions_of
+from refusals import refused
 
 import xaikit as xk
 from xaikit.clip.towers import tower
@@ -618,5 +619,4 @@ def test_regimes_weigh_each_word_alike_in_any_batches(clip, drawn):
     parts = regimes(clip, drawn.image, drawn.caption, [0.5, 1.8], [0.5], batch_size=2)
     np.testing.assert_allclose(parts, whole)
     assert (np.diff(clip.content(clip.tokens(drawn.caption)).sum(1)) != 0).any()
-    with pytest.raises(ValueError, match="alpha=2.5: a number above 0 and below 2"):
-        regimes(clip, drawn.image, drawn.caption, [0.5, 2.5], [0.5])
+    refused("alpha=2.5: a number above 0 and below 2", regimes, clip, drawn.image, drawn.caption, [0.5, 2.5], [0.5])

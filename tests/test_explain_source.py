@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from dataset_fixtures import SCENES, save, write_folder
+from refusals import refused
 
 import xaikit as xk
 from xaikit.explainers import sources as explaining_sources
@@ -35,8 +36,7 @@ def test_shares_take_every_block_once_whatever_the_division():
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "1/0", "a/b", "1/4/2", "-1/4", 0.25, "1 / 4"])
 def test_what_is_no_share(shard):
-    with pytest.raises(ValueError, match="a share such as '3/16' is needed, from '1/16' to '16/16'"):
-        parse_shard(shard)
+    refused("a share such as '3/16' is needed, from '1/16' to '16/16'", parse_shard, shard)
 
 
 def test_shares_in_any_order_give_what_one_run_gives_to_the_last_byte(clip, tmp_path, counted):

@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 import pytest
 import xarray as xr
-from altered_sources import altered, breaking, held, spoiled
+from altered_sources import altered, breaking, held, spoiled, with_foils
+from refusals import refused
 
 import xaikit as xk
 from xaikit import plots
@@ -18,12 +19,6 @@ from xaikit.samples.layouts import open_source
 METHODS = ["grad_eclip", "random"]
 KINDS = {"confidence": "captions", "classification": "classes", "retrieval": "captions", "winoground": "pairs"}
 CHOICES = {"classification": {"steps": 2}, "retrieval": {"steps": 2}}
-
-
-def with_foils(source):
-    """Each sample's foil image is the other one of its pair."""
-    images = source.inputs().image
-    return altered(source, lambda ds, rows: ds.assign(foil_image=(images.dims, images.values[rows ^ 1])))
 
 
 @cache
@@ -146,8 +141,7 @@ def test_tables_have_the_papers_columns(clip, tmp_path, protocol, number):
     shown = protocols.table(compute(protocol, clip, tmp_path, n=8))
     if protocol == "winoground":
         message = "the table has the columns text, image, group, .* but table 1 of the paper"
-        with pytest.raises(ValueError, match=message):
-            protocols.beside_paper(shown, number)
+        refused(message, protocols.beside_paper, shown, number)
         return
     beside = protocols.beside_paper(shown, number)
     here, paper = beside.index.get_level_values(0).unique()
@@ -155,8 +149,7 @@ def test_tables_have_the_papers_columns(clip, tmp_path, protocol, number):
     assert paper.startswith("paper: ") and paper.endswith("another model")
     assert beside.loc[here].equals(shown) and len(beside.columns) == len(shown.columns)
     assert beside.loc[paper].index[-1] == "MMEL"
-    with pytest.raises(ValueError, match="number=4: the MMEL paper has the tables 1, 2 and 3"):
-        protocols.beside_paper(shown, 4)
+    refused("number=4: the MMEL paper has the tables 1, 2 and 3", protocols.beside_paper, shown, 4)
 
 
 def test_curves_are_drawn_where_there_are_any(clip, tmp_path):
@@ -221,15 +214,12 @@ BAD = {
 def test_impossible_choices_are_refused_before_any_work(clip, tmp_path, protocol, choice, message, monkeypatch):
     monkeypatch.setattr(chosen, "explain", lambda *args, **rest: pytest.fail("worked before it checked"))
     given = {"source": source_of(protocol, 4), "methods": METHODS, **choice}
-    with pytest.raises(ValueError, match=message):
-        getattr(protocols, protocol)(clip, folder=tmp_path / "parts", **given)
+    refused(message, getattr(protocols, protocol), clip, folder=tmp_path / "parts", **given)
     assert not list(tmp_path.glob("parts/*"))
 
 
 def test_only_results_are_measured(clip):
-    with pytest.raises(ValueError, match="isn't the result of a protocol"):
-        protocols.measured(open_source("planted", 4).inputs())
-    with pytest.raises(ValueError, match="isn't the result of a protocol"):
-        protocols.table(annotate(xr.Dataset(), "evaluation"))
+    refused("isn't the result of a protocol", protocols.measured, open_source("planted", 4).inputs())
+    refused("isn't the result of a protocol", protocols.table, annotate(xr.Dataset(), "evaluation"))
     with pytest.raises(ValueError, match="clip is a str: a model of load_clip is needed"):
         protocols.confidence("tiny-clip", open_source("planted", 4), METHODS, "parts")

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 import xarray as xr
-from altered_sources import altered, held, knowing
+from altered_sources import altered, held, knowing, with_foils
+from refusals import refused
 
 import xaikit as xk
 from xaikit.evaluation import faithfulness, protocols, retrieval
@@ -38,8 +39,7 @@ def test_the_planted_truth_beats_noise_and_its_inverse(clip, tmp_path, protocol,
     source = source_of(kind)
     knowing(monkeypatch, source.inputs())
     if protocol == "foil_images":
-        images = source.inputs().image
-        source = altered(source, lambda ds, rows: ds.assign(foil_image=(images.dims, images.values[rows ^ 1])))
+        source = with_foils(source)
     ds = getattr(protocols, protocol)(clip, source, ["truth", "inverse", "random"], tmp_path, **choices)
     found = protocols.measured(ds)
     shown = protocols.table(found)
@@ -225,14 +225,11 @@ def test_winoground_masks_each_image_by_its_own_map(clip, tmp_path):
 
 def test_foil_images_are_masked_by_their_own_maps(clip, tmp_path):
     scenes = source_of("pairs", 4).inputs()
-    images = scenes.image.values
-    source = altered(source_of("pairs", 4), lambda ds, rows: ds.assign(foil_image=(ds.image.dims, images[rows ^ 1])))
+    source = with_foils(source_of("pairs", 4))
     ds = protocols.foil_images(clip, source, ["grad_eclip"], tmp_path)
     cosine = clip.similarity(scenes.image, scenes.caption)
     np.testing.assert_allclose(ds.foil_similarity, cosine[[1, 0, 3, 2], range(4)], atol=1e-5)
-    turned = altered(
-        source_of("pairs", 4), lambda ds, rows: ds.assign(image=(ds.image.dims, images[rows ^ 1]), foil_image=ds.image)
-    )
+    turned = altered(source, lambda ds, rows: ds.assign(image=ds.foil_image, foil_image=ds.image))
     other = protocols.foil_images(clip, turned, ["grad_eclip"], tmp_path / "turned")
     np.testing.assert_allclose(ds.foil_similarity_left, other.similarity_left, atol=1e-5)
     shown, opposite = protocols.table(ds), protocols.table(other)
@@ -303,7 +300,5 @@ def test_several_scores_of_one_embedding_are_those_of_each(clip):
             for way in (0, 1):
                 assert together[way].shape == (6, 2, steps + 1, 3)
                 np.testing.assert_array_equal(together[way], np.stack([one[way] for one in each], -1))
-    with pytest.raises(ValueError, match="score='logit'"):
-        faithfulness.deletion_insertion(clip, heat, *inputs, score=("top1", "logit"))
-    with pytest.raises(ValueError, match=r"score=\(\): at least one of"):
-        faithfulness.deletion_insertion(clip, heat, *inputs, score=())
+    refused("score='logit'", faithfulness.deletion_insertion, clip, heat, *inputs, score=("top1", "logit"))
+    refused(r"score=\(\): at least one of", faithfulness.deletion_insertion, clip, heat, *inputs, score=())

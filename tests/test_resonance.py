@@ -100,7 +100,8 @@ def test_the_table_of_the_letter_is_the_letter(clip, pairs, scale, reach):
     found.patches = found.patches * scale
     phi = couplings.coupled(clip, found, "none", None, -2, reach)
     gate = torch.linspace(*reach, 3 * 9 * 64)[torch.randperm(3 * 9 * 64)].view(3, 9, 64)
-    expected = couplings.uncoupled(gate, found.patches[:, None], found.words)
+    heard = torch.sigmoid(found.words).unsqueeze(-1) / found.words.shape[-1]
+    expected = (torch.sigmoid(gate.unsqueeze(-1) * found.patches[:, None]) @ heard).squeeze(-1)
     assert (phi(gate) - expected).abs().max() < 1e-6
 
 

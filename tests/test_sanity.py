@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from refusals import refused
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from small_models import FAMILIES, small_clip
@@ -47,8 +48,8 @@ def test_a_map_that_ignores_the_model_stays(clip, scenes):
 
 @pytest.mark.parametrize("of", ["image", "text"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_cascade_reaches_every_weight_of_the_tower_and_no_other(family, of, tmp_path_factory):
-    clip = small_clip(family, tmp_path_factory.getbasetemp())
+def test_the_cascade_reaches_every_weight_of_the_tower_and_no_other(family, of):
+    clip = small_clip(family)
     broken = sanity.copied(clip)
     names = list(sanity.randomised(broken, of, 0))
     assert names[0] == "output" and names[1:] == [f"block {i}" for i in reversed(range(len(names) - 1))]
@@ -94,10 +95,8 @@ def test_seed_stability_is_the_mean_over_pairs(clip, scenes, monkeypatch):
 def test_seed_stability_of_noise_and_of_what_has_no_seed(clip, scenes):
     assert abs(float(sanity.seed_stability("random", clip, scenes).seed_stability.mean())) < 0.15
     assert sanity.seed_stability("random", clip, scenes, of="text", seeds=(0, 5)).seed_stability.shape == (6, 1)
-    with pytest.raises(ValueError, match="grad_eclip has no seed"):
-        sanity.seed_stability("grad_eclip", clip, scenes)
-    with pytest.raises(ValueError, match=r"seeds=\(1, 1\)"):
-        sanity.seed_stability("random", clip, scenes, seeds=(1, 1))
+    refused("grad_eclip has no seed", sanity.seed_stability, "grad_eclip", clip, scenes)
+    refused(r"seeds=\(1, 1\)", sanity.seed_stability, "random", clip, scenes, seeds=(1, 1))
 
 
 @pytest.mark.parametrize("of", ["image", "text"])
@@ -109,8 +108,7 @@ def test_complete_methods_add_up_and_others_do_not(clip, scenes, of):
             gap = faithfulness.completeness(clip, heat, pixels, tokens, of)
             assert gap.shape == (2, 1) and (np.median(gap) < 0.1) == about["complete"], (name, gap)
     exact = np.array([[[0.25]], [[0.5]]])
-    with pytest.raises(ValueError, match="fill='x': for the"):
-        faithfulness.completeness(clip, exact, pixels, tokens, of, fill="x")
+    refused("fill='x': for the", faithfulness.completeness, clip, exact, pixels, tokens, of, fill="x")
 
 
 def test_cost_counts_time_and_memory(clip, scenes):
@@ -118,8 +116,7 @@ def test_cost_counts_time_and_memory(clip, scenes):
     validate(dear, "evaluation")
     assert 0 < float(cheap.seconds[0]) < float(dear.seconds[0])
     assert 1 < float(dear.forward_passes[0]) < 20 and float(dear.peak_memory[0]) > float(cheap.peak_memory[0])
-    with pytest.raises(ValueError, match="repeats=0"):
-        cost.cost("centre", clip, scenes, repeats=0)
+    refused("repeats=0", cost.cost, "centre", clip, scenes, repeats=0)
 
 
 def test_peak_memory_is_what_is_held_at_once():
@@ -192,8 +189,7 @@ def test_bad_hallucination_inputs(clip, pairs, scenes):
         ((maps, maps[::-1], pairs), "both must be alike"),
         ((maps[:, ::-1], maps, pairs), "of 24 samples but the scenes of 24, or of others"),
     ):
-        with pytest.raises(ValueError, match=message):
-            hallucination.hallucination(*given)
+        refused(message, hallucination.hallucination, *given)
 
 
 def test_agreement_with_quantus(clip):

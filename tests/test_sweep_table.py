@@ -1,6 +1,7 @@
 """The rows of a sweep, from tables and from the command line: what they may hold, and that nothing in them is executed."""
 
 import pytest
+from refusals import refused
 
 from xaikit.running.sweep_plan import parse_choice, rows_of
 
@@ -35,8 +36,7 @@ def test_a_value_is_text_and_never_code(value, tmp_path):
 
 @pytest.mark.parametrize("text", ["seed", "=3", "seed=", "a b=3", "2n=1", "seed=1,,2", "seed=1,", "seed=,1"])
 def test_what_is_no_choice(text):
-    with pytest.raises(ValueError, match="NAME=VALUE is needed"):
-        parse_choice(text)
+    refused("NAME=VALUE is needed", parse_choice, text)
 
 
 def test_choices_are_combined_with_each_other_and_with_the_table(tmp_path):
@@ -63,8 +63,7 @@ def test_yaml_is_a_list_of_rows_or_values_to_combine(tmp_path):
 def test_yaml_makes_no_objects(tmp_path):
     table = tmp_path / "table.yaml"
     table.write_text("- {n: !!python/object/apply:os.system ['exit 3']}\n")
-    with pytest.raises(ValueError, match="table.yaml isn't plain YAML"):
-        rows_of(table, [])
+    refused("table.yaml isn't plain YAML", rows_of, table, [])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,5 @@ def test_a_bad_table_is_one_sentence(tmp_path, name, text, problem):
 
 def test_a_parameter_is_given_once(tmp_path):
     (tmp_path / "table.csv").write_text("n\n3\n")
-    with pytest.raises(ValueError, match="parameter n is in the table and in -p"):
-        rows_of(tmp_path / "table.csv", ["n=4"])
-    with pytest.raises(ValueError, match="parameter n is given twice: write -p n=VALUE,VALUE"):
-        rows_of(None, ["n=4", "n=5"])
+    refused("parameter n is in the table and in -p", rows_of, tmp_path / "table.csv", ["n=4"])
+    refused("parameter n is given twice: write -p n=VALUE,VALUE", rows_of, None, ["n=4", "n=5"])

@@ -7,6 +7,7 @@ import shutil
 import nbformat
 import pytest
 from notebook_functions import printed
+from refusals import refused
 
 import xaikit as xk
 from xaikit.files import store
@@ -190,8 +191,7 @@ def test_shares_meet_in_one_run_and_are_gathered_when_all_are_done(notebooks, sw
 )
 def test_bad_choices_are_errors_before_any_work(notebooks, out, write_notebook, choices, problem):
     write_notebook(notebooks / "08_shared.ipynb", SHARED)
-    with pytest.raises(ValueError, match=problem):
-        sweep(out, **{"table": [{}], **choices})
+    refused(problem, sweep, out, **{"table": [{}], **choices})
     assert not out.exists()
 
 

@@ -1,10 +1,9 @@
 """Attention and gradient maps of answer tokens: against independent computations, on the three classes of models."""
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from small_mllms import CLASSES, alone, small_mllm
 
 from xaikit.mllm import methods as token_methods
@@ -174,18 +173,5 @@ def test_crops_are_put_in_their_places(internvl):
 @pytest.mark.parametrize("method", METHODS)
 def test_bad_input_is_refused_in_a_sentence(internvl, method):
     views, answers = inputs(internvl)
-    with pytest.raises(ValueError, match="3 views and 2 answers"):
-        method(internvl, views, answers[:2])
-    with pytest.raises(ValueError, match="longer than the 256"):
-        method(internvl, views, [[14] * 300] * 3)
-
-
-def test_a_new_file_is_on_the_list_by_itself(tmp_path, monkeypatch):
-    folder = tmp_path / "toy_methods"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("from xaikit.files.registry import Registry\nLIST = Registry(__name__)")
-    code = "from xaikit.files.registry import Entry\nfrom . import LIST\n@LIST.register(Entry, source='toy')\n"
-    (folder / "flat.py").write_text(code + "def flat(*, of, seed: int = 0): ...")
-    monkeypatch.syspath_prepend(tmp_path)
-    (found,) = importlib.import_module("toy_methods").LIST.all().values()
-    assert (found.name, found.source, found.options) == ("flat", "toy", {"seed": 0})
+    refused("3 views and 2 answers", method, internvl, views, answers[:2])
+    refused("longer than the 256", method, internvl, views, [[14] * 300] * 3)

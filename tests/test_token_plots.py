@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from PIL import Image
+from refusals import refused
 
 from xaikit import plots
 
@@ -249,8 +250,7 @@ def test_rank_overlap_is_that_of_the_explainer_that_has_it(answers):
     with pytest.raises(ValueError, match="explainer='tam': choose one of those that compare ranks, arc"):
         plots.context_matrix(answers, 0, "rank_overlap", "tam")
     both = answers.assign(rank_overlap=answers.rank_overlap.fillna(0.5))
-    with pytest.raises(ValueError, match="explainer=None: .* lens, tam, arc"):
-        plots.context_matrix(both, 0, "rank_overlap")
+    refused("explainer=None: .* lens, tam, arc", plots.context_matrix, both, 0, "rank_overlap")
 
 
 STRIP, COMPARISON, SCALES = "token_strip", "token_comparison", "scales_side_by_side"
@@ -277,23 +277,19 @@ LENS = {"explainer": "lens"}
     ],
 )
 def test_what_there_is_not_is_named(answers, scenes, plot, choice, message):
-    with pytest.raises(ValueError, match=message):
-        getattr(plots, plot)(answers, scenes, **choice)
+    refused(message, getattr(plots, plot), answers, scenes, **choice)
     assert not plt.get_fignums()
 
 
 def test_bad_answers_and_images_are_named(answers, scenes):
-    with pytest.raises(ValueError, match="2 answers but 1 images"):
-        plots.token_strip(answers, scenes.isel(sample=[0]), 0, "lens")
+    refused("2 answers but 1 images", plots.token_strip, answers, scenes.isel(sample=[0]), 0, "lens")
     with pytest.raises(FileNotFoundError, match="image 0: there is no file"):
         plots.token_strip(answers, ["missing.png"] * 2, 0, "lens")
-    with pytest.raises(ValueError, match="what='heat': choose from relevance, rank_overlap"):
-        plots.context_matrix(answers, what="heat")
+    refused("what='heat': choose from relevance, rank_overlap", plots.context_matrix, answers, what="heat")
     answers["answer_text"][1] = ""
     failed = answers.assign_coords(error=("sample", ["", "the prompt is empty"]))
     for plot in (plots.context_matrix, lambda *given: plots.token_strip(given[0], scenes, given[1], "lens")):
-        with pytest.raises(ValueError, match=r"sample=1: it has no answer to show \(the prompt is empty\)"):
-            plot(failed, 1)
+        refused(r"sample=1: it has no answer to show \(the prompt is empty\)", plot, failed, 1)
 
 
 @pytest.fixture
@@ -349,6 +345,5 @@ def test_settings_points_of_one_measure_needs_no_measure(table):
     ],
 )
 def test_settings_points_names_what_it_lacks(table, change, default, message):
-    with pytest.raises(ValueError, match=message):
-        plots.settings_points(change(table), "", default)
+    refused(message, plots.settings_points, change(table), "", default)
     assert not plt.get_fignums()

@@ -1,13 +1,12 @@
 """The list of explanation methods. A method is one file here with one decorated function."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..clip.model import Clip
 from ..clip.towers import Tower, shares_space, tower
-from ..files.checks import Choices, labelled
+from ..files.checks import Choices, check_known, labelled
 from ..files.registry import Entry, Registry
 
 SIDES = ("image", "text")
@@ -68,9 +67,7 @@ def all_methods() -> dict[str, Method]:
 def find(name: str, of: str, options: dict) -> Method:
     """The method of this name, after checking that it explains that side and knows those options."""
     known = all_methods()
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.3) or list(known)
-        raise ValueError(f"unknown method {name!r}: the nearest known ones are {', '.join(near)}")
+    check_known("method", name, known)
     if of not in SIDES:
         raise ValueError(f"of={of!r}: an explanation is of the 'image' or of the 'text'")
     found = known[name]

@@ -1,5 +1,6 @@
 """Where what is shown comes from: pictures (scenes, uploads, files) with their prompts and their truth, and the stores of a run."""
 
+import contextlib
 import hashlib
 import io
 import re
@@ -15,7 +16,7 @@ from PIL import Image
 
 from ..files.images import as_rgb, read_image
 from ..files.paths import runs_folder
-from ..files.store import inputs_digest, provenance, read
+from ..files.store import SchemaError, inputs_digest, provenance, read, stage_in
 from ..running.record import read_record
 from ..samples.captions import name_objects
 from .jobs import Cache
@@ -174,7 +175,11 @@ class RunStores:
     @cached_property
     def stages(self) -> dict[str, str]:
         """The stage of the schema that each store is of, by name; "" for one that can't be read."""
-        return {name: _stage(path) for name, path in self.paths.items()}
+        stages = dict.fromkeys(self.paths, "")
+        for name, path in self.paths.items():
+            with contextlib.suppress(SchemaError):
+                stages[name] = stage_in(path)
+        return stages
 
     @cached_property
     def scenes(self) -> xr.Dataset:
@@ -245,11 +250,3 @@ def known_runs() -> list[str]:
     True
     """
     return sorted({store.parent.name for store in runs_folder().glob("*/*.nc")})
-
-
-def _stage(path: Path) -> str:
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as ds:
-            return str(provenance(ds).get("stage", ""))
-    except (OSError, ValueError):
-        return ""

@@ -1,7 +1,6 @@
 """What the explorer shows, as data: every choice of every view, in as arguments and out as the line that reproduces it."""
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -14,6 +13,7 @@ from ..files.checks import (
     RECURSION,
     check_choices,
     check_flags,
+    check_known,
     check_names,
     check_number,
     check_whole,
@@ -165,7 +165,8 @@ class State:
 
         Raises ValueError for a bad or unknown choice.
         """
-        check_known(changes)
+        for name in changes:
+            check_known("choice", name, [field.name for field in dataclasses.fields(State)])
         changes = {name: _plain(value) for name, value in changes.items()}
         reset = {of for name, value in changes.items() if value != getattr(self, name) for of in RESETS.get(name, ())}
         fresh = {name: getattr(State, name) for name in reset}
@@ -182,15 +183,6 @@ class State:
         be written even where they are the default."""
         choices = ", ".join(f"{name}={value!r}" for name, value in (self.chosen | named).items())
         return f"xk.explore({', '.join(filter(None, ('scenes' if given else '', choices)))})"
-
-
-def check_known(choices: dict[str, Any]) -> None:
-    """Raise ValueError for the first name that is no choice of ``State``, with the nearest known ones."""
-    known = [field.name for field in dataclasses.fields(State)]
-    for name in choices:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
-            raise ValueError(f"unknown choice {name!r}: the nearest known ones are {', '.join(near)}")
 
 
 def _plain(value: Any) -> Any:

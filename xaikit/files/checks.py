@@ -58,6 +58,20 @@ def check_choices(**choices: tuple[object, Collection[str]]) -> None:
         raise ValueError(f"{name}={value!r}: choose from {listed}")
 
 
+def check_known(what: str, name: object, known: Collection[str]) -> None:
+    """Raise ValueError for a name that isn't known, with the nearest ones that are. what : what it is a name of."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.3) or known
+        raise ValueError(f"unknown {what} {name!r}: the nearest known ones are {', '.join(near)}")
+
+
+def check_options(of: str, options: Iterable[str], known: Collection[str]) -> None:
+    """Raise ValueError for the first option of something that isn't among the known ones, by name."""
+    for name in options:
+        if name not in known:
+            raise ValueError(f"unknown option {name!r} of {of}: it takes {', '.join(known) or 'none'}")
+
+
 def check_whole(low: int | None = None, high: int | None = None, **values: object) -> None:
     """Raise ValueError for the first option, given as name=value, that is no whole number from low to high.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Generic, Literal, TypeVar, get_args, get_origin
 
-from .checks import check_choices, check_flags, check_whole
+from .checks import check_choices, check_flags, check_options, check_whole
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,8 @@ class Entry:
     def check(self, options: Mapping[str, object]) -> None:
         """Raise ValueError for an option that there isn't, and for a value that ``check_option`` refuses."""
         known = self._parameters
+        check_options(self.name, options, known)
         for name, value in options.items():
-            if name not in known:
-                raise ValueError(f"unknown option {name!r} of {self.name}: it takes {', '.join(known) or 'none'}")
             check_option(name, value, known[name].annotation)
 
     @property

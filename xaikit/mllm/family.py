@@ -138,8 +138,6 @@ class Family(ABC):
         Raises ValueError where two scales give the same grid, which would count that one twice, and whatever ``view``
         raises.
         """
-        if len(scales) == 0:
-            raise ValueError("no scale was given: at least one is needed, such as 1.0")
         views: dict[tuple[int, int], View] = {}
         for scale in scales:
             view = self.view(image, prompt, scale, enlargement)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..files.checks import check_choices, check_number, check_whole
+from ..files.checks import check_choices, check_number, check_options, check_whole
 from ..files.registry import check_option
 from .family import NATIVE, Key
 from .msea_arc import aggregate, overlap_matrix
@@ -211,10 +211,7 @@ def steps_of(method: str, options: Mapping[str, Any]) -> Steps:
     ``released``. Raises ValueError for an option that there isn't, and for one that the other choices leave no use for,
     which ``Steps`` itself takes."""
     options = {"released" if name == "tam_compat" else name: value for name, value in options.items()}
-    known = [field.name for field in fields(Steps)]
-    for name in options:
-        if name not in known:
-            raise ValueError(f"unknown option {name!r} of {method}: it takes {', '.join(known)}")
+    check_options(method, options, [field.name for field in fields(Steps)])
     steps = replace(PRESETS[method], **options)
     for name, value in options.items():
         needed = _needed(steps, name, value)

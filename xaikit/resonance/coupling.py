@@ -3,9 +3,9 @@
 The paper leaves open what its product of features and tokens is, and what the gate R does to the features. Each reading
 maps a gate (..., patches) for one token to the next one, of the same shape:
 
-- ``uncoupled``, the letter: every patch and token on its own.
-- ``attention``: patches compete in a softmax ("cross-modal attention operation", section 2.1).
-- ``encoder``: the gated patches run through the tower's remaining blocks again ("multiple forward passes", section 4.2).
+- "none", the letter: every patch and token on its own.
+- "attention": patches compete in a softmax ("cross-modal attention operation", section 2.1).
+- "encoder": the gated patches run through the tower's remaining blocks again ("multiple forward passes", section 4.2).
 
 A normalisation behind a gate that scales a patch would cancel it, so the features are normalised before.
 """
@@ -75,18 +75,11 @@ def _watched(clip: Clip, side: str, run: Callable, block: int | None) -> tuple[T
     return entered[0] if entered else None, left[0]
 
 
-def uncoupled(gate: Tensor, patches: Tensor, word: Tensor) -> Tensor:
-    """Phi_i = mean over the width d of sigmoid(gate_i * patch_id) * sigmoid(word_d).
-
-    gate (..., patches), patches (..., patches, width), word (..., width). Eq. 1 with the logistic function, and the product
-    over the shared width divided by it. Each entry depends on its own gate alone.
-    """
-    heard = torch.sigmoid(word).unsqueeze(-1) / word.shape[-1]
-    return (torch.sigmoid(gate.unsqueeze(-1) * patches) @ heard).squeeze(-1)
-
-
 def uncoupled_slope(gate: Tensor, patches: Tensor, word: Tensor) -> Tensor:
-    """The derivative of each entry of ``uncoupled`` by its own gate, of the same shape."""
+    """The derivative of each entry by its own gate under coupling "none", the letter (see ``_tabulated``): of the gates' shape.
+
+    gate (..., patches), patches (..., patches, width), word (..., width).
+    """
     risen = torch.sigmoid(gate.unsqueeze(-1) * patches)
     return (patches * risen * (1 - risen) @ torch.sigmoid(word).unsqueeze(-1)).squeeze(-1) / word.shape[-1]
 
@@ -139,8 +132,10 @@ def coupled(
 
 
 def _tabulated(found: Features, low: float, high: float) -> Callable[[Tensor], Tensor]:
-    """``uncoupled`` as a Chebyshev series of each entry's response to its gate: the logistic functions, by far the dearest
-    part, are evaluated at a dozen gates of each patch instead of in each iteration for each token.
+    """The letter: Phi_i = mean over the shared width d of sigmoid(gate_i * patch_id) * sigmoid(word_d).
+
+    A Chebyshev series of each entry's response to its own gate: the logistic functions, by far the dearest part, are
+    evaluated at a dozen gates of each patch instead of in each iteration for each token.
 
     The number of gates follows from where the logistic function of the largest feature stops being analytic, at
     gate * feature = i pi (Trefethen, Approximation Theory and Approximation Practice, theorem 8.2).

@@ -161,17 +161,12 @@ def multipliers(clip: Clip, found: Features, recursion: Recursion, gate: Tensor)
     return out
 
 
-def jacobians(
-    clip: Clip, found: Features, recursion: Recursion, gate: Tensor, at: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
-    """The Jacobian of Phi by its gate, (words, patches, patches), by torch.func (under "none" from its closed form).
+def jacobians(clip: Clip, found: Features, recursion: Recursion, gate: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
+    """The Jacobian of Phi by its gate under "attention" or "encoder", (words, patches, patches), by torch.func.
 
-    at : sample and place (words,) of the words; None for all that are there.
+    at : sample and place (words,) of the words.
     """
-    at = found.there.nonzero(as_tuple=True) if at is None else at
     own = gate[at]
-    if recursion.coupling == "none":
-        return torch.diag_embed(uncoupled_slope(own, found.patches[at[0]], found.words[at]))
     if recursion.coupling == "attention":
         one = jacrev(lambda r, cosine: attention(r, cosine, recursion.temperature))
         return vmap(one, chunk_size=MATRICES_AT_ONCE)(own, found.cosine[at])

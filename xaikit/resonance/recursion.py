@@ -12,7 +12,7 @@ from torch import Tensor
 from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
 from ..clip.towers import shares_space, tower
-from ..files.checks import COUPLINGS, RECURSION, TEMPERATURES, check_choices, check_number, check_whole
+from ..files.checks import COUPLINGS, RECURSION, TEMPERATURES, check_choices, check_number, check_options, check_whole
 from ..files.store import annotate
 from .coupling import Features, check_rerun, competition, coupled, features
 
@@ -71,9 +71,7 @@ class Recursion:
 
 def recursion_of(options: dict, least: int = 1) -> Recursion:
     """The recursion with these options. Raises ValueError that names an unknown one, or for fewer iterations."""
-    for name in options:
-        if name not in RECURSION:
-            raise ValueError(f"unknown option {name!r} of the recursion: it takes {', '.join(RECURSION)}")
+    check_options("the recursion", options, RECURSION)
     recursion = Recursion(**options)
     check_whole(least, iterations=recursion.iterations)
     return recursion

@@ -6,13 +6,13 @@ Exit codes: 0 done, 1 a notebook, a row or a sample failed, 2 bad arguments. Wha
 
 import argparse
 import ast
-import difflib
 import errno
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..files.checks import check_known
 from .notebooks import literal
 
 EXIT_CODES = "Exit codes: 0 done; 1 a notebook or a row failed, or samples were bad (both are listed); 2 bad arguments."
@@ -164,9 +164,7 @@ def _explain(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
     if out.suffix[1:].lower() not in kinds:
         raise ValueError(f"--out {out}: a picture's name ends with one of {', '.join(kinds)}")
-    if options.method not in (known := _listed_methods()):
-        near = difflib.get_close_matches(options.method, known, n=3, cutoff=0.3) or known
-        raise ValueError(f"unknown method {options.method!r}: the nearest known ones are {', '.join(near)}")
+    check_known("method", options.method, _listed_methods())
     image = read_image(options.image)
 
     import xaikit
