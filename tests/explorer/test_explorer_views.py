@@ -117,6 +117,7 @@ def broken_tiff(tag, value):
     "content, told",
     [
         (b"no picture", "x.png can't be read as a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "x.png can't be read as a picture"),
         (b"", "x.png can't be read as a picture"),
         (file_of(Image.new("1", (10000, 5000))), "x.png has 10000 x 5000 pixels (50 megapixels)"),
         (file_of(Image.new("RGB", (64, 64), "red"))[:90], "x.png can't be read as a picture"),

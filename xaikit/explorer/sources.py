@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
-from ..files.images import as_rgb, read_image
+from ..files.images import FORMATS, as_rgb, read_image
 from ..files.paths import runs_folder
 from ..files.store import SchemaError, inputs_digest, provenance, read, stage_in
 from ..running.record import read_record
@@ -124,7 +124,7 @@ def read_upload(name: str, content: bytes) -> Image.Image:
     check_bytes(name, len(content))
     taken = f"pictures up to {MOST_PIXELS / 1e6:.0f} megapixels are taken; make it smaller first"
     try:
-        opened = Image.open(io.BytesIO(content))
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:  # which doesn't say the size
         raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels: {taken}") from error
     except Exception as error:  # each format fails in its own way at what isn't of it
