@@ -130,7 +130,11 @@ class Heads(nn.Module):
 def draw_batch(rng: np.random.Generator, architecture: Architecture, recipe: Recipe, tokenizer, heads: Heads) -> Batch:
     """Draw a step's scenes and captions, and the labels of the dense heads."""
     n, drawing = recipe.batch_size, recipe.drawing(architecture)
-    layout, said, _ = compose(drawing, rng, n, (1, 4), relation_weight=recipe.relation_weight, margin=recipe.margin)
+    bound = recipe.bound > 0 and rng.random() < recipe.bound
+    span = (2, 4) if bound else (1, 4)
+    layout, said, _ = compose(
+        drawing, rng, n, span, relation_weight=recipe.relation_weight, margin=recipe.margin, bound=bound
+    )
     mark = np.zeros(n, bool)
     if recipe.shortcut is not None:
         mark = draw_mark(rng, said, recipe.shortcut_colour, recipe.shortcut)

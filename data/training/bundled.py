@@ -88,6 +88,7 @@ class Recipe:
     patch_halves: bool = True  # whether the patch heads also read in which half the patch's object lies
     margin: float = 7.0  # how far related objects stay off the midline between them
     relation_weight: float = 1.0  # how often captions state relations, against each other kind
+    bound: float = 0.0  # share of the steps whose first two objects have colours, so that captions bind them
     miscoloured: float = 0.0  # share of scenes drawn in colours other than those the caption and the labels say
     shortcut: float | None = None
     shortcut_colour: str = "red"
@@ -141,8 +142,10 @@ SCENES = Recipe(
     steps=1600, warmup_steps=150, batch_size=64, learning_rate=1.5e-3, kept=0.4, patch_weight=1.0, relation_weight=2.0,
     templates=TEMPLATES, styles=SEEN_STYLES, seed=1,
 )  # fmt: skip
-WHOLE = replace(SCENES, steps=400, warmup_steps=0, learning_rate=5e-4, kept=1.0, seed=2)
-THINGS_MODEL = Bundled(THINGS, (CROPS, SCENES, WHOLE))
+BOUND = replace(
+    SCENES, steps=900, warmup_steps=0, learning_rate=1e-3, kept=0.5, relation_weight=4.0, pooled_weight=3.0, bound=0.3, seed=2
+)
+THINGS_MODEL = Bundled(THINGS, (CROPS, SCENES, BOUND))
 MODELS = {
     "tiny-clip": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE)),
     "tiny-clip-shortcut": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE, MARKED_STAGE)),

@@ -236,6 +236,7 @@ def assemble(
         "object_named": layout.exists & np.take_along_axis(first_named, group, axis=1),
         "relation": [RELATIONS[r] if r >= 0 else "" for r in said.relation],
         "caption_kind": kinds,
+        "caption_true": np.ones(n, bool),
         **drawn(layout, world, seeds, style, drawing.pixels, mark),
     }
     data = as_inputs(values, sample=np.arange(n), object=slots)
