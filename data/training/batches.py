@@ -62,7 +62,7 @@ def patch_labels(layout: Layout, masks: np.ndarray, patch: int) -> Tensor:
 class Heads(nn.Module):
     """The dense heads, dropped after training.
 
-    One linear map reads from each patch the noun and the colour (0 is background) of its object, and the half, left or
+    One linear map reads from each patch the noun and the colour of its object (0: ground, or a thing's own colour), and the half, left or
     right and upper or lower, in which that object's centre lies. Another, shared by both towers, reads from the joint
     embedding which nouns there are, in which half of the image, in which size, and in which colour: (4 + sizes + 1 +
     colours) groups of nouns.
@@ -178,7 +178,7 @@ def draw_crops(rng: np.random.Generator, architecture: Architecture, recipe: Rec
 
 
 def pictures(rng: np.random.Generator, drawing, layout: Layout, mark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images and masks of layouts, in the drawing's styles, light and sharpness varied."""
+    """Images and masks of layouts, in the drawing's styles."""
     world, n = drawing.made, len(layout.noun)
     allowed = drawing.style_indices
     style = allowed[rng.integers(len(allowed), size=n)]

@@ -1,7 +1,7 @@
 """The bundled CLIPs: every choice of their training, their architecture, tokenizer and files, as open_clip folders."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -108,7 +108,7 @@ class Bundled:
     """A bundled model: its architecture and the stages of its training."""
 
     architecture: Architecture
-    stages: tuple[Recipe, ...] = field(default=())
+    stages: tuple[Recipe, ...] = ()
 
     def seeded(self, seed: int) -> "Bundled":
         """The same from other random numbers: of weights, scenes and all."""
@@ -143,7 +143,15 @@ SCENES = Recipe(
     templates=TEMPLATES, styles=SEEN_STYLES, seed=1,
 )  # fmt: skip
 BOUND = replace(
-    SCENES, steps=900, warmup_steps=0, learning_rate=1e-3, kept=0.5, relation_weight=4.0, pooled_weight=3.0, bound=0.3, seed=2
+    SCENES,
+    steps=900,
+    warmup_steps=0,
+    learning_rate=1e-3,
+    kept=0.5,
+    relation_weight=4.0,
+    pooled_weight=3.0,
+    bound=0.3,
+    seed=2,
 )
 THINGS_MODEL = Bundled(THINGS, (CROPS, SCENES, BOUND))
 MODELS = {

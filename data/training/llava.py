@@ -199,8 +199,7 @@ def save_llava(
 
 @dataclass
 class CaptioningBatch:
-    """Images with conversations, padded at the end; labels are ``IGNORED`` before the text and in the padding, but for
-    the objects' own names where a lens is trained."""
+    """Images with conversations, padded at the end; labels are ``IGNORED`` before the text and in the padding."""
 
     pixels: Tensor  # (n, 3, H, W)
     ids: Tensor  # (n, length)

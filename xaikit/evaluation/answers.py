@@ -46,6 +46,7 @@ def answer_effects(
     ('a large red ring is left of a large purple diamond', [28.9, 26.4])
     """
     check_whole(1, batch_size=batch_size)
+    check_whole(0, draws=draws, seed=seed)
     layout_of(scenes)
     n = scenes.sizes["sample"]
     prompts = one_each(prompts, n, "prompt")

@@ -34,7 +34,7 @@ def hallucination(
     Parameters
     ----------
     present, absent : maps (sample, [explainer,] row, col) of ``pairs.caption`` and of ``pairs.foil``, as ``explain`` gives.
-    pairs : of ``draw_pairs("absent")`` or of the suite "absent"; each foil names one object by colour and shape.
+    pairs : of ``draw_pairs("absent")`` or of the suite "absent"; each foil names one object.
     area : of the box, as a share of the map.
     covered : the part of the image's height and width that the patches cover, as in ``coverage``.
 
@@ -43,9 +43,9 @@ def hallucination(
     Dataset of the ``evaluation`` schema. By explainer: ``auroc_box``, how often a present object's map has a larger share
     of its heat in its best box than an absent one's, over all pairs of images (0.5 is chance), and ``auroc_heat``, the
     same for the heat itself. By sample and explainer, shares of the absent object's heat: ``absent_on_objects``, on any
-    object, of which ``absent_on_alike`` on those that share its colour or its shape, and ``absent_on_background``.
+    object, of which ``absent_on_alike`` on those that share its colour, its shape or its category, and ``absent_on_background``.
 
-    Raises ValueError for maps of other samples, and for scenes without foils that name a colour and a shape.
+    Raises ValueError for maps of other samples, and for scenes without foils that each name one object.
     Source: Zhang et al., Excitation Backprop, for the heat in boxes; the comparison is that of hallucination benchmarks.
     """
     if "foil" not in pairs:

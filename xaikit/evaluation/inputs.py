@@ -1,5 +1,6 @@
 """What metrics can need of maps, a model and scenes, each computed once for all of them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.towers import tower
-from ..samples.interventions import layout_of
+from ..samples.interventions import check_drawn
 from ..samples.worlds.layout import corner
 from .confidence import confidence_change
 from .faithfulness import deletion_insertion
@@ -23,8 +24,8 @@ CURVES = {"fraction": ("step",)} | {
 }  # needs that are stored beside the metrics that read them
 
 
-def unmet(scenes: xr.Dataset) -> dict[str, str]:
-    """The needs that these scenes can't meet, and why."""
+def unmet(scenes: xr.Dataset, needs: Collection[str]) -> dict[str, str]:
+    """Those of the needs that these scenes can't meet, and why."""
     found = {}
     if not {"object_mask", "object_named"} <= {*scenes}:
         why = (
@@ -32,10 +33,11 @@ def unmet(scenes: xr.Dataset) -> dict[str, str]:
             " and object_named"
         )
         found = dict.fromkeys((*TRUTH, *PLANTED), why)
-    try:
-        layout_of(scenes)
-    except ValueError as error:
-        found = dict.fromkeys(PLANTED, f"compares maps with interventions: {error}") | found
+    if {*PLANTED} & {*needs}:
+        try:
+            check_drawn(scenes)
+        except ValueError as error:
+            found = dict.fromkeys(PLANTED, f"compares maps with interventions: {error}") | found
     return found
 
 

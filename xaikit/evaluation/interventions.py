@@ -22,7 +22,7 @@ from ..measures.effects import DIGITS, MARGIN, has_effect
 from ..measures.intervals import mean_interval
 from ..measures.localisation import TOUCHED, coverage
 from ..measures.maps import rank_correlation
-from ..samples.interventions import layout_of, newcomers, replaced, unmarked, without
+from ..samples.interventions import check_drawn, newcomers, replaced, unmarked, without
 
 SCORES = ("similarity", "rank")
 CHANGES = ("absent", "replaced")
@@ -101,7 +101,7 @@ def effects_of(
     """
     check_whole(0, draws=draws, seed=seed)
     check_whole(1, batch_size=batch_size)
-    exists = layout_of(scenes)[0].exists
+    exists = check_drawn(scenes).exists
     n = len(exists)
     row, slot = np.nonzero(exists)
 

@@ -146,7 +146,9 @@ def evaluate(
     check_whole(0, seed=seed)
     of = "text" if "token" in heat.dims else "image"
     known = all_metrics(of)
-    lacking = unmet(scenes)
+    lacking = unmet(
+        scenes, {need for name in known if metrics is None or name in metrics for need in known[name].needs}
+    )
     blind = {name: lacking[need] for name, one in known.items() for need in one.needs if need in lacking}
     wanted = {*known} - {*blind} if metrics is None else set(metrics)
     if isinstance(metrics, str) or not wanted or wanted - set(known):

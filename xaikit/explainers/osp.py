@@ -89,9 +89,8 @@ def planted_captions(clip: Clip) -> list[str]:
 @cache
 def _singular() -> dict[str, str]:
     worlds = map(find_world, WORLDS)
-    return {
-        several: one for world in worlds for one, several in zip(world.nouns, world.plurals, strict=True) if several
-    }
+    names = [pair for world in worlds for pair in zip(world.plurals, world.nouns, strict=True)]
+    return {many: one for several, name in names for many, one in zip(several.split(), name.split(), strict=False)}
 
 
 def content_words(text: str) -> set[str]:

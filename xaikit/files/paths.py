@@ -30,7 +30,10 @@ def bundled(file: str) -> tuple[str, ...]:
     >>> "tiny-clip" in xk.files.bundled("open_clip_config.json")
     True
     """
-    return tuple(sorted(found.parent.name for found in data_folder().glob(f"*/{file}")))
+    try:
+        return tuple(sorted(found.parent.name for found in data_folder().glob(f"*/{file}")))
+    except FileNotFoundError:  # installed without the checkout, so without its models
+        return ()
 
 
 def notebooks_folder() -> Path:

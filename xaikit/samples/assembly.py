@@ -4,13 +4,13 @@ Scenes with a clear reading order can be described as a whole: two objects along
 more from left to right.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import xarray as xr
 
-from ..files.checks import check_names, check_number, check_whole
+from ..files.checks import check_names, check_number, check_options, check_whole
 from ..files.store import annotate
 from .captions import KINDS, NUMBERS, Statement, captions_need, sentence, state, words
 from .source import as_inputs
@@ -22,7 +22,7 @@ PIXELS_AT_ONCE = 128 * 64 * 64  # of scenes drawn together: bounds the memory
 SIZE_RANGE = (32, 512)  # pixels a side
 READING_MARGIN = 6.0  # units by which one axis must separate two objects more than the other, and neighbours of a list
 DRAWN_AT_ONCE = 4  # layouts drawn for each one that is wanted: most have no clear reading order
-FILLED = 0.4  # the share of the picture that the squares around all objects may take up
+FILLED = 0.3  # the share of the picture that the squares around all objects may take up
 # Each concern has its own random stream, so that adding a mark, say, changes nothing else in a scene.
 LAYOUT, PIXELS, MARK, STYLE = range(4)
 
@@ -48,6 +48,18 @@ class Drawing:
             raise ValueError(
                 f"template={self.template!r}: a text with one {{}} for the caption is needed, 'a photo of {{}}'"
             )
+        around = self.template.lower().replace("{}", " ").split()
+        telling = {word for name in (*made.nouns, *made.plurals) for word in name.split()}
+        if said := [word for word in around if word in {*telling, *made.sizes, *COLOURS, *NUMBERS}]:
+            raise ValueError(
+                f"template={self.template!r}: {said[0]!r} would say something of the scene, give other words"
+            )
+
+    @classmethod
+    def of(cls, drawing: Mapping[str, object]) -> "Drawing":
+        """From the keywords of a function that draws scenes. Raises ValueError for an unknown one."""
+        check_options("drawing", drawing, [each.name for each in fields(cls)])
+        return cls(**drawing)
 
     @property
     def made(self) -> World:
@@ -83,8 +95,9 @@ def check_scenes(n: int, objects: tuple[int, int], kinds: tuple[str, ...], simil
     check_whole(1, n=n)
     try:
         low, high = objects
-    except TypeError:
+    except (TypeError, ValueError):
         raise ValueError(f"objects={objects!r}: give (fewest, most), such as (2, 4)") from None
+    check_whole(fewest=low, most=high)
     if not 1 <= low <= high <= MAX_OBJECTS:
         raise ValueError(f"objects={objects}: give (fewest, most) with 1 <= fewest <= most <= {MAX_OBJECTS}")
     check_names(KINDS, captions=kinds)
@@ -137,7 +150,7 @@ def compose(
 
 
 def stream(seed: int, concern: int) -> np.random.Generator:
-    """The random numbers of one concern (LAYOUT, PIXELS or MARK). Raises ValueError for a negative seed, or no number."""
+    """The random numbers of one concern (LAYOUT, MARK or STYLE). Raises ValueError for a negative seed, or no number."""
     check_whole(0, seed=seed)
     return np.random.default_rng((seed, concern))
 

@@ -232,6 +232,8 @@ def world_of(scenes: xr.Dataset) -> World:
     if "world" not in scenes and "object_name" in scenes:
         return find_world("shapes")  # stores from before there were others
     names = np.unique(scenes.world.values.astype(str)).tolist() if "world" in scenes else []
+    if "world" in scenes and not scenes.sizes["sample"]:
+        raise ValueError("there are no scenes: at least one is needed")
     if len(names) != 1:
         raise ValueError(f"scenes of one planted world are needed, these are of {', '.join(names) or 'none'}")
     return find_world(names[0])

@@ -1,7 +1,7 @@
 """Planted scenes drawn again with one object taken away, exchanged or moved, or without the corner mark: the rest stays as it
 was, to the last pixel.
 
-What a model's answer changes by is its own use of that object: no grey box, no blur, nothing that it has never seen.
+What a model's answer changes by is its own use of that object: no grey box, no blur; the picture is drawn as all others are.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..files.checks import check_choices, check_number, check_whole
-from ..files.store import annotate
+from ..files.store import annotate, inputs_digest
 from .assembly import drawn
 from .captions import name_objects, name_parts, noun_phrases, world_of
 from .worlds.layout import COLOURS, FRAME, RELATIONS, Layout, World
@@ -24,7 +24,8 @@ def without(scenes: xr.Dataset, object: int | Sequence[int]) -> xr.Dataset:
     scenes or one a scene.
 
     Returns a dataset of the ``inputs`` schema: image and masks drawn again, captions as they were, with ``token_object``,
-    ``object_named`` and ``caption_true`` as they are now. Raises ValueError for scenes that aren't planted, and for an
+    ``object_named`` and ``caption_true`` as they are now; what was of the picture before (``similarity``, ``foil`` and its
+    ``pair``) is left out. Raises ValueError for scenes that aren't planted, and for an
     object that a scene lacks.
 
     Examples
@@ -69,8 +70,8 @@ def replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence
         noun[row, slot] = world.nouns.index(kind)
         if said and not world.coloured[noun[row, slot]]:
             raise ValueError(f"by={name!r}: a {kind} takes no other colour than its own")
-        keeps = layout.size[row, slot] >= 0  # a shape
-        colour[row, slot] = COLOURS.index(said) if said else colour[row, slot] if keeps else -1
+        keeps = colour[row, slot] if world.sizes else -1  # a thing has its own
+        colour[row, slot] = COLOURS.index(said) if said else keeps
     return _again(scenes, replace(layout, colour=colour, noun=noun), world)
 
 
@@ -170,7 +171,10 @@ def newcomers(scenes: xr.Dataset, draws: int = 1, seed: int = 0) -> np.ndarray:
 
 def layout_of(scenes: xr.Dataset) -> tuple[Layout, World]:
     """Where the objects of planted scenes stand and what they are, and their world. Raises ValueError for other scenes."""
-    needed = {"scene_seed", "style", "object_name", "object_x", "object_y", "object_radius", "world"}
+    needed = {
+        "scene_seed", "style", "object_name", "object_x", "object_y", "object_radius", "world", "mark", "relation",
+        "token_text", "token_object", "image",
+    }  # fmt: skip
     if missing := needed - set(scenes):
         raise ValueError(
             f"only planted scenes can be drawn again, and these lack {', '.join(sorted(missing))}: draw them with"
@@ -219,7 +223,22 @@ def _again(scenes: xr.Dataset, layout: Layout, world: World) -> xr.Dataset:
         object_named=(("sample", "object"), named),
         caption_true=("sample", true),
     )
-    return annotate(out, "inputs")
+    out = out.drop_vars(["similarity", "foil", "foil_image", "pair"], errors="ignore")
+    return annotate(out, "inputs", inputs_digest=inputs_digest(out))
+
+
+def check_drawn(scenes: xr.Dataset) -> Layout:
+    """The scenes' layout. Raises ValueError for scenes that aren't planted, or whose pictures aren't as they were drawn, so that
+    what is drawn again would differ by more than an object."""
+    layout, world = layout_of(scenes)
+    again = _again(scenes, layout, world)
+    differs = (again.image != scenes.image).any(("y", "x", "rgb")).values
+    if differs.any():
+        raise ValueError(
+            f"the picture of scene {scenes.sample.values[differs.argmax()]} isn't as it was drawn, so a scene drawn again would"
+            " differ by more than an object: give the scenes unaltered"
+        )
+    return layout
 
 
 def _said(scenes: xr.Dataset, world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

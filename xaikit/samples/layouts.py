@@ -147,7 +147,7 @@ def planted(kind: str = "captions", n: int = 64, seed: int = 0, **drawing) -> Pl
     check_choices(kind=(kind, KINDS))
     check_whole(1, n=n)
     check_whole(0, seed=seed)
-    world = Drawing(**drawing).made
+    world = Drawing.of(drawing).made
     kinds = object_kinds(world) if kind == "classes" else {}
     labels = np.arange(n).astype(str).astype(object)
     about = {"kind": kind, "seed": seed, **drawing}

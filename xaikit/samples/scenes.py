@@ -74,7 +74,8 @@ def draw_scenes(
           any size, and is drawn at it: give that of the model, ``clip.image_size[0]``.
         - styles : the ways of drawing to choose from, None for all: of things "twemoji", "fluent", "flat", and "noto",
           which the bundled models have never seen.
-        - smallest : the least width of an object in pixels, such as two patches of the model, ``2 * 32``.
+        - smallest : the least larger side of an object in pixels, such as two patches of the model, ``2 * 32``; sizes
+          ("small") aren't told then.
         - template : a text around the caption, such as "a photo of {}".
 
     Returns
@@ -93,7 +94,7 @@ def draw_scenes(
     >>> scenes.object_mask.dims
     ('sample', 'object', 'y', 'x')
     """
-    how = Drawing(**drawing)
+    how = Drawing.of(drawing)
     kinds = (captions,) if isinstance(captions, str) else tuple(captions)
     layout, said, kind = compose(how, stream(seed, LAYOUT), n, objects, kinds, similar)
     mark = np.zeros(n, bool)
@@ -131,7 +132,7 @@ def draw_pairs(
     ('an orange triangle left of a pink circle', 'a pink circle left of an orange triangle')
     """
     check_choices(kind=(kind, PAIRS))
-    how = Drawing(**drawing)
+    how = Drawing.of(drawing)
     kinds = {"absent": ("object",), "count": ("count",)}.get(kind, ("relation",))
     rng = stream(seed, LAYOUT)
     objects = objects or ((3, 4) if kind == "count" else (2, 4))
@@ -214,7 +215,7 @@ def draw_descriptions(
     >>> xk.draw_descriptions(2).caption.values.tolist()
     ['a small blue diamond is left of a large orange cross', 'a large cyan diamond is left of a large orange ring']
     """
-    how = Drawing(**drawing)
+    how = Drawing.of(drawing)
     check_scenes(n, objects, ("object",), similar)
     how.check_room(objects[1])
     if objects[1] > MOST_DESCRIBED:
@@ -242,7 +243,7 @@ def draw_suite(name: str, n: int = 32, seed: int = 0, mark: bool = True, **drawi
     check_choices(name=(name, tuple(SUITES)))
     if name == "absent":
         return draw_pairs("absent", n, seed, objects=(2, 4), similar=1.0, **drawing)
-    how = Drawing(**drawing)
+    how = Drawing.of(drawing)
     layout, said, _ = compose(how, stream(seed, LAYOUT), n, **_COMPOSED[name])
     if name in _CHANGED:
         layout, said = _CHANGED[name](layout, said)

@@ -25,6 +25,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 MAX_OBJECTS = 12
 MARK_SIZE = 6  # units; the planted shortcut is a checkered square in the lower right corner
 MIDLINE_MARGIN = 7.0  # related objects stay this far off the midline that separates them
+LEAST = 1e-9  # what is left of a key where all distractors shall be alike: among these chance still decides
 CANDIDATES = 128  # positions tried at once for each object
 
 
@@ -52,7 +53,8 @@ class World:
     nouns, plurals : names of its objects, and of several alike; "" for a noun that is never counted and has no article.
     sizes : words for sizes, the smaller first; () where sizes aren't spoken of. styles : ways in which all is drawn.
     size : pixels a side, unless another is asked for. coloured (nouns,) : which objects can take a colour of ``COLOURS``.
-    category (nouns,) : nouns of the same are alike; a shape is only like itself.
+    category (nouns,) : nouns of the same are alike; a shape is only like itself. extent : half the larger side of the
+    narrowest object of radius 1.
     radii : (count of objects, random numbers (n, K)) to sizes, indices as in a layout, and radii, (n, K) each.
     attributes : draws colours and nouns (n, K); see ``shapes.sample_attributes``.
     render : draws scenes; see ``shapes.render``.
@@ -66,6 +68,7 @@ class World:
     size: int
     coloured: np.ndarray
     category: np.ndarray
+    extent: float
     radii: Callable
     attributes: Callable
     render: Callable
@@ -90,13 +93,14 @@ def sample_layout(
     midline. group (n,): how many of the first objects are alike (1 for none). similar: 0 draws the other objects freely,
     1 makes each share something with object 0 or 1 (of shapes the colour or the shape, of things the category) as long as
     such objects last. No two objects outside a group are alike, and objects 0 and 1 differ. swappable: no other object
-    looks like object 0 or 1 with their colours exchanged. smallest: no radius is below it. attributes: options of the
+    looks like object 0 or 1 with their colours exchanged. smallest: no object's larger side is below twice it. attributes: options of the
     world's own.
     """
     slots = int(count.max())
     colour, noun = world.attributes(rng, len(count), slots, group, similar, swappable, **attributes)
     size, radius = world.radii(rng, count, slots)
-    radius = np.maximum(radius, smallest)
+    if smallest:  # sizes are no longer told apart
+        radius, size = np.maximum(radius, smallest / world.extent), np.full_like(size, -1)
     exists = np.arange(slots) < count[:, None]
     x, y = _place(rng, radius, exists, relation, margin)
     return Layout(noun, colour, size, x, y, radius, exists)
@@ -132,7 +136,7 @@ def _place(rng, radius, exists, relation, margin):
     return x, y
 
 
-def combinations(rng, key: np.ndarray, slots: int, group: np.ndarray) -> np.ndarray:
+def combinations(key: np.ndarray, slots: int, group: np.ndarray) -> np.ndarray:
     """The first ``slots`` of what is ranked by its key (n, choices), in each scene the first repeated ``group`` times."""
     order = np.argsort(key, axis=1)[:, :slots]
     return np.where(np.arange(slots) < group[:, None], order[:, :1], order)

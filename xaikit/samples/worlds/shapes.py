@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .layout import COLOURS, FRAME, MAX_OBJECTS, RGB, Layout, World, combinations, put_mark
+from .layout import COLOURS, FRAME, LEAST, MAX_OBJECTS, RGB, Layout, World, combinations, put_mark
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
 PLURALS = ("circles", "squares", "triangles", "diamonds", "crosses", "rings")
@@ -33,11 +33,11 @@ def sample_attributes(
     all_colours, all_shapes = np.divmod(np.arange(len(COLOURS) * len(SHAPES)), len(SHAPES))
     key = rng.random((n, all_colours.size))
     shared = (all_colours == colours[:, :, None]).any(1) | (all_shapes == shapes[:, :, None]).any(1)
-    key = np.where(shared, key * (1 - similar), key)
+    key = np.where(shared, key * max(1 - similar, LEAST), key)
     np.put_along_axis(key, colours * len(SHAPES) + shapes, np.array([-2.0, -1.0]), axis=1)
     if swappable:
         np.put_along_axis(key, colours[:, ::-1] * len(SHAPES) + shapes, 2.0, axis=1)
-    order = combinations(rng, key, slots, group)
+    order = combinations(key, slots, group)
     return all_colours[order], all_shapes[order]
 
 
@@ -117,6 +117,6 @@ def render(
 
 WORLD = World(
     name="shapes", nouns=SHAPES, plurals=PLURALS, sizes=SIZES, styles=("plain",), size=IMAGE_SIZE,
-    coloured=np.ones(len(SHAPES), bool), category=np.arange(len(SHAPES)),
+    coloured=np.ones(len(SHAPES), bool), category=np.arange(len(SHAPES)), extent=0.84,
     radii=radii, attributes=sample_attributes, render=render,
 )  # fmt: skip

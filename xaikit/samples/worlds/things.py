@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from ...files.paths import data_folder
-from .layout import COLOURS, FRAME, MAX_OBJECTS, RGB, Layout, World, combinations, put_mark
+from .layout import COLOURS, FRAME, LEAST, MAX_OBJECTS, RGB, Layout, World, combinations, put_mark
 
 STYLES = ("twemoji", "fluent", "flat", "noto")
 HELD_OUT = "noto"  # drawn by others, and never seen while the bundled models were trained
@@ -72,9 +72,9 @@ def sample_attributes(
     two = np.stack([first, key.argmin(1)], 1)
     category = categories()
     key = rng.random((n, len(words)))
-    key = np.where((category == category[two][:, :, None]).any(1), key * (1 - similar), key)
+    key = np.where((category == category[two][:, :, None]).any(1), key * max(1 - similar, LEAST), key)
     np.put_along_axis(key, two, np.array([-2.0, -1.0]), axis=1)
-    noun = combinations(rng, key, slots, group)
+    noun = combinations(key, slots, group)
     colours = rng.permuted(np.tile(np.arange(len(COLOURS)), (n, 1)), axis=1)[:, np.arange(slots) % len(COLOURS)]
     colours = np.where(np.arange(slots) < group[:, None], colours[:, :1], colours)
     shown = bound | (rng.random((n, 1)) < coloured)
@@ -189,6 +189,6 @@ def render(
 
 WORLD = World(
     name="things", nouns=tuple(table().noun), plurals=tuple(table().plural), sizes=(), styles=STYLES, size=96,
-    coloured=table().tinted.to_numpy(), category=categories(),
+    coloured=table().tinted.to_numpy(), category=categories(), extent=1.0,
     radii=radii, attributes=sample_attributes, render=render,
 )  # fmt: skip
