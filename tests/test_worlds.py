@@ -81,10 +81,13 @@ def test_masks_are_the_visible_pixels(world):
 def test_the_least_width_is_kept(world, size, smallest, objects):
     how = dict(seed=1, objects=(1, objects), world=world, size=size)
     usual, scenes = xk.draw_scenes(40, **how), xk.draw_scenes(40, smallest=smallest, **how)
-    width = 2 * scenes.object_radius
-    assert (width.values[~np.isnan(width)] >= smallest - 1e-9).all() and (width.min() < smallest + 1)
-    assert (2 * usual.object_radius).min() < smallest
-    larger = 2 * usual.object_radius > smallest
+    width, least = 2 * scenes.object_radius, smallest / xk.samples.find_world(world).extent
+    assert (width.values[~np.isnan(width)] >= least - 1e-9).all() and (width.min() < least + 1)
+    assert (2 * usual.object_radius).min() < least
+    larger = 2 * usual.object_radius > least
+    masks, alone = scenes.object_mask.values, (scenes.object_name != "").sum("object").values == 1
+    sides = np.maximum(masks.any(2).sum(-1), masks.any(3).sum(-1))[alone, 0]
+    assert (sides >= smallest - 2).all(), "of what is seen, to whole pixels"
     np.testing.assert_allclose(width.where(larger), (2 * usual.object_radius).where(larger))
     reach = scenes.object_radius.values
     for x in (scenes.object_x.values, scenes.object_y.values):
@@ -95,7 +98,7 @@ def test_the_least_width_is_kept(world, size, smallest, objects):
 
 @in_both_worlds
 def test_what_is_widened_is_described_without_sizes(world):
-    told = xk.draw_descriptions(20, 2, objects=(2, 4), world=world, size=224, smallest=70)
+    told = xk.draw_descriptions(20, 2, objects=(2, 4), world=world, size=224, smallest=50)
     assert not {"small", "large"} & set(told.token_text.values.ravel())
     assert told.object_named.values[told.object_name.values != ""].all()
 
@@ -161,7 +164,10 @@ def test_a_template_stands_around_the_caption(world, template, before, after):
         ({"styles": ["flat", "flat"]}, "different names"),
         ({"world": "shapes", "styles": "noto"}, "styles='noto': choose from plain"),
         ({"smallest": -1}, "smallest=-1: a width in pixels from 0 to 96 is needed"),
-        ({"smallest": 40, "objects": (1, 4)}, "smallest=40: 4 objects so wide don't fit into 96 pixels, at most 2 do"),
+        ({"template": "a small photo of {}"}, "'small' would say something of the scene"),
+        ({"template": "a photo of {} beside a camera"}, "'camera' would say something of the scene"),
+        ({"wold": "things"}, "unknown option 'wold' of drawing: it takes world, size"),
+        ({"smallest": 40, "objects": (1, 4)}, "smallest=40: 4 objects so wide don't fit into 96 pixels, at most 1 do"),
         ({"template": "a photo of"}, "template='a photo of': a text with one {} for the caption"),
         ({"template": "{} and {}"}, "one {} for the caption"),
         ({"template": None}, "template=None: a text"),
@@ -246,3 +252,10 @@ def test_a_suite_asks_its_question(world, suite):
             asked = [caption in part for part in parts]
             assert asked == named[row].tolist()[: len(parts)] and any(asked)
     assert named.any(1).all() and len(set(number)) >= (1 if suite in ("single", "attribute") else 2)
+
+
+@in_both_worlds
+def test_distractors_that_shall_be_alike_are_still_drawn_by_chance(world):
+    scenes = xk.draw_scenes(200, objects=(4, 4), captions="object", similar=1.0, world=world, size=32)
+    names, counts = np.unique(scenes.object_name.values[:, 2:].astype(str), return_counts=True)
+    assert counts.max() < 0.1 * counts.sum() and len(names) > 40

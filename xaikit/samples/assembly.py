@@ -82,7 +82,8 @@ class Drawing:
 
     def check_room(self, objects: int) -> None:
         """Raise ValueError where so many objects can't all be of the smallest width and stand apart."""
-        most = int(FILLED * self.pixels**2 / self.smallest**2) if self.smallest else MAX_OBJECTS
+        side = self.smallest / self.made.extent
+        most = int(FILLED * self.pixels**2 / side**2) if side else MAX_OBJECTS
         if objects > most:
             raise ValueError(
                 f"smallest={self.smallest:g}: {objects} objects so wide don't fit into {self.pixels} pixels, at most"
