@@ -207,6 +207,7 @@ def test_find_notebooks_ignores_unfinished_ones(notebooks, tmp_path):
     (notebooks / "00_store.part.ipynb").touch()
     assert list(find_notebooks()) == ["00_store", "01_read"]
     assert list(find_notebooks(["01_read.ipynb"])) == ["01_read"]
+    assert list(find_notebooks(["00,01"])) == list(find_notebooks(["00", "01"])) == ["00_store", "01_read"]
     with pytest.raises(FileNotFoundError, match="no numbered notebook"):
         find_notebooks(folder=tmp_path)
 

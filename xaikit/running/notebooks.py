@@ -109,20 +109,21 @@ def read_parameters(source: str, where: str = "the parameters cell") -> dict[str
 
 
 def find_notebooks(only: Sequence[str] | None = None, folder: Path | None = None) -> dict[str, Notebook]:
-    """The numbered notebooks by name, or those named in ``only`` by number, by a range of numbers ("01-06"), or in full: in the
-    order of their names, but each after those whose stores it reads."""
+    """The numbered notebooks by name, or those named in ``only`` by number, by a range of numbers ("01-06"), in full, or by
+    several of these with commas between ("00,06"): in the order of their names, but each after those whose stores it reads."""
     folder = folder or notebooks_folder()
     paths = sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if ".part" not in path.name)
     if not paths:
         raise FileNotFoundError(f"{folder} holds no numbered notebook such as 00_name.ipynb")
-    for name in only or ():
+    chosen = [name for several in only or () for name in several.split(",")]
+    for name in chosen:
         if not any(_is_named(path, name) for path in paths):
             raise ValueError(f"there is no notebook {name!r}: choose from {', '.join(path.stem for path in paths)}")
     found = {path.stem: read_notebook(path) for path in paths}
     return {
         name: found[name]
         for name in _in_order(needs_of(found))
-        if not only or any(_is_named(found[name].path, wanted) for wanted in only)
+        if not only or any(_is_named(found[name].path, wanted) for wanted in chosen)
     }
 
 
