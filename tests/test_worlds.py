@@ -76,8 +76,11 @@ def test_masks_are_the_visible_pixels(world):
         assert (beyond & ~near).sum() <= 0.02 * mask.sum() and beyond.sum() < mask.sum()
 
 
-@in_both_worlds
-@pytest.mark.parametrize(("size", "smallest", "objects"), [(224, 64, 3), (64, 16, 4), (128, 20, 12)])
+@pytest.mark.parametrize(
+    ("world", "size", "smallest", "objects"),
+    [("shapes", 224, 64, 3), ("shapes", 64, 14, 4), ("shapes", 128, 18, 12), ("things", 224, 64, 3), ("things", 64, 16, 4),
+     ("things", 128, 20, 12)],
+)  # fmt: skip
 def test_the_least_width_is_kept(world, size, smallest, objects):
     how = dict(seed=1, objects=(1, objects), world=world, size=size)
     usual, scenes = xk.draw_scenes(40, **how), xk.draw_scenes(40, smallest=smallest, **how)
@@ -167,7 +170,7 @@ def test_a_template_stands_around_the_caption(world, template, before, after):
         ({"template": "a small photo of {}"}, "'small' would say something of the scene"),
         ({"template": "a photo of {} beside a camera"}, "'camera' would say something of the scene"),
         ({"wold": "things"}, "unknown option 'wold' of drawing: it takes world, size"),
-        ({"smallest": 40, "objects": (1, 4)}, "smallest=40: 4 objects so wide don't fit into 96 pixels, at most 1 do"),
+        ({"smallest": 40, "objects": (1, 4)}, "smallest=40: 4 objects so wide don't fit into 96 pixels, at most 2 do"),
         ({"template": "a photo of"}, "template='a photo of': a text with one {} for the caption"),
         ({"template": "{} and {}"}, "one {} for the caption"),
         ({"template": None}, "template=None: a text"),

@@ -186,7 +186,7 @@ def completeness(
     >>> import xaikit as xk
     >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
     >>> pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption)
-    >>> heat = xk.explain(["integrated_gradients"], clip, pixels, tokens, steps=20).values
+    >>> heat = xk.explain(["integrated_gradients"], clip, pixels, tokens, steps=50).values
     >>> bool((completeness(clip, heat, pixels, tokens) < 0.2).all())
     True
     """

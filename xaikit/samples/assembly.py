@@ -12,7 +12,7 @@ import xarray as xr
 
 from ..files.checks import check_names, check_number, check_options, check_whole
 from ..files.store import annotate
-from .captions import KINDS, NUMBERS, Statement, captions_need, sentence, state, words
+from .captions import KINDS, NUMBERS, SIZE_WORDS, Statement, captions_need, sentence, state, words
 from .source import as_inputs
 from .worlds import find_world
 from .worlds.layout import COLOURS, FRAME, MAX_OBJECTS, MIDLINE_MARGIN, RELATIONS, Layout, World, sample_layout
@@ -22,7 +22,7 @@ PIXELS_AT_ONCE = 128 * 64 * 64  # of scenes drawn together: bounds the memory
 SIZE_RANGE = (32, 512)  # pixels a side
 READING_MARGIN = 6.0  # units by which one axis must separate two objects more than the other, and neighbours of a list
 DRAWN_AT_ONCE = 4  # layouts drawn for each one that is wanted: most have no clear reading order
-FILLED = 0.3  # the share of the picture that the squares around all objects may take up
+FILLED = 0.35  # the share of the picture that the squares around all objects may take up
 # Each concern has its own random stream, so that adding a mark, say, changes nothing else in a scene.
 LAYOUT, PIXELS, MARK, STYLE = range(4)
 
@@ -50,7 +50,7 @@ class Drawing:
             )
         around = self.template.lower().replace("{}", " ").split()
         telling = {word for name in (*made.nouns, *made.plurals) for word in name.split()}
-        if said := [word for word in around if word in {*telling, *made.sizes, *COLOURS, *NUMBERS}]:
+        if said := [word for word in around if word in {*telling, *SIZE_WORDS, *COLOURS, *NUMBERS}]:
             raise ValueError(
                 f"template={self.template!r}: {said[0]!r} would say something of the scene, give other words"
             )

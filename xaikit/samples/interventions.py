@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..files.checks import check_choices, check_number, check_whole
+from ..files.schema import SCHEMA
 from ..files.store import annotate, inputs_digest
 from .assembly import drawn
 from .captions import name_objects, name_parts, noun_phrases, world_of
@@ -216,7 +217,7 @@ def _chosen(scenes: xr.Dataset, object: int | Sequence[int]) -> tuple[np.ndarray
 def _again(scenes: xr.Dataset, layout: Layout, world: World) -> xr.Dataset:
     styles = np.array([world.styles.index(str(name)) for name in scenes["style"].values])
     changed = drawn(layout, world, scenes.scene_seed.values, styles, scenes.sizes["x"], scenes.mark.values)
-    out = scenes.assign({name: (scenes[name].dims, values) for name, values in changed.items()})
+    out = scenes.assign({name: (SCHEMA["inputs"][name].dims, values) for name, values in changed.items()})
     owner, named, true = _said(out, world)
     out = out.assign(
         token_object=(("sample", "token"), owner),
