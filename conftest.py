@@ -57,10 +57,13 @@ def _names_of_examples(request):
 
 def pytest_collection_modifyitems(config, items):
     if getattr(config.option, "nbval", False):
-        # Those that need few others come first, what needs all others last of all, unit tests before it: nobody waits.
+        # Notebooks that need no more than one other come first, those that need more after half of the unit tests: so nobody
+        # waits for a store, and the longest notebook doesn't run alone at the end.
         notebooks = find_notebooks()
         needed = {notebooks[name].path: len(needs) for name, needs in all_needs_of(notebooks).items()}
-        items.sort(key=lambda item: needed.get(item.path, max(needed.values()) - 0.5))
+        others = list(dict.fromkeys(item.path for item in items if item.path not in needed))
+        early = {*others[: len(others) // 2]}
+        items.sort(key=lambda item: needed.get(item.path, 1.5 if item.path in early else max(needed.values()) + 1))
 
 
 def pytest_collectstart(collector):
