@@ -164,11 +164,20 @@ def name_parts(name: str) -> tuple[str, str, str]:
     return (size, colour, noun) if colour in COLOURS else (size, "", rest)
 
 
+@cache
+def _nouns_by_words(world: str) -> dict[tuple[str, ...], str]:
+    """The nouns of a world by their words, in the singular and in the plural."""
+    made = find_world(world)
+    known = {tuple(name.split()): name for name in made.nouns}
+    return known | {
+        tuple(several.split()): name for name, several in zip(made.nouns, made.plurals, strict=True) if several
+    }
+
+
 def noun_phrases(text: Sequence[str], world: World) -> list[Phrase]:
     """The noun phrases of a text's words, lower case: a run of sizes and colours up to the noun that ends it, of several
     words perhaps ("hot dog"), the longest that fits."""
-    singular = {tuple(name.split()): name for name in world.nouns}
-    singular |= {tuple(plural.split()): name for name, plural in zip(world.nouns, world.plurals, strict=True) if plural}
+    singular = _nouns_by_words(world.name)
     longest = max(map(len, singular))
     found, start, place = [], 0, 0
     while place < len(text):
@@ -216,9 +225,10 @@ def name_objects(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     kinds = np.full(texts.shape, "", dtype="U8")
     kinds[np.isin(texts, list(FUNCTION_WORDS))] = "function"
     kinds[np.isin(texts, list(RELATION_WORDS))] = "relation"
+    world = world_of(scenes) if len(texts) else None
     for row, (text, names) in enumerate(zip(texts, scenes.object_name.values.astype(str), strict=True)):
         named: list[int] = []
-        for phrase in noun_phrases(text.tolist(), world_of(scenes)):
+        for phrase in noun_phrases(text.tolist(), world):
             found = _object(phrase, names, named)
             named.append(found)
             objects[row, phrase.place] = found

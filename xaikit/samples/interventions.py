@@ -214,9 +214,14 @@ def _chosen(scenes: xr.Dataset, object: int | Sequence[int]) -> tuple[np.ndarray
     return rows, slots
 
 
-def _again(scenes: xr.Dataset, layout: Layout, world: World) -> xr.Dataset:
+def _drawn_as(scenes: xr.Dataset, layout: Layout, world: World) -> dict[str, object]:
+    """What these layouts look like in the style, at the size and before the ground of the scenes."""
     styles = np.array([world.styles.index(str(name)) for name in scenes["style"].values])
-    changed = drawn(layout, world, scenes.scene_seed.values, styles, scenes.sizes["x"], scenes.mark.values)
+    return drawn(layout, world, scenes.scene_seed.values, styles, scenes.sizes["x"], scenes.mark.values)
+
+
+def _again(scenes: xr.Dataset, layout: Layout, world: World) -> xr.Dataset:
+    changed = _drawn_as(scenes, layout, world)
     out = scenes.assign({name: (SCHEMA["inputs"][name].dims, values) for name, values in changed.items()})
     owner, named, true = _said(out, world)
     out = out.assign(
@@ -232,8 +237,8 @@ def check_drawn(scenes: xr.Dataset) -> Layout:
     """The scenes' layout. Raises ValueError for scenes that aren't planted, or whose pictures aren't as they were drawn, so that
     what is drawn again would differ by more than an object."""
     layout, world = layout_of(scenes)
-    again = _again(scenes, layout, world)
-    differs = (again.image != scenes.image).any(("y", "x", "rgb")).values
+    image = _drawn_as(scenes, layout, world)["image"]
+    differs = (image != scenes.image.transpose("sample", "y", "x", "rgb").values).any((1, 2, 3))
     if differs.any():
         raise ValueError(
             f"the picture of scene {scenes.sample.values[differs.argmax()]} isn't as it was drawn, so a scene drawn again would"
