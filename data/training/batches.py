@@ -180,8 +180,7 @@ def draw_crops(rng: np.random.Generator, architecture: Architecture, recipe: Rec
 def pictures(rng: np.random.Generator, drawing, layout: Layout, mark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images and masks of layouts, in the drawing's styles."""
     world, n = drawing.made, len(layout.noun)
-    allowed = drawing.style_indices
-    style = allowed[rng.integers(len(allowed), size=n)]
+    style = drawing.draw_styles(rng, n)
     image, masks, _ = world.render(layout, rng.integers(2**31, size=n), style, drawing.pixels, mark)
     return image, masks
 

@@ -24,13 +24,13 @@ from ..samples.captions import article
 from ..samples.source import Source
 from ..samples.worlds.layout import COLOURS
 from .faithfulness import check_steps, deletion_insertion, removal_fill
+from .interventions import TIE
 from .metrics import score_variable
 
 WAYS = ("deletion", "insertion")
 Columns = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # of a protocol's table, and curves where it has any
 QUERIES = 256  # ranked at once: memory is that times the gallery
 AT_ONCE = 64_000_000  # numbers read at once, 256 MB: more than one step of it only where samples are few
-TIE = 1e-6  # cosines nearer than this are equal: prompts of which no word is left are alike but for rounding
 
 
 @torch.no_grad()

@@ -75,6 +75,10 @@ class Drawing:
         names = (self.styles,) if isinstance(self.styles, str) else self.styles or self.made.styles
         return np.array([self.made.styles.index(name) for name in names])
 
+    def draw_styles(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """The style (n,) of each of n scenes, by chance among those allowed."""
+        return self.style_indices[rng.integers(len(self.style_indices), size=n)]
+
     @property
     def least_radius(self) -> float:
         """The smallest radius in units of a layout."""
@@ -238,8 +242,7 @@ def assemble(
     texts, owners = words(said, world, verb, drawing.template)
     length = max(map(len, texts))
     seeds = np.random.SeedSequence((seed, PIXELS)).generate_state(n).astype(np.int64)
-    allowed = drawing.style_indices
-    style = allowed[stream(seed, STYLE).integers(len(allowed), size=n)]
+    style = drawing.draw_styles(stream(seed, STYLE), n)
     slots = np.arange(layout.exists.shape[1])
     first_named = (said.object[:, :, None] == slots).any(1)  # of several alike
     group = groups(layout)
@@ -254,7 +257,7 @@ def assemble(
         **drawn(layout, world, seeds, style, drawing.pixels, mark),
     }
     data = as_inputs(values, sample=np.arange(n), object=slots)
-    shown = {"world": world.name, "size": drawing.pixels, "styles": [world.styles[i] for i in allowed]}
+    shown = {"world": world.name, "size": drawing.pixels, "styles": [world.styles[i] for i in drawing.style_indices]}
     shown |= {"smallest": drawing.smallest, "template": drawing.template}
     return annotate(data, seed=seed, parameters={**parameters, **shown})
 
