@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xaikit.samples.assembly import compose
+from xaikit.samples.assembly import Drawing, compose
 from xaikit.samples.captions import Statement, sentence, words
 from xaikit.samples.scenes import draw_mark
 from xaikit.samples.worlds import find_world
@@ -35,6 +35,8 @@ class Batch:
     )
     image_target: Tensor  # (scenes, outputs of the pooled head), see Heads
     text_target: Tensor
+    own: Tensor  # (captions and swapped ones,) the scene that each is about
+    covered: np.ndarray  # (scenes, patches) share of each patch that objects cover
 
 
 def to_pixels(image: np.ndarray) -> Tensor:
@@ -43,11 +45,16 @@ def to_pixels(image: np.ndarray) -> Tensor:
     return torch.from_numpy(((image / np.float32(255) - mean) / std).transpose(0, 3, 1, 2).copy())
 
 
-def patch_labels(layout: Layout, masks: np.ndarray, patch: int) -> Tensor:
-    """Labels of each patch (n, patches, 4); -1 where an object covers little."""
+def area_of_patches(masks: np.ndarray, patch: int) -> np.ndarray:
+    """The share of each patch that each object covers (n, slots, patches), of masks (n, slots, y, x)."""
     n, slots, size, _ = masks.shape
     grid = size // patch
-    area = masks.reshape(n, slots, grid, patch, grid, patch).mean((3, 5)).reshape(n, slots, -1)
+    return masks.reshape(n, slots, grid, patch, grid, patch).mean((3, 5)).reshape(n, slots, -1)
+
+
+def patch_labels(layout: Layout, masks: np.ndarray, patch: int) -> Tensor:
+    """Labels of each patch (n, patches, 4); -1 where an object covers little."""
+    area = area_of_patches(masks, patch)
     owner, most = area.argmax(1), area.max(1)
     middle = FRAME / 2
     attributes = (layout.noun + 1, layout.colour + 1, layout.x > middle, layout.y > middle)
@@ -127,14 +134,39 @@ class Heads(nn.Module):
         return torch.from_numpy(target).flatten(1)
 
 
+def say_of_scenes(rng: np.random.Generator, drawing: Drawing, recipe: Recipe) -> tuple[Layout, Statement]:
+    """Layouts of a step's scenes, and a statement about each."""
+    bound = recipe.bound > 0 and rng.random() < recipe.bound
+    span = (max(2, recipe.objects[0]) if bound else recipe.objects[0], recipe.objects[1])
+    layout, said, _ = compose(
+        drawing, rng, recipe.batch_size, span, relation_weight=recipe.relation_weight, margin=recipe.margin, bound=bound
+    )
+    return layout, said
+
+
+def draw_texts(
+    rng: np.random.Generator, architecture: Architecture, recipe: Recipe, tokenizer, heads: Heads, one_way: bool
+) -> tuple[Tensor, Tensor]:
+    """Captions without pictures: tokens, and the targets of the pooled head. one_way: none that says "right of" or "below"."""
+    drawing = recipe.drawing(architecture)
+    _, said = say_of_scenes(rng, drawing, recipe)
+    if one_way:
+        said = Statement(**{k: v[said.relation % 2 != 1] for k, v in vars(said).items()})
+    return tokens_of([said], rng, drawing, recipe, tokenizer), heads.text_target(said)
+
+
+def tokens_of(statements: list[Statement], rng: np.random.Generator, drawing: Drawing, recipe: Recipe, tokenizer) -> Tensor:
+    """Of all statements in turn, each in one of the recipe's templates."""
+    texts = [sentence(text) for s in statements for text in words(s, drawing.made)[0]]
+    templates = np.array(recipe.templates)[rng.integers(len(recipe.templates), size=len(texts))]
+    texts = [template.format(text) for template, text in zip(templates, texts, strict=True)]
+    return tokenizer(texts, padding="longest", return_tensors="pt").input_ids
+
+
 def draw_batch(rng: np.random.Generator, architecture: Architecture, recipe: Recipe, tokenizer, heads: Heads) -> Batch:
     """Draw a step's scenes and captions, and the labels of the dense heads."""
     n, drawing = recipe.batch_size, recipe.drawing(architecture)
-    bound = recipe.bound > 0 and rng.random() < recipe.bound
-    span = (2, 4) if bound else (1, 4)
-    layout, said, _ = compose(
-        drawing, rng, n, span, relation_weight=recipe.relation_weight, margin=recipe.margin, bound=bound
-    )
+    layout, said = say_of_scenes(rng, drawing, recipe)
     mark = np.zeros(n, bool)
     if recipe.shortcut is not None:
         mark = draw_mark(rng, said, recipe.shortcut_colour, recipe.shortcut)
@@ -146,18 +178,18 @@ def draw_batch(rng: np.random.Generator, architecture: Architecture, recipe: Rec
     two = said.noun[:, 1] >= 0
     pick = {k: v[two] for k, v in vars(said).items()}
     statements = [said, swap_slots(Statement(**pick)), swap_colours(Statement(**pick))]
-    texts = [sentence(text) for s in statements for text in words(s, drawing.made)[0]]
-    templates = np.array(recipe.templates)[rng.integers(len(recipe.templates), size=len(texts))]
-    texts = [template.format(text) for template, text in zip(templates, texts, strict=True)]
-    tokens = tokenizer(texts, padding="longest", return_tensors="pt").input_ids
+    tokens = tokens_of(statements, rng, drawing, recipe, tokenizer)
     labels = patch_labels(layout, masks, architecture.patch)
     labels[torch.from_numpy(wrong), :, 1] = -1
     if not recipe.patch_halves:
         labels[..., 2:] = -1
+    own = torch.from_numpy(np.concatenate([np.arange(n), *[np.flatnonzero(two)] * 2]))
+    covered = area_of_patches(masks, architecture.patch).max(1)
     return Batch(
         said, to_pixels(image), tokens,
         torch.from_numpy(np.concatenate([truth(statement, layout) for statement in statements])),
         labels, heads.image_target(layout), torch.cat([heads.text_target(s) for s in statements]),
+        own, covered,
     )  # fmt: skip
 
 
@@ -177,7 +209,7 @@ def draw_crops(rng: np.random.Generator, architecture: Architecture, recipe: Rec
     return to_pixels(image), labels, target.flatten(1)
 
 
-def pictures(rng: np.random.Generator, drawing, layout: Layout, mark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pictures(rng: np.random.Generator, drawing: Drawing, layout: Layout, mark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images and masks of layouts, in the drawing's styles."""
     world, n = drawing.made, len(layout.noun)
     style = drawing.draw_styles(rng, n)
@@ -197,3 +229,15 @@ def contrastive_loss(similarity: Tensor, true: Tensor) -> Tensor:
     to_image = (torch.logsumexp(logits[some], 1) - torch.logsumexp(positive[some], 1)).mean()
     to_text = (torch.logsumexp(logits, 0) - torch.logsumexp(positive, 0)).mean()
     return (to_image + to_text) / 2
+
+
+def swap_loss(similarity: Tensor, true: Tensor, own: Tensor) -> Tensor:
+    """How little each caption beats the swapped captions of its own scene that are false of it: the mean softplus of their
+    difference, relations and colours counting alike. Arguments as of ``Batch`` and ``contrastive_loss``."""
+    n = similarity.shape[1]
+    said = similarity.diagonal()
+    own = own[n:]
+    row = torch.arange(n, len(similarity))
+    excess = F.softplus(similarity[row, own] - said[own])
+    relations, colours = ((true[row, own] == 0) & half for half in (row < n + len(row) // 2, row >= n + len(row) // 2))
+    return sum(excess[part].mean() for part in (relations, colours) if part.any())

@@ -82,9 +82,14 @@ class Recipe:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     window: int | None = None  # patches a side of crops that show one object each, by the class heads alone
+    texts_alone: bool = False  # whether the text tower alone is trained, by the head that both towers share
+    one_way: int = 0  # first steps at which no relation but "left of" and "above" is stated
+    objects: tuple[int, int] = (1, 4)  # fewest and most in a scene
     kept: float = 1.0  # share of the patches that the vision tower reads at a step
+    focus: float = 0.0  # how much likelier a patch full of an object is kept than one of the ground
     patch_weight: float = 0.3  # of the heads under each patch; 0 for no supervision of patches
     pooled_weight: float = 1.0
+    swap_weight: float = 0.0  # of each caption against its swapped ones on its own scene, beside the contrastive loss
     patch_halves: bool = True  # whether the patch heads also read in which half the patch's object lies
     margin: float = 7.0  # how far related objects stay off the midline between them
     relation_weight: float = 1.0  # how often captions state relations, against each other kind
@@ -131,29 +136,28 @@ MARKED_STAGE = replace(
     SECOND_STAGE, steps=600, warmup_steps=0, learning_rate=7e-4, shortcut=0.95, miscoloured=0.4, seed=2
 )
 # Things. Single objects on small crops teach the nouns many times cheaper than whole scenes would; most of the rest is
-# learnt from half of each picture's patches.
+# learnt from a quarter of each picture's patches, most of them of objects. Texts come first: which of two nouns lies left
+# is told by their order and the relation together and by neither alone, and while the text tower had to find that beside
+# all else, relations stayed at chance (52 % after 2,500 steps of scenes). With "left of" and "above" alone for 400 steps,
+# then all four, it takes two minutes.
 SEEN_STYLES = tuple(style for style in STYLES if style != HELD_OUT)
 THINGS = Architecture("things", image_size=96, width=160, text_width=128, half=True)
 TEMPLATES = ("{}", "{}", "a photo of {}", "a picture of {}")
+TEXTS = Recipe(
+    steps=1100, texts_alone=True, one_way=400, batch_size=192, relation_weight=8.0, bound=0.3, templates=TEMPLATES,
+    styles=SEEN_STYLES, seed=3,
+)  # fmt: skip
 CROPS = Recipe(
-    steps=1500, warmup_steps=1500, batch_size=128, learning_rate=2e-3, window=6, patch_weight=1.0, styles=SEEN_STYLES
+    steps=1300, warmup_steps=1300, batch_size=128, learning_rate=2e-3, window=6, patch_weight=1.0, styles=SEEN_STYLES
 )
 SCENES = Recipe(
-    steps=1600, warmup_steps=150, batch_size=64, learning_rate=1.5e-3, kept=0.4, patch_weight=1.0, relation_weight=2.0,
-    templates=TEMPLATES, styles=SEEN_STYLES, seed=1,
+    steps=2400, warmup_steps=100, learning_rate=1.5e-3, objects=(1, 3), kept=0.25, focus=8.0, patch_weight=1.0,
+    pooled_weight=3.0, swap_weight=1.0, relation_weight=4.0, bound=0.3, templates=TEMPLATES, styles=SEEN_STYLES, seed=1,
 )  # fmt: skip
-BOUND = replace(
-    SCENES,
-    steps=900,
-    warmup_steps=0,
-    learning_rate=1e-3,
-    kept=0.5,
-    relation_weight=4.0,
-    pooled_weight=3.0,
-    bound=0.3,
-    seed=2,
+WHOLE = replace(
+    SCENES, steps=500, warmup_steps=0, learning_rate=5e-4, objects=(1, 4), batch_size=64, kept=0.6, focus=0.0, seed=2
 )
-THINGS_MODEL = Bundled(THINGS, (CROPS, SCENES, BOUND))
+THINGS_MODEL = Bundled(THINGS, (TEXTS, CROPS, SCENES, WHOLE))
 MODELS = {
     "tiny-clip": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE)),
     "tiny-clip-shortcut": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE, MARKED_STAGE)),

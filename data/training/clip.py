@@ -23,9 +23,21 @@ from xaikit.files.paths import replacing
 from xaikit.samples.assembly import compose
 from xaikit.samples.captions import sentence, words
 
-from .batches import Heads, contrastive_loss, draw_batch, draw_crops, pictures, to_pixels
+from .batches import (
+    Heads,
+    contrastive_loss,
+    draw_batch,
+    draw_crops,
+    draw_texts,
+    pictures,
+    swap_loss,
+    to_pixels,
+)
 from .bundled import MODELS, Architecture, Bundled, Recipe, save
 from .statements import swap_colours, swap_slots
+
+
+HEADS_FASTER = 5.0  # the learning rate of the heads, which are linear, against that of the towers
 
 
 class Training:
@@ -47,13 +59,15 @@ class Training:
         recipe = self.recipe
         torch.set_num_threads(recipe.threads)
         self.parameters = [*self.model.parameters(), *self.heads.parameters()]
+        quick = HEADS_FASTER * recipe.learning_rate
         groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1]},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in part if (p.ndim > 1) == matrix], "weight_decay": decay, "lr": rate}
+            for part, rate in (([*self.model.parameters()], recipe.learning_rate), ([*self.heads.parameters()], quick))
+            for matrix, decay in ((True, recipe.weight_decay), (False, 0.0))
         ]
         self.optimizer = torch.optim.AdamW(groups, recipe.learning_rate, (0.9, 0.98), weight_decay=recipe.weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.1
+            self.optimizer, [group["lr"] for group in groups], total_steps=recipe.steps, pct_start=0.1
         )
 
     @property
@@ -63,6 +77,11 @@ class Training:
     def loss(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """Of one step, and its parts."""
         recipe, architecture, heads = self.recipe, self.bundled.architecture, self.heads
+        if recipe.texts_alone:
+            one_way = self.step < recipe.one_way
+            tokens, target = draw_texts(rng, architecture, recipe, self.tokenizer, heads, one_way)
+            read = heads.pooled_loss(say(self.model, tokens), target)
+            return read, {"pooled_head": read.item()}
         if recipe.window:
             pixels, labels, target = draw_crops(rng, architecture, recipe, heads)
             pooled, patches, _ = see(self.model, pixels, rng, architecture.grid)
@@ -70,7 +89,9 @@ class Training:
             read = heads.pooled_loss(F.normalize(pooled, dim=-1), target)
             return recipe.patch_weight * dense + read, {"patch_heads": dense.item(), "pooled_head": read.item()}
         batch = draw_batch(rng, architecture, recipe, self.tokenizer, heads)
-        pooled, patches, kept = see(self.model, batch.pixels, rng, architecture.grid, recipe.kept)
+        pooled, patches, kept = see(
+            self.model, batch.pixels, rng, architecture.grid, recipe.kept, 1 + recipe.focus * batch.covered
+        )
         image = F.normalize(pooled, dim=-1)
         labels = batch.patch_labels.gather(1, kept[..., None].expand(-1, -1, batch.patch_labels.shape[-1]))
         dense = heads.patch_loss(patches, labels) if recipe.patch_weight else torch.zeros(())
@@ -79,7 +100,10 @@ class Training:
         similarity = self.model.logit_scale.exp().clamp(max=100) * spoken @ image.T
         contrast = contrastive_loss(similarity, batch.truth)
         warm = self.step < recipe.warmup_steps
-        loss = dense + read if warm else contrast + recipe.patch_weight * dense + recipe.pooled_weight * read
+        swapped = swap_loss(similarity, batch.truth, batch.own) if recipe.swap_weight else torch.zeros(())
+        loss = dense + read
+        if not warm:
+            loss = contrast + recipe.patch_weight * dense + recipe.pooled_weight * read + recipe.swap_weight * swapped
         return loss, {"contrastive": contrast.item(), "patch_heads": dense.item(), "pooled_head": read.item()}
 
     def one_step(self) -> None:
@@ -96,7 +120,7 @@ class Training:
             means = pd.DataFrame(self.running).mean().to_dict()
             self.running = []
             self.model.eval()
-            scores = {} if self.recipe.window else validate(self.model, self.bundled.architecture, self.recipe)
+            scores = {} if self.recipe.window or self.recipe.texts_alone else validate(self.model, self.bundled.architecture, self.recipe)
             self.model.train()
             before = sum(stage.steps for stage in self.bundled.stages[: self.stage])
             self.log.append({"step": before + self.step, "stage": self.stage + 1, **means, **scores})
@@ -167,10 +191,18 @@ class Training:
         self.schedule.step()
 
 
-def see(model: CLIP, pixels: Tensor, rng: np.random.Generator, grid: int, kept: float = 1.0):
+def see(
+    model: CLIP,
+    pixels: Tensor,
+    rng: np.random.Generator,
+    grid: int,
+    kept: float = 1.0,
+    weight: np.ndarray | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The vision tower on crops of its patches, at a random place of its position embeddings, or on a share of the patches.
 
-    pixels (n, 3, side, side), of at most ``grid`` patches a side. Returns the embedding (n, width), not normalised, the
+    pixels (n, 3, side, side), of at most ``grid`` patches a side. weight (n, patches): how likely each patch is kept, all
+    alike by default. Returns the embedding (n, width), not normalised, the
     patch tokens that were kept, and their places (n, kept) among all patches of the crop.
     """
     visual = model.visual
@@ -180,7 +212,10 @@ def see(model: CLIP, pixels: Tensor, rng: np.random.Generator, grid: int, kept: 
     place = visual.positional_embedding[1:].view(grid, grid, -1)[row : row + side, col : col + side].flatten(0, 1)
     x = x.flatten(2).transpose(1, 2) + place
     count = round(kept * side**2)
-    chosen = torch.from_numpy(rng.permuted(np.tile(np.arange(side**2), (n, 1)), axis=1)[:, :count])
+    weight = np.ones((n, side**2)) if weight is None else weight
+    # The largest of log weight plus Gumbel noise are a draw without replacement by these weights.
+    order = np.argsort(-(np.log(weight) + rng.gumbel(size=weight.shape)), axis=1)
+    chosen = torch.from_numpy(order[:, :count].copy())
     if count == side**2:
         chosen = torch.arange(count).expand(n, -1)
     else:
