@@ -9,22 +9,23 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import training
-from training.batches import Heads, contrastive_loss, draw_batch, draw_crops
-from training.bundled import CROPS, SCENES, SEEN_STYLES, THINGS, Architecture, Bundled, save
+from training.batches import Heads, contrastive_loss, draw_batch, draw_crops, draw_texts, swap_loss
+from training.bundled import CROPS, SCENES, SEEN_STYLES, TEXTS, THINGS, Architecture, Bundled, save
 from training.clip import say, see
 
 import xaikit as xk
 from xaikit.evaluation.retrieval import embed_images, embed_texts
 from xaikit.samples import find_world
-from xaikit.samples.worlds.layout import COLOURS
+from xaikit.samples.worlds.layout import COLOURS, RELATIONS
 from xaikit.samples.worlds.things import HELD_OUT
 
 QUICK = dict(steps=3, warmup_steps=1, batch_size=6, report_every=3)
 SHORT = replace(training.Recipe(), **QUICK)
 SMALL = replace(THINGS, layers=2, text_layers=1)
-# Crops, then scenes of which half the patches are read, as things are taught.
-THINGS_SHORT = Bundled(SMALL, (replace(CROPS, **QUICK, window=4), replace(SCENES, **QUICK)))
+# Texts, crops, then scenes of which a part of the patches is read, as things are taught.
+THINGS_SHORT = Bundled(SMALL, (replace(TEXTS, **QUICK), replace(CROPS, **QUICK, window=4), replace(SCENES, **QUICK)))
 RECIPES = {"shapes": (Architecture(), SHORT), "things": (SMALL, replace(SCENES, **QUICK))}
 
 
@@ -94,6 +95,56 @@ def test_crops_show_one_object_each():
     for row, of_patches in zip(nouns[:, 0].argmax(-1), labels[..., 0], strict=True):
         assert set(of_patches.tolist()) <= {-1, 0, row.item() + 1} and (of_patches > 0).any()
     assert (labels[..., 2:] == -1).all()
+
+
+def test_texts_alone_say_relations_one_way_first():
+    """At first "left of" and "above" alone, then all four; the targets have what is said, nouns in halves too."""
+    tokenizer, heads, recipe = SMALL.tokenizer(), Heads(SMALL), replace(TEXTS, batch_size=100, templates=("{}",))
+    for one_way, expected in ((True, {"left of", "above"}), (False, {"left of", "right of", "above", "below"})):
+        tokens, target = draw_texts(np.random.default_rng(2), SMALL, recipe, tokenizer, heads, one_way)
+        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        said = [next((each for each in RELATIONS if f" {each} " in text), "") for text in texts]
+        assert {each for each in said if each} == expected
+        nouns, count = heads.nouns, 0
+        for text, relation, wanted in zip(texts, said, target.unflatten(1, (heads.groups, nouns)), strict=True):
+            if not relation:
+                assert not wanted[1:5].any()
+                continue
+            half = RELATIONS.index(relation)  # as the halves are ordered: left, right, upper, lower
+            first, second = text.split(f" {relation} ")
+            for part, index in ((first, half), (second, half ^ 1)):
+                (noun,) = wanted[1 + index].nonzero().flatten().tolist()
+                assert part.endswith(find_world("things").nouns[noun])
+                count += 1
+        assert count > 50
+
+
+def test_texts_alone_train_no_vision_tower():
+    trained = training.Training(Bundled(SMALL, (replace(TEXTS, **QUICK),)), False)
+    before = {name: value.clone() for name, value in trained.model.state_dict().items()}
+    model, _ = trained.run()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert "text_projection" in moved and not any(name.startswith("visual") for name in moved)
+
+
+def test_the_loss_of_swaps_is_the_softplus_of_what_the_false_caption_has_more():
+    """Of two scenes; one has a swapped relation, true by chance and so left out, and both have swapped colours."""
+    similarity = torch.tensor([[2.0, 0.0], [0.0, 3.0], [9.0, 9.0], [0.5, 0.0], [4.0, 1.0], [0.0, 5.0]])
+    true = torch.tensor([[1, 0], [0, 1], [1, 0], [0, 0], [0, 0], [0, 0]], dtype=torch.int8)
+    own = torch.tensor([0, 1, 0, 1, 0, 1])
+    relations = F.softplus(torch.tensor(0.0 - 3.0))
+    colours = F.softplus(torch.tensor([4.0 - 2.0, 5.0 - 3.0])).mean()
+    torch.testing.assert_close(swap_loss(similarity, true, own), relations + colours)
+
+
+def test_patches_under_objects_are_kept_more_often():
+    rng, model = np.random.default_rng(0), SMALL.new_model()
+    model.visual.output_tokens = True
+    weight = np.ones((40, SMALL.grid**2))
+    weight[:, :20] = 9
+    _, _, kept = see(model, torch.zeros(40, 3, 96, 96), rng, SMALL.grid, 0.25, weight)
+    assert kept.shape == (40, 36) and all(len(set(row.tolist())) == 36 for row in kept)
+    assert (kept < 20).float().mean() > 0.4, "of 36 of 144 patches a draw without focus has 14 %"
 
 
 def test_no_text_is_cut_and_every_word_known(world):
@@ -170,7 +221,8 @@ def test_a_plain_model_is_taught_nothing_about_patches(undisturbed):
     plain = training.Training(THINGS_SHORT.plain(), False)
     start = plain.heads.patch.weight.clone()
     model, log = plain.run()
-    assert (log.patch_heads == 0).all() and (undisturbed[1].patch_heads > 0).all()
+    heard, taught = log.patch_heads.dropna(), undisturbed[1].patch_heads.dropna()
+    assert (heard == 0).all() and (taught > 0).all() and len(heard) == len(taught) == 2, "of texts alone there are none"
     assert torch.equal(plain.heads.patch.weight, start) and not same_weights(model, undisturbed[0])
     assert plain.heads.pooled.weight.grad is not None and plain.heads.patch.weight.grad is None
 
@@ -178,7 +230,7 @@ def test_a_plain_model_is_taught_nothing_about_patches(undisturbed):
 def test_seeds_of_a_model_share_nothing():
     first, other = (training.Training(bundled, False) for bundled in (THINGS_SHORT, THINGS_SHORT.seeded(1)))
     assert not same_weights(first.model, other.model)
-    assert len({stage.seed for bundled in (THINGS_SHORT, THINGS_SHORT.seeded(1)) for stage in bundled.stages}) == 4
+    assert len({stage.seed for bundled in (THINGS_SHORT, THINGS_SHORT.seeded(1)) for stage in bundled.stages}) == 6
 
 
 def test_a_saved_model_is_whole(trained, tmp_path):

@@ -155,7 +155,9 @@ def draw_texts(
     return tokens_of([said], rng, drawing, recipe, tokenizer), heads.text_target(said)
 
 
-def tokens_of(statements: list[Statement], rng: np.random.Generator, drawing: Drawing, recipe: Recipe, tokenizer) -> Tensor:
+def tokens_of(
+    statements: list[Statement], rng: np.random.Generator, drawing: Drawing, recipe: Recipe, tokenizer
+) -> Tensor:
     """Of all statements in turn, each in one of the recipe's templates."""
     texts = [sentence(text) for s in statements for text in words(s, drawing.made)[0]]
     templates = np.array(recipe.templates)[rng.integers(len(recipe.templates), size=len(texts))]
@@ -209,7 +211,9 @@ def draw_crops(rng: np.random.Generator, architecture: Architecture, recipe: Rec
     return to_pixels(image), labels, target.flatten(1)
 
 
-def pictures(rng: np.random.Generator, drawing: Drawing, layout: Layout, mark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pictures(
+    rng: np.random.Generator, drawing: Drawing, layout: Layout, mark: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Images and masks of layouts, in the drawing's styles."""
     world, n = drawing.made, len(layout.noun)
     style = drawing.draw_styles(rng, n)

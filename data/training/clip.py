@@ -120,7 +120,11 @@ class Training:
             means = pd.DataFrame(self.running).mean().to_dict()
             self.running = []
             self.model.eval()
-            scores = {} if self.recipe.window or self.recipe.texts_alone else validate(self.model, self.bundled.architecture, self.recipe)
+            scores = (
+                {}
+                if self.recipe.window or self.recipe.texts_alone
+                else validate(self.model, self.bundled.architecture, self.recipe)
+            )
             self.model.train()
             before = sum(stage.steps for stage in self.bundled.stages[: self.stage])
             self.log.append({"step": before + self.step, "stage": self.stage + 1, **means, **scores})
