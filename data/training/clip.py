@@ -36,7 +36,6 @@ from .batches import (
 from .bundled import MODELS, Architecture, Bundled, Recipe, save
 from .statements import swap_colours, swap_slots
 
-
 HEADS_FASTER = 5.0  # the learning rate of the heads, which are linear, against that of the towers
 
 
