@@ -15,6 +15,7 @@ from training.llava import (
     IGNORED,
     LLAVAS,
     REQUESTS,
+    Captioning,
     draw_conversations,
     lens_loss,
     llava_processor,
@@ -23,7 +24,6 @@ from training.llava import (
     new_llava,
     retrain_llava,
     start_from_clip,
-    train_llava,
     vision_weights,
 )
 
@@ -163,7 +163,7 @@ def test_what_was_saved_is_what_was_trained(trained, clip):
     assert max(moved.values()) < 0.02, "it starts from the CLIP"
     assert sum(value > 0 for value in moved.values()) > 0.9 * len(moved), "and is trained with the rest"
     # the recipe gives the same model again
-    again, _ = train_llava(SHORT, clip, progress=False)
+    again, _ = Captioning(SHORT, clip, progress=False).run()
     batch = draw_conversations(np.random.default_rng(0), SHORT, llava_tokenizer())
     with torch.no_grad():
         ours, theirs = (logits_of(each, batch, 0) for each in (again, model))
@@ -171,8 +171,23 @@ def test_what_was_saved_is_what_was_trained(trained, clip):
 
 
 def test_a_few_steps_lower_the_loss(clip):
-    _, log = train_llava(replace(SHORT, steps=12, report_every=4, rescaled=0.0, batch_size=8), clip, progress=False)
+    recipe = replace(SHORT, steps=12, report_every=4, rescaled=0.0, batch_size=8)
+    _, log = Captioning(recipe, clip, progress=False).run()
     assert log.loss.iloc[-1] < 0.85 * log.loss.iloc[0] and log.token_accuracy.iloc[-1] > log.token_accuracy.iloc[0]
+
+
+def test_an_interrupted_training_ends_as_an_undisturbed_one(clip, tmp_path):
+    whole, log = Captioning(SHORT, clip, False).run()
+    broken = Captioning(SHORT, clip, False)
+    for _ in range(2):
+        broken.one_step()
+    broken.keep(tmp_path)
+    model, resumed = Captioning(SHORT, clip, False).run(tmp_path)
+    assert resumed.equals(log) and len(list(tmp_path.glob("checkpoint-*"))) == 1
+    ours, theirs = model.state_dict(), whole.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(ValueError, match="is of another model or recipe"):
+        Captioning(replace(SHORT, seed=9), clip, False).run(tmp_path)
 
 
 def test_the_bundled_folder_is_small_and_whole():

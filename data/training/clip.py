@@ -5,7 +5,6 @@ afterwards (``batches.Heads``): one under each patch (not in the models called "
 contrastive loss counts as positive every caption that is true of an image, not only its own.
 """
 
-import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -15,14 +14,13 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from xaikit.files.paths import replacing
 from xaikit.samples.assembly import compose
 from xaikit.samples.captions import sentence, words
 
+from . import checkpoints
 from .batches import (
     Heads,
     contrastive_loss,
@@ -41,7 +39,7 @@ HEADS_FASTER = 5.0  # the learning rate of the heads, which are linear, against 
 
 class Training:
     """A model in training, its heads and its optimiser; every step draws from random numbers of its own, so that training
-    that was interrupted goes on as if it hadn't been."""
+    that was interrupted goes on as if it hadn't been (``checkpoints``)."""
 
     def __init__(self, bundled: Bundled, progress: bool = True):
         self.bundled, self.progress = bundled, progress
@@ -132,8 +130,8 @@ class Training:
 
     def run(self, folder: Path | None = None, every: int = 100) -> tuple[CLIP, pd.DataFrame]:
         """Train to the end, writing what is needed to go on into a folder, if any, and going on from what lies there."""
-        if folder and (folder / "checkpoint.json").is_file():
-            self.resume(folder)
+        if place := checkpoints.place_of(folder, self.made()):
+            self.resume(folder, place)
         total = sum(stage.steps for stage in self.bundled.stages)
         done = sum(stage.steps for stage in self.bundled.stages[: self.stage]) + self.step
         with tqdm(total=total, initial=done, disable=not self.progress) as bar:
@@ -150,48 +148,23 @@ class Training:
         return self.model.eval(), pd.DataFrame(self.log)
 
     def made(self) -> list[dict]:
-        """What the weights depend on, as a checkpoint gives it back."""
-        return json.loads(json.dumps([asdict(each) for each in (self.bundled.architecture, *self.bundled.stages)]))
+        """What the weights depend on."""
+        return [asdict(each) for each in (self.bundled.architecture, *self.bundled.stages)]
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "heads": self.heads}
 
     def keep(self, folder: Path) -> None:
-        """Write weights, the optimiser's state and the place, each file at once."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        state |= {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        state = {name: value.contiguous() for name, value in state.items()}
-        with replacing(folder / f"checkpoint-{self.stage}-{self.step}.safetensors") as path:
-            save_file(state, path)
+        """Write what is needed to go on."""
         place = {"stage": self.stage, "step": self.step, "log": self.log, "running": self.running, "made": self.made()}
-        with replacing(folder / "checkpoint.json") as path:
-            Path(path).write_text(json.dumps(place))
-        for other in folder.glob("checkpoint-*.safetensors"):
-            if other.name != f"checkpoint-{self.stage}-{self.step}.safetensors":
-                other.unlink()
+        checkpoints.keep(folder, place, self.parts, self.optimizer)
 
-    def resume(self, folder: Path) -> None:
-        """Go on from what ``keep`` wrote. Raises ValueError where another training, or another recipe, wrote it."""
-        place = json.loads((folder / "checkpoint.json").read_text())
-        if place.get("made", self.made()) != self.made():
-            raise ValueError(
-                f"the checkpoint in {folder} is of another model or recipe: delete it, or choose another folder"
-            )
-        self.log = place["log"]
+    def resume(self, folder: Path, place: dict) -> None:
+        """Go on from what ``keep`` wrote."""
         self.begin(place["stage"], place["step"])
-        self.running = place.get("running", [])
-        state = load_file(folder / f"checkpoint-{self.stage}-{self.step}.safetensors")
-        for part, name in ((self.model, "model."), (self.heads, "heads.")):
-            part.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
-        held = self.optimizer.state_dict()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key in (key for key in state if key.startswith("optimizer.")):
-            _, index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = state[key]
-        self.optimizer.load_state_dict({**held, "state": moments})
-        counted = {"last_epoch": self.step - 1, "_step_count": self.step + 1}
-        self.schedule.load_state_dict({**self.schedule.state_dict(), **counted})
-        self.schedule.step()
+        self.log, self.running = place["log"], place["running"]
+        checkpoints.restore(folder, place, self.parts, self.optimizer, self.schedule)
 
 
 def see(

@@ -11,6 +11,7 @@ name the thing under each token.
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from xaikit.samples.assembly import describable
 from xaikit.samples.captions import vocabulary
 from xaikit.samples.scenes import MOST_DESCRIBED
 
+from . import checkpoints
 from .batches import patch_labels, pictures, to_pixels
 from .bundled import MODELS, PREPROCESS_CONFIG, SEEN_STYLES, Architecture, Recipe
 from .statements import descriptions, question
@@ -269,61 +271,87 @@ def logits_of(model: LlavaForConditionalGeneration, batch: CaptioningBatch, pad:
     ).logits
 
 
-def train_llava(
-    recipe: CaptioningRecipe, clip, progress: bool = True
-) -> tuple[LlavaForConditionalGeneration, pd.DataFrame]:
-    """Train a bundled model, its vision tower started from that of ``clip`` (an open_clip model of the recipe's
-    architecture). Returns the model and its log, a row a report. On one core the default takes about half an hour."""
-    torch.manual_seed(recipe.seed)
-    torch.set_num_threads(recipe.threads)
-    tokenizer = llava_tokenizer(recipe.architecture.world)
-    model = new_llava(recipe.architecture).train()
-    start_from_clip(model, clip)
-    model.model.vision_tower.requires_grad_(recipe.tower_learning_rate > 0)
-    tower = {id(p) for p in model.model.vision_tower.parameters()}
-    groups = []
-    for own, rate in ((False, recipe.learning_rate), (True, recipe.tower_learning_rate)):
-        of_it = [p for p in model.parameters() if (id(p) in tower) == own and p.requires_grad]
-        for matrix, decay in ((True, recipe.weight_decay), (False, 0.0)):
-            groups.append({"params": [p for p in of_it if (p.ndim > 1) == matrix], "lr": rate, "weight_decay": decay})
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in groups], total_steps=recipe.steps, pct_start=0.1
-    )
-    log, running = [], []
-    for step in tqdm(range(1, recipe.steps + 1), disable=not progress):
-        rng = np.random.default_rng((recipe.seed, step))
+class Captioning:
+    """A model in training, its vision tower started from that of ``clip`` (an open_clip model of the recipe's architecture),
+    and its optimiser; every step draws from random numbers of its own, as in ``clip.Training``."""
+
+    def __init__(self, recipe: CaptioningRecipe, clip: CLIP, progress: bool = True):
+        self.recipe, self.progress = recipe, progress
+        self.step, self.log, self.running = 0, [], []
+        torch.manual_seed(recipe.seed)
+        torch.set_num_threads(recipe.threads)
+        self.tokenizer = llava_tokenizer(recipe.architecture.world)
+        self.model = new_llava(recipe.architecture).train()
+        start_from_clip(self.model, clip)
+        tower = self.model.model.vision_tower.requires_grad_(recipe.tower_learning_rate > 0)
+        of_tower = {id(p) for p in tower.parameters()}
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in part if (p.ndim > 1) == matrix], "lr": rate, "weight_decay": decay}
+                for own, rate in ((False, recipe.learning_rate), (True, recipe.tower_learning_rate))
+                for part in [[p for p in self.model.parameters() if (id(p) in of_tower) == own and p.requires_grad]]
+                for matrix, decay in ((True, recipe.weight_decay), (False, 0.0))
+            ],
+            betas=(0.9, 0.98),
+        )
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, rates, total_steps=recipe.steps, pct_start=0.1
+        )
+
+    def one_step(self) -> None:
+        recipe, model = self.recipe, self.model
+        self.step += 1
+        rng = np.random.default_rng((recipe.seed, self.step))
         factor = rng.choice(recipe.factors) if rng.random() < recipe.rescaled else 1.0
-        batch = draw_conversations(rng, recipe, tokenizer, factor)
-        whole = logits_of(model, batch, tokenizer.pad_token_id)
+        batch = draw_conversations(rng, recipe, self.tokenizer, factor)
+        whole = logits_of(model, batch, self.tokenizer.pad_token_id)
         logits, target = whole[:, :-1], batch.labels[:, 1:]
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED)
         if recipe.lens_weight and factor == 1:
-            loss = loss + recipe.lens_weight * lens_loss(whole, batch, tokenizer)
-        optimizer.zero_grad(set_to_none=True)
+            loss = loss + recipe.lens_weight * lens_loss(whole, batch, self.tokenizer)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        self.optimizer.step()
+        self.schedule.step()
         told = batch.is_answer[:, 1:]
         right = (logits.argmax(-1) == target) | ~told
-        running.append(
-            [loss.item(), (right & told).sum().item() / told.sum().item(), right.all(1).double().mean().item()]
-        )
-        if step % recipe.report_every == 0 or step == recipe.steps:
-            means = dict(zip(("loss", "token_accuracy", "answers_exact"), np.mean(running, 0), strict=True))
-            running = []
-            log.append({"step": step, **means})
-            if progress:
-                tqdm.write(" ".join(f"{name}={value:.4g}" for name, value in log[-1].items()))
-    return model.eval().requires_grad_(False), pd.DataFrame(log)
+        shares = (right & told).sum().item() / told.sum().item(), right.all(1).double().mean().item()
+        self.running.append([loss.item(), *shares])
+        if self.step % recipe.report_every == 0 or self.step == recipe.steps:
+            means = dict(zip(("loss", "token_accuracy", "answers_exact"), np.mean(self.running, 0), strict=True))
+            self.running = []
+            self.log.append({"step": self.step, **{name: float(value) for name, value in means.items()}})
+            if self.progress:
+                tqdm.write(" ".join(f"{name}={value:.4g}" for name, value in self.log[-1].items()))
+
+    def run(self, folder: Path | None = None, every: int = 100) -> tuple[LlavaForConditionalGeneration, pd.DataFrame]:
+        """Train to the end, writing what is needed to go on into a folder, if any, and going on from what lies there.
+        Returns the model and its log, a row a report. On one core the default takes about half an hour."""
+        if place := checkpoints.place_of(folder, asdict(self.recipe)):
+            self.step, self.log, self.running = place["step"], place["log"], place["running"]
+            checkpoints.restore(folder, place, {"model": self.model}, self.optimizer, self.schedule)
+        for _ in tqdm(range(self.step, self.recipe.steps), disable=not self.progress):
+            self.one_step()
+            if folder and self.step % every == 0:
+                self.keep(folder)
+        return self.model.eval().requires_grad_(False), pd.DataFrame(self.log)
+
+    def keep(self, folder: Path) -> None:
+        """Write what is needed to go on."""
+        made = asdict(self.recipe)
+        place = {"stage": 0, "step": self.step, "log": self.log, "running": self.running, "made": made}
+        checkpoints.keep(folder, place, {"model": self.model}, self.optimizer)
 
 
 def retrain_llava(name: str, folder: str | Path, progress: bool = True, **changes) -> None:
-    """Train a bundled multimodal LLM again, from its CLIP's vision tower, and save it. changes: of its recipe. Raises
-    ValueError for an unknown name."""
+    """Train a bundled multimodal LLM again, from its CLIP's vision tower, and save it; interrupted, it goes on as
+    ``clip.retrain`` does. changes: of its recipe. Raises ValueError for an unknown name, or a checkpoint of another model."""
     if name not in LLAVAS:
         raise ValueError(f"unknown bundled model {name!r}: choose from {', '.join(LLAVAS)}")
     recipe = replace(LLAVAS[name], **changes)
-    model, log = train_llava(recipe, load_clip(recipe.clip).model, progress)
+    checkpoint = Path(folder) / "checkpoint"
+    model, log = Captioning(recipe, load_clip(recipe.clip).model, progress).run(checkpoint)
     save_llava(model, log, recipe, folder)
+    shutil.rmtree(checkpoint, ignore_errors=True)
