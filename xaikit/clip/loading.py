@@ -12,15 +12,17 @@ from types import SimpleNamespace
 
 import open_clip
 import torch
-from open_clip.tokenizer import get_clean_fn
+from open_clip.tokenizer import HFTokenizer, get_clean_fn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..files.checks import check_choices
+from ..files.hub import hub_off
 from ..files.paths import bundled, data_folder
 from .model import Clip
+from .published import fetch_text_config, fetch_tokenizer, fetch_weights, text_config
 
 BUNDLED = bundled("open_clip_config.json")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -47,8 +49,10 @@ def load_clip(
     device, precision : where and how to compute; precision is "fp32", "fp16" or "bf16".
     image_size : height and width other than the model's own; position embeddings are interpolated.
 
-    The network is used only for a named open_clip tag or an ``hf-hub:`` name. Raises ValueError with the
-    nearest known names for a wrong one, FileNotFoundError for a missing folder or file.
+    The network is used only for what the hub holds of the model that is named and its cache lacks: weights of an open_clip tag
+    or an ``hf-hub:`` name, and the tokenizer of an architecture that has none of its own, when it is first used. Raises
+    ValueError with the nearest known names for a wrong one and for weights that are pickles, FileNotFoundError for a missing
+    folder or file, and its kind HubError for what the hub doesn't give.
 
     Examples
     --------
@@ -60,6 +64,36 @@ def load_clip(
     """
     check_choices(precision=(precision, PRECISIONS))
     target = checked_device(device)
+    source = check_clip(name, pretrained)
+    if fetch_weights(source, pretrained):
+        fetch_tokenizer(source)  # now, for what isn't there is told before any work
+    fetch_text_config(source)
+    torch.manual_seed(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = None if ":" in source else pretrained
+        if image_size is not None and weights is not None and Path(weights).is_file():
+            weights = _in_float32(Path(weights), Path(folder))
+        try:
+            with hub_off():  # which would find pickles, or fetch a text tower where random weights are wanted
+                model, _, preprocess = open_clip.create_model_and_transforms(
+                    source,
+                    pretrained=weights,
+                    device=target,
+                    precision=precision,
+                    force_image_size=image_size,
+                    pretrained_text=False,
+                )
+        except (SafetensorError, RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{name} can't be loaded with pretrained={pretrained!r} on {device}: {reason}") from error
+    model.requires_grad_(False).eval()
+    dtype = open_clip.get_input_dtype(precision) or torch.float32
+    return Clip(name, model, preprocess, source, target, dtype, partial(load_tokenizer, name, source))
+
+
+def check_clip(name: str, pretrained: str | None = None) -> str:
+    """What open_clip calls a model that is known, and whose files are there if they are to be on this machine; nothing is loaded
+    or fetched. Raises ValueError or FileNotFoundError for another, as ``load_clip`` does."""
     source = f"local-dir:{data_folder() / name}" if name in BUNDLED else name
     if pretrained is not None and ":" in source:
         raise ValueError(f"pretrained={pretrained!r}: {name} brings its own weights; leave pretrained at None")
@@ -67,21 +101,7 @@ def load_clip(
         _check_folder(Path(source.removeprefix("local-dir:")))
     elif not source.startswith("hf-hub:"):
         _check_architecture(name, pretrained)
-    torch.manual_seed(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        weights = None if ":" in source else pretrained
-        if image_size is not None and weights is not None and Path(weights).is_file():
-            weights = _in_float32(Path(weights), Path(folder))
-        try:
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                source, pretrained=weights, device=target, precision=precision, force_image_size=image_size
-            )
-        except (SafetensorError, RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{name} can't be loaded with pretrained={pretrained!r} on {device}: {reason}") from error
-    model.requires_grad_(False).eval()
-    dtype = open_clip.get_input_dtype(precision) or torch.float32
-    return Clip(name, model, preprocess, source, target, dtype, partial(load_tokenizer, name, source))
+    return source
 
 
 def checked_device(device: str) -> torch.device:
@@ -166,10 +186,19 @@ class Words:
 
 def load_tokenizer(name: str, source: str):
     """The model's tokenizer: open_clip's, but for a folder's vocabulary of whole words, which needs no transformers."""
+    if words := word_tokenizer(source):
+        return words
+    folder = fetch_tokenizer(source)
     try:
-        return word_tokenizer(source) or open_clip.get_tokenizer(source)
-    except OSError as error:
-        raise FileNotFoundError(f"the tokenizer of {name} is neither on this machine nor reachable: {error}") from error
+        if folder is None:
+            return open_clip.get_tokenizer(source)
+        text = text_config(
+            source
+        )  # read as a folder: by its name transformers would ask the hub for more than it needs
+        options = {"tokenizer_mode": text.get("tokenizer_mode"), **text.get("tokenizer_kwargs", {})}
+        return HFTokenizer(str(folder), text.get("context_length", 77), **options)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f"the tokenizer of {name} can't be read: {' '.join(str(error).split())}") from error
 
 
 def word_tokenizer(source: str) -> WordTokenizer | None:

@@ -20,6 +20,7 @@ from transformers.utils import logging
 from ..clip.loading import BUNDLED as CLIPS, checked_device
 from ..clip.model import digest_of
 from ..files.checks import check_choices
+from ..files.hub import fetch, hub_off
 from ..files.paths import bundled, data_folder
 from .families import FAMILIES
 from .family import Family
@@ -28,6 +29,9 @@ BUNDLED = bundled("processor_config.json")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _EXAMPLES = ("llava-hf/llava-1.5-7b-hf", "Qwen/Qwen2-VL-2B-Instruct", "OpenGVLab/InternVL3-1B-hf")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_SHARDS = ("model*.safetensors",)
+_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+_BESIDE = ("*config.json", "*tokens*.json", "chat_template*", "tokenizer*", "vocab*", "merges.txt", "*.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -103,19 +107,16 @@ def load_mllm(
     """
     check_choices(precision=(precision, tuple(PRECISIONS)))
     target = checked_device(device)
-    source, local = _source(name)
-    found = _class_name(name, source, local)
-    if found not in FAMILIES:
-        raise ValueError(f"{name} is a {found}: the classes that can be explained are {', '.join(FAMILIES)}")
-    if local:
-        _check_folder(Path(source), random_weights)
+    folder = fetch_mllm(name, random_weights)
+    found = _class_name(name, folder)
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        processor = AutoProcessor.from_pretrained(source, local_files_only=local)
-        model = _model(name, source, local, found, PRECISIONS[precision], seed if random_weights else None)
+        with hub_off():
+            processor = AutoProcessor.from_pretrained(folder)
+            model = _model(name, folder, found, PRECISIONS[precision], seed if random_weights else None)
     except OSError as error:
-        raise FileNotFoundError(f"{name} is neither whole on this machine nor reachable: {_line(error)}") from error
+        raise FileNotFoundError(f"{name} isn't whole on this machine: {_line(error)}") from error
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise ValueError(f"{name} can't be loaded: {_line(error)}") from error
     finally:
@@ -131,28 +132,45 @@ def load_mllm(
     return Mllm(name, model, processor, FAMILIES[found](model, processor, name), target, PRECISIONS[precision])
 
 
-def _model(name: str, source: str, local: bool, found: str, dtype: torch.dtype, seed: int | None) -> nn.Module:
+def fetch_mllm(name: str, random_weights: bool = False) -> Path:
+    """The folder of a model, whole, fetched where the hub has it and its cache hasn't; nothing is loaded. Raises what
+    ``load_mllm`` does for a wrong name, a class that can't be explained and missing files, before weights are fetched."""
+    folder = local = _folder(name)
+    if local is None:
+        folder = fetch(name, name, ["config.json"]).parent
+    if (found := _class_name(name, folder)) not in FAMILIES:
+        raise ValueError(f"{name} is a {found}: the classes that can be explained are {', '.join(FAMILIES)}")
+    if local is None:
+        folder = fetch(name, name, _PROCESSORS, _BESIDE).parent
+        if not random_weights:
+            # the index of the shards last: it says that all of them are there
+            folder = fetch(name, name, _WEIGHTS[::-1], _SHARDS).parent
+    _check_folder(folder, random_weights)
+    return folder
+
+
+def _model(name: str, folder: Path, found: str, dtype: torch.dtype, seed: int | None) -> nn.Module:
     build = getattr(transformers, found)
     if seed is not None:
         torch.manual_seed(seed)
-        config = AutoConfig.from_pretrained(source, local_files_only=local)
+        config = AutoConfig.from_pretrained(folder)
         return build._from_config(config, dtype=dtype, attn_implementation="sdpa")
-    options = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": True, "local_files_only": local}
-    model, report = build.from_pretrained(source, output_loading_info=True, **options)
+    options = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": True}
+    model, report = build.from_pretrained(folder, output_loading_info=True, **options)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ValueError(f"{name} lacks {len(missing)} of the weights of {found}, the first of them {missing[0]}")
     return model
 
 
-def _source(name: str) -> tuple[str, bool]:
-    """Where to load from, and whether that is a folder on this machine."""
+def _folder(name: str) -> Path | None:
+    """Where the model is on this machine, None for one of the hub."""
     if name in BUNDLED:
-        return str(data_folder() / name), True
+        return data_folder() / name
     if Path(name).is_dir():
-        return str(name), True
+        return Path(name)
     if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        return name, False
+        return None
     if name in CLIPS:
         raise ValueError(f"{name} is a CLIP: load it with load_clip")
     if "/" in name or "\\" in name:
@@ -163,23 +181,22 @@ def _source(name: str) -> tuple[str, bool]:
     raise ValueError(f"unknown model {name!r}: the nearest known names are {', '.join(near)}; a folder works too")
 
 
-def _class_name(name: str, source: str, local: bool) -> str:
-    if local and not (Path(source) / "config.json").is_file():
-        raise FileNotFoundError(f"{source} lacks config.json: a model's folder holds it, its weights and its processor")
+def _class_name(name: str, folder: Path) -> str:
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} lacks config.json: a model's folder holds it, its weights and its processor")
     try:
-        settings = PreTrainedConfig.get_config_dict(source, local_files_only=local)[0]
+        settings = PreTrainedConfig.get_config_dict(folder)[0]
     except OSError as error:
-        raise FileNotFoundError(f"{name} is neither a folder nor reachable on the hub: {_line(error)}") from error
+        raise ValueError(f"{name} can't be loaded: its config.json is damaged ({_line(error)})") from error
     return next(iter(settings.get("architectures") or []), None) or f"model of type {settings.get('model_type')!r}"
 
 
 def _check_folder(folder: Path, random_weights: bool) -> None:
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     held = f" and holds only pickles ({', '.join(pickles[:3])}), which are never loaded" if pickles else ""
-    processors = ("processor_config.json", "preprocessor_config.json")
     for names, lack in (
         (() if random_weights else _WEIGHTS, f"{' or '.join(_WEIGHTS)}{held}"),
-        (processors, f"{' or '.join(processors)}: the processor belongs to the model's folder"),
+        (_PROCESSORS, f"{' or '.join(_PROCESSORS)}: the processor belongs to the model's folder"),
         (
             ("tokenizer.json", "tokenizer.model", "vocab.json"),
             "tokenizer.json: the tokenizer belongs to the model's folder",

@@ -1,7 +1,4 @@
-"""Execute one notebook with papermill, in a kernel of its own that keeps off the network, and say why it failed.
-
-A kernel uses the network only if a parameter names a model on a hub.
-"""
+"""Execute one notebook with papermill, in a kernel of its own that keeps off the network, and say why it failed."""
 
 import os
 import sys
@@ -11,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..files.checks import check_number
-from ..files.paths import data_folder, notebooks_folder
 
 # glibc gives large arrays back to the system after each use and then waits for fresh pages: nearly half of a notebook's time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 OFFLINE = "XAIKIT_OFFLINE"
+_OFF_NETWORK = dict.fromkeys((OFFLINE, "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 HERE = {"localhost", "127.0.0.1", "::1", "", "0.0.0.0"}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _kernels = weakref.WeakSet()
@@ -50,11 +47,8 @@ def execute(
     from nbclient.exceptions import CellTimeoutError
     from traitlets.config import Config
 
-    from .notebooks import read_notebook  # not above: every import of xaikit comes by here, for keep_off_network
-
     part = target.resolve().with_suffix(".part.ipynb")
-    effective = read_notebook(notebook).defaults | dict(parameters)
-    variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **offline_variables(effective)}
+    variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **_OFF_NETWORK}
     variables |= dict.fromkeys(_THREADS if threads else (), str(threads))
     stopped = OutOfTime(f"stopped at its time limit of {limit} s (see {part})")
     end = None if limit is None else time.monotonic() + limit
@@ -107,19 +101,6 @@ def failure(error: BaseException) -> str:
     return next(iter(text.strip().splitlines()), "") + where
 
 
-def offline_variables(parameters: Mapping[str, object]) -> dict[str, str]:
-    """The variables with which a notebook's kernel keeps off the network, none if its parameters name a model that has to be
-    fetched: ``hf-hub:OWNER/NAME``, weights by a tag of open_clip, or a multimodal model that is no folder here."""
-    weights, multimodal = parameters.get("pretrained"), parameters.get("multimodal_model")
-    folders = (notebooks_folder(), data_folder())  # where a kernel looks for it
-    fetched = (
-        any(str(value).startswith("hf-hub:") for value in parameters.values()),
-        weights is not None and not (notebooks_folder() / str(weights)).is_file(),
-        multimodal is not None and not any((folder / str(multimodal)).is_dir() for folder in folders),
-    )
-    return {} if any(fetched) else dict.fromkeys((OFFLINE, "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
-
-
 def keep_off_network() -> None:
     """Where ``XAIKIT_OFFLINE`` is set, let every connection of Python's sockets to another machine fail with the reason, from
     the import of xaikit on. Programs that a cell starts are not watched."""
@@ -137,5 +118,5 @@ def _refuse(event: str, arguments: tuple) -> None:
     host = host.decode() if isinstance(host, bytes) else host
     if host is not None and host not in HERE:
         raise PermissionError(
-            f"the network isn't used ({host}): no parameter of this run names a model on a hub, such as pretrained='openai'"
+            f"the network isn't used ({host}): models that a run's parameters name were fetched before its kernels began"
         )

@@ -19,6 +19,7 @@ from filelock import FileLock
 from ..files.checks import check_whole
 from ..files.paths import replacing
 from .execution import check_limit, failure
+from .models import fetch_models
 from .record import FILE, SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stores_in
 from .status import Listed, Sweep, counts, pace, read_sweep
 from .sweep_plan import Plan, make_plan
@@ -60,7 +61,8 @@ def sweep(
     failed_only : do only the rows that failed before or met bad samples, and those that need them.
     say : gets each line of progress.
 
-    Returns the folder. Raises ValueError for bad arguments before any work, or for a folder in use; SweepFailed, when all
+    Models on the hub are fetched first. Returns the folder. Raises ValueError for bad arguments before any work, or for a folder
+    in use; HubError for a model that can't be had; SweepFailed, when all
     else is done, with the rows that failed. Whatever kills the sweep, doing it again goes on where it was.
     """
     check_whole(1, threads=threads, **({} if workers is None else {"workers": workers}))
@@ -128,6 +130,7 @@ class _Progress:
                 f"{len(self._done)} of {len(self._entries)} rows are done already, with the same code and parameters"
             )
         if self._left:
+            fetch_models(row.effective for row in self._left)
             self._say(
                 f"{len(self._left)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
             )

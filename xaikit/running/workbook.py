@@ -13,7 +13,16 @@ from ..files.paths import run_folder
 from ..files.store import digest_in
 from ..samples.parts import BAD_SAMPLES, count_bad_samples
 from .execution import check_limit, end_kernels, execute, failure
-from .notebooks import FOR_THE_RUNNER, Notebook, all_needs_of, find_notebooks, parameters_for, with_whole_paths
+from .models import fetch_models
+from .notebooks import (
+    FOR_THE_RUNNER,
+    Notebook,
+    all_needs_of,
+    find_notebooks,
+    parameters_for,
+    read_notebook,
+    with_whole_paths,
+)
 from .record import SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stamp, stored, stores_in
 
 SHARD = "shard"
@@ -41,6 +50,11 @@ class Execution:
     needs: tuple["Execution", ...]
     stamp_now: Callable[[], str]
     stamp: str
+
+    @property
+    def effective(self) -> dict[str, object]:
+        """The values of all its parameters."""
+        return read_notebook(self.notebook).defaults | dict(self.values)
 
     @property
     def target(self) -> Path:
@@ -118,8 +132,9 @@ def run(
     limit : seconds that a notebook may take; then it is stopped, and has failed. None for any.
     workers : how many notebooks are executed at once, each after those whose stores it reads, with its share of the cores.
 
-    Returns the run's folder. Raises ValueError for bad arguments before any work, or for a folder that another run writes
-    into, RunFailed when a notebook fails: what it got to stays as ``NN_name.part.ipynb``, and no further notebook is begun.
+    Models on the hub are fetched first. Returns the run's folder. Raises ValueError for bad arguments before any work, or for a
+    folder that another run writes into, HubError for a model that can't be had, RunFailed when a notebook fails: what it got to
+    stays as ``NN_name.part.ipynb``, and no further notebook is begun.
     """
     known, chosen = find_notebooks(folder=notebooks), find_notebooks(only, notebooks)
     parameters = with_whole_paths(parameters or {})
@@ -147,6 +162,7 @@ def run(
                 print(f"{name}: skipped, done at {before['finished']} with the same code and parameters", flush=True)
             else:
                 to_do[name], entries[name] = own, {"status": Status.WAITING}
+        fetch_models(own.effective for own in to_do.values())
         begin_record(folder, known, parameters, entries)
         _carry_out(to_do, needs, limit, workers)
     return folder
