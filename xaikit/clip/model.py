@@ -6,7 +6,9 @@ The model is the plain open_clip model, frozen and in evaluation mode; nothing o
 import copy
 import difflib
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..files.images import read_image
+
+ACTIVATION = re.compile(r"(?i)(elu|silu|swish|activation)")  # in the names of modules
 
 
 @dataclass
@@ -207,10 +211,16 @@ class Clip:
     def context_length(self) -> int:
         return getattr(self.model, "text", self.model).context_length
 
+    @property
+    def setup(self) -> dict[str, object]:
+        """What the weights go with: how pictures are prepared for them, and which activations the towers have."""
+        names = {type(module).__name__ for module in self.model.modules()}
+        return {**self.model.visual.preprocess_cfg, "activations": sorted(filter(ACTIVATION.search, names))}
+
     @cached_property
     def weights_digest(self) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 over all weights, to tell models apart in stores."""
-        return digest_of(self.model)
+        """The first 16 hexadecimal digits of a SHA-256 over all weights and their set-up, to tell models apart in stores."""
+        return digest_of(self.model, self.setup)
 
 
 def as_sequence(images) -> Sequence | Tensor:
@@ -225,9 +235,9 @@ def as_sequence(images) -> Sequence | Tensor:
     return images
 
 
-def digest_of(model: torch.nn.Module) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 over all weights."""
-    digest = hashlib.sha256()
+def digest_of(model: torch.nn.Module, setup: Mapping[str, object] | None = None) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over all weights, and what they go with."""
+    digest = hashlib.sha256(json.dumps(setup, sort_keys=True).encode() if setup else b"")
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -110,6 +110,7 @@ def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol", n
                 "layout": source.layout,
                 "model": clip.name,
                 "weights_digest": clip.weights_digest,
+                "setup": clip.setup,
                 "precision": str(clip.dtype).removeprefix("torch."),
                 "methods": {one.label: {"method": one.method.name, "options": one.options} for one in chosen},
                 "options": plan.options,
