@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from PIL import Image
 from torch import Tensor
 
@@ -71,8 +72,8 @@ class Clip:
         """Preprocessed pixels (n, 3, H, W) on the model's device.
 
         images: float tensor (n, 3, H, W) already preprocessed, or a sequence of uint8 RGB arrays (H, W, 3),
-        PIL images or paths, or one uint8 array or DataArray (n, H, W, 3). Raises ValueError that names the
-        image and what is wrong with it.
+        PIL images or paths, or one uint8 array (n, H, W, 3) or DataArray (sample, y, x, rgb, in any order).
+        Raises ValueError that names the image and what is wrong with it.
         """
         images = as_sequence(images)
         if isinstance(images, Tensor):
@@ -227,12 +228,28 @@ def as_sequence(images) -> Sequence | Tensor:
     """Images, or a single one, in any form that ``explain`` takes, as something with a length."""
     if isinstance(images, Tensor):
         return images
+    images = in_order(images) if isinstance(images, xr.DataArray) else images
     images = getattr(images, "values", images)  # of an xarray or pandas object
     single = not isinstance(images, np.ndarray | list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 3)
     images = [images] if single else images
     if len(images) == 0:
         raise ValueError("no image was given: at least one is needed")
     return images
+
+
+def in_order(images: xr.DataArray) -> xr.DataArray:
+    """Images with their dimensions and colours in the usual order, whatever order they have, by their names.
+
+    Raises ValueError for other names, but those that xarray gives where there are none.
+    """
+    wanted = ("sample", "y", "x", "rgb")[4 - images.ndim :] if images.ndim in (3, 4) else images.dims
+    if all(re.fullmatch(r"dim_\d+", str(name)) for name in images.dims):
+        return images
+    if {*images.dims} != {*wanted}:
+        raise ValueError(f"the images have the dimensions {images.dims}: {', '.join(wanted)} are needed, in any order")
+    images, colours = images.transpose(*wanted), ["red", "green", "blue"]
+    named = "rgb" in images.indexes and sorted(map(str, images.rgb.values)) == sorted(colours)
+    return images.sel(rgb=colours) if named else images
 
 
 def digest_of(model: torch.nn.Module, setup: Mapping[str, object] | None = None) -> str:

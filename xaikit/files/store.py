@@ -32,8 +32,8 @@ def annotate(
     """A copy with the schema's ``long_name`` and ``units`` and a ``provenance`` attribute.
 
     made_by : the model that made the dataset, for its name, the digest of its weights, and their set-up. source : of the
-    variables' equations, an attribute of each. made_with : what else made it (seed, parameters, ...), as JSON-able values; added to what is there
-    already. Raises SchemaError where the dataset then isn't what its stage of the schema says.
+    variables' equations, an attribute of each. made_with : what else made it (seed, parameters, ...), as JSON-able values; added
+    to what is there already. Raises SchemaError where the dataset then isn't what its stage of the schema says.
 
     Examples
     --------
