@@ -12,20 +12,27 @@ import torch.nn.functional as F
 import xaikit as xk
 
 GOLDEN = Path(__file__).parent / "golden"
+SETUP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+SETUP |= {"interpolation": "bicubic", "resize_mode": "shortest", "quick_gelu": False}
 MODELS = pytest.mark.parametrize("model", ["a4", "d7"])
+
+
+def setup(name):
+    """Both as CLIP prepares pictures, each with the activation of its configuration."""
+    return SETUP | {"quick_gelu": bool(open_clip.get_model_config(name).get("quick_gelu", False))}
 
 
 @cache
 def golden_model(name):
     open_clip.add_model_config(GOLDEN / f"{name}.json")
-    return xk.load_clip(name, pretrained=str(GOLDEN / f"{name}.safetensors"))
+    return xk.load_clip(name, pretrained=str(GOLDEN / f"{name}.safetensors"), setup=setup(name))
 
 
 @cache
 def golden_model_at_80_by_96(name):
     """The released code interpolates position embeddings by plain bicubic, open_clip with antialiasing."""
     small = golden_model(name)
-    large = xk.load_clip(name, pretrained=str(GOLDEN / f"{name}.safetensors"), image_size=(80, 96))
+    large = xk.load_clip(name, pretrained=str(GOLDEN / f"{name}.safetensors"), image_size=(80, 96), setup=setup(name))
     embedding = small.model.visual.positional_embedding
     grid = F.interpolate(embedding[1:].T.reshape(1, -1, 8, 8), size=(10, 12), mode="bicubic", align_corners=False)
     large.model.visual.positional_embedding.data = torch.cat([embedding[:1], grid.flatten(2)[0].T])

@@ -6,6 +6,8 @@ The tokenizer of a folder with whole words, as those of the bundled models are, 
 import difflib
 import json
 import tempfile
+import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +25,13 @@ from ..files.hub import hub_off
 from ..files.paths import bundled, data_folder
 from .model import Clip
 from .published import fetch_text_config, fetch_tokenizer, fetch_weights, text_config
+from .setups import CONFIG, checked_size, read_setup, setup_of
+from .towers import tower
 
 BUNDLED = bundled("open_clip_config.json")
 PRECISIONS = ("fp32", "fp16", "bf16")
 PLAIN = {"TokenizersBackend", "PreTrainedTokenizerFast"}  # classes that add nothing to what tokenizer.json says
+UNFIT = (ValueError, AssertionError, ArithmeticError, IndexError, TypeError)  # of towers given an impossible size
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -37,6 +42,7 @@ def load_clip(
     precision: str = "fp32",
     image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
+    setup: Mapping[str, object] | None = None,
 ) -> Clip:
     """Load a CLIP.
 
@@ -48,6 +54,8 @@ def load_clip(
         None leaves random weights (drawn with ``seed``), for trying things out.
     device, precision : where and how to compute; precision is "fp32", "fp16" or "bf16".
     image_size : height and width other than the model's own; position embeddings are interpolated.
+    setup : of weights in a file, what they were trained with and neither an ``open_clip_config.json`` beside them nor the
+        architecture's published weights tell: "mean", "std", "interpolation", "resize_mode", "quick_gelu"; see ``setup_of``.
 
     The network is used only for what the hub holds of the model that is named and its cache lacks: weights of an open_clip tag
     or an ``hf-hub:`` name, and the tokenizer of an architecture that has none of its own, when it is first used. Raises
@@ -63,11 +71,17 @@ def load_clip(
     torch.Size([4, 4])
     """
     check_choices(precision=(precision, PRECISIONS))
-    target = checked_device(device)
+    target, image_size = checked_device(device), checked_size(image_size)
     source = check_clip(name, pretrained)
+    if setup is not None and (":" in source or pretrained is None):
+        raise ValueError(
+            f"setup={setup!r}: only weights in a file need one, {name} brings its own; leave setup at None"
+        )
+    prepared, assumed = ({}, "") if ":" in source else setup_of(name, pretrained, setup)
     if fetch_weights(source, pretrained):
         fetch_tokenizer(source)  # now, for what isn't there is told before any work
     fetch_text_config(source)
+    failures = (SafetensorError, RuntimeError, KeyError, *(UNFIT if image_size else ()))
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         weights = None if ":" in source else pretrained
@@ -77,18 +91,27 @@ def load_clip(
             with hub_off():  # which would find pickles, or fetch a text tower where random weights are wanted
                 model, _, preprocess = open_clip.create_model_and_transforms(
                     source,
-                    pretrained=weights,
+                    weights,
                     device=target,
                     precision=precision,
                     force_image_size=image_size,
                     pretrained_text=False,
+                    **{f"image_{key}": value for key, value in prepared.items()},
                 )
-        except (SafetensorError, RuntimeError, KeyError) as error:
+        except failures as error:
             reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{name} can't be loaded with pretrained={pretrained!r} on {device}: {reason}") from error
+            sized = f" and image_size={image_size}" if image_size else ""
+            raise ValueError(
+                f"{name} can't be loaded with pretrained={pretrained!r}{sized} on {device}: {reason}"
+            ) from error
     model.requires_grad_(False).eval()
     dtype = open_clip.get_input_dtype(precision) or torch.float32
-    return Clip(name, model, preprocess, source, target, dtype, partial(load_tokenizer, name, source))
+    clip = Clip(name, model, preprocess, source, target, dtype, partial(load_tokenizer, name, source))
+    if assumed:
+        warnings.warn(assumed, stacklevel=2)
+    if image_size:
+        _check_takes_its_size(clip)
+    return clip
 
 
 def check_clip(name: str, pretrained: str | None = None) -> str:
@@ -99,9 +122,24 @@ def check_clip(name: str, pretrained: str | None = None) -> str:
         raise ValueError(f"pretrained={pretrained!r}: {name} brings its own weights; leave pretrained at None")
     if source.startswith("local-dir:"):
         _check_folder(Path(source.removeprefix("local-dir:")))
+        read_setup(Path(source.removeprefix("local-dir:")) / CONFIG)
     elif not source.startswith("hf-hub:"):
         _check_architecture(name, pretrained)
     return source
+
+
+def _check_takes_its_size(clip: Clip) -> None:
+    """Raise ValueError for a size of pictures of which the model makes nothing."""
+    try:
+        makes_something = 0 not in tower(clip, "image").grid
+    except ValueError:  # a tower without patches
+        try:
+            clip.encode_image(torch.zeros(1, 3, *clip.image_size, dtype=clip.dtype, device=clip.device))
+            makes_something = True
+        except RuntimeError:
+            makes_something = False
+    if not makes_something:
+        raise ValueError(f"image_size={clip.image_size}: {clip.name} can't take pictures that small")
 
 
 def checked_device(device: str) -> torch.device:
@@ -127,7 +165,7 @@ def _in_float32(weights: Path, folder: Path) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    needed = ("open_clip_config.json", "open_clip_model.safetensors")
+    needed = (CONFIG, "open_clip_model.safetensors")
     missing = " and ".join(file for file in needed if not (folder / file).is_file())
     if missing:
         raise FileNotFoundError(f"{folder} lacks {missing}: an open_clip folder holds {' and '.join(needed)}")

@@ -6,17 +6,22 @@ The model is the plain open_clip model, frozen and in evaluation mode; nothing o
 import copy
 import difflib
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from PIL import Image
 from torch import Tensor
 
 from ..files.images import read_image
+
+ACTIVATION = re.compile(r"(?i)(elu|silu|swish|activation)")  # in the names of modules
 
 
 @dataclass
@@ -67,8 +72,8 @@ class Clip:
         """Preprocessed pixels (n, 3, H, W) on the model's device.
 
         images: float tensor (n, 3, H, W) already preprocessed, or a sequence of uint8 RGB arrays (H, W, 3),
-        PIL images or paths, or one uint8 array or DataArray (n, H, W, 3). Raises ValueError that names the
-        image and what is wrong with it.
+        PIL images or paths, or one uint8 array (n, H, W, 3) or DataArray (sample, y, x, rgb, in any order).
+        Raises ValueError that names the image and what is wrong with it.
         """
         images = as_sequence(images)
         if isinstance(images, Tensor):
@@ -207,16 +212,23 @@ class Clip:
     def context_length(self) -> int:
         return getattr(self.model, "text", self.model).context_length
 
+    @property
+    def setup(self) -> dict[str, object]:
+        """What the weights go with: how pictures are prepared for them, and which activations the towers have."""
+        names = {type(module).__name__ for module in self.model.modules()}
+        return {**self.model.visual.preprocess_cfg, "activations": sorted(filter(ACTIVATION.search, names))}
+
     @cached_property
     def weights_digest(self) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 over all weights, to tell models apart in stores."""
-        return digest_of(self.model)
+        """The first 16 hexadecimal digits of a SHA-256 over all weights and their set-up, to tell models apart in stores."""
+        return digest_of(self.model, self.setup)
 
 
 def as_sequence(images) -> Sequence | Tensor:
     """Images, or a single one, in any form that ``explain`` takes, as something with a length."""
     if isinstance(images, Tensor):
         return images
+    images = in_order(images) if isinstance(images, xr.DataArray) else images
     images = getattr(images, "values", images)  # of an xarray or pandas object
     single = not isinstance(images, np.ndarray | list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 3)
     images = [images] if single else images
@@ -225,9 +237,24 @@ def as_sequence(images) -> Sequence | Tensor:
     return images
 
 
-def digest_of(model: torch.nn.Module) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 over all weights."""
-    digest = hashlib.sha256()
+def in_order(images: xr.DataArray) -> xr.DataArray:
+    """Images with their dimensions and colours in the usual order, whatever order they have, by their names.
+
+    Raises ValueError for other names, but those that xarray gives where there are none.
+    """
+    wanted = ("sample", "y", "x", "rgb")[4 - images.ndim :] if images.ndim in (3, 4) else images.dims
+    if all(re.fullmatch(r"dim_\d+", str(name)) for name in images.dims):
+        return images
+    if {*images.dims} != {*wanted}:
+        raise ValueError(f"the images have the dimensions {images.dims}: {', '.join(wanted)} are needed, in any order")
+    images, colours = images.transpose(*wanted), ["red", "green", "blue"]
+    named = "rgb" in images.indexes and sorted(map(str, images.rgb.values)) == sorted(colours)
+    return images.sel(rgb=colours) if named else images
+
+
+def digest_of(model: torch.nn.Module, setup: Mapping[str, object] | None = None) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over all weights, and what they go with."""
+    digest = hashlib.sha256(json.dumps(setup, sort_keys=True).encode() if setup else b"")
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

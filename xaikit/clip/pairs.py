@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 import xarray as xr
@@ -33,11 +34,9 @@ class Pairs:
     def __init__(self, clip: Clip, images, texts, errors: str = "raise"):
         check_choices(errors=(errors, ("raise", "record")))
         self.clip, self.errors = clip, errors
-        named = isinstance(images, xr.DataArray) and "sample" in images.coords
-        labels = images.sample.values if named else None
         self._images = as_sequence(images)
-        self._texts = one_each(texts, len(self._images))
-        self.labels = np.arange(len(self)) if labels is None else labels
+        self._texts = one_each(texts, len(self._images), labels=labels_of(images))
+        self.labels = np.arange(len(self)) if labels_of(images) is None else labels_of(images)
         self.reasons = self._check() if errors == "record" else [""] * len(self)
         self.good = [index for index, reason in enumerate(self.reasons) if not reason]
         if not self.good:
@@ -101,21 +100,50 @@ def join(parts: list[Tensor], dim: int, fill: float = 0) -> Tensor:
     return torch.cat([F.pad(part, [*after, 0, longest - part.shape[dim]], value=fill) for part in parts])
 
 
-def one_each(texts, n: int, what: str = "text"):
-    """Texts, or ids as a tensor, one for each of n images; one alone is for all. Raises ValueError for another number."""
+def labels_of(values) -> np.ndarray | None:
+    """The samples' names (n,) of a DataArray, or of a Series whose index is called "sample"; None for anything else."""
+    if isinstance(values, pd.Series):
+        return values.index.to_numpy() if values.index.name == "sample" else None
+    named = isinstance(values, xr.DataArray) and "sample" in values.indexes
+    return values.sample.values if named else None
+
+
+def one_each(texts, n: int, what: str = "text", labels: np.ndarray | None = None):
+    """Texts, or ids as a tensor, one for each of n images; one alone is for all. labels : the images' names, in whose order
+    texts that have names are put. Raises ValueError for another number, or names of others."""
     if isinstance(texts, Tensor):
         texts = texts.expand(n, -1) if len(texts) == 1 else texts
     else:
         if texts is None:
             raise ValueError(f"{what}s=None: give a prompt for each image, or one for all")
+        own = labels_of(texts)
         try:
+            texts = np.asarray(texts).item() if getattr(texts, "ndim", 1) == 0 else texts
             texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))
         except TypeError:
             raise ValueError(f"{what}s={texts!r}: give strings, one for each image or one for all") from None
         texts = texts * n if len(texts) == 1 else texts
+        if own is not None and labels is not None and len(own) == len(texts) == n:
+            texts = [texts[place] for place in _places(own, labels, what)]
     if len(texts) != n:
         raise ValueError(f"{n} images but {len(texts)} {what}s: give one {what} an image, or one for all")
     return texts
+
+
+def _places(own: np.ndarray, labels: np.ndarray, what: str) -> np.ndarray:
+    """Where among one's own names these stand."""
+    if np.array_equal(own, labels):
+        return np.arange(len(labels))
+    places = pd.Index(own).get_indexer(labels) if pd.Index(own).is_unique else np.array([-1])
+    if (places < 0).any() or len({*places}) < len(labels):
+        raise ValueError(
+            f"the {what}s are of the samples {_listed(own)}, but the images of {_listed(labels)}: give those of the same"
+        )
+    return places
+
+
+def _listed(labels: np.ndarray) -> str:
+    return ", ".join(map(str, labels[:3])) + (", ..." if len(labels) > 3 else "")
 
 
 def _take(items, index: list[int]):

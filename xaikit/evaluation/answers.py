@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from ..clip.pairs import one_each
+from ..clip.pairs import labels_of, one_each
 from ..files.checks import check_whole
 from ..files.store import annotate
 from ..mllm.conversations import answer_ids, generate
@@ -49,7 +49,7 @@ def answer_effects(
     check_whole(0, draws=draws, seed=seed)
     layout_of(scenes)
     n = scenes.sizes["sample"]
-    prompts = one_each(prompts, n, "prompt")
+    prompts = one_each(prompts, n, "prompt", labels_of(scenes.image))
 
     def views(images, rows):
         return [mllm.family.view(image, prompts[row]) for image, row in zip(images, rows, strict=True)]
@@ -57,7 +57,7 @@ def answer_effects(
     if answers is None:
         ids = generate(mllm, views(scenes.image.values, range(n)), max_new_tokens, batch_size)
     else:
-        ids = [answer_ids(mllm, text) for text in one_each(answers, n, "answer")]
+        ids = [answer_ids(mllm, text) for text in one_each(answers, n, "answer", labels_of(scenes.image))]
     if empty := [str(scenes.sample.values[row]) for row in range(n) if not ids[row]]:
         raise ValueError(f"the model ends its answer to scene {empty[0]} before the first word: give answers")
     unembedding = mllm.output_weight.float().T

@@ -11,7 +11,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from tqdm import tqdm
 
-from ..clip.model import Clip
+from ..clip.model import Clip, as_sequence
+from ..clip.pairs import labels_of, one_each
 from ..clip.perturbation import encoded
 from ..clip.towers import tower
 from ..explainers.registry import SIDES, Chosen
@@ -36,6 +37,7 @@ AT_ONCE = 64_000_000  # numbers read at once, 256 MB: more than one step of it o
 @torch.no_grad()
 def embed_images(clip: Clip, images, batch_size: int = 128) -> Tensor:
     """Unit embeddings (n, width) of images in any form that ``Clip.pixels`` takes, batch by batch, on the CPU."""
+    images = as_sequence(images)
     parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     return torch.cat([clip.encode_image(clip.pixels(part)).float().cpu() for part in parts])
 
@@ -65,7 +67,8 @@ def foil_accuracy(clip: Clip, pairs: xr.Dataset, batch_size: int = 128) -> float
 
 def paired_similarity(clip: Clip, images, texts, batch_size: int = 128) -> np.ndarray:
     """Cosine (n,) of each image with its own text."""
-    return (embed_images(clip, images, batch_size) * embed_texts(clip, texts)).sum(-1).numpy()
+    seen = embed_images(clip, images, batch_size)
+    return (seen * embed_texts(clip, one_each(texts, len(seen), labels=labels_of(images)))).sum(-1).numpy()
 
 
 def colour_choice(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
-from ..clip.pairs import as_sequence, one_each
+from ..clip.pairs import as_sequence, labels_of, one_each
 from ..files.checks import check_whole
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
@@ -69,7 +69,7 @@ def measure_tokens(
     [True, True]
     """
     n = scenes.sizes["sample"]
-    prompts = one_each(prompts, n, "prompt")
+    prompts = one_each(prompts, n, "prompt", labels_of(scenes.image))
     choices = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "errors": errors, "grid": grid}
     parts = []
     for start in tqdm(range(0, n, SCENES_AT_ONCE), disable=not progress, desc="scenes"):
@@ -133,6 +133,11 @@ def measure_faithfulness(
     answers = by_explainer(answers)
     real = answers.answer_id.values >= 0
     words = real if words is None else np.asarray(words)
+    named = labels_of(images) is not None and labels_of(answers.answer) is not None
+    if named and not np.array_equal(images.sample, answers.sample):
+        raise ValueError(
+            "the images are of other samples than the answers, or in another order: give those that were explained"
+        )
     images = as_sequence(images)
     if len(images) != len(real):
         raise ValueError(f"{len(images)} images but {len(real)} answers: give the images that were explained")

@@ -110,6 +110,7 @@ def protocol(needed: Mapping[str, str] | None = None, stage: str = "protocol", n
                 "layout": source.layout,
                 "model": clip.name,
                 "weights_digest": clip.weights_digest,
+                "setup": clip.setup,
                 "precision": str(clip.dtype).removeprefix("torch."),
                 "methods": {one.label: {"method": one.method.name, "options": one.options} for one in chosen},
                 "options": plan.options,
@@ -173,8 +174,8 @@ def explain_source(
 
     methods, of, batch_size : as in ``explain``. seed : of methods that take one.
     source : of ``open_source``; images are read a block at a time, so memory doesn't grow with their number.
-    folder : of the parts, ``000000.nc`` and so on, for these methods and options alone. Parts that are there and were made
-        alike are not computed again; those that were made otherwise are replaced.
+    folder : of the parts, each named by its block and what it is made with. Parts that are there and were made alike are not
+        computed again; those that were made otherwise, of other methods or of a picture that was replaced, stay beside them.
     shard : a share "i/k" of the samples, such as "3/16"; None for all. Shares may be computed anywhere, at the same time,
         into one folder. They go by blocks of 32 samples: a set of one block can't be shared out.
 

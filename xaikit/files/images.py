@@ -1,11 +1,12 @@
 """Read an image from whatever a user has, or say what is wrong with it."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 160_000_000  # the largest cameras have 151 million; more is a mistake, or meant to fill the memory
 MOST_ASPECT = 3000  # times as long as wide: resized by its short side, a narrower picture would fill the memory
@@ -24,7 +25,7 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     (64, 48)
     """
     if isinstance(image, Image.Image):
-        return as_rgb(image, f"image {index}")
+        return _read(lambda: as_rgb(image, f"image {index}"), f"image {index}")
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():
@@ -43,17 +44,26 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
 def decode(file: Path | BinaryIO, label: str) -> Image.Image:
     """The RGB picture in a file. Raises ValueError, in one sentence that starts with ``label`` and says nothing else of where
     the file is, for one that is damaged or of another format, or whose header tells of too large or too narrow a picture."""
+
+    def opened() -> Image.Image:
+        with Image.open(file, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MOST_PIXELS:
+                raise ValueError(f"{label} has {width} x {height} pixels, more than can be a picture")
+            if max(width, height) > MOST_ASPECT * min(width, height):
+                most = f"no side may be more than {MOST_ASPECT} times as long as the other"
+                raise ValueError(f"{label} has {width} x {height} pixels: {most}")
+            return as_rgb(picture, label)
+
+    return _read(opened, label)
+
+
+def _read(picture: Callable[[], Image.Image], label: str) -> Image.Image:
+    """The picture, or a ValueError in one sentence that starts with ``label``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # either there is a picture, or a reason; the size is checked here
         try:
-            with Image.open(file, formats=FORMATS) as opened:
-                width, height = opened.size
-                if width * height > MOST_PIXELS:
-                    raise ValueError(f"{label} has {width} x {height} pixels, more than can be a picture")
-                if max(width, height) > MOST_ASPECT * min(width, height):
-                    most = f"no side may be more than {MOST_ASPECT} times as long as the other"
-                    raise ValueError(f"{label} has {width} x {height} pixels: {most}")
-                return as_rgb(opened, label)
+            return picture()
         except Image.DecompressionBombError as error:  # which doesn't say the size
             most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
             raise ValueError(f"{label} has more than {most:.0f} million pixels, more than can be a picture") from error
@@ -72,15 +82,21 @@ def _told(error: Exception) -> str:
 
 
 def as_rgb(image: Image.Image, label: str) -> Image.Image:
-    """An 8-bit picture of any kind as RGB, turned as its EXIF note says, on white where it is transparent (what a file holds
-    there is never seen). Raises ValueError for another kind (16 bit, floating point), which would be clipped silently, or an
-    empty one; ``label`` names it."""
+    """An 8-bit picture of any kind as RGB, on white where it is transparent (what a file holds there is never seen).
+
+    One as it was opened is turned as its EXIF note says; that note's number then stands as "turned" in ``info``, 1 for none. One
+    that was made of it in memory keeps the note whatever was done to it, and is taken as it stands. Raises ValueError for
+    another kind (16 bit, floating point), which would be clipped silently, or an empty one; ``label`` names it."""
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
         raise ValueError(f"{label} has mode {image.mode!r}: an 8-bit picture is needed, such as RGB or L")
     if 0 in image.size:
         raise ValueError(f"{label} has {image.width} x {image.height} pixels: at least one is needed")
-    upright = ImageOps.exif_transpose(image)
+    as_opened = isinstance(image, ImageFile.ImageFile)
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) if as_opened else 1
+    upright = ImageOps.exif_transpose(image) if as_opened else image
     if upright.has_transparency_data:
         seen = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
-    return upright.convert("RGB")
+    upright = upright.convert("RGB")
+    upright.info["turned"] = turned
+    return upright

@@ -31,9 +31,9 @@ def annotate(
 ) -> xr.Dataset:
     """A copy with the schema's ``long_name`` and ``units`` and a ``provenance`` attribute.
 
-    made_by : the model that made the dataset, for its name and the digest of its weights. source : of the variables' equations,
-    an attribute of each. made_with : what else made it (seed, parameters, ...), as JSON-able values; added to what is there
-    already. Raises SchemaError where the dataset then isn't what its stage of the schema says.
+    made_by : the model that made the dataset, for its name, the digest of its weights, and their set-up. source : of the
+    variables' equations, an attribute of each. made_with : what else made it (seed, parameters, ...), as JSON-able values; added
+    to what is there already. Raises SchemaError where the dataset then isn't what its stage of the schema says.
 
     Examples
     --------
@@ -42,7 +42,8 @@ def annotate(
     ('kept', '0-255')
     """
     if made_by is not None:
-        made_with = {"model": made_by.name, "weights_digest": made_by.weights_digest, **made_with}
+        setup = {"setup": made_by.setup} if hasattr(made_by, "setup") else {}
+        made_with = {"model": made_by.name, "weights_digest": made_by.weights_digest, **setup, **made_with}
     known = SCHEMA[_known_stage(stage)]
     ds = ds.copy()
     for name, variable in ds.variables.items():

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import xarray as xr
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from ..clip.pairs import as_sequence, one_each
+from ..clip.pairs import as_sequence, labels_of, one_each
 from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
 from .family import NATIVE, Key, View
@@ -89,10 +88,10 @@ class Conversations:
         self.mllm, self.keys, self.batch_size, self.errors = mllm, list(keys), batch_size, errors
         self._images = as_sequence(images)
         n = len(self._images)
-        named = isinstance(images, xr.DataArray) and "sample" in images.coords
-        self.labels = images.sample.values if named else np.arange(n)
-        self.prompts = one_each(prompts, n, "prompt")
-        self.answers = one_each(answers, n, "answer") if answers is not None else [None] * n
+        labels = labels_of(images)
+        self.labels = np.arange(n) if labels is None else labels
+        self.prompts = one_each(prompts, n, "prompt", labels)
+        self.answers = one_each(answers, n, "answer", labels) if answers is not None else [None] * n
         self.reasons = [""] * n
         self._kept: dict[int, list[View]] = {}
         self._groups: dict[tuple, list[int]] = {}

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -157,8 +158,10 @@ def stamp(notebook: Path, parameters: Mapping[str, object], needs: Mapping[str, 
     digest.update(code_digest().encode())
     # Notebooks use weights and tables in ``data/`` without a parameter that names them.
     bundled = sorted(path for path in data_folder().rglob("*") if path.suffix in (".safetensors", ".csv", ".json"))
-    for file in [*bundled, *_named({**found.defaults, **parameters})]:
+    values = {**found.defaults, **parameters}
+    for file in [*bundled, *_named(values)]:
         digest.update(file_digest(file).encode())
+    digest.update(json.dumps([*_images(values)]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -171,6 +174,19 @@ def _named(parameters: Mapping[str, object]) -> Iterator[Path]:
             elif path.is_dir():
                 found = [*path.glob("*"), *path.glob("annotations/*"), *path.glob("data/*")]
                 yield from sorted(file for file in found if file.is_file() and file.suffix in TABLES)
+
+
+def _images(parameters: Mapping[str, object]) -> Iterator[tuple]:
+    """Names, sizes and times of the files in the folders of datasets that the parameters name: no image is read."""
+    from ..samples.tables import stamp_of
+
+    for value in parameters.values():
+        if isinstance(value, str) and ":" in value and not value.startswith("local-dir:"):
+            for folder in filter(Path.is_dir, _places(value)):
+                inner = [each.resolve() for each in sorted(folder.iterdir()) if each.is_symlink() and each.is_dir()]
+                for at, folders, files in itertools.chain.from_iterable(map(os.walk, [folder, *inner])):
+                    folders.sort()
+                    yield from ((name, stamp_of(Path(at, name))) for name in sorted(files))
 
 
 def _places(value: str) -> list[Path]:

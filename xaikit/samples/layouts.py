@@ -34,8 +34,8 @@ def open_source(
 
     Parameters
     ----------
-    data : "planted" for drawn scenes, or "LAYOUT:PATH" for a published dataset in a folder (relative to the repository), or
-        "LAYOUT:PATH#SPLIT" for one of its splits. A path that is a folder as it stands may itself hold a "#".
+    data : "planted" for drawn scenes, or "LAYOUT:PATH" for a published dataset in a folder (relative to the working folder,
+        or to the repository), or "LAYOUT:PATH#SPLIT" for one of its splits. A path that is a folder as it stands may itself hold a "#".
     n : the first n samples, None for all; of planted scenes, which have no end, 64.
     seed, kind, drawing : of planted scenes alone; kind is "captions", "classes" or "pairs", drawing as in ``draw_scenes``.
 
@@ -64,19 +64,24 @@ def parse_data(data: str) -> tuple[str, Path, str | None]:
         near = sorted(LAYOUTS, key=lambda name: -difflib.SequenceMatcher(None, layout.lower(), name).ratio())
         known = f"'planted' or 'LAYOUT:PATH', LAYOUT one of {', '.join(near)}"
         raise ValueError(f"data={data!r}: give {known}" + ("" if colon else ", such as 'coco:data/coco'"))
-    root, split = data_folder().parent, None
-    folder = root / os.path.expanduser(path)
+    folder, split = here_or_there(path), None
     if not folder.is_dir():
         inner, _, split = path.rpartition("#")
-        folder = root / os.path.expanduser(inner)
+        folder = here_or_there(inner)
         if not inner or not split or not folder.is_dir():
             raise LayoutError(f"data={data!r}: there is no folder {folder if inner else path}")
     return layout, folder, split
 
 
+def here_or_there(path: str) -> Path:
+    """A path from the working folder, where there is something, else from the repository."""
+    path = os.path.expanduser(path)
+    return Path.cwd() / path if path and os.path.exists(path) else data_folder().parent / path
+
+
 def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: Reader | None = None) -> xr.Dataset:
     """The first n scenes of a run ("planted": those that notebook 00 stored), of a store of inputs elsewhere, by its path
-    (relative to the repository), or of a dataset "LAYOUT:PATH" as ``open_source`` takes it, all for None.
+    (relative as for ``open_source``), or of a dataset "LAYOUT:PATH" as ``open_source`` takes it, all for None.
 
     Of a dataset these are the first n good samples, 64 for None, as ``clip`` gets them; the provenance's ``left_out`` tells
     of the bad ones. The provenance holds their ``inputs_digest``.
@@ -87,7 +92,7 @@ def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: Rea
     >>> xk.open_inputs("example", n=2).sizes["sample"]
     2
     """
-    path = data_folder().parent / data
+    path = here_or_there(data)
     if ":" in data and not path.is_file():
         scenes = first_good(open_source(data), 64 if n is None else n, clip)
     else:

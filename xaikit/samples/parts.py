@@ -2,7 +2,8 @@
 samples that could not be used, with the reason of each.
 
 A part is written whole or not at all, and says what it was made with; one that was made with the same is never computed
-again. Parts of different blocks never meet, so any number of processes may write into one folder, each its share.
+again, and one that was made with something else is never replaced, as it may be open. Parts of different blocks never meet, so
+any number of processes may write into one folder, each its share.
 """
 
 import json
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from ..files.digests import ATTRIBUTE, code_digest
 from ..files.schema import SCHEMA
 from ..files.store import SchemaError, annotate, provenance, read, write
-from .source import Block, Reader, Source, in_names
+from .source import Block, Reader, Source, hexadecimal, in_names
 
 NOT_NUMBERS = ("explorer", "running", "plots")  # code that parts don't depend on
 BAD_SAMPLES = "bad_samples"  # the stage of their stores
@@ -35,7 +36,7 @@ def compute_parts(
     shard: str | None = None,
     progress: str = "",
 ) -> dict[str, str]:
-    """Compute what is missing of a share, a file a block, ``folder/000012.nc``.
+    """Compute what is missing of a share, a file a block, ``folder/000012.0123456789abcdef.nc``, named by what it is made with.
 
     Parameters
     ----------
@@ -105,7 +106,10 @@ def _parts(
     made_with = {**made_with, "code": code_digest(without=NOT_NUMBERS)}
     blocks = source.blocks(shard)
     about = [json.loads(json.dumps({**made_with, "samples": source.digest(block.rows)})) for block in blocks]
-    return [(block, folder / f"{block.number:06}.nc", one) for block, one in zip(blocks, about, strict=True)]
+    return [
+        (block, folder / f"{block.number:06}.{hexadecimal(one)}.nc", one)
+        for block, one in zip(blocks, about, strict=True)
+    ]
 
 
 def _errors_in(path: Path, made_with: Mapping) -> np.ndarray | None:

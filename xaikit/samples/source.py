@@ -204,14 +204,30 @@ def box_mask(box: Sequence[float], size: tuple[int, int], seen: Callable[[Image.
     return seen(painted)[..., 0] > seen(ImageChops.invert(painted))[..., 0]
 
 
+def _box_on(picture: Image.Image, box: Sequence[float], size: tuple[int | None, int | None]) -> Sequence[float]:
+    """A box that was annotated on a picture of this size (width, height; None where it isn't known), on the picture as it is,
+    which may be another in size alone. Raises ValueError for one that is turned, or of other proportions."""
+    known, turned = all(type(side) is int and side > 0 for side in size), picture.info.get("turned", 1)
+    if turned != 1 and (turned < 5 or not known or size[0] == size[1]):  # else the size tells
+        raise ValueError("its EXIF note turns the image: whether its box was annotated before or after isn't known")
+    if not known:
+        return box
+    across, down = (now / then for now, then in zip(picture.size, size, strict=True))
+    if abs(across - down) * max(size) > max(BEYOND, across, down):  # more than rounding to whole pixels
+        raise ValueError(
+            f"the image has {picture.width} x {picture.height} pixels, but its box was annotated on {size[0]} x {size[1]}"
+        )
+    return [side * scale for side, scale in zip(box, (across, down, across, down), strict=True)]
+
+
 @dataclass(frozen=True, eq=False)
 class Pictures(Source):
     """Samples whose images lie in files.
 
     table : a row a sample, in the order of the labels. The columns ``image`` (what ``read`` takes) and ``caption`` are
         always there; others are ``image_id``, ``class_index``, ``foil``, ``pair``, ``foil_image``, ``attributes``, and
-        ``box`` ((left, top, width, height) in pixels of the file) with ``object_name`` of the one object that the caption
-        names.
+        ``box`` ((left, top, width, height)) with ``box_size`` (width, height) of the image on which it was annotated and
+        ``object_name`` of the one object that the caption names.
     read : from an entry of ``image`` (or ``foil_image``) to an RGB picture; raises ValueError or OSError, in one sentence,
         for a bad one.
     """
@@ -229,9 +245,14 @@ class Pictures(Source):
         return cls(layout, labels, tuple(classes), prompts, about, table.drop(columns="label"), read=read)
 
     def digest(self, rows: slice = slice(None)) -> str:
-        """16 hexadecimal digits over all that the table says of these samples: an image counts by its name only."""
-        table = self._rows(rows)
+        """16 hexadecimal digits over all that the table says of these samples; an image counts by its name, and by the size
+        and time of its file, where ``read`` has a ``stamp`` to tell them."""
+        table, stamp = self._rows(rows), getattr(self.read, "stamp", None)
         values = {name: table[name].tolist() for name in sorted(table)}
+        if stamp is not None:
+            values["stamps"] = [
+                stamp(entry) for name in ("image", "foil_image") if name in table for entry in table[name]
+            ]
         return hexadecimal([self.layout, self.prompts, [str(label) for label in self.labels[rows]], values])
 
     def inputs(self, rows: slice = slice(None), clip: Reader | None = None, size: int = 224) -> xr.Dataset:
@@ -284,7 +305,7 @@ class Pictures(Source):
             except (ValueError, OSError) as error:
                 raise ValueError(f"of the foil: {error}") from error
         if "box" in row:
-            arrays["object_mask"] = box_mask(row["box"], picture.size, seen)
+            arrays["object_mask"] = box_mask(_box_on(picture, row["box"], row["box_size"]), picture.size, seen)
         return words, arrays
 
     def _rows(self, rows: slice) -> pd.DataFrame:

@@ -36,7 +36,8 @@ class LayoutError(ValueError):
 def inside(folder: Path, name: str) -> Path:
     """The file of this name in a folder. Raises ValueError for a name that leads out of it, also by a link in it.
 
-    The folder itself may be a link: that is how its user laid it out.
+    The folder itself may be a link: that is how its user laid it out. In a hub's cache a snapshot's files are links to the
+    blobs beside all snapshots, which belong to it.
     """
     if not name:
         raise ValueError("the file name is empty: no image is read")
@@ -45,35 +46,55 @@ def inside(folder: Path, name: str) -> Path:
         path = (root / name).resolve()
     except (OSError, RuntimeError, ValueError):  # a circle of links, a NUL
         raise ValueError(f"the file name {_short(name)!r} can't be one: it is not read") from None
-    if not path.is_relative_to(root):
+    hub = next((above.parent for above in root.parents if above.name == "snapshots"), None)
+    if not path.is_relative_to(root) and not (hub and path.is_relative_to(hub / "blobs")):
         raise ValueError(
             f"the file name {_short(name)!r} leads out of the dataset's folder {folder.name}: it is not read"
         )
     return path
 
 
-def picture_in(folder: Path, links: Collection[str] = ()) -> Callable[[object], Image.Image]:
-    """A function from a file's name, relative to a folder, to its RGB picture.
+class PicturesIn:
+    """From a file's name, relative to a folder, to its RGB picture.
 
     links : folders in it, that hold images and may be links that lead elsewhere; nothing else may lead out.
     """
-    links = frozenset(links)
 
-    def read(entry: object) -> Image.Image:
-        head, _, name = str(entry).rpartition("/")
-        path = inside(folder / head, name) if head in links else inside(folder, str(entry))
+    def __init__(self, folder: Path, links: Collection[str] = ()):
+        self.folder, self.links = folder, frozenset(links)
+
+    def __call__(self, entry: object) -> Image.Image:
+        path = self.path(entry)
         if not os.path.isfile(path):  # which says no to a name that is too long, too
             raise FileNotFoundError(f"there is no file {_short(str(entry))}")
         return decode(path, f"the image {entry}")
 
-    return read
+    def path(self, entry: object) -> Path:
+        head, _, name = str(entry).rpartition("/")
+        return inside(self.folder / head, name) if head in self.links else inside(self.folder, str(entry))
+
+    def stamp(self, entry: object) -> tuple[int, int] | None:
+        """What changes when the file does; None where there is none."""
+        try:
+            return stamp_of(self.path(entry))
+        except ValueError:
+            return None
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def image_names(folder: Path) -> list[str]:
-    """The names of the image files in a folder, in order, without those that aren't UTF-8; no file is looked at."""
+    """The names of the image files in a folder, in order, without hidden ones and those that aren't UTF-8; none is looked at."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES)]
-    return sorted(name for name in names if is_utf8(name))
+    return sorted(name for name in names if is_utf8(name) and not name.startswith("."))
 
 
 def is_utf8(text: str) -> bool:

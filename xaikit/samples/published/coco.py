@@ -13,11 +13,11 @@ import pandas as pd
 from ..source import Pictures
 from ..tables import (
     LayoutError,
+    PicturesIn,
     check_unique,
     choose_split,
     entries,
     layout,
-    picture_in,
     read_json,
     records,
 )
@@ -71,7 +71,7 @@ def coco(folder: Path, split: str | None = None) -> Pictures:
     label = ids.astype(str) + "-" + ids.groupby(ids).cumcount().astype(str)
     captions = captions.str.strip().to_numpy()
     table = pd.DataFrame({"label": label, "image": files.to_numpy(), "caption": captions, "image_id": ids})
-    return Pictures.of("coco", table, picture_in(folder, at), split)
+    return Pictures.of("coco", table, PicturesIn(folder, at), split)
 
 
 def _of_a_year(folder: Path, notes: Path, split: str) -> tuple[pd.Series, pd.Series, pd.Series, list[str]]:
@@ -159,9 +159,10 @@ def coco_attributes(folder: Path, split: str | None = None) -> Pictures:
             "attributes": [", ".join(most) for most in ranked],
             "object_name": objects.object_name.to_numpy(object),
             "box": objects.bbox.to_numpy(),
+            "box_size": objects["size"].to_numpy(),
         }
     )
-    return Pictures.of("coco-attributes", table, picture_in(folder, (at,)), split)
+    return Pictures.of("coco-attributes", table, PicturesIn(folder, (at,)), split)
 
 
 def _missing(folder: Path) -> str:
@@ -217,6 +218,8 @@ def _objects(path: Path, annotations: list[int]) -> pd.DataFrame:
         objects[name] = objects[by].map(rows.set_index("id")[name])
         if objects[name].isna().any():
             raise LayoutError(f"{path}: {by} {objects[by][objects[name].isna()].iloc[0]} isn't among the {key}")
+    sizes = {row["id"]: (row.get("width"), row.get("height")) for row in value["images"]}
+    objects["size"] = objects.image_id.map(sizes)
     return objects.rename(columns={"name": "object_name"}).loc[annotations]
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from ..source import Pictures
-from ..tables import MOST_BYTES, SUFFIXES, LayoutError, choose_split, layout, picture_in
+from ..tables import MOST_BYTES, SUFFIXES, LayoutError, PicturesIn, choose_split, layout
 
 HOW = (
     "get the table at ai.google.com/research/ConceptualCaptions, 'Download', and the images with img2dataset or a script that"
@@ -81,22 +81,33 @@ class _Downloaded:
         self.rows = None
 
     def __call__(self, entry: object) -> Image.Image:
-        row = int(entry)
-        if self.rows is None:
-            self._list()
-        address = zlib.crc32(self.table.url.iloc[row].encode())
-        named = self.rows.loc[row:row].to_list() or self.checks.loc[address:address].to_list()
-        name = min(named, default=None)  # of several (.jpg and .png) the first in the alphabet
+        row, name = int(entry), self._name(int(entry))
         if name is None:
             raise FileNotFoundError(
                 f"the image of row {row} isn't in {self.at or self.folder.name}: it wasn't downloaded"
             )
         stem = name.rpartition("/")[2].partition(".")[0]
-        if "_" in stem and stem != f"{row}_{address}":
+        if "_" in stem and stem != f"{row}_{self._address(row)}":
             raise ValueError(f"the image {name} is of another address than that of row {row}")
         picture = self.read(name)
         self._check_caption(name, row)
         return picture
+
+    def stamp(self, entry: object) -> tuple[int, int] | None:
+        """What changes when the row's image does; None where there is none."""
+        name = self._name(int(entry))
+        return None if name is None else self.read.stamp(name)
+
+    def _name(self, row: int) -> str | None:
+        """Of several (.jpg and .png) the first in the alphabet."""
+        if self.rows is None:
+            self._list()
+        address = self._address(row)
+        named = self.rows.loc[row:row].to_list() or self.checks.loc[address:address].to_list()
+        return min(named, default=None)
+
+    def _address(self, row: int) -> int:
+        return zlib.crc32(self.table.url.iloc[row].encode())
 
     def _list(self) -> None:
         names = pd.Series([*_names(self.folder / self.at)], dtype="str")
@@ -104,7 +115,7 @@ class _Downloaded:
         names = names.sort_index()
         bare = ~names.str.contains("[._]").to_numpy()  # neither a suffix nor a row before it: a CRC alone
         self.rows, self.checks = names[~bare], names[bare]
-        self.read = picture_in(self.folder / self.at, names.str.rpartition("/")[0].unique())
+        self.read = PicturesIn(self.folder / self.at, names.str.rpartition("/")[0].unique())
 
     def _check_caption(self, name: str, row: int) -> None:
         """A table that was downloaded in another order, or in shards of another size, would give wrong captions silently."""

@@ -17,16 +17,17 @@ from ...files.images import decode
 from ..source import Pictures
 from ..tables import (
     LayoutError,
+    PicturesIn,
     by_stem,
     check_lines,
     check_unique,
     choose_split,
     column,
     layout,
-    picture_in,
     read_json_lines,
     read_rows,
     records,
+    stamp_of,
     whole_numbers,
 )
 
@@ -50,7 +51,7 @@ def winoground(folder: Path, split: str | None = None) -> Pictures:
     """
     choose_split("winoground", folder, ("test",), split)
     for at in (folder, folder / "data"):
-        tables = sorted(at.glob("*.parquet")) if at.is_dir() else []
+        tables = sorted(at.glob("[!.]*.parquet")) if at.is_dir() else []
         if tables or (at / "examples.jsonl").is_file():
             examples, entries, read = _of_parquet(at, tables) if tables else _of_lines(at, at / "examples.jsonl")
             break
@@ -80,7 +81,7 @@ def _of_lines(folder: Path, path: Path) -> tuple[pd.DataFrame, list[list[str]], 
         raise LayoutError(f"there is no folder images beside {path}: unpack images.zip there")
     listed = by_stem(folder / "images")
     entries = [[f"images/{listed.get(name, name)}" for name in examples[side]] for side in SIDES]
-    return examples, entries, picture_in(folder, ("images",))
+    return examples, entries, PicturesIn(folder, ("images",))
 
 
 def _of_parquet(folder: Path, paths: list[Path]) -> tuple[pd.DataFrame, list[list[str]], Callable]:
@@ -130,6 +131,7 @@ def _embedded(folder: Path) -> Callable[[object], Image.Image]:
             raise ValueError(f"row {row} of {file} holds no {side}: {HOW}")
         return decode(BytesIO(content), f"the {side} in row {row} of {file}")
 
+    read.stamp = lambda entry: stamp_of(folder / str(entry).rsplit(":", 2)[0])
     return read
 
 
@@ -163,4 +165,4 @@ def svo_probes(folder: Path, split: str | None = None) -> Pictures:
             "attributes": differs.str.removeprefix(", "),
         }
     )
-    return Pictures.of("svo-probes", table, picture_in(folder, ("images",)))
+    return Pictures.of("svo-probes", table, PicturesIn(folder, ("images",)))

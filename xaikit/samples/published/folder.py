@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..source import Pictures
-from ..tables import LayoutError, choose_split, column, layout, picture_in, read_rows, whole_numbers
+from ..tables import LayoutError, PicturesIn, choose_split, column, layout, read_rows, whole_numbers
 
 HOW = (
     "write a table with the columns image and caption, and maybe class, foil and pair, an image's name relative to the"
@@ -39,4 +39,4 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
         table["foil"] = rows.foil
     if "pair" in rows:
         table["pair"] = whole_numbers(path, rows.pair)
-    return Pictures.of("folder", table, picture_in(folder), classes=classes)
+    return Pictures.of("folder", table, PicturesIn(folder), classes=classes)

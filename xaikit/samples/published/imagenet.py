@@ -12,13 +12,13 @@ import pandas as pd
 from ..source import PROMPT, Pictures
 from ..tables import (
     LayoutError,
+    PicturesIn,
     check_lines,
     check_unique,
     choose_split,
     column,
     image_names,
     layout,
-    picture_in,
     read_json,
     read_rows,
     read_text,
@@ -68,7 +68,7 @@ def imagenet(folder: Path, split: str | None = None) -> Pictures:
     table["class_index"] = table.pop("class").map(place)
     prompts = [PROMPT.format(name) for name in names.values()]
     table["caption"] = [prompts[index] for index in table.class_index]
-    return Pictures.of("imagenet", table, picture_in(folder, links), split, [*names.values()])
+    return Pictures.of("imagenet", table, PicturesIn(folder, links), split, [*names.values()])
 
 
 def _class_folders(folder: Path) -> list[str]:
