@@ -145,13 +145,43 @@ def test_shared_best_and_paired_difference():
     scores = xr.DataArray(values, {"explainer": ["a", "b", "c"]}, ("sample", "explainer"), attrs=better)
     mean, low, high = intervals.paired_difference(scores, "a", "c")
     assert mean == low == high == pytest.approx(1.0)
-    assert intervals.shared_best(scores).tolist() == [True, True, False]
+
+
+    def best():
+        return intervals.shared_best(scores.to_dataset(name="m"), ["m"]).m.tolist()
+
+    assert best() == [True, True, False]
     scores.attrs["score_direction"] = "lower is better"
-    assert intervals.shared_best(scores).tolist() == [False, False, True]
+    assert best() == [False, False, True]
     scores[:] = np.nan  # nobody is best where nothing is finite
-    assert not intervals.shared_best(scores).any()
+    assert not any(best())
     scores[:, 1] = 1.0
-    assert intervals.shared_best(scores).tolist() == [False, True, False]
+    assert best() == [False, True, False]
+
+
+def test_stars_pay_for_the_number_of_comparisons():
+    """A difference that counts by itself is, among fifty where nothing differs, what chance gives."""
+    values = np.random.default_rng(0).normal(size=(50, 40, 4))
+    values[0] = values[0] - values[0].mean(0) + [0.55, 0, 0, 0]
+    names = [f"m{index}" for index in range(50)]
+    board = xr.Dataset(
+        {name: (("sample", "explainer"), each, {"score_direction": "higher is better"}) for name, each in zip(names, values, strict=True)},
+        {"explainer": list("abcd")},
+    )
+    assert not intervals.shared_best(board, ["m0"]).all(axis=None)
+    assert intervals.shared_best(board, names).all(axis=None)
+
+
+def test_all_or_nothing_has_wilsons_interval(clip, scenes):
+    heat = xk.explain("centre", clip, scenes.image, scenes.caption)
+    found = xk.evaluate(heat, clip, scenes, metrics=["pointing_game", "energy", "confidence_increase"])
+    found.pointing_game[:] = 1.0
+    found.confidence_increase[:] = 100.0
+    table = intervals.summary(found).set_index("metric")
+    n = scenes.sizes["sample"]
+    assert table.high["pointing_game"] == 1 and table.low["pointing_game"] == pytest.approx(n / (n + 1.96**2), abs=1e-4)
+    assert table.low["confidence_increase"] == pytest.approx(100 * table.low["pointing_game"])
+    assert (table.low["energy"], table.high["energy"]) == intervals.mean_interval(found.energy.values[:, 0])[1:]
 
 
 def test_only_the_metrics_wanted_are_computed(clip, scenes, monkeypatch):

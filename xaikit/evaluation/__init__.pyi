@@ -4,6 +4,7 @@ from .faithfulness import completeness as completeness
 from .interventions import object_effects as object_effects, perturbation_agreement as perturbation_agreement
 from .metrics import evaluate as evaluate, metric as metric
 from .retrieval import retrieval_faithfulness as retrieval_faithfulness
+from .road import road as road
 from .sanity import sanity_cascade as sanity_cascade, seed_stability as seed_stability
 from .tokens import (
     measure_faithfulness as measure_faithfulness,

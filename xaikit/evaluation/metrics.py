@@ -28,13 +28,19 @@ class Metric(Entry):
     units: str
     needs: tuple[str, ...]
     of: str
+    whole: float | None
 
 
 METRICS: Registry[Metric] = Registry(__package__)
 
 
 def metric(
-    direction: str, meaning: str, units: str = "1", needs: Sequence[str] = (), of: str | Sequence[str] = "image"
+    direction: str,
+    meaning: str,
+    units: str = "1",
+    needs: Sequence[str] = (),
+    of: str | Sequence[str] = "image",
+    whole: float | None = None,
 ) -> Callable:
     """Register the decorated function as a metric under its own name: from then on ``evaluate`` knows it, and tables,
     leaderboards and the explorer read from the results what it says of itself.
@@ -46,6 +52,7 @@ def metric(
     ----------
     direction : "higher is better", "lower is better" or "neither". meaning : in a few words. units : "1" for none.
     of : "image" or "text"; for both, ("image", "text"), that of the text is called ``word_`` and the name.
+    whole : of a metric that is all or nothing what a hit counts, so that its mean is a share and has Wilson's interval.
     needs : each computed once for all metrics, and only for those that are wanted:
         - planted truth: "coverage" (n, 1, rows, cols), the share of each patch that named objects take up; "objects" (n,
           objects, rows, cols), the same for each object; "named" (n, objects), whether the caption names it;
@@ -79,7 +86,7 @@ def metric(
     for need in needs:
         check_choices(needs=(need, Inputs.NAMES))
 
-    about = {"direction": direction, "meaning": meaning, "units": units, "needs": tuple(needs)}
+    about = {"direction": direction, "meaning": meaning, "units": units, "needs": tuple(needs), "whole": whole}
 
     def register(function: Callable) -> Callable:
         for side in sides:
@@ -170,6 +177,8 @@ def evaluate(
         if values.shape != heat.shape[:2]:
             raise ValueError(f"the metric {one.name!r} gave the shape {values.shape}: {heat.shape[:2]} is needed")
         out[one.name] = score_variable(("sample", "explainer"), values, one.meaning, one.direction, one.units)
+        if one.whole:
+            out[one.name].attrs["whole"] = one.whole
     return annotate(out, "evaluation", clip, parameters={"steps": steps, "fill": fill, "seed": seed})
 
 
@@ -185,9 +194,12 @@ for function, meaning in (
     (localisation.iou_best, "IoU with the named objects at the best threshold"),
     (localisation.iou_otsu, "IoU with the named objects at Otsu's threshold"),
     (localisation.average_precision, "average precision of the patches of named objects"),
+    (localisation.pointing_of_possible, "pointing game above chance, of what there is above it"),
+    (localisation.energy_of_possible, "energy above a flat map's, of what a patch grid can give above it"),
+    (localisation.iou_of_possible, "IoU at the best threshold, of what the patch grid allows"),
     (localisation.auroc, "how often a patch of a named object is hotter than another"),
 ):
-    metric(HIGHER, meaning, needs=("coverage",))(function)
+    metric(HIGHER, meaning, needs=("coverage",), whole=1.0 if function is localisation.pointing_game else None)(function)
 metric(HIGHER, "heat on the least heated named object, of its fair share", needs=("objects", "named"))(
     localisation.smallest_share
 )
@@ -200,11 +212,11 @@ for function, direction, meaning in (
     (effects.best_object, HIGHER, "the hottest object is the one that the model loses most without"),
     (effects.unused_heat, LOWER, "share of the heat on objects that lies on those without an effect"),
 ):
-    metric(direction, meaning, needs=("units", "effects"))(function)
+    metric(direction, meaning, needs=("units", "effects"), whole=1.0 if function is effects.best_object else None)(function)
 metric(HIGHER, "share of word heat on content words", needs=("words",), of="text")(words.content_share)
 
 
-@metric(LOWER, "whether the map is flat, and says nothing")
+@metric(LOWER, "whether the map is flat, and says nothing", whole=1.0)
 def flat(heat: np.ndarray) -> np.ndarray:
     """1 where all values of a map are the same, else 0."""
     return np.ptp(heat, axis=(2, 3)) == 0
@@ -228,7 +240,7 @@ def confidence_drop(heat: np.ndarray, confidences: tuple[np.ndarray, np.ndarray]
     return confidences[0]
 
 
-@metric(HIGHER, "whether the cosine rises then", "percent", needs=("confidences",), of=BOTH)
+@metric(HIGHER, "whether the cosine rises then", "percent", needs=("confidences",), of=BOTH, whole=100.0)
 def confidence_increase(heat: np.ndarray, confidences: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """See ``confidence_change``."""
     return confidences[1]

@@ -26,7 +26,7 @@ def mmel(
     tokens: Tensor,
     *,
     of: str,
-    blocks: int | None = 1,
+    blocks: int | None = None,
     levels: int | None = None,
     alpha: float = 2.0,
     beta: float = 2.0,
@@ -42,11 +42,12 @@ def mmel(
 ) -> Tensor:
     """E_out = (E * [1 + alpha * sigmoid(sum over scales of Level_s)] + beta * E) / (1 + beta).
 
-    E is Grad-ECLIP over the last ``blocks`` blocks with the section 3.5 similarity ("query_key" for the plain
-    one); Level_s sums over the last ``levels`` blocks l (None for all) w_l * the mean over queries of
-    softmax(A / temperature), A = cosine(T(x_j), T(x_i)) / sqrt(width), x the queries at scale s. beta keeps part
-    of E: 0 is eq. 9 alone. w_l = softplus(theta_l), theta_l = theta + theta_slope * (l - last l): a theta that is
-    the same for all blocks drops out again where Level is standardised, so only the slope can change the map then.
+    E is Grad-ECLIP over the last ``blocks`` blocks (None for all: eq. 8 sums over the layers) with the section 3.5
+    similarity ("query_key" for the plain one); Level_s sums over the last ``levels`` blocks l (None for all) w_l * the
+    mean over queries of softmax(A / temperature), A = cosine(T(x_j), T(x_i)) / sqrt(width), x the queries at scale s.
+    beta keeps part of E: 0 is eq. 9 alone. w_l = softplus(theta_l), theta_l = theta + theta_slope * (l - last l): a
+    theta that is the same for all blocks drops out again where Level is standardised, so only the slope can change the
+    map then.
 
     Readings the paper leaves open: scaling: "resample" computes A on a grid of s times the rows and columns and
     gives each patch its part of a cell's importance, so that every scale's importance sums to 1; "multiply"

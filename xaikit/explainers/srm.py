@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,15 +16,19 @@ from .registry import method
 
 
 def with_recursion(explain: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A method out of a function (clip, pixels, tokens, of, recursion): its options are those of ``Recursion``."""
+    """A method out of a function (clip, pixels, tokens, of, recursion, *, options of its own): its options are those of
+    ``Recursion`` and its own."""
+    given = inspect.signature(explain).parameters.values()
+    own = [each for each in given if each.kind is inspect.Parameter.KEYWORD_ONLY]
 
     @functools.wraps(explain)
     def explained(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, **options) -> Tensor:
-        return explain(clip, pixels, tokens, of, Recursion(**options))
+        choices = {each.name: options.pop(each.name) for each in own if each.name in options}
+        return explain(clip, pixels, tokens, of, Recursion(**options), **choices)
 
-    *given, _ = inspect.signature(explained, follow_wrapped=False).parameters.values()
-    own = [each.replace(kind=each.KEYWORD_ONLY) for each in inspect.signature(Recursion).parameters.values()]
-    explained.__signature__ = inspect.Signature([*given, *own], return_annotation=Tensor)
+    *first, _ = inspect.signature(explained, follow_wrapped=False).parameters.values()
+    shared = [each.replace(kind=each.KEYWORD_ONLY) for each in inspect.signature(Recursion).parameters.values()]
+    explained.__signature__ = inspect.Signature([*first, *shared, *own], return_annotation=Tensor)
     return explained
 
 
@@ -48,10 +52,46 @@ def srm(clip: Clip, pixels: Tensor, tokens: Tensor, of: str, recursion: Recursio
 
 @method(sides=("image",), source="control for Semantic Resonance Maps: eq. 1 and 2 alone", needs="shared space")
 @with_recursion
-def srm_fixed_point(clip: Clip, pixels: Tensor, tokens: Tensor, of: str, recursion: Recursion) -> Tensor:
-    """E(i) = mean over the prompt's words l of R_il after the last iteration. The options are those of ``srm``."""
+def srm_fixed_point(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    of: str,
+    recursion: Recursion,
+    *,
+    floored: bool = False,
+    squared: bool = False,
+) -> Tensor:
+    """E(i) = mean over the prompt's words l of R_il after the last iteration.
+
+    floored: less its smallest value, without which the map stands on a constant, and has a small share of its heat
+    anywhere. squared: the mean of R_il squared, floored first if both, as spectral energy is a sum of squares. The other
+    options are those of ``srm``.
+    """
     with torch.no_grad():
-        found = read(clip, pixels, tokens, recursion)
-        for gate in steps(clip, found, recursion):
-            last = gate
-    return (last.sum(1) / found.there.sum(1, keepdim=True)).unflatten(1, tower(clip, "image").grid)
+        *_, last = _steps(clip, pixels, tokens, recursion)
+        last = last - last.amin(2, keepdim=True) if floored and squared else last
+        heat = (last.square() if squared else last).sum(1) / (last != 0).any(2).sum(1, keepdim=True).clamp(min=1)
+        heat = heat - heat.amin(1, keepdim=True) if floored else heat
+    return heat.unflatten(1, tower(clip, "image").grid)
+
+
+@method(sides=("image",), source="control for Semantic Resonance Maps: how far eq. 2 moves", needs="shared space")
+@with_recursion
+def srm_displacement(
+    clip: Clip, pixels: Tensor, tokens: Tensor, of: str, recursion: Recursion, *, summed: bool = False
+) -> Tensor:
+    """E(i) = sum over the prompt's words l of (R_il(T) - R_il(0)) squared: how far the recursion moved, with no spectrum.
+
+    summed: the sum over t of (R_il(T) - R_il(t)) squared instead, all of the way to the end. The other options are those
+    of ``srm``.
+    """
+    with torch.no_grad():
+        course = torch.stack([*_steps(clip, pixels, tokens, recursion)])
+        moved = (course[-1] - course[:-1]).square().sum(0) if summed else (course[-1] - course[0]).square()
+    return moved.sum(1).unflatten(1, tower(clip, "image").grid)
+
+
+def _steps(clip: Clip, pixels: Tensor, tokens: Tensor, recursion: Recursion) -> Iterator[Tensor]:
+    """R(0) to R(T), each (n, words, patches)."""
+    return steps(clip, read(clip, pixels, tokens, recursion), recursion)

@@ -5,9 +5,11 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import bootstrap
 
+from .estimates import discoveries, mean_of, wilson
 from .maps import unit_ranks
 
 RESAMPLES = 2000
+RATE = 0.05  # of the differences that are called significant the share that is expected not to be
 AT_ONCE = 10_000_000  # values resampled at once, which bounds the memory for many samples and changes no result
 
 
@@ -36,14 +38,34 @@ def mean_interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tup
     return values.mean(), interval.low, interval.high
 
 
+def share_interval(values: np.ndarray, whole: float = 1.0) -> tuple[float, float, float]:
+    """Mean and Wilson's 95 % interval of values (n,) that are 0 or ``whole``, a tie something between; NaN ones don't count.
+
+    A bootstrap gives 1.00 [1.00, 1.00] for 32 hits of 32, as if a miss were impossible.
+
+    Examples
+    --------
+    >>> [round(float(each), 2) for each in share_interval(np.ones(32))]
+    [1.0, 0.89, 1.0]
+    """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return np.nan, np.nan, np.nan
+    low, high = wilson(values.mean() / whole, len(values))
+    return values.mean(), whole * low, whole * high
+
+
 def summary(scores: xr.Dataset, seed: int = 0) -> pd.DataFrame:
     """A row an explainer and metric: mean, low and high end of the 95 % interval over samples."""
     rows = []
     for metric, values in scores.data_vars.items():
         if values.dims != ("sample", "explainer"):
             continue
+        whole = values.attrs.get("whole")  # of a metric that is all or nothing: what a hit counts
         for explainer in values.explainer.values:
-            mean, low, high = mean_interval(values.sel(explainer=explainer).values, seed)
+            each = values.sel(explainer=explainer).values
+            mean, low, high = share_interval(each, whole) if whole else mean_interval(each, seed)
             rows.append({"explainer": str(explainer), "metric": metric, "mean": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 
@@ -60,20 +82,31 @@ def paired_difference(scores: xr.DataArray, first: str, second: str, seed: int =
     return mean_interval((scores.sel(explainer=first) - scores.sel(explainer=second)).values, seed)
 
 
-def shared_best(scores: xr.DataArray, seed: int = 0) -> pd.Series:
-    """Which explainers are best by the metric's direction, or not significantly worse than the best.
+def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> pd.DataFrame:
+    """Which explainers are best on each metric by its direction, or not significantly worse than the best: explainers x
+    metrics.
 
-    Not significantly worse means that the bootstrap 95 % interval of the paired difference holds 0. Where no score is
-    finite nobody is.
+    Significantly worse by a t test of the paired difference, with false discoveries among all of the board's comparisons
+    kept to ``rate``. Where no score is finite nobody is.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal([0.9, 0.9, 0.1], 0.1, (40, 3))
+    >>> scores = xr.Dataset({"energy": (("sample", "explainer"), values)}, {"explainer": ["mmel", "chefer", "edge"]})
+    >>> shared_best(scores, ["energy"]).energy.tolist()
+    [True, True, False]
     """
-    turned = oriented(scores)
     names = [str(name) for name in scores.explainer.values]
-    means = turned.mean("sample").values
-    if not np.isfinite(means).any():
-        return pd.Series(False, names)
-    best = names[int(np.nanargmax(means))]
-    low = {name: paired_difference(turned, best, name, seed)[1] for name in names}
-    return pd.Series({name: name == best or low[name] <= 0 for name in names})
+    worse, best = np.full((2, len(names), len(metrics)), np.nan)
+    for place, metric in enumerate(metrics):
+        turned = oriented(scores[metric]).transpose("sample", "explainer").values
+        means = np.array([mean_of(each).value for each in turned.T])
+        known = np.isfinite(means)
+        best[known, place] = means[known] == means[known].max(initial=-np.inf)
+        for row in np.flatnonzero(best[:, place] == 0):
+            behind = turned[:, int(np.nanargmax(means))] - turned[:, row]
+            worse[row, place] = min(1.0, 2 * mean_of(behind).above(0))
+    return pd.DataFrame((best == 1) | (discoveries(worse) > rate), names, metrics)
 
 
 def rank_agreement(

@@ -124,6 +124,37 @@ def iou_otsu(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return inside / np.where(union == 0, 1, union)
 
 
+def of_possible(score: np.ndarray, chance: np.ndarray | float, ceiling: np.ndarray | float) -> np.ndarray:
+    """Where a score lies between what a map that knows nothing gets (0) and the most that a patch grid allows (1); below 0
+    for less than chance, NaN where the two are the same.
+
+    Examples
+    --------
+    >>> float(of_possible(np.array(0.5), 0.2, 0.8).round(2))
+    0.5
+    """
+    room = np.asarray(ceiling - chance, float)
+    return np.where(room > 0, (score - chance) / np.where(room > 0, room, 1), np.nan)
+
+
+def pointing_of_possible(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """``pointing_game`` above its chance, the share of patches that touch a named object, of what there is above it."""
+    touched = (covered >= TOUCHED).mean((-2, -1))
+    return of_possible(pointing_game(heat, covered), touched, 1.0)
+
+
+def energy_of_possible(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """``energy`` above that of a flat map, the named objects' area, of what the best patch grid can give above it: all heat
+    in the patch that they cover most."""
+    area, most = covered.mean((-2, -1)), covered.max((-2, -1))
+    return of_possible(energy(heat, covered), area, most)
+
+
+def iou_of_possible(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """``iou_best`` of what the objects' own coverage, laid on the patches, reaches: a patch is in or out as a whole."""
+    return of_possible(iou_best(heat, covered), 0.0, iou_best(covered, covered))
+
+
 def average_precision(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """Area under precision against recall when the map ranks the patches, of which those count as right of which named
     objects take up at least ``TOUCHED``; higher is better. NaN where there is no such patch.

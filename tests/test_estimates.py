@@ -1,0 +1,66 @@
+"""Tests, intervals and detectable effects of estimates, against scipy and against draws with a known truth."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from xaikit.measures.estimates import auroc_of, difference_of, discoveries, mean_of, share_of, wilson
+
+RNG = np.random.default_rng(3)
+VALUES, OTHER = RNG.normal(0.3, 1, 25), RNG.normal(0, 2, 14)
+
+
+def test_a_mean_is_tested_by_students_t():
+    found = mean_of(np.append(VALUES, np.nan))
+    assert found.above(0.1) == pytest.approx(stats.ttest_1samp(VALUES, 0.1, alternative="greater").pvalue, abs=1e-4)
+    assert found.below(0.1) == pytest.approx(stats.ttest_1samp(VALUES, 0.1, alternative="less").pvalue, abs=1e-4)
+    np.testing.assert_allclose(found.interval(0.9), stats.ttest_1samp(VALUES, 0).confidence_interval(0.9))
+    assert found.within(1) == max(found.above(-1), found.below(1)) and found.within(0) == 1
+
+
+def test_groups_that_need_not_vary_alike_are_tested_by_welchs():
+    found = difference_of(VALUES, OTHER)
+    expected = stats.ttest_ind(VALUES, OTHER, equal_var=False, alternative="greater")
+    assert found.above(0) == pytest.approx(expected.pvalue, abs=1e-4) and found.n == 14
+    assert difference_of(VALUES, OTHER[:1]).above(0) == 1
+
+
+@pytest.mark.parametrize("ones, n", [(0, 32), (32, 32), (20, 32)])
+def test_a_share_is_tested_as_its_interval_says(ones, n):
+    found = share_of(np.repeat([1.0, 0.0], [ones, n - ones]))
+    expected = stats.binomtest(ones, n).proportion_ci(0.95, method="wilson")
+    np.testing.assert_allclose(found.interval(), (expected.low, expected.high), atol=1e-12)
+    low, high = found.interval()
+    assert ones == 0 or found.above(low) == pytest.approx(0.025, abs=1e-4)
+    assert ones == n or found.below(high) == pytest.approx(0.025, abs=1e-4)
+    assert np.isnan(wilson(1.0, 0)).all()  # nothing is known of none
+
+
+def test_what_is_all_the_same_is_decided_and_what_is_unknown_isnt():
+    same = mean_of(np.zeros(12))
+    assert same.above(0) == same.below(0) == 1 and same.within(0.01) == 0 and same.detectable() == 0
+    for few in (np.array([]), np.array([1.0])):
+        assert mean_of(few).above(0) == mean_of(few).below(0) == 1
+
+
+def test_an_effect_as_large_as_the_detectable_one_is_found_in_four_of_five():
+    noise = np.random.default_rng(0).normal(0, 1, (600, 30))
+    for level in (0.05, 0.001):
+        effect = np.mean([mean_of(each).detectable(level) for each in noise])
+        found = np.mean([2 * mean_of(each + effect).above(0) <= level for each in noise])
+        assert found == pytest.approx(0.8, abs=0.05)
+
+
+def test_an_auroc_less_its_controls():
+    first, second = RNG.normal(1, 1, 40), RNG.normal(0, 1, 40)
+    found = auroc_of(first, second)
+    assert found.value == pytest.approx((first[:, None] > second).mean()) and found.above(0.5) < 1e-3
+    assert auroc_of(first, second, first, second).value == 0
+    assert auroc_of(first + 99, second).error > 0  # also where nothing is amiss
+
+
+def test_discoveries_are_those_of_benjamini_and_hochberg():
+    values = np.array([0.01, 0.02, 0.03, 0.9])
+    np.testing.assert_allclose(discoveries(values), [0.04, 0.04, 0.04, 0.9])
+    np.testing.assert_allclose(discoveries(np.append(values, np.nan)), [0.04, 0.04, 0.04, 0.9, np.nan])
+    assert discoveries(np.full((2, 2), np.nan)).shape == (2, 2)

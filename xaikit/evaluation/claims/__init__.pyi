@@ -1,0 +1,23 @@
+from .calibration import calibration as calibration
+from .contrasts import FEWEST as FEWEST, map_change as map_change
+from .rules import (
+    CONTROLS as CONTROLS,
+    RESONANCE_CONTROLS as RESONANCE_CONTROLS,
+    UNCORRECTED as UNCORRECTED,
+    Rule as Rule,
+    ledger as ledger,
+    paper_tables as paper_tables,
+    rules as rules,
+)
+from .table import fill as fill, measure as measure, measured_in as measured_in, readable as readable
+from .verdicts import (
+    ANALYTIC as ANALYTIC,
+    FAILS as FAILS,
+    HOLDS as HOLDS,
+    INCONSISTENT as INCONSISTENT,
+    RATE as RATE,
+    SAME as SAME,
+    UNDECIDED as UNDECIDED,
+    UNTESTABLE as UNTESTABLE,
+    decided as decided,
+)

@@ -1,0 +1,126 @@
+"""The ledger as a table: what was measured of each claim, by stores and values, and the verdicts over all of it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ...files.store import annotate
+from .contrasts import compared, valued
+from .rules import ledger, rules
+from .verdicts import ANALYTIC, INCONSISTENT, NUMBERS, RATE, SAME, UNTESTABLE, decided, tested
+
+TEXTS = ("paper", "where", "text", "claimed", "statement_tested", "notebook")
+
+
+def measure(
+    claims: pd.DataFrame,
+    images: Mapping[str, xr.Dataset],
+    words: Mapping[str, xr.Dataset] | None = None,
+    scenes: Mapping[str, xr.Dataset] | None = None,
+    values: Mapping[str, object] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What was measured of each claim that has a rule.
+
+    Parameters
+    ----------
+    claims : rows of ``ledger()``.
+    images, words : what ``evaluate`` gives for maps of the image (or of an answer's tokens), and of the text, by the suites
+        that the rules name; the controls' maps among them.
+    scenes : the scenes by suite, where a claim needs their number of objects.
+    values : for claims that are not compared what their rule's kind takes: values (n,), or several by name, readings of a
+        claim that leaves open what it means, of which one that holds is enough; or groups.
+
+    Returns
+    -------
+    A row a claim: measured, low, high (its 95 % interval) and n of that contrast for which it holds least, among those
+    with the claim's rivals and with all controls that apply; detectable, the smallest effect that would be found with 80 %
+    power among as many claims as the ledger has; margin, below which an effect is none; p values of its holding, failing and
+    having no effect; note. What was not computed is named in the note: without it, a control included, a claim can fail,
+    but not hold; a claim of which nothing was computed has only a note.
+
+    Raises ValueError for an unknown claim in ``values``.
+    """
+    values, known = values or {}, rules(claims)
+    valuable = [claim for claim, rule in known.items() if rule.kind != "compared"]
+    strange = sorted({*values} - {*valuable})
+    if strange:
+        raise ValueError(f"values for {strange[0]!r}, which is none of {', '.join(valuable)}")
+    family = max(len(known), int((ledger().kind != "").sum()))
+    rows = []
+    for claim, rule in known.items():
+        if rule.kind != "compared" and claim not in values:
+            continue
+        if rule.kind == "compared":
+            readings, missing = compared(rule, (words if rule.of == "text" else images) or {}, scenes or {})
+        else:
+            readings = valued(rule, values[claim], seed)
+            missing = ["the control"] if rule.kind == "separated" and len(values[claim]) < 4 else []
+        nothing = {"note": f"not measured: {', '.join(missing)}"}
+        rows.append({"claim": claim} | (tested(rule, readings, missing, family) if readings else nothing))
+    return pd.DataFrame(rows, columns=["claim", *NUMBERS, "note"]).astype(dict.fromkeys(NUMBERS, float))
+
+
+def fill(
+    claims: pd.DataFrame,
+    measured: pd.DataFrame | None = None,
+    checked: pd.DataFrame | None = None,
+    rate: float = RATE,
+) -> xr.Dataset:
+    """The ledger with a verdict a claim, as a dataset of the stage ``claims``: variables over ``claim``.
+
+    measured: rows of ``measure``, over all of which false discoveries are kept to ``rate`` (so that a claim's verdict can
+    change with those beside it). checked: rows of claim, consistent and arithmetic, of claims held against the paper's own
+    numbers. One that these contradict is inconsistent whatever was measured, and its note has the arithmetic; one that
+    follows by an argument has this for its note; one that is neither measured nor untestable says who fills it.
+    Raises ValueError for a measured claim that isn't in the ledger, or is measured twice.
+    """
+    table = claims.set_index("claim")
+    rows = pd.DataFrame(columns=["claim", *NUMBERS, "note"]) if measured is None else measured
+    rows = rows.set_index("claim")
+    strange = [*rows.index[~rows.index.isin(table.index)], *rows.index[rows.index.duplicated()]]
+    if strange:
+        raise ValueError(f"measured claim {strange[0]!r}: it must be in the ledger, and measured once")
+    verdict = decided(rows, rate)[rows.n.notna()].reindex(table.index)
+    rows = rows.reindex(table.index)
+    checked = pd.DataFrame(columns=["claim", "consistent", "arithmetic"]) if checked is None else checked
+    checked = checked.set_index("claim").reindex(table.index)
+    cases = [checked.consistent.eq(False), table.reason.ne(""), table.argument.ne("")]
+    verdicts = np.select(
+        [*cases, verdict.notna()],
+        [INCONSISTENT, UNTESTABLE, ANALYTIC, verdict.fillna("")],
+        "filled by notebook " + table.notebook,
+    )
+    note = np.select(cases, [checked.arithmetic.fillna(""), table.reason, table.argument], rows.note.fillna(""))
+    out = xr.Dataset(coords={"claim": table.index.to_numpy(str)})
+    for known, names, kind in ((table, TEXTS, str), (rows, NUMBERS, float)):
+        for name in names:
+            out[name] = ("claim", known[name].to_numpy(kind))
+    out["verdict"], out["note"] = ("claim", verdicts.astype(str)), ("claim", note.astype(str))
+    known = rules(claims)
+    out["holds_if"] = ("claim", [str(known.get(claim, "")) for claim in table.index])
+    return annotate(out, "claims")
+
+
+def measured_in(filled: xr.Dataset) -> pd.DataFrame:
+    """The rows of ``measure`` that went into a filled ledger, such as another notebook's, to go on with."""
+    rows = filled[[*NUMBERS, "note"]].to_dataframe().reset_index()
+    return rows[rows.n.notna()].reset_index(drop=True)
+
+
+def readable(filled: xr.Dataset, digits: int = 3) -> pd.DataFrame:
+    """A row a claim for reading: paper, place, text, what was claimed, "mean [low, high]" to so many decimals, the smallest
+    effect that could have been found, what makes it hold, verdict (with the margin below which there is no effect) and note.
+    """
+    numbers = zip(*(filled[name].values for name in NUMBERS[:3]), strict=True)
+    form = f"{{:+.{digits}f}} [{{:+.{digits}f}}, {{:+.{digits}f}}]"
+    shown = ["" if np.isnan(row[0]) else form.format(*row) for row in numbers]
+    table = filled[["paper", "where", "text", "claimed", "holds_if", "verdict", "note"]].to_dataframe()
+    table.insert(4, "measured", shown)
+    found = filled.detectable.values
+    table.insert(5, "detectable", ["" if np.isnan(each) else f"{each:.{digits}f}" for each in found])
+    same = table.verdict == SAME
+    table.loc[same, "verdict"] = [f"{SAME} (smaller than {each:g})" for each in filled.margin.values[same]]
+    return table

@@ -1,0 +1,108 @@
+"""From what a claim rests on to a verdict: p values of a claim's holding, failing and having no effect, and what they say
+once the number of claims is paid for."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from ...measures.estimates import discoveries
+from .contrasts import FEWEST, Contrast, Reading
+from .rules import Rule
+
+HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided here"
+SAME, ANALYTIC = "no effect here", "analytic"
+INCONSISTENT, UNTESTABLE = "inconsistent in the paper", "cannot be tested here"
+RATE = 0.05  # of the claims that are said to hold the share that is expected not to; of those without effect the same
+TESTS = ("p_holds", "p_fails", "p_same")
+NUMBERS = ("measured", "low", "high", "n", "detectable", "margin", *TESTS)
+
+
+def tested(rule: Rule, readings: Mapping[str, Reading], missing: list[str], claims: int) -> dict:
+    """Numbers of a claim: the effect that decides with its 95 % interval, the smallest that could have been found there with
+    80 % power were it the only one among so many claims, its margin and p values; and ``note``, what was compared.
+
+    In a reading all contrasts must hold (an intersection of tests, each at its full level), one named contrast that
+    fails is enough (paid for by their number), and so is one without effect. Of readings one that holds is enough.
+    """
+    enough = {name: parts for name, parts in readings.items() if not all(_few(rule, part) for part in parts)} or readings
+    by_reading = {name: _reading(rule, parts, bool(missing)) for name, parts in enough.items()}
+    leasts = {name: _least(rule, parts) for name, parts in enough.items()}
+    best = min(enough, key=lambda name: (by_reading[name]["p_holds"], -_reach(rule, leasts[name])))
+    least, parts = leasts[best], readings[best]
+    low, high = least.estimate.interval()
+    detectable = least.estimate.detectable(RATE / claims)
+    together = {"p_holds": min, "p_fails": max, "p_same": max}
+    tests = {name: which(each[name] for each in by_reading.values()) for name, which in together.items()}
+    numbers = (least.estimate.value, low, high, least.estimate.n, detectable, rule.margin)
+    return dict(zip(NUMBERS, numbers, strict=False)) | tests | {"note": _note(rule, readings, best, least, missing)}
+
+
+def _reading(rule: Rule, parts: Reading, incomplete: bool) -> dict:
+    holds, fails, same = zip(*(_sides(rule, part) for part in parts), strict=True)
+    few = incomplete or any(_few(rule, part) for part in parts)
+    named = [p for p, part in zip(fails, parts, strict=True) if part.named]
+    fails = min(1.0, min(named) * len(named)) if named else 1.0
+    return {"p_holds": 1.0 if few else max(holds), "p_fails": fails, "p_same": min(1.0, min(same) * len(same))}
+
+
+def _sides(rule: Rule, part: Contrast) -> tuple[float, float, float]:
+    """P values that a contrast is as claimed, is the opposite, and is none; two-sided, but for equivalence."""
+    if _few(rule, part):
+        return 1.0, 1.0, 1.0
+    found, bound = part.estimate, part.bound
+    if rule.direction == "equal":
+        fails = 2 * min(found.above(bound), found.below(-bound))
+        return found.within(bound), min(1.0, fails), 1.0
+    above, below = min(1.0, 2 * found.above(bound)), min(1.0, 2 * found.below(bound))
+    sides = (above, below) if rule.direction == "higher" else (below, above)
+    return *sides, found.within(rule.margin, bound)
+
+
+def _few(rule: Rule, part: Contrast) -> bool:
+    return part.estimate.n < FEWEST and rule.kind != "worst"
+
+
+def _least(rule: Rule, parts: Reading) -> Contrast:
+    """The contrast for which the claim holds least, which stands for all of them."""
+    return min([part for part in parts if not _few(rule, part)] or parts, key=lambda part: _reach(rule, part))
+
+
+def _reach(rule: Rule, part: Contrast) -> float:
+    """How many standard errors a contrast lies on the claim's side of its bound: comparable also where p values are 1."""
+    found, bound = part.estimate, part.bound
+    sides = [found.beyond(bound)] * (rule.direction == "higher") + [found.beyond(bound, -1)] * (rule.direction == "lower")
+    reach = min(sides or [found.beyond(-bound), found.beyond(bound, -1)])
+    return -np.inf if np.isnan(reach) else reach
+
+
+def _note(rule: Rule, readings: Mapping[str, Reading], best: str, least: Contrast, missing: list[str]) -> str:
+    parts = readings[best]
+    if rule.kind == "worst":
+        return "the worst of all"
+    if rule.kind == "separated":
+        shown = f"{best}, {least.against}; best of {', '.join(readings)}"
+    elif best or rule.kind == "every":
+        each = (part for reading in readings.values() for part in reading)
+        shown = f"{best or least.against}, of " + ", ".join(_reading_text(rule, part) for part in each)
+    else:
+        shown = f"{least.against}; the least of {len(parts)}" if len(parts) > 1 else ""
+    few = sorted({part.against for part in parts if _few(rule, part)}) if len(readings) == 1 else []
+    extra = [f"not measured: {', '.join(missing)}"] * bool(missing)
+    extra += [f"fewer than {FEWEST} scenes to decide by: {', '.join(filter(None, few)) or 'all'}"] * bool(few)
+    return "; ".join(filter(None, [shown, *extra]))
+
+
+def _reading_text(rule: Rule, part: Contrast) -> str:
+    return f"{part.against} {part.estimate.value:+.2f}{' (too few values)' * _few(rule, part)}"
+
+
+def decided(rows: pd.DataFrame, rate: float = RATE) -> pd.Series:
+    """The verdict of each row of ``measure``: its p values, adjusted for their number, in this order: it holds, it
+    doesn't, it has no effect beyond its margin, or that can't be decided.
+
+    Of the claims that hold a share of ``rate`` is expected not to (Benjamini and Hochberg 1995), and likewise of those
+    that fail and of those without effect.
+    """
+    significant = [discoveries(rows[name].to_numpy(float)) <= rate for name in TESTS]
+    return pd.Series(np.select(significant, [HOLDS, FAILS, SAME], UNDECIDED), rows.index)
