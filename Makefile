@@ -16,7 +16,7 @@ PYTHON := $(ACTIVE)
 INSTALLED :=
 endif
 
-.PHONY: help install workbook test unit numbers lab app refresh benchmark clean
+.PHONY: help install workbook test unit numbers lab app book refresh benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -52,6 +52,10 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first (optio
 
 app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--run mine -- --no-browser --port=8866")
 	$(PYTHON) -m xaikit app $(ARGS)
+
+book: $(INSTALLED) ## build a static site of the notebooks and of the functions into runs/book
+	$(PYTHON) -m sphinx -q -W notebooks runs/book $(ARGS)
+	@echo "open runs/book/index.html"
 
 refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
 	$(PYTHON) -m xaikit refresh $(ARGS)
