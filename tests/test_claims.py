@@ -444,7 +444,10 @@ def test_filled_ledger_can_be_stored_and_read(tmp_path):
     xr.testing.assert_identical(again, FILLED.load())
     assert FILLED.sizes == {"claim": len(ROWS)}
     table = claims.readable(again)
-    assert float(table.measured["mmel-deletion"].split()[0]) == pytest.approx(-0.1, abs=0.01) and table.measured["srm-alpha"] == ""
+    assert (
+        float(table.measured["mmel-deletion"].split()[0]) == pytest.approx(-0.1, abs=0.01)
+        and table.measured["srm-alpha"] == ""
+    )
     assert table.verdict["mmel-deletion"] == HOLDS
 
 
@@ -481,7 +484,14 @@ def test_the_pair_that_decides_is_the_one_shown():
 def _judged(rule: dict, **columns) -> pd.Series:
     """A claim that a method is better than a rival by its energy, of these scores (40,) by explainer."""
     blank = dict.fromkeys([*ROWS.columns], "")
-    row = {"claim": "a-claim", "kind": "compared", "first": "method", "second": "rival", "metric": "energy", "of": "image"}
+    row = {
+        "claim": "a-claim",
+        "kind": "compared",
+        "first": "method",
+        "second": "rival",
+        "metric": "energy",
+        "of": "image",
+    }
     row |= {"suites": "mixed", "direction": "higher", "bound": "0", "margin": "0.01"} | rule
     table = pd.DataFrame([blank | row])
     measured = claims.measure(table, {"mixed": _scores("energy", np.stack([*columns.values()], 1), [*columns])})
@@ -519,7 +529,9 @@ def test_no_row_of_the_ledger_is_without_its_controls():
     for claim, rule in RULES.items():
         if rule.kind == "compared" and claim not in WITHOUT_CONTROLS:
             beside = {*rule.controls, *rule.second}
-            assert beside >= {*claims.CONTROLS[rule.of]} | ({*claims.RESONANCE_CONTROLS} if rule.first == "srm" else set())
+            assert beside >= {*claims.CONTROLS[rule.of]} | (
+                {*claims.RESONANCE_CONTROLS} if rule.first == "srm" else set()
+            )
     silent = ROWS[ROWS.claim == "srm-alpha"].assign(controls="")
     refused("srm-alpha: the row doesn't say which controls", claims.rules, silent)
     refused("direction='better'", claims.rules, ROWS[ROWS.claim == "srm-alpha"].assign(direction="better"))
@@ -528,7 +540,9 @@ def test_no_row_of_the_ledger_is_without_its_controls():
 def test_a_constant_offset_cannot_win_energy(clip):
     """A map with a constant taken off has more of its heat anywhere: the fixed point so floored is a control, too."""
     scenes = xk.draw_scenes(40, seed=5)
-    heat = xk.explain({"srm": ("srm_fixed_point", {"floored": True})} | claims.RESONANCE_CONTROLS, clip, scenes.image, scenes.caption)
+    heat = xk.explain(
+        {"srm": ("srm_fixed_point", {"floored": True})} | claims.RESONANCE_CONTROLS, clip, scenes.image, scenes.caption
+    )
     others = xk.explain(["random", "centre", "edge"], clip, scenes.image, scenes.caption)
     measured = xk.evaluate(xr.concat([heat, others], "explainer"), clip, scenes, metrics=["energy"])
     won = measured.energy.sel(explainer="srm") - measured.energy.sel(explainer="srm_fixed_point")
@@ -540,7 +554,9 @@ def test_what_follows_by_an_argument_is_analytic():
     values = {"arc-spurious": np.full(20, 0.3), "debunk-equal": np.full(3, 1e-7)}
     found = claims.fill(ROWS, claims.measure(ROWS, {}, values=values))
     for claim in values:
-        assert found.verdict.sel(claim=claim) == claims.ANALYTIC and "Follows" in str(found.note.sel(claim=claim).values)
+        assert found.verdict.sel(claim=claim) == claims.ANALYTIC and "Follows" in str(
+            found.note.sel(claim=claim).values
+        )
     assert found.measured.sel(claim="arc-spurious") == pytest.approx(0.3)
 
 

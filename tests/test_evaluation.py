@@ -146,7 +146,6 @@ def test_shared_best_and_paired_difference():
     mean, low, high = intervals.paired_difference(scores, "a", "c")
     assert mean == low == high == pytest.approx(1.0)
 
-
     def best():
         return intervals.shared_best(scores.to_dataset(name="m"), ["m"]).m.tolist()
 
@@ -165,7 +164,10 @@ def test_stars_pay_for_the_number_of_comparisons():
     values[0] = values[0] - values[0].mean(0) + [0.55, 0, 0, 0]
     names = [f"m{index}" for index in range(50)]
     board = xr.Dataset(
-        {name: (("sample", "explainer"), each, {"score_direction": "higher is better"}) for name, each in zip(names, values, strict=True)},
+        {
+            name: (("sample", "explainer"), each, {"score_direction": "higher is better"})
+            for name, each in zip(names, values, strict=True)
+        },
         {"explainer": list("abcd")},
     )
     assert not intervals.shared_best(board, ["m0"]).all(axis=None)
