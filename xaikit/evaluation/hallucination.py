@@ -7,6 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..files.checks import check_number
 from ..files.schema import HIGHER, NEITHER
 from ..files.store import annotate
+from ..measures.estimates import auroc_of
 from ..measures.localisation import coverage, energy
 from ..measures.maps import auroc, checked
 from ..samples.captions import name_parts, noun_phrases, world_of
@@ -42,8 +43,9 @@ def hallucination(
     -------
     Dataset of the ``evaluation`` schema. By explainer: ``auroc_box``, how often a present object's map has a larger share
     of its heat in its best box than an absent one's, over all pairs of images (0.5 is chance), and ``auroc_heat``, the
-    same for the heat itself. By sample and explainer, shares of the absent object's heat: ``absent_on_objects``, on any
-    object, of which ``absent_on_alike`` on those that share its colour, its shape or its category, and ``absent_on_background``.
+    same for the heat itself, each with the ``_low`` and ``_high`` end of its 95 % interval over scenes. By sample and
+    explainer, shares of the absent object's heat: ``absent_on_objects``, on any object, of which ``absent_on_alike`` on
+    those that share its colour, its shape or its category, and ``absent_on_background``.
 
     Raises ValueError for maps of other samples, and for scenes without foils that each name one object.
     Source: Zhang et al., Excitation Backprop, for the heat in boxes; the comparison is that of hallucination benchmarks.
@@ -74,6 +76,10 @@ def hallucination(
     ):
         meaning = f"AUROC of present against absent by {what}"
         out[f"auroc_{name}"] = score_variable(["explainer"], auroc(*values), meaning, HIGHER)
+        ends = np.array([auroc_of(*pair).interval() for pair in zip(*(each.T for each in values), strict=True)])
+        for end, place in (("low", 0), ("high", 1)):
+            about = f"{end} end of the 95 % interval of this"
+            out[f"auroc_{name}_{end}"] = score_variable(["explainer"], ends[:, place], about, NEITHER)
     for name, where in (("objects", on_any), ("alike", on_alike), ("background", 1 - on_any)):
         meaning = f"share of the absent object's heat: {name}"
         out[f"absent_on_{name}"] = score_variable(["sample", "explainer"], energy(gone, where), meaning, NEITHER)

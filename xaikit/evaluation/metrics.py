@@ -199,7 +199,9 @@ for function, meaning in (
     (localisation.iou_of_possible, "IoU at the best threshold, of what the patch grid allows"),
     (localisation.auroc, "how often a patch of a named object is hotter than another"),
 ):
-    metric(HIGHER, meaning, needs=("coverage",), whole=1.0 if function is localisation.pointing_game else None)(function)
+    metric(HIGHER, meaning, needs=("coverage",), whole=1.0 if function is localisation.pointing_game else None)(
+        function
+    )
 metric(HIGHER, "heat on the least heated named object, of its fair share", needs=("objects", "named"))(
     localisation.smallest_share
 )
@@ -212,7 +214,9 @@ for function, direction, meaning in (
     (effects.best_object, HIGHER, "the hottest object is the one that the model loses most without"),
     (effects.unused_heat, LOWER, "share of the heat on objects that lies on those without an effect"),
 ):
-    metric(direction, meaning, needs=("units", "effects"), whole=1.0 if function is effects.best_object else None)(function)
+    metric(direction, meaning, needs=("units", "effects"), whole=1.0 if function is effects.best_object else None)(
+        function
+    )
 metric(HIGHER, "share of word heat on content words", needs=("words",), of="text")(words.content_share)
 
 

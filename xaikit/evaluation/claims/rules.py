@@ -18,7 +18,7 @@ RESONANCE_CONTROLS = {
     "srm_fixed_point": "srm_fixed_point",
     "fixed point, floored": ("srm_fixed_point", {"floored": True}),
     "fixed point, squared": ("srm_fixed_point", {"floored": True, "squared": True}),
-    "displacement": "srm_displacement",
+    "srm_displacement": "srm_displacement",
     "displacement, summed": ("srm_displacement", {"summed": True}),
 }
 
@@ -34,7 +34,8 @@ class Rule:
         "separated": that a statistic tells two groups of n scenes apart, more than it tells apart two others that are
         without what it should detect: four datasets of k statistics over sample.
     direction, bound : "higher" or "lower" than the bound, or "equal" to 0 within it.
-    of : "image", "text" or "token" (of a multimodal LLM's answer). above : what counts is the change from scenes of up to this many objects to scenes of more.
+    of : "image", "text" or "token" (of a multimodal LLM's answer). above : what counts is the change from scenes of up to
+        this many objects to scenes of more.
     margin : an effect smaller than this is none; 0 for claims of which that can't be said.
     controls : beside ``second``, what the first must beat for the claim to hold, though the claim doesn't name it. Of
         other kinds than "compared" what the values are held against already.
@@ -100,7 +101,9 @@ def _rule(row) -> Rule:
     if row.kind == "compared" and not controls:
         controls = CONTROLS[row.of] + (tuple(RESONANCE_CONTROLS) if row.first == "srm" else ())
     elif not controls:
-        raise ValueError(f"{row.claim}: the row doesn't say which controls its values are held against ('none' for none)")
+        raise ValueError(
+            f"{row.claim}: the row doesn't say which controls its values are held against ('none' for none)"
+        )
     controls = tuple(name for name in controls if name != "none" and name not in second)
     above = int(row.above) if row.above else None
     numbers = {"above": above, "margin": float(row.margin or 0), "controls": controls}

@@ -25,11 +25,13 @@ def tested(rule: Rule, readings: Mapping[str, Reading], missing: list[str], clai
     In a reading all contrasts must hold (an intersection of tests, each at its full level), one named contrast that
     fails is enough (paid for by their number), and so is one without effect. Of readings one that holds is enough.
     """
-    enough = {name: parts for name, parts in readings.items() if not all(_few(rule, part) for part in parts)} or readings
+    enough = {
+        name: parts for name, parts in readings.items() if not all(_few(rule, part) for part in parts)
+    } or readings
     by_reading = {name: _reading(rule, parts, bool(missing)) for name, parts in enough.items()}
     leasts = {name: _least(rule, parts) for name, parts in enough.items()}
     best = min(enough, key=lambda name: (by_reading[name]["p_holds"], -_reach(rule, leasts[name])))
-    least, parts = leasts[best], readings[best]
+    least = leasts[best]
     low, high = least.estimate.interval()
     detectable = least.estimate.detectable(RATE / claims)
     together = {"p_holds": min, "p_fails": max, "p_same": max}
@@ -71,7 +73,9 @@ def _least(rule: Rule, parts: Reading) -> Contrast:
 def _reach(rule: Rule, part: Contrast) -> float:
     """How many standard errors a contrast lies on the claim's side of its bound: comparable also where p values are 1."""
     found, bound = part.estimate, part.bound
-    sides = [found.beyond(bound)] * (rule.direction == "higher") + [found.beyond(bound, -1)] * (rule.direction == "lower")
+    sides = [found.beyond(bound)] * (rule.direction == "higher") + [found.beyond(bound, -1)] * (
+        rule.direction == "lower"
+    )
     reach = min(sides or [found.beyond(-bound), found.beyond(bound, -1)])
     return -np.inf if np.isnan(reach) else reach
 

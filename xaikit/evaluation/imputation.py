@@ -97,7 +97,9 @@ def road(
     described = tower(clip, "image")
 
     def encode(sample: Tensor, keep: Tensor) -> Tensor:
-        whole = to_pixels(keep, described, pixels.shape[2:]) | ~to_pixels(torch.ones_like(keep), described, pixels.shape[2:])
+        whole = to_pixels(keep, described, pixels.shape[2:]) | ~to_pixels(
+            torch.ones_like(keep), described, pixels.shape[2:]
+        )
         filled = imputed(pixels[sample], whole)
         return clip.encode_image(torch.where(whole[:, None], filled, filled + grain))
 

@@ -8,7 +8,7 @@ from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
 import xaikit as xk
-from xaikit.evaluation.road import NEIGHBOURS, imputed, road
+from xaikit.evaluation.imputation import NEIGHBOURS, imputed, road
 
 
 def solved(image, keep):
