@@ -21,7 +21,6 @@ from dataset_fixtures import (
     write_captions,
     write_coco,
     write_folder,
-    write_imagenet,
     write_json,
 )  # fmt: skip
 from PIL import Image
@@ -124,14 +123,6 @@ def test_the_digest_changes_with_what_the_tables_say(tmp_path):
         assert after.digest(slice(1, 2)) == before.digest(slice(1, 2))
     named = opened("imagenet", tmp_path / "imagenet")
     assert replace(named, prompts=named.prompts[::-1]).digest() != named.digest()
-
-
-def test_a_label_twice_is_refused(tmp_path):
-    write_imagenet(tmp_path)
-    save(tmp_path / "val/n01440764/ILSVRC2012_val_00000002.JPEG", format="JPEG")
-    message = "the imagenet dataset has the sample 'ILSVRC2012_val_00000002' more than once"
-    with pytest.raises(ValueError, match=message):
-        open_source(f"imagenet:{tmp_path}")
 
 
 def test_corrupt_images_are_recorded_and_the_others_computed(tmp_path, clip):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..files.images import read_image
 
+STARTS = ("\u2581", "\u0120")  # that of SentencePiece and of byte-level BPE, before a token that starts a word
 ACTIVATION = re.compile(r"(?i)(elu|silu|swish|activation)")  # in the names of modules
 
 
@@ -143,20 +144,23 @@ class Clip:
     def _check_text(self, text: object, label: str) -> None:
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{label} is empty or no text: a prompt of at least one word is needed")
+        if "\0" in text:
+            raise ValueError(f"{label} holds a NUL character, which can't be part of a text")
         if hasattr(self.tokenizer, "tokenizer"):  # a Hugging Face tokenizer inside
             inner = self.tokenizer.tokenizer
             clean = self.tokenizer.clean_fn(text)
             words = inner(clean, add_special_tokens=False, verbose=False).input_ids
             if inner.unk_token_id is not None and inner.unk_token_id in words:
                 raise ValueError(f"{label}: {unknown_word(inner, clean)}")
-            if set(words) & set(inner.all_special_ids):
-                raise ValueError(
-                    f"{label} holds one of the tokenizer's own tokens ({', '.join(inner.all_special_tokens)})"
-                )
             length = len(inner(clean, verbose=False).input_ids)
         else:
             words = self.tokenizer.encode(text)
             length = len(words) + 2
+        if own := {*words} & {*self._own_tokens}:
+            raise ValueError(
+                f"{label} holds {self._own_tokens[min(own)]}, one of the tokenizer's own tokens"
+                f" ({', '.join(self._own_tokens.values())}), whose text can't be part of a prompt"
+            )
         if not words:
             raise ValueError(f"{label} is empty for the tokenizer: a prompt of at least one word is needed")
         if length > self.context_length:
@@ -164,16 +168,55 @@ class Clip:
                 f"{label} has {length} tokens with its start and end, but {self.name} takes at most {self.context_length}"
             )
 
+    @cached_property
+    def _own_tokens(self) -> dict[int, str]:
+        """The tokens that stand for no text (start, end, padding and others), by their ids."""
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        if inner is None:
+            return {index: self.tokenizer.decoder[index] for index in self.tokenizer.all_special_ids}
+        own = dict(zip(inner.all_special_ids, inner.all_special_tokens, strict=False))
+        added = getattr(inner, "added_tokens_decoder", {})
+        return own | {index: str(token) for index, token in added.items() if token.special}
+
     def token_strings(self, texts) -> list[list[str]]:
-        """The content tokens of each text as readable strings, without start, end and padding."""
+        """The content tokens of each text as readable strings, without start, end and padding.
+
+        A token that holds a part of a character alone is shown as "\ufffd".
+        """
+        return [[self._decode(index) for index in row] for row in self._content_ids(texts)]
+
+    def token_words(self, texts) -> list[list[int]]:
+        """For each content token of each text which of its words, from 0, it is a piece of."""
+        return [self._words(row) for row in self._content_ids(texts)]
+
+    def _content_ids(self, texts) -> list[list[int]]:
         tokens = self.tokens(texts)
-        content = self.content(tokens)
-        return [[self._decode(int(i)) for i in row[keep]] for row, keep in zip(tokens, content, strict=True)]
+        return [row[keep].tolist() for row, keep in zip(tokens, self.content(tokens), strict=True)]
 
     def _decode(self, index: int) -> str:
-        if hasattr(self.tokenizer, "tokenizer"):
-            return self.tokenizer.tokenizer.convert_ids_to_tokens(index).replace("▁", "").replace("Ġ", "")
-        return self.tokenizer.decoder[index].replace("</w>", "")
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        if inner is not None:
+            return inner.decode([index]).removeprefix("##").strip() or inner.convert_ids_to_tokens(index)
+        letters = self.tokenizer.decoder[index].removesuffix("</w>")
+        if index in self._own_tokens:
+            return letters
+        return bytearray(self.tokenizer.byte_decoder[letter] for letter in letters).decode("utf-8", "replace")
+
+    def _words(self, ids: Sequence[int]) -> list[int]:
+        """The word of each token: CLIP's own tokenizer marks the last piece of a word, others the first or those behind it."""
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        if inner is None:
+            ends = [self.tokenizer.decoder[index].endswith("</w>") for index in ids]
+            return np.cumsum([0, *ends[:-1]]).tolist() if ids else []
+        vocabulary = inner.get_vocab()
+        pieces = [inner.convert_ids_to_tokens(index) for index in ids]
+        if any(name.startswith("##") for name in vocabulary):
+            starts = [not piece.startswith("##") for piece in pieces]
+        elif any(name.startswith(STARTS) for name in vocabulary):
+            starts = [piece.startswith(STARTS) or not any(map(str.isalnum, piece)) for piece in pieces]
+        else:  # of whole words
+            starts = [True] * len(pieces)
+        return np.cumsum([0, *starts[1:]]).tolist() if ids else []
 
     def content(self, tokens: Tensor) -> Tensor:
         """Which positions (n, context) hold the prompt's own tokens: not start, end or padding."""

@@ -61,12 +61,19 @@ class Pairs:
         result[self.good] = values
         return result.numpy()
 
-    def words(self, longest: int) -> np.ndarray:
-        """The texts' own tokens as strings (n, longest), empty after a text's end and for a bad pair."""
+    def words(self, longest: int) -> dict[str, tuple[tuple[str, str], np.ndarray]]:
+        """Coordinates of the texts' own tokens: ``token_text`` (sample, token), empty after a text's end and for a bad pair, and,
+        where a word has several tokens, ``token_word``, the place of each one's word in its text, -1 where there is none."""
         strings = np.full((len(self), longest), "", dtype=object)
-        for index, words in zip(self.good, self.clip.token_strings(_take(self._texts, self.good)), strict=True):
-            strings[index, : len(words)] = words
-        return strings.astype(str)
+        words = np.full(strings.shape, -1)
+        tokens = self.tokens
+        for index, row, places in zip(
+            self.good, self.clip.token_strings(tokens), self.clip.token_words(tokens), strict=True
+        ):
+            strings[index, : len(row)], words[index, : len(row)] = row, places
+        found = {"token_text": (("sample", "token"), strings.astype(str))}
+        whole = np.where(strings != "", np.arange(longest), -1)
+        return found if (words == whole).all() else found | {"token_word": (("sample", "token"), words)}
 
     def _check_image(self, index: int) -> None:
         """Raise for a bad image, with its place in the batch, without keeping its pixels."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.towers import tower
+from ..measures.words import whole_words
 from ..samples.interventions import check_drawn
 from ..samples.worlds.layout import corner
 from .confidence import confidence_change
@@ -114,12 +115,14 @@ class Inputs:
 
     @cached_property
     def words(self) -> np.ndarray:
-        text = (self.heat if "token_text" in self.heat.coords else self.scenes).token_text.values
+        own = "token_text" in self.heat.coords
+        text = (self.heat if own else self.scenes).token_text.values
         if (text == "").all():
             raise ValueError(
                 "the word heat carries no words (token_text is empty), so content words can't be told apart"
             )
-        return text[:, : self.heat.sizes["token"]]
+        place = self.heat.token_word.values if own and "token_word" in self.heat.coords else None
+        return whole_words(text, place)[:, : self.heat.sizes["token"]]
 
     @cached_property
     def _curves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from ..files.store import annotate
 from ..measures.localisation import cell_shares
 from ..measures.maps import by_explainer, ranks
 from ..measures.planted_tokens import context_auroc, planted_word_scores, word_classes
-from ..measures.words import name_tokens
+from ..measures.words import name_tokens, spoken_words
 from ..mllm.explanation import TOKEN_METHODS, explain_all_tokens
 from ..mllm.family import Answers, View
 from ..mllm.model import Mllm
@@ -252,7 +252,7 @@ def _measured(scenes: xr.Dataset, answers: xr.Dataset) -> xr.Dataset:
     words["exact"] = "sample", answers.answer.values == scenes.caption.values, exact
     about = {"units": "1", "score_direction": HIGHER}
     meaning = "AUROC of rank overlap, contexts on the word's own object against others"
-    overlap, classes = _among_words(answers), word_classes(words.token_text.values)
+    overlap, classes = _among_words(answers), word_classes(spoken_words(answers.answer_text.values))
     for name, known, ending in (("", None, ""), ("_across", classes, ", words of two classes")):
         found = np.full(overlap.shape[:2], np.nan)
         for index in np.flatnonzero(np.isfinite(overlap).any((0, 2, 3))):  # the others don't compare rankings

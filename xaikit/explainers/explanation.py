@@ -64,7 +64,8 @@ def explain(
     Returns
     -------
     DataArray (sample, row, col) on the patch grid, or (sample, token) over the prompt's own tokens, in order,
-    zero after a shorter prompt's end, with their strings as the coordinate ``token_text``. Of several methods, be it a
+    zero after a shorter prompt's end, with their strings as the coordinate ``token_text`` (and, where a word has several,
+    ``token_word``, which word of its text each is a piece of). Of several methods, be it a
     list of one, (sample, explainer, row, col) or (sample, explainer, token), with the labels as coordinate. Images and
     texts are prepared once for all of them.
 
@@ -156,7 +157,7 @@ def _together(maps: np.ndarray, chosen: list[Chosen], of: str, pairs: Pairs) -> 
     coords = {dim: np.arange(size) for dim, size in zip(dims, maps.shape, strict=True)}
     coords |= {"sample": pairs.labels, "explainer": [one.label for one in chosen]}
     if of == "text":
-        coords["token_text"] = (("sample", "token"), pairs.words(maps.shape[2]))
+        coords |= pairs.words(maps.shape[2])
     if pairs.errors == "record":
         coords["error"] = ("sample", np.array(pairs.reasons, dtype=str))
     name, attrs = "heat" if of == "image" else "word_heat", {"long_name": f"heat of the {of}", "units": "1"}

@@ -58,7 +58,7 @@ def readable(token: str) -> str:
 def content_share(word_heat: np.ndarray, token_text: np.ndarray) -> np.ndarray:
     """Share of the positive word heat on content words, against function words; higher is better.
 
-    word_heat (n, explainers, tokens), token_text (n, tokens) with "" after a prompt's end. A map without
+    word_heat (n, explainers, tokens), token_text (n, tokens), the whole words, with "" after a prompt's end. A map without
     positive heat gets 0. Its chance level is the share of content words, see ``content_words``.
     """
     heat = np.maximum(word_heat, 0) * (token_text != "")[:, None]
@@ -70,6 +70,22 @@ def content_words(token_text: np.ndarray) -> np.ndarray:
     """Which tokens are content words, in the shape of ``token_text``."""
     lower = np.char.lower(token_text.astype(str))
     return ~np.isin(lower, list(FUNCTION_WORDS)) & (lower != "")
+
+
+def whole_words(token_text: np.ndarray, token_word: np.ndarray | None = None) -> np.ndarray:
+    """For each token (n, tokens) the whole word that it is a piece of; ``token_word``, of ``explain``, None for whole words.
+
+    Examples
+    --------
+    >>> whole_words(np.array([["a", "cy", "an"]]), np.array([[0, 1, 1]])).tolist()
+    [['a', 'cyan', 'cyan']]
+    """
+    if token_word is None:
+        return token_text
+    whole = [
+        ["".join(text[place == each]) for each in place] for text, place in zip(token_text, token_word, strict=True)
+    ]
+    return np.where(token_word < 0, "", np.array(whole, dtype=object)).astype(str)
 
 
 class Word(NamedTuple):
@@ -148,11 +164,20 @@ def category_labels(
     return labels
 
 
-def name_tokens(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
-    """``name_objects`` for tokens of any kind: all tokens of a word get what the word names.
+def spoken_words(token_text: np.ndarray) -> np.ndarray:
+    """``whole_words`` of decoded tokens, with a blank before those that start a word.
 
-    token_text : (n, tokens) decoded tokens, with a blank before those that start a word, "" after a text's end.
+    Examples
+    --------
+    >>> spoken_words(np.array([["a", " cy", "an", ",", " ring"]])).tolist()
+    [['a', 'cyan', 'cyan', ',', 'ring']]
     """
+    words, place = _grouped(token_text)
+    return np.where(place < 0, "", np.take_along_axis(words, np.maximum(place, 0), 1)).astype(str)
+
+
+def _grouped(token_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The words (n, most words) that tokens make up, and the word of each token (n, tokens), -1 after a text's end."""
     token_text = np.asarray(token_text).astype(str)
     grouped = [group_words([text for text in row if text != ""]) for row in token_text]
     words = np.full((len(grouped), max(map(len, grouped), default=0)), "", dtype=object)
@@ -160,6 +185,15 @@ def name_tokens(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
     for row, found in enumerate(grouped):
         for index, word in enumerate(found):
             words[row, index], place[row, word.tokens] = word.text, index
+    return words, place
+
+
+def name_tokens(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
+    """``name_objects`` for tokens of any kind: all tokens of a word get what the word names.
+
+    token_text : (n, tokens) decoded tokens, with a blank before those that start a word, "" after a text's end.
+    """
+    words, place = _grouped(token_text)
     named = name_objects(words, scenes)
     spread = {
         name: (values.dims, np.where(place < 0, padding, np.take_along_axis(values.values, np.maximum(place, 0), 1)))

@@ -2,7 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 HEAT = "magma"
 CELL = 1.9  # inches, one small panel
@@ -11,8 +14,14 @@ ARROWS = {"lower is better": "\u2193", "higher is better": "\u2191"}
 
 
 def finished(figure: Figure, title: str) -> Figure:
-    """Title the figure and take it out of pyplot's hands, so that a notebook shows it once."""
+    """Title the figure and take it out of pyplot's hands, so that a notebook shows it once. Dollar signs in texts are just that:
+    only matplotlib's own numbers on axes are typeset as mathematics."""
     figure.suptitle(title, fontsize=11)
+    axes = [axis for each in figure.findobj(Axes) for axis in (each.xaxis, each.yaxis)]
+    own = [axis for axis in axes if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter)]
+    numbers = {text for axis in own for text in (*axis.get_ticklabels(which="both"), axis.get_offset_text())}
+    for text in {*figure.findobj(Text)} - numbers:
+        text.set_parse_math(False)
     plt.close(figure)
     return figure
 

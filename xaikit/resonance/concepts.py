@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 from ..files.checks import check_choices, check_number, check_whole
 from ..files.store import annotate_from
 from ..measures.localisation import coverage
-from ..measures.words import content_words
+from ..measures.words import content_words, whole_words
 from .spectra import FLAT, check_trajectory, fourier
 
 STRUCTURE = 0.25  # silhouette below which clusters are "no substantial structure" (Kaufman and Rousseeuw 1990)
@@ -153,7 +153,7 @@ def concept_labels(concepts: xr.Dataset) -> xr.DataArray:
 
 
 def _checked(trajectory: xr.DataArray, bands: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values (sample, time, token, patch) and words (sample, token)."""
+    """Values (sample, time, token, patch) and the whole words (sample, token)."""
     check_trajectory(trajectory)
     if "token_text" not in trajectory.coords:
         raise ValueError("the trajectory lacks the coordinate token_text (sample, token), which names its concepts")
@@ -164,7 +164,8 @@ def _checked(trajectory: xr.DataArray, bands: int) -> tuple[np.ndarray, np.ndarr
             f"the trajectory has {trajectory.sizes['time']} points in time: {bands} bands need at least {2 * bands}"
         )
     values = trajectory.values.reshape(*trajectory.shape[:3], -1).astype(float)
-    return values, trajectory.token_text.transpose("sample", "token").values.astype(str)
+    places = ("token_text", *({"token_word"} & {*trajectory.coords}))
+    return values, whole_words(*(trajectory[name].transpose("sample", "token").values for name in places)).astype(str)
 
 
 def _amplitudes(values: np.ndarray, bands: int) -> tuple[np.ndarray, np.ndarray]:

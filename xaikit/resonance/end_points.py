@@ -81,7 +81,7 @@ def fixed_points(
     out = xr.Dataset({name: (dims.get(name, at), each[None]) for name, each in values.items()})
     out = out.assign_coords({dim: np.arange(size) for dim, size in out.sizes.items()})
     out = out.assign_coords(sample=pairs.labels, coupling=[recursion.coupling])
-    out = out.assign_coords(token_text=(("sample", "token"), pairs.words(out.sizes["token"])))
+    out = out.assign_coords(pairs.words(out.sizes["token"]))
     return annotate(out, "stability", made_by=clip, source=SOURCE, parameters=dataclasses.asdict(recursion))
 
 

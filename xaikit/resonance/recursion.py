@@ -103,7 +103,7 @@ def resonate(
     values = pairs.spread(join(parts, 2))
     rows, cols = tower(clip, "image").grid
     dims = ("sample", "time", "token", "row", "col")
-    coords = {"sample": pairs.labels, "token_text": (("sample", "token"), pairs.words(values.shape[2]))}
+    coords = {"sample": pairs.labels, **pairs.words(values.shape[2])}
     if errors == "record":
         coords["error"] = ("sample", np.array(pairs.reasons, dtype=str))
     values = values.reshape(*values.shape[:3], rows, cols)

@@ -68,8 +68,8 @@ def execute(
 
     try:
         papermill.execute_notebook(
-            str(notebook.resolve()),
-            str(part),
+            _as_it_stands(notebook.resolve()),
+            _as_it_stands(part),
             parameters=dict(parameters),
             cwd=str(notebook.resolve().parent),
             kernel_name="python3",
@@ -84,6 +84,11 @@ def execute(
     with open(part, "rb") as written:
         os.fsync(written.fileno())
     os.replace(part, target)
+
+
+def _as_it_stands(path: Path) -> str:
+    """A path for papermill, which puts parameters in place of what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def end_kernels() -> None:

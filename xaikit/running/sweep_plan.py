@@ -69,7 +69,7 @@ def read_table(path: Path) -> list[dict[str, object]]:
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise ValueError(f"{path.name}: a table of rows is a .csv, .yaml or .yml file")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), Yaml)  # a safe loader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} isn't plain YAML ({' '.join(str(error).split())})") from error
     rows = found if isinstance(found, list) else [found]
@@ -86,6 +86,34 @@ def read_table(path: Path) -> list[dict[str, object]]:
     return combinations(
         {name: [value for one in values for value in _expanded(one, name)] for name, values in listed.items()}
     )
+
+
+class Yaml(yaml.SafeLoader):
+    """Plain values as YAML 1.2 reads them, and so as a CSV table or -p does: 1e-3 is a number, 010 is ten, "no", 12:30 and
+    dates are text. A name that stands twice in a row is an error."""
+
+    yaml_implicit_resolvers = {}
+
+    def construct_mapping(self, node, deep=False):
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a name stands twice in a row", node.start_mark)
+        return found
+
+
+def _number(loader: Yaml, node: yaml.Node) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, {"0x": 16, "0o": 8}.get(text[:2], 10))
+
+
+Yaml.add_constructor("tag:yaml.org,2002:int", _number)
+for kind, pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}.items():
+    Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"(?:{pattern})$"), None)
 
 
 def combinations(choices: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:

@@ -22,6 +22,7 @@ from .source import Block, Reader, Source, hexadecimal, in_names
 NOT_NUMBERS = ("explorer", "running", "plots")  # code that parts don't depend on
 BAD_SAMPLES = "bad_samples"  # the stage of their stores
 LISTED = 20  # bad samples
+LEFT_OUT = "left out:"  # begins the reason of a good sample that a computation can't use
 # From the good samples of a block, as a dataset of the inputs schema, to their results: floats or texts over ``sample``.
 Compute = Callable[[xr.Dataset], xr.Dataset]
 
@@ -42,7 +43,8 @@ def compute_parts(
     ----------
     folder : of these parts alone; made if it isn't there.
     source, clip : of the samples; see ``Source.inputs``.
-    compute : called with the good samples of one block at a time.
+    compute : called with the good samples of one block at a time. Where it can't use one it gives its ``reason`` (sample),
+        which begins with ``LEFT_OUT`` and is "" for the others.
     stage : of the schema, that the results are of.
     made_with : what the results depend on beside the samples, as plain values: model, methods, options.
     shard : a share "i/k"; None for all.
@@ -123,7 +125,8 @@ def _errors_in(path: Path, made_with: Mapping) -> np.ndarray | None:
 
 def _mended(source: Source, block: Block, errors: np.ndarray, clip: Reader | None) -> bool:
     """Whether a sample that was bad is good by now."""
-    return any(source.is_good(block.rows.start + int(place), clip) for place in np.flatnonzero(errors != ""))
+    bad = [place for place, reason in enumerate(errors) if reason and not reason.startswith(LEFT_OUT)]
+    return any(source.is_good(block.rows.start + place, clip) for place in bad)
 
 
 def _compute(
@@ -135,6 +138,9 @@ def _compute(
     results = compute(good) if len(good.sample) else inputs[["sample"]].drop_attrs()
     texts = {name: "" for name, variable in results.data_vars.items() if variable.dtype.kind in "UTO"}
     results = results.reindex(sample=inputs.sample.values, fill_value=texts)
+    if "reason" in results:  # of good samples that were left out
+        errors = np.where(errors == "", results.reason.values.astype(str), errors)
+        results = results.drop_vars("reason")
     results = results.assign_coords(error=("sample", errors))
     write(annotate(results, stage, made_with=made_with), path, stage)
     return errors

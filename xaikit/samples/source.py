@@ -6,6 +6,7 @@ Of pictures in files a table says what is known of each; bounding boxes become m
 import hashlib
 import json
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -204,6 +205,25 @@ def box_mask(box: Sequence[float], size: tuple[int, int], seen: Callable[[Image.
     return seen(painted)[..., 0] > seen(ImageChops.invert(painted))[..., 0]
 
 
+def _storable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column ``problem``, and without NULs in texts, which end there for a store: each is that row's problem."""
+    table = table.assign(problem=table.get("problem", ""))
+    for name in table.columns.difference(["image", "foil_image", "problem"]):
+        if (
+            table[name].dtype.kind in "OUT"
+            and (held := table[name].map(lambda text: "\0" in text if isinstance(text, str) else False)).any()
+        ):
+            what = "its name" if name == "label" else f"its {name.replace('_', ' ')}"
+            table.loc[held, "problem"] = f"{what} holds a NUL character, which can't be part of a text"
+            table[name] = table[name].map(lambda text: text.replace("\0", "\ufffd") if isinstance(text, str) else text)
+    return table
+
+
+def cleaned(names: pd.Series) -> pd.Series:
+    """Names without blanks around them, with one between words, and with each letter one character: those that look alike are."""
+    return names.map(lambda name: unicodedata.normalize("NFC", " ".join(name.split())))
+
+
 def _box_on(picture: Image.Image, box: Sequence[float], size: tuple[int | None, int | None]) -> Sequence[float]:
     """A box that was annotated on a picture of this size (width, height; None where it isn't known), on the picture as it is,
     which may be another in size alone. Raises ValueError for one that is turned, or of other proportions."""
@@ -239,7 +259,11 @@ class Pictures(Source):
     def of(
         cls, layout: str, table: pd.DataFrame, read: Callable, split: str | None = None, classes: Sequence[str] = ()
     ) -> "Pictures":
-        """From a table with the samples' names in the column ``label``; a class's prompt is "a photo of a NAME."."""
+        """From a table with the samples' names in the column ``label``; a class's prompt is "a photo of a NAME.".
+
+        A row whose ``problem`` isn't "" is a bad sample for that reason, and so is one with a text that no store can hold.
+        """
+        table = _storable(table)
         labels, about = table.label.to_numpy(object), {} if split is None else {"split": split}
         prompts = tuple(PROMPT.format(name) for name in classes)
         return cls(layout, labels, tuple(classes), prompts, about, table.drop(columns="label"), read=read)
@@ -296,6 +320,8 @@ class Pictures(Source):
         def seen(image: Image.Image) -> np.ndarray:
             return clip.seen(image) if clip else np.asarray(ImageOps.fit(image, (size, size)))
 
+        if row.get("problem"):
+            raise ValueError(row["problem"])
         words = _words(row["caption"], clip)
         picture = read(row["image"])
         arrays = {"image": seen(picture)}
@@ -321,4 +347,4 @@ def _words(caption: str, clip: Reader | None) -> Sequence[str]:
 
 def _reason(error: Exception) -> str:
     """One line, in the words of a sample by itself: neither "image 0" nor "text 0"."""
-    return " ".join(str(error).split()).replace("text 0 ", "caption ", 1)
+    return " ".join(str(error).replace("\0", "\ufffd").split()).replace("text 0 ", "caption ", 1)

@@ -13,6 +13,7 @@ from ...explainers.registry import Chosen
 from ...explainers.sources import Plan, maps_of, protocol, results
 from ...files.checks import check_number
 from ...measures.maps import ranks
+from ...samples.parts import LEFT_OUT
 from ...samples.source import Source
 from ..faithfulness import deletion_and_insertion
 from ..retrieval import WAYS, Columns
@@ -107,7 +108,7 @@ def winoground(
     the map of each image's own caption.
 
     source : samples with ``pair``, two in a row being a pair, such as Winoground. One whose partner is bad or missing is
-        left out.
+        left out, as its error says.
     share, fill : how much of each image is hot, and what stands in for removed patches.
 
     Returns ``similarity`` (sample) with the own caption, ``foil_similarity`` with the partner's, and both of what is left
@@ -119,14 +120,16 @@ def winoground(
         pair = good.pair.values
         same = (pair[:, None] == pair) & ~np.eye(len(pair), dtype=bool)
         whole = np.flatnonzero(same.sum(1) == 1)
+        reason = np.where(same.sum(1) == 1, "", f"{LEFT_OUT} its partner is bad, or isn't among the samples")
+        left_out = xr.Dataset({"reason": ("sample", reason)}, {"sample": good.sample.values})
         if not len(whole):
-            return good[["sample"]].drop_attrs()
+            return left_out
         good, partner = good.isel(sample=whole), same[np.ix_(whole, whole)].argmax(1)
         pixels, tokens = clip.pixels(good.image), clip.tokens(good.caption).to(clip.device)
         spoken = encoded(clip.encode_text, tokens, batch_size)
         texts = torch.stack([spoken, spoken[partner]], 1)
         whole_and_left = _cosines(clip, chosen, pixels, tokens, texts, share, fill, batch_size, seed)
-        return _paired(good, chosen, *whole_and_left, pair=pair[whole])
+        return _paired(good, chosen, *whole_and_left, pair=pair[whole]).reindex(sample=left_out.sample).merge(left_out)
 
     return Plan("image", measure, {"share": share, "fill": fill, "seed": seed})
 

@@ -3,7 +3,6 @@
 Sharma et al., Conceptual Captions: A Cleaned, Hypernymed, Image Alt-text Dataset, 2018.
 """
 
-import csv
 import os
 import re
 import zlib
@@ -15,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from ..source import Pictures
-from ..tables import MOST_BYTES, SUFFIXES, LayoutError, PicturesIn, choose_split, layout
+from ..tables import SUFFIXES, LayoutError, PicturesIn, choose_split, layout, read_text
 
 HOW = (
     "get the table at ai.google.com/research/ConceptualCaptions, 'Download', and the images with img2dataset or a script that"
@@ -50,23 +49,16 @@ def conceptual_captions(folder: Path, split: str | None = None) -> Pictures:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.stat().st_size > MOST_BYTES:
-        raise LayoutError(
-            f"{path} has {path.stat().st_size / 1e9:.1f} GB, more than the published table: it is not read"
-        )
-    try:
-        table = pd.read_csv(
-            path, sep="\t", header=None, names=["caption", "url"], dtype=str, quoting=csv.QUOTE_NONE, index_col=False,
-            keep_default_na=False, skip_blank_lines=False, on_bad_lines="error", usecols=[0, 1],
-        )  # fmt: skip
-    except ValueError as error:  # no table at all, or not UTF-8
-        raise LayoutError(f"{path} can't be read as captions and addresses with a tab between ({error})") from error
-    if len(table) and tuple(table.iloc[0]) == ("caption", "url"):
-        table = table.iloc[1:].reset_index(drop=True)
-    without = ((table.url == "") | table.url.isna()).to_numpy()
+    lines = read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if lines[0] == "caption\turl":
+        del lines[0]
+    parts = pd.Series(lines, dtype="str").str.rpartition("\t")
+    table = pd.DataFrame({"caption": parts[0], "url": parts[2]})
+    without = ((parts[1] == "") | (table.url == "")).to_numpy()
     if without.any():
         raise LayoutError(f"{path}: row {int(without.argmax())} (the first is 0) has no address after a tab")
-    return table
+    several = "the row has more than a caption, a tab and an address: a tab can't be part of a caption"
+    return table.assign(problem=table.caption.str.contains("\t", regex=False).map({True: several, False: ""}))
 
 
 class _Downloaded:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..source import Pictures
+from ..source import Pictures, cleaned
 from ..tables import LayoutError, PicturesIn, choose_split, column, layout, read_rows, whole_numbers
 
 HOW = (
@@ -20,7 +20,9 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     folder : holds the table (separated by commas or tabs) with a header: image (or file or filepath), caption (or title), and
         maybe class (a name), foil (a caption that is false of the image) and pair (a whole number).
 
-    The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME.".
+    The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME."; blanks
+    around a name don't count, and a row without one is a bad sample. Samples stay in the table's order, but for those of a
+    pair, which come one after the other; a pair of one, or of three, is none.
     """
     choose_split("folder", folder, (), split)
     path = folder / "captions.csv"
@@ -32,11 +34,29 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     label = image.where(again == 0, image + "-" + again.astype(str))
     table = pd.DataFrame({"label": label, "image": image, "caption": column(path, rows, "caption", "title")})
     table["image_id"] = pd.factorize(image)[0]
-    classes = sorted({*rows["class"]}) if "class" in rows else []
-    if "class" in rows:
-        table["class_index"] = rows["class"].map({name: place for place, name in enumerate(classes)})
+    named = cleaned(rows["class"]) if "class" in rows else None
+    classes = [] if named is None else sorted({*named} - {""})
+    if named is not None:
+        table["class_index"] = named.map({name: place for place, name in enumerate(["", *classes], start=-1)})
+        table["problem"] = (named == "").map({True: "the class is empty: its name is needed", False: ""})
     if "foil" in rows:
         table["foil"] = rows.foil
     if "pair" in rows:
         table["pair"] = whole_numbers(path, rows.pair)
+        table = paired(table)
     return Pictures.of("folder", table, PicturesIn(folder), classes=classes)
+
+
+def paired(table: pd.DataFrame) -> pd.DataFrame:
+    """Pairs one after another in the order of their first samples, so that none is cut between blocks, and behind them what is
+    no pair, which is a bad sample."""
+    pair = table.pair
+    count, first = (
+        pair.map(pair.value_counts()),
+        pair.map({number: place for place, number in enumerate(pair.unique())}),
+    )
+    single = "of pair " + pair.astype(str) + " there are " + count.astype(str) + " samples: two make a pair"
+    problem = table["problem"] if "problem" in table else pd.Series("", table.index)
+    table = table.assign(problem=problem.where(count == 2, single))
+    order = pd.DataFrame({"odd": count != 2, "first": first}).sort_values(["odd", "first"], kind="stable").index
+    return table.loc[order].reset_index(drop=True)

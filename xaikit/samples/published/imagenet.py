@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..source import PROMPT, Pictures
+from ..source import PROMPT, Pictures, cleaned
 from ..tables import (
     LayoutError,
     PicturesIn,
@@ -36,7 +36,8 @@ NAMES = ("LOC_synset_mapping.txt", "classnames.txt", "imagenet_class_index.json"
 
 @layout(HOW)
 def imagenet(folder: Path, split: str | None = None) -> Pictures:
-    """Images as samples, each with its class's prompt, "a photo of a NAME.", as caption, labelled and sorted by file.
+    """Images as samples, each with its class's prompt, "a photo of a NAME.", as caption, labelled and sorted by file, with its
+    folder and ending ("n01440764/art_0.jpg") where files of several folders have one name.
 
     folder : holds ``val/n01440764/*.JPEG`` (or train, or the class folders themselves), or Kaggle's
         ``ILSVRC/Data/CLS-LOC/val/*.JPEG`` with ``LOC_val_solution.csv``.
@@ -45,7 +46,7 @@ def imagenet(folder: Path, split: str | None = None) -> Pictures:
     The names of the classes are those of ``LOC_synset_mapping.txt`` or ``classnames.txt`` (a line a class: number, name,
     maybe others behind commas) or ``imagenet_class_index.json``, in the folder or the one above; all that are named there are
     classes, in the order of their numbers, which is the published one. Where there is none, but a folder for each of the
-    thousand, they are open_clip's.
+    published thousand, they are open_clip's.
     """
     found = {name: at for name in ("val", "train") for at in (name, f"{KAGGLE}/{name}") if (folder / at).is_dir()}
     if not found and _class_folders(folder):
@@ -66,6 +67,7 @@ def imagenet(folder: Path, split: str | None = None) -> Pictures:
             f"the class {unknown[0]} of {folder / at} isn't in the file of class names: the names of all are needed"
         )
     table["class_index"] = table.pop("class").map(place)
+    names = dict(zip(names, cleaned(pd.Series(names.values(), dtype="str")), strict=True))
     prompts = [PROMPT.format(name) for name in names.values()]
     table["caption"] = [prompts[index] for index in table.class_index]
     return Pictures.of("imagenet", table, PicturesIn(folder, links), split, [*names.values()])
@@ -83,11 +85,13 @@ def _by_folder(folder: Path, at: str, numbers: list[str]) -> tuple[pd.DataFrame,
     if not sum(times):
         raise LayoutError(f"there are no images in the class folders of {folder / at}: {HOW}")
     files = pd.Series([file for each in listed for file in each], dtype="str")
+    classes = pd.Series(numbers, dtype="str").repeat(times).to_numpy()
+    label = files.str.rpartition(".")[0]
     table = pd.DataFrame(
         {
-            "label": files.str.rpartition(".")[0],
+            "label": classes + "/" + files if label.duplicated().any() else label,
             "image": pd.Series(links, dtype="str").repeat(times).to_numpy() + "/" + files,
-            "class": pd.Series(numbers).repeat(times).to_numpy(),
+            "class": classes,
         }
     )
     return table.sort_values("label", kind="stable", ignore_index=True), links
@@ -113,14 +117,21 @@ def _class_names(folder: Path, numbers: list[str]) -> dict[str, str]:
     for path in (above / name for above in (folder, folder.parent) for name in NAMES):
         if path.is_file():
             return _names_in(path)
-    if len(numbers) == 1000:
+    if len(numbers) == 1000 and numbers == _published():
         from open_clip import IMAGENET_CLASSNAMES  # only here, since it takes seconds
 
         return dict(zip(numbers, IMAGENET_CLASSNAMES, strict=True))
     raise LayoutError(
-        f"there are {len(numbers) or 'no'} class folders in {folder}, not all 1000, so the classes' names are needed: put"
+        f"there are {len(numbers) or 'no'} class folders in {folder}, not ImageNet's 1000, so the classes' names are needed: put"
         f" {', '.join(NAMES[:-1])} or {NAMES[-1]} there"
     )
+
+
+def _published() -> list[str]:
+    """The thousand classes' numbers."""
+    from timm.data import ImageNetInfo
+
+    return sorted(ImageNetInfo("imagenet-1k").label_names())
 
 
 def _names_in(path: Path) -> dict[str, str]:
