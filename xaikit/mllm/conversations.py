@@ -11,8 +11,8 @@ from tqdm import tqdm
 from ..clip.pairs import as_sequence, one_each
 from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
-from .family import NATIVE, Key, View
 from .model import Mllm
+from .view import NATIVE, Key, View
 
 
 @torch.no_grad()
@@ -43,8 +43,8 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
             input_ids=ids,
             attention_mask=real,
             max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
-            suppress_tokens=[mllm.family.image_token_id],  # an untrained model may write it, and none could read it
-            **mllm.family.language_inputs(part, ids, mllm.family.encode(part)),
+            suppress_tokens=mllm.family.unwritable,
+            **mllm.family.language_inputs(part, ids, mllm.family.encode(part), padded_left=True),
         )
         for view, row in zip(part, written[:, ids.shape[1] :].tolist(), strict=True):
             length = next((index for index, token in enumerate(row) if token in ends), len(row))
@@ -68,7 +68,7 @@ def answer_ids(mllm: Mllm, text: str) -> list[int]:
     >>> mllm.decode(xk.mllm.answer_ids(mllm, "a red ring"))
     [' a', ' red', ' ring']
     """
-    return mllm.tokenizer(mllm.family.check_text(text, "the answer"), add_special_tokens=False).input_ids
+    return mllm.tokenizer(mllm.family.wording.check(text, "the answer"), add_special_tokens=False).input_ids
 
 
 class Conversations:
