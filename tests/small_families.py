@@ -274,12 +274,13 @@ def paligemma():
     tokenizer = words({"image_token": "<image>"})
     images = T.SiglipImageProcessor(size=SQUARE)
     images.image_seq_length = 16
+    processor = T.PaliGemmaProcessor(images, tokenizer)  # which has no template, and knows tokens for places
     config = T.PaliGemmaConfig(
         vision_config=T.SiglipVisionConfig(**SIGLIP, projection_dim=48),
         text_config=T.GemmaConfig(vocab_size=len(tokenizer), **WIDE), image_token_index=tokenizer.image_token_id,
         projection_dim=48, hidden_size=48,
     )  # fmt: skip
-    return T.PaliGemmaForConditionalGeneration(config), T.PaliGemmaProcessor(images, tokenizer)  # which has no template
+    return T.PaliGemmaForConditionalGeneration(config), processor
 
 
 def aya_vision():

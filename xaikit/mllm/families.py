@@ -122,6 +122,10 @@ def family_of(model: nn.Module, processor: Any, name: str, max_pixels: int | Non
     """The family that knows most of a model's class."""
     images, kind = type(processor.image_processor).__name__, type(model).__name__
     if "image_grid_thw" in inspect.signature(model.base_model.get_image_features).parameters:
+        if not hasattr(processor.image_processor, "merge_size"):
+            raise ValueError(
+                f"the processor of {name} cuts images into no patches, which the model reads: they don't belong together"
+            )
         found = Patches
     elif "Pixtral" in images:
         found = Pixtral

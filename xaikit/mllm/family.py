@@ -222,6 +222,15 @@ class Family:
         """The places of an image's tokens at scale 1."""
         return self._seen(image, self.wording.blank)[1]
 
+    def check_processor(self) -> None:
+        """Raise ValueError for a processor that doesn't write the image as the token that the model reads."""
+        ids = self.made(Image.new("RGB", (64, 64)), self.wording.blank, {})["input_ids"]
+        if not (ids == self.image_token_id).any():
+            raise ValueError(
+                f"the processor of {self.name} writes no token {self.image_token_id}, which the model reads as the image's:"
+                " they don't belong together"
+            )
+
     # inside
 
     def _within(self, image: Image.Image) -> Image.Image:
@@ -246,11 +255,6 @@ class Family:
             ) from error
         vision, ids = _of_image(seen), seen["input_ids"][0]
         tokens = int((ids == self.image_token_id).sum())
-        if not tokens:
-            raise ValueError(
-                f"the processor of {self.name} writes no token {self.image_token_id}, which the model reads as the image's:"
-                " they don't belong together"
-            )
         many = vision["pixel_values"].numel() // 3 // getattr(self.processor.image_processor, "temporal_patch_size", 1)
         if self.max_pixels is not None and many > 1.1 * self.max_pixels:  # rounding to whole patches aside
             raise ValueError(

@@ -137,16 +137,22 @@ def _ready(name: str, model: nn.Module, processor: Any, max_pixels: int | None) 
     if processor.chat_template is None and "PaliGemma" not in type(processor).__name__:
         raise ValueError(f"{name} has no chat template: it says where image and prompt go, and is needed")
     most = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > most + len(tokenizer.added_tokens_decoder):
+    if len(tokenizer) > most:
         raise ValueError(
-            f"the processor of {name} knows {len(tokenizer)} tokens but the model {most}: they don't belong together"
+            f"the processor of {name} knows {len(tokenizer)} tokens, the model {most}: they don't belong together"
+        )
+    if model.get_output_embeddings().weight.is_meta:
+        raise ValueError(
+            f"{name}: its unembedding is offloaded, and is read all the time: give a device_map that keeps it"
         )
     stated = (model.generation_config, model.config.get_text_config(), tokenizer)
     ends = next((each.eos_token_id for each in stated if each.eos_token_id is not None), None)
     # Sampling, penalties and the like of the checkpoint would change what is explained.
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0)
     model.requires_grad_(False).eval()
-    return Mllm(name, model, processor, family_of(model, processor, name, max_pixels), model.device, model.dtype)
+    family = family_of(model, processor, name, max_pixels)
+    family.check_processor()
+    return Mllm(name, model, processor, family, model.device, model.dtype)
 
 
 def _given(pair: Any, options: list[str]) -> tuple[nn.Module, Any]:
