@@ -22,6 +22,7 @@ from xaikit.mllm.steps import PRESETS, Steps, steps_of
 from xaikit.mllm.tam import rank_gaussian_filter, released_tam
 from xaikit.samples.scenes import draw_descriptions
 
+pytestmark = pytest.mark.filterwarnings("ignore:the answer to .* was cut:UserWarning")
 PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
 REQUESTS = ["describe the picture", "what is this", "list the objects in the photo"]
 ANSWERS = ["a red circle", "a small blue square left of a triangle", "green"]
@@ -520,7 +521,8 @@ def test_answers_say_whether_they_ended(llava, monkeypatch):
     images, prompts = [picture(56, 56, seed) for seed in range(3)], PROMPTS
     settings = llava.model.generation_config
     monkeypatch.setattr(settings, "eos_token_id", llava.family.image_token_id)  # never written
-    free = explain_tokens(llava, images, prompts, "lens", max_new_tokens=3)
+    with pytest.warns(UserWarning, match="the answer to 3 samples, the first of them 0, was cut after 3 tokens"):
+        free = explain_tokens(llava, images, prompts, "lens", max_new_tokens=3)
     assert free.ended.dtype == bool and not free.ended.any()
     monkeypatch.setattr(settings, "eos_token_id", int(free.answer_id[0, 2]))
     stops = int(free.answer_id[0, 2]) in free.answer_id.values[1]
@@ -727,6 +729,7 @@ def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
         ({"images": np.zeros((64, 64, 3))}, "image 0 has type float64"),
         ({"images": Image.new("I;16", (64, 64))}, "image 0 has mode 'I;16'"),
         ({"images": []}, "no image was given"),
+        ({"images": None}, "images=None: what a word of an answer owes to an image needs one"),
         ({"prompts": ""}, "sample 0: the prompt .* is empty"),
         ({"prompts": None}, "prompts=None"),
         ({"prompts": ["what is this", "what is this"]}, "1 images but 2 prompts"),

@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from xaikit.mllm.explanation import explain_tokens
 from xaikit.mllm.loading import load_mllm
 
+pytestmark = pytest.mark.filterwarnings("ignore:the answer to .* was cut:UserWarning")
 TEXT = [
     "describe the picture what is left of a small red circle large blue square green triangle",
     "USER: ASSISTANT: <|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",

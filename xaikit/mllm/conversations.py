@@ -1,5 +1,6 @@
 """Answers: those that a model writes, and those that a user gives, to many images with a prompt each."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -87,6 +88,8 @@ class Conversations:
     ):
         check_choices(errors=(errors, ("raise", "record")))
         self.mllm, self.keys, self.batch_size, self.errors = mllm, list(keys), batch_size, errors
+        if images is None:
+            raise ValueError("images=None: what a word of an answer owes to an image needs one")
         self._images = as_sequence(images)
         n = len(self._images)
         named = isinstance(images, xr.DataArray) and "sample" in images.coords
@@ -121,6 +124,17 @@ class Conversations:
             good = [row for row, ids in enumerate(answers) if ids]
             by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
             yield [part[row] for row in good], by_key, [answers[row] for row in good]
+
+    def warn_of_cut(self, ended: Sequence[bool], max_new_tokens: int) -> None:
+        """Say which answers, of good samples, didn't end by themselves."""
+        cut = [
+            str(label) for label, own, bad in zip(self.labels, ended, self.reasons, strict=True) if not own and not bad
+        ]
+        if cut:
+            who = f"sample {cut[0]}" if len(cut) == 1 else f"{len(cut)} samples, the first of them {cut[0]},"
+            warnings.warn(
+                f"the answer to {who} was cut after {max_new_tokens} tokens: raise max_new_tokens", stacklevel=4
+            )
 
     def refuse(self, index: int, error: ValueError | FileNotFoundError) -> None:
         """Raise this error with its sample named, or keep it as the sample's reason."""

@@ -66,7 +66,8 @@ def explain_tokens(
     On the bundled model the lens family finds a word's own object in a quarter of all cases, attention in most (notebook 05).
 
     Raises ValueError, in one sentence, for an unknown method or option, or one without use; for bad images, prompts,
-    answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file.
+    answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file. Warns of
+    answers that were cut after ``max_new_tokens``.
 
     Examples
     --------
@@ -150,7 +151,9 @@ def explain_all_tokens(
         label: asdict(way) if isinstance(way, Steps) else {"method": way.func.__name__, **way.keywords}
         for label, way in chosen.items()
     }
-    return _dataset(mllm, talks, parts, described)
+    found = _dataset(mllm, talks, parts, described)
+    talks.warn_of_cut(found.ended.values, max_new_tokens)
+    return found
 
 
 def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:

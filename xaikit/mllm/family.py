@@ -19,6 +19,7 @@ from .wording import KINDS, Wording
 
 # Of what an encoder returns, that which isn't handed on as it is.
 _KNOWN = ("pooler_output", "last_hidden_state", "hidden_states", "attentions", "deepstack_features")
+PATCH = 32  # pixels that rounding to whole patches may add to a side
 
 
 class Family:
@@ -256,7 +257,7 @@ class Family:
         vision, ids = _of_image(seen), seen["input_ids"][0]
         tokens = int((ids == self.image_token_id).sum())
         many = vision["pixel_values"].numel() // 3 // getattr(self.processor.image_processor, "temporal_patch_size", 1)
-        if self.max_pixels is not None and many > 1.1 * self.max_pixels:  # rounding to whole patches aside
+        if self.max_pixels is not None and many > (self.max_pixels**0.5 + PATCH) ** 2:
             raise ValueError(
                 f"scale={scale:g}: {self.name} makes {many} pixels of this image, more than max_pixels={self.max_pixels}: use"
                 " a smaller scale or a larger max_pixels"
