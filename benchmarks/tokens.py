@@ -16,9 +16,10 @@ from cost import seconds
 
 from xaikit.mllm.conversations import generate
 from xaikit.mllm.explanation import explain_tokens
-from xaikit.mllm.family import View
-from xaikit.mllm.model import Mllm, load_mllm
+from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.model import Mllm
 from xaikit.mllm.steps import PRESETS
+from xaikit.mllm.view import View
 from xaikit.samples.scenes import draw_descriptions
 
 SCALES = PRESETS["msea+arc"].scales

@@ -30,7 +30,7 @@ from training.llava import (
 import xaikit as xk
 from xaikit.files.paths import data_folder
 from xaikit.mllm.conversations import generate
-from xaikit.mllm.model import load_mllm
+from xaikit.mllm.loading import load_mllm
 from xaikit.samples.scenes import draw_descriptions
 
 CHANGES = {"steps": 3, "batch_size": 4, "report_every": 2, "threads": 1}

@@ -22,6 +22,7 @@ from xaikit.mllm.steps import PRESETS, Steps, steps_of
 from xaikit.mllm.tam import rank_gaussian_filter, released_tam
 from xaikit.samples.scenes import draw_descriptions
 
+pytestmark = pytest.mark.filterwarnings("ignore:the answer to .* was cut:UserWarning")
 PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
 REQUESTS = ["describe the picture", "what is this", "list the objects in the photo"]
 ANSWERS = ["a red circle", "a small blue square left of a triangle", "green"]
@@ -520,7 +521,8 @@ def test_answers_say_whether_they_ended(llava, monkeypatch):
     images, prompts = [picture(56, 56, seed) for seed in range(3)], PROMPTS
     settings = llava.model.generation_config
     monkeypatch.setattr(settings, "eos_token_id", llava.family.image_token_id)  # never written
-    free = explain_tokens(llava, images, prompts, "lens", max_new_tokens=3)
+    with pytest.warns(UserWarning, match="the answer to 3 samples, the first of them 0, was cut after 3 tokens"):
+        free = explain_tokens(llava, images, prompts, "lens", max_new_tokens=3)
     assert free.ended.dtype == bool and not free.ended.any()
     monkeypatch.setattr(settings, "eos_token_id", int(free.answer_id[0, 2]))
     stops = int(free.answer_id[0, 2]) in free.answer_id.values[1]
@@ -544,7 +546,7 @@ def test_states_that_are_not_finite_are_refused(llava):
         options = {"answer": "a red circle", "batch_size": batch_size}
         found = explain_all_tokens(mllm, images, prompts, methods, errors="record", **options)
         assert found.error.values[[0, 2]].tolist() == ["", ""]
-        assert re.match('sample 1: .* states at scale 1 aren.t finite: .*precision="fp32"', found.error.values[1])
+        assert re.match('sample 1: .* states at scale 1 aren.t finite: .*dtype="float32"', found.error.values[1])
         assert not found.token_heat[1].any() and not found.ended[1]
         np.testing.assert_allclose(found.token_heat[[0, 2]], apart.token_heat, atol=1e-5)
         for method in methods:
@@ -626,7 +628,7 @@ def test_nothing_is_left_on_the_model(mllm):
     after = mllm.model.state_dict()
     assert list(after) == list(before) and all(torch.equal(value, after[name]) for name, value in before.items())
     assert mllm.model.config.get_text_config()._attn_implementation == "sdpa" and not mllm.model.training
-    assert mllm.model.model.language_model.config._attn_implementation == "sdpa" and hooks() == hooked
+    assert mllm.decoder.config._attn_implementation == "sdpa" and hooks() == hooked
     assert all(weight.grad is None and not weight.requires_grad for weight in mllm.model.parameters())
     assert settings == mllm.model.generation_config.to_dict() and torch.is_grad_enabled()
     assert (image == kept).all()
@@ -727,6 +729,7 @@ def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
         ({"images": np.zeros((64, 64, 3))}, "image 0 has type float64"),
         ({"images": Image.new("I;16", (64, 64))}, "image 0 has mode 'I;16'"),
         ({"images": []}, "no image was given"),
+        ({"images": None}, "images=None: what a word of an answer owes to an image needs one"),
         ({"prompts": ""}, "sample 0: the prompt .* is empty"),
         ({"prompts": None}, "prompts=None"),
         ({"prompts": ["what is this", "what is this"]}, "1 images but 2 prompts"),
@@ -737,7 +740,7 @@ def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
         ({"answer": "a </s>"}, "holds </s>"),
         ({"answer": "ring " * 600}, "sample 0: an answer of 600 tokens after .* longer than the 512 that tiny-llava"),
         ({"scales": (1, 1.01)}, "sample 0: scales 1.0 and 1.01 both give a grid of 8 x 8"),
-        ({"scales": (1, 5)}, "sample 0: scale=5.0: prompt and image have .* tiny-llava takes 512"),
+        ({"scales": (1, 5)}, "sample 0: scale=5: prompt and image have .* tiny-llava takes 512"),
         ({"scales": (1.5, 2), "grid": "native"}, r"grid='native' is that of scale 1, which isn't among the scales"),
         ({"scales": ()}, r"scales=\(\): different ones are needed, at least one"),
         ({"scales": (1, 1.0)}, "scales=.*: different ones"),
@@ -830,10 +833,14 @@ def test_bad_common_grids(bundled, monkeypatch, grid):
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (picture(), {"scales": (1, 2), "enlargement": "crops"}, "sample 0: enlargement='crops': .* images of any size"),
+        (
+            picture(),
+            {"scales": (1, 2), "enlargement": "crops"},
+            "sample 0: enlargement='crops': .* can't be given more tiles",
+        ),
         (picture(), {"method": "arc"}, "k=50: a whole number from 1 to 38 is"),
         ([picture(112, 112), picture(56, 56)], {"scales": (1, 1.2)}, "sample 1: scales 1.0 and 1.2 both .* 2 x 2"),
-        (picture(2, 500), {"method": "lens"}, "sample 0: an image of 500 x 2 pixels: .* up to 1 : 200"),
+        (picture(2, 500), {"method": "lens"}, "sample 0: an image of 500 x 2 pixels .* must be smaller than 200"),
     ],
 )
 def test_limits_of_other_classes(images, options, message):

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xaikit.mllm.explanation import explain_tokens
-from xaikit.mllm.model import load_mllm
+from xaikit.mllm.loading import load_mllm
 
+pytestmark = pytest.mark.filterwarnings("ignore:the answer to .* was cut:UserWarning")
 TEXT = [
     "describe the picture what is left of a small red circle large blue square green triangle",
     "USER: ASSISTANT: <|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
@@ -190,7 +191,7 @@ def layout(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(small_mllms.TEXT, "max_position_embeddings", 512)
         saved = save(folder).state_dict()
-    return load_mllm(str(folder)), saved, *expected
+    return load_mllm(str(folder), dtype="float32"), saved, *expected
 
 
 def pictures():

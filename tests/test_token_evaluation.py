@@ -125,8 +125,8 @@ def inputs(mllm, lengths=(4, 2, 3), scale=1.0, enlargement="interpolate"):
 @torch.no_grad()
 def log_probability(mllm, view, answer, token, keep):
     """Of one token, from one plain pass over the whole answer with the kept cells (rows, cols) of the image."""
-    pixels = mllm.family.masked(view, torch.as_tensor(keep).flatten()[None])
-    logits = alone(mllm, view, answer, mllm.family.encode_pixels(view, pixels)[0]).logits
+    seen = mllm.family.masked([view], torch.as_tensor(keep).flatten()[None])
+    logits = alone(mllm, seen[0], answer).logits
     return float(logits[0, len(view.ids) - 1 + token].log_softmax(-1)[answer[token]])
 
 
@@ -165,10 +165,8 @@ def test_crops_of_internvl_lose_the_cells_of_the_map():
 def test_the_batch_changes_nothing_and_bounds_the_images(llava, monkeypatch):
     views, answers, heat, words = inputs(llava)
     sizes = []
-    encode = llava.family.encode_pixels
-    monkeypatch.setattr(
-        llava.family, "encode_pixels", lambda view, p: sizes.append(len(p["pixel_values"])) or encode(view, p)
-    )
+    run = llava.family.run
+    monkeypatch.setattr(llava.family, "run", lambda seen: sizes.append(len(seen["pixel_values"])) or run(seen))
     whole = token_deletion_insertion(llava, views, answers, heat, words, steps=3)
     # Three tokens of two explainers at 2 * (3 - 1) points, and both ends of the two samples measured.
     assert sum(sizes) == 3 * 2 * 4 + 2 * 2

@@ -43,7 +43,7 @@ def scores(mllm, view, answer, features, target="logit"):
 
 def layers(mllm, view, answer):
     """Each layer's attention (heads, L, L), as the model's class returns it."""
-    language = mllm.model.model.language_model
+    language = mllm.decoder
     language.set_attn_implementation("eager")
     try:
         return [layer[0] for layer in alone(mllm, view, answer, output_attentions=True).attentions]

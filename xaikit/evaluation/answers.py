@@ -60,11 +60,10 @@ def answer_effects(
         ids = [answer_ids(mllm, text) for text in one_each(answers, n, "answer", labels_of(scenes.image))]
     if empty := [str(scenes.sample.values[row]) for row in range(n) if not ids[row]]:
         raise ValueError(f"the model ends its answer to scene {empty[0]} before the first word: give answers")
-    unembedding = mllm.output_weight.float().T
 
     def answer(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
         states = teacher_forced(mllm, views(images, rows), [ids[row] for row in rows])
-        return log_probabilities(states, unembedding).sum(1).cpu().numpy()
+        return log_probabilities(mllm, states).sum(1).cpu().numpy()
 
     out = effects_of(scenes, answer, draws, seed, batch_size, "interventions" if progress else "")
     out["answer"] = "sample", [mllm.tokenizer.decode(each).strip() for each in ids]

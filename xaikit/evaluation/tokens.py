@@ -6,7 +6,6 @@ cells as the units.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from ..measures.maps import by_explainer, ranks
 from ..measures.planted_tokens import context_auroc, planted_word_scores, word_classes
 from ..measures.words import name_tokens, spoken_words
 from ..mllm.explanation import TOKEN_METHODS, explain_all_tokens
-from ..mllm.family import Answers, View
 from ..mllm.model import Mllm
 from ..mllm.passes import teacher_forced
+from ..mllm.view import Answers, View
 from ..samples.captions import PADDING
 from .faithfulness import deletion_and_insertion, joined_curves
 
@@ -295,21 +294,16 @@ def _check(views: Sequence[View], answers: Answers, heat: np.ndarray, words: np.
 
 def _reader(mllm: Mllm, views: Sequence[View], answers: Answers) -> Reader:
     """What reads log-probabilities off perturbed images: ``read(image, keep, row, token)``."""
-    pixels = torch.stack([view.vision["pixel_values"] for view in views])
-    # Masked ones are the mask itself, in pixels, so that one call serves images of several samples.
-    ones = replace(views[0], vision=views[0].vision | {"pixel_values": torch.ones_like(pixels[0])})
-    weight = mllm.output_weight.float().T
 
     def read(image: Tensor, keep: Tensor, row: Tensor, token: Tensor) -> Tensor:
-        seen = {"pixel_values": pixels[image] * mllm.family.masked(ones, keep)["pixel_values"]}
         last = torch.zeros_like(image).scatter_reduce(0, row, token, "amax").tolist()
         given = [answers[i][:end] for i, end in zip(image.tolist(), last, strict=True)]
-        chosen = [views[i] for i in image.tolist()]
-        hidden = teacher_forced(mllm, chosen, given, mllm.family.encode_pixels(views[0], seen)).hidden
+        seen = mllm.family.masked([views[i] for i in image.tolist()], keep)
+        hidden = teacher_forced(mllm, seen, given).hidden
         of = list(zip(image[row].tolist(), token.tolist(), strict=True))
         position = torch.tensor([len(views[i].ids) - 1 + t for i, t in of], device=hidden.device)
         ids = torch.tensor([answers[i][t] for i, t in of], device=hidden.device)
-        logits = hidden[row.to(hidden.device), position].float() @ weight
+        logits = mllm.logits(hidden[row.to(hidden.device), position])
         return logits.log_softmax(-1).gather(1, ids[:, None])[:, 0].cpu()
 
     return read

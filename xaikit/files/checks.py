@@ -38,6 +38,9 @@ EXTRAS = {  # a module that the core does without, and the extra of the package 
     "distributed": "sweep",
     "cryptography": "sweep",
     "transformers": "mllm",
+    "accelerate": "large",
+    "bitsandbytes": "large",
+    "peft": "large",
 }
 
 

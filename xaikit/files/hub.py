@@ -25,7 +25,9 @@ class HubError(FileNotFoundError):
     """A file of the hub is neither in its cache nor to be had."""
 
 
-def fetch(model: str, repository: str, files: Sequence[str], beside: Sequence[str] = ()) -> Path:
+def fetch(
+    model: str, repository: str, files: Sequence[str], beside: Sequence[str] = (), revision: str | None = None
+) -> Path:
     """The path of one file of a repository on the hub, fetched where the cache lacks it.
 
     Parameters
@@ -34,6 +36,7 @@ def fetch(model: str, repository: str, files: Sequence[str], beside: Sequence[st
     repository : "OWNER/NAME", of the hub that ``HF_ENDPOINT`` names, huggingface.co without it.
     files : names of which one is needed, the best first.
     beside : patterns of the names of files that come along, in the same folder, where there are any.
+    revision : a branch, tag or commit, None for the newest.
 
     What the cache holds is taken without asking the hub. A download that is cut or stalls goes on from where it was. Raises
     HubError within half a minute of a hub that doesn't give what is needed.
@@ -49,19 +52,21 @@ def fetch(model: str, repository: str, files: Sequence[str], beside: Sequence[st
 
     try:
         for name in files:
-            if isinstance(found := try_to_load_from_cache(repository, name), str):
+            if isinstance(found := try_to_load_from_cache(repository, name, revision=revision), str):
                 return Path(found)
-        there = [each.rfilename for each in HfApi().model_info(repository, timeout=ANSWER).siblings or ()]
+        there = [
+            each.rfilename for each in HfApi().model_info(repository, revision=revision, timeout=ANSWER).siblings or ()
+        ]
         wanted = next((name for name in files if name in there), None)
         if wanted is None:
             raise HubError(_lacks(repository, files, there))
         along = [name for name in there if "/" not in name and any(fnmatch(name, pattern) for pattern in beside)]
         for name in [*(name for name in along if name != wanted), wanted]:  # last what says that all is there
             # Asked once before, for huggingface_hub asks a hub that is silent, or answers 500, for minutes.
-            get_hf_file_metadata(hf_hub_url(repository, name), timeout=ANSWER)
+            get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=ANSWER)
             stall = constants.HF_HUB_DOWNLOAD_TIMEOUT if "HF_HUB_DOWNLOAD_TIMEOUT" in os.environ else STALL
             with _settings(HF_HUB_DOWNLOAD_TIMEOUT=stall, DOWNLOAD_CHUNK_SIZE=PIECE):
-                found = hf_hub_download(repository, name, etag_timeout=ANSWER)
+                found = hf_hub_download(repository, name, revision=revision, etag_timeout=ANSWER)
     except Exception as error:  # whatever fails in there, the model can't be had
         raise HubError(f"{model} can't be had: {_why(error, repository)}") from error
     return Path(found)

@@ -4,9 +4,10 @@ from .explanation import (
     explain_all_tokens as explain_all_tokens,
     explain_tokens as explain_tokens,
 )
-from .family import View as View
+from .loading import load_mllm as load_mllm
 from .methods import token_method as token_method
-from .model import Mllm as Mllm, load_mllm as load_mllm
+from .model import Mllm as Mllm
 from .passes import States as States, teacher_forced as teacher_forced
 from .steps import PRESETS as PRESETS, Steps as Steps
 from .tam import WEIGHTINGS as WEIGHTINGS
+from .view import View as View

@@ -1,5 +1,6 @@
 """Answers: those that a model writes, and those that a user gives, to many images with a prompt each."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,8 +11,8 @@ from tqdm import tqdm
 from ..clip.pairs import as_sequence, labels_of, one_each
 from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
-from .family import NATIVE, Key, View
 from .model import Mllm
+from .view import NATIVE, Key, View
 
 
 @torch.no_grad()
@@ -42,8 +43,8 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
             input_ids=ids,
             attention_mask=real,
             max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
-            suppress_tokens=[mllm.family.image_token_id],  # an untrained model may write it, and none could read it
-            **mllm.family.language_inputs(part, ids, mllm.family.encode(part)),
+            suppress_tokens=mllm.family.unwritable,
+            **mllm.family.language_inputs(part, ids, mllm.family.encode(part), padded_left=True),
         )
         for view, row in zip(part, written[:, ids.shape[1] :].tolist(), strict=True):
             length = next((index for index, token in enumerate(row) if token in ends), len(row))
@@ -67,7 +68,7 @@ def answer_ids(mllm: Mllm, text: str) -> list[int]:
     >>> mllm.decode(xk.mllm.answer_ids(mllm, "a red ring"))
     [' a', ' red', ' ring']
     """
-    return mllm.tokenizer(mllm.family.check_text(text, "the answer"), add_special_tokens=False).input_ids
+    return mllm.tokenizer(mllm.family.wording.check(text, "the answer"), add_special_tokens=False).input_ids
 
 
 class Conversations:
@@ -86,6 +87,8 @@ class Conversations:
     ):
         check_choices(errors=(errors, ("raise", "record")))
         self.mllm, self.keys, self.batch_size, self.errors = mllm, list(keys), batch_size, errors
+        if images is None:
+            raise ValueError("images=None: what a word of an answer owes to an image needs one")
         self._images = as_sequence(images)
         n = len(self._images)
         labels = labels_of(images)
@@ -120,6 +123,17 @@ class Conversations:
             good = [row for row, ids in enumerate(answers) if ids]
             by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
             yield [part[row] for row in good], by_key, [answers[row] for row in good]
+
+    def warn_of_cut(self, ended: Sequence[bool], max_new_tokens: int) -> None:
+        """Say which answers, of good samples, didn't end by themselves."""
+        cut = [
+            str(label) for label, own, bad in zip(self.labels, ended, self.reasons, strict=True) if not own and not bad
+        ]
+        if cut:
+            who = f"sample {cut[0]}" if len(cut) == 1 else f"{len(cut)} samples, the first of them {cut[0]},"
+            warnings.warn(
+                f"the answer to {who} was cut after {max_new_tokens} tokens: raise max_new_tokens", stacklevel=4
+            )
 
     def refuse(self, index: int, error: ValueError | FileNotFoundError) -> None:
         """Raise this error with its sample named, or keep it as the sample's reason."""

@@ -13,12 +13,12 @@ from torch import Tensor
 from ..files import store
 from ..files.checks import Choices, check_whole, labelled
 from .conversations import Conversations
-from .family import NATIVE, Key, View
 from .methods import REGISTRY
 from .model import Mllm
 from .msea_arc import resized
 from .passes import NotFinite, check_finite, read
 from .steps import PRESETS, SOURCES, Steps, check_grid, needed_rankings, needed_views, steps_of
+from .view import NATIVE, Key, View
 
 TOKEN_METHODS = (*PRESETS, *REGISTRY.all())
 Method = Steps | Callable[..., Tensor]
@@ -66,7 +66,8 @@ def explain_tokens(
     On the bundled model the lens family finds a word's own object in a quarter of all cases, attention in most (notebook 05).
 
     Raises ValueError, in one sentence, for an unknown method or option, or one without use; for bad images, prompts,
-    answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file.
+    answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file. Warns of
+    answers that were cut after ``max_new_tokens``.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def explain_all_tokens(
     """
     if not isinstance(mllm, Mllm):
         raise ValueError(f"mllm is a {type(mllm).__name__}: a model of load_mllm is needed")
-    chosen = _chosen(methods)
+    chosen = _chosen(mllm, methods)
     if grid is not None:
         check_grid(grid, "give (rows, cols), or None for the finest among the methods")
         grid = tuple(map(int, grid))
@@ -150,10 +151,12 @@ def explain_all_tokens(
         label: asdict(way) if isinstance(way, Steps) else {"method": way.func.__name__, **way.keywords}
         for label, way in chosen.items()
     }
-    return _dataset(mllm, talks, parts, described)
+    found = _dataset(mllm, talks, parts, described)
+    talks.warn_of_cut(found.ended.values, max_new_tokens)
+    return found
 
 
-def _chosen(methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:
+def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:
     """The methods by label: steps as they are given, or those of a name with its options."""
     given = methods.items() if isinstance(methods, Mapping) else ()
     own = {label: way for label, way in given if isinstance(way, Steps)}
@@ -165,6 +168,8 @@ def _chosen(methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:
             chosen[label] = steps_of(name, options)
         elif name in registered:
             registered[name].check(options)
+            if registered[name].needs:
+                registered[name].needs(mllm)
             chosen[label] = partial(registered[name].function, **options)
         else:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join((*PRESETS, *registered))}")
@@ -189,7 +194,7 @@ def _explained(
     for label, method in chosen.items():
         overlap = unknown
         if isinstance(method, Steps):
-            heat = states.of_answers(method.maps(reading, mllm.output_weight).float())
+            heat = states.of_answers(method.maps(reading, mllm).float())
             if method.compares:
                 overlap = states.of_answers(method.rank_overlap(reading).float()).where(seen, unknown)
         else:

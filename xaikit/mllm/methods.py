@@ -5,30 +5,44 @@ A further one is a function like these, decorated with ``token_method``, here or
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..files.registry import Entry, Registry
-from .family import Answers, View
+from .attending import Rows, mean_over_heads
 from .model import Mllm
 from .passes import States, teacher_forced
+from .view import Answers, View
 
 Views = Sequence[View]
 Target = Literal["logit", "log_probability"]  # what is differentiated
-REGISTRY: Registry[Entry] = Registry(__package__)
+
+
+@dataclass(frozen=True)
+class TokenMethod(Entry):
+    """A registered method; ``needs`` raises ValueError for a model that it can't explain."""
+
+    needs: Callable[[Mllm], None] | None = None
+
+
+REGISTRY: Registry[TokenMethod] = Registry(__package__)
 # Sequences (tokens times samples) in one backward pass: more are slower on a CPU, since they fall out of its cache.
 SEQUENCES_AT_ONCE = 16
+FULL = ("full_attention", "sliding_attention", "chunked_attention")  # layers with weights from 0 to 1
 
 
-def token_method(source: str) -> Callable:
+def token_method(source: str, needs: Callable[[Mllm], None] | None = None) -> Callable:
     """Register the decorated function as a method of ``explain_tokens`` under its own name.
 
     It is called with (mllm, views, answers, *, options ...): n views of one scale and grid, and their answers' token ids, a
     the longest one's number of tokens. It returns maps (n, a, rows, cols), float32, zeros for tokens that an answer lacks.
-    Its options, keyword-only, are checked by their annotations first. source : where the method comes from.
+    Its options, keyword-only, are checked by their annotations first. source : where the method comes from. needs : called
+    with the model before any work, to raise ValueError for one that the method can't explain.
 
     Examples
     --------
@@ -40,7 +54,7 @@ def token_method(source: str) -> Callable:
     >>> xk.explain_tokens(xk.load_mllm(), image, method="flat", level=2.0).token_heat.values.max()
     np.float32(2.0)
     """
-    return REGISTRY.register(Entry, source=source)
+    return REGISTRY.register(TokenMethod, source=source, needs=needs)
 
 
 @token_method("last layer's attention, the baseline of Li et al., Token Activation Map, ICCV 2025")
@@ -49,25 +63,50 @@ def attention(mllm: Mllm, views: Views, answers: Answers, *, head_fusion: Litera
     """Maps of the last layer's attention from each answer token's emitting state to the cells.
 
     head_fusion : "mean" or "max" over the heads; with the mean a map adds up to the attention that the image gets, at most
-    1. One teacher-forced pass, with the attention of all layers in memory at once.
+    1. One teacher-forced pass; of the layers without such attention, as linear ones, the last before them counts.
     """
-    states = teacher_forced(mllm, views, answers, attentions=True)
-    layer, emitting = states.attentions[-1], states.of_answers(states.emitting)
-    rows = layer.gather(2, emitting[:, None, :, None].expand(-1, layer.shape[1], -1, layer.shape[3])).float()
-    return states.to_cells(rows.mean(1) if head_fusion == "mean" else rows.amax(1))
+    found: list[Tensor] = []
+
+    def keep(rows: Rows, length: int) -> None:
+        found[:] = [rows(_emitting(views, answers))]
+
+    states = teacher_forced(mllm, views, answers, watch=keep)
+    if not found:
+        raise ValueError(f"attention: {mllm.name} computes it in a way of its own, without weights to read")
+    rows = found[0].float()
+    return states.to_cells((rows.mean(1) if head_fusion == "mean" else rows.amax(1)).to(mllm.device))
 
 
-@token_method("Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020")
+def _all_attention(mllm: Mllm) -> None:
+    """Raise ValueError for a model with layers that have no attention weights."""
+    kinds = getattr(mllm.model.config.get_text_config(), "layer_types", None) or []
+    if without := [kind for kind in kinds if kind not in FULL]:
+        raise ValueError(
+            f"rollout: {len(without)} of the {len(kinds)} layers of {mllm.name} are {without[0]}, without weights to multiply;"
+            " use attention, gradient_x_input or the lens family"
+        )
+
+
+@token_method("Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020", needs=_all_attention)
 @torch.no_grad()
 def rollout(mllm: Mllm, views: Views, answers: Answers) -> Tensor:
     """Maps of R = product over layers of (mean over heads of A + I) / 2, later layers on the left: the row of each answer
-    token's emitting state, which adds up to 1 over all positions, at the cells. Memory as of ``attention``.
+    token's emitting state, which adds up to 1 over all positions, at the cells. Keeps a float for each two positions and
+    layer. Raises ValueError for a model with layers that have no attention weights, such as linear attention.
     """
-    states = teacher_forced(mllm, views, answers, attentions=True)
-    layers, states.attentions = list(states.attentions), None
+    many = mllm.model.config.get_text_config().num_hidden_layers
+    layers: list[Tensor] = []
+    states = teacher_forced(
+        mllm,
+        views,
+        answers,
+        watch=lambda rows, length: layers.append(mean_over_heads(rows, length, len(views), mllm.device)),
+    )
+    if len(layers) != many:
+        raise ValueError(f"rollout: only {len(layers)} of the {many} layers of {mllm.name} have attention weights")
     flow = F.one_hot(states.of_answers(states.emitting), layers[-1].shape[-1]).float()
     while layers:  # from the last one down only the wanted rows are multiplied, and each layer is freed once it is used
-        flow = (flow + flow @ layers.pop().mean(1, dtype=torch.float32)) / 2
+        flow = (flow + flow @ layers.pop().to(flow.device)) / 2
     return states.to_cells(flow)
 
 
@@ -132,8 +171,14 @@ def _from_gradients(
 
 def _scores(mllm: Mllm, states: States, target: str) -> Tensor:
     """What is differentiated, (n, a), in float32."""
-    ids, weight = states.of_answers(states.ids), mllm.output_weight
-    hidden = states.at(states.of_answers(states.emitting)).float()
+    ids = states.of_answers(states.ids)
+    hidden = states.at(states.of_answers(states.emitting))
     if target == "logit":
-        return (hidden * weight[ids].float()).sum(-1)
-    return (hidden @ weight.float().T).log_softmax(-1).gather(2, ids[..., None])[..., 0]
+        return mllm.logits_of(ids[..., None].flatten(0, 1), hidden.flatten(0, 1)[:, None]).view(ids.shape)
+    return mllm.logits(hidden).log_softmax(-1).gather(2, ids[..., None])[..., 0]
+
+
+def _emitting(views: Views, answers: Answers) -> Tensor:
+    """The position (n, a) before each answer token, 0 for those that an answer lacks."""
+    each = [torch.arange(len(view.ids) - 1, len(view.ids) - 1 + len(a)) for view, a in zip(views, answers, strict=True)]
+    return pad_sequence(each, True)

@@ -1,17 +1,17 @@
 """Passes over given answers: where in a batch their tokens are, the states behind them, and what the logit lens reads."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .family import NATIVE, Answers, Key, View
+from .attending import Rows, watched
 from .model import Mllm
 from .msea_arc import top_ids
+from .view import NATIVE, Answers, Key, View
 
 ROWS_AT_ONCE = 256  # states turned into logits over the whole vocabulary: bounds the memory
 
@@ -22,10 +22,10 @@ class States:
 
     Context tokens are the prompt's and then the answer's, T of them with padding at the end, where positions and ids are 0.
 
-    hidden : (n, L, D) after the final norm: logits are ``hidden @ output_weight.T``. lengths : (n,) tokens of each sample.
+    hidden : (n, L, D) after the final norm: logits are ``mllm.logits(hidden)``. lengths : (n,) tokens of each sample.
     image : (n, cells) position of each cell, row-major; cells : whether the cell is real, as all are where the grids agree.
     context : (n, T) each context token's own position. ids, is_answer, real : (n, T) token ids, whether the token is the
-    answer's, and whether it is no padding. attentions : of each layer (n, heads, L, L), where wanted.
+    answer's, and whether it is no padding.
     """
 
     hidden: Tensor
@@ -37,7 +37,6 @@ class States:
     ids: Tensor
     is_answer: Tensor
     real: Tensor
-    attentions: tuple[Tensor, ...] | None = None
 
     @property
     def previous(self) -> Tensor:
@@ -81,13 +80,13 @@ def teacher_forced(
     views: Sequence[View],
     answers: Answers,
     features: Sequence[Tensor] | None = None,
-    attentions: bool = False,
+    watch: Callable[[Rows, int], None] | None = None,
 ) -> States:
     """States of all tokens of prompt and answer, from one pass over a batch of views of one scale.
 
     features: what ``family.encode`` (or ``encode_pixels``) gave for each view; encoded here if None; gradients flow where
-    they ask for them. attentions: keep the weights of every layer, which takes the eager attention for this pass. Raises
-    ValueError for answers that don't fit the views or the model's context.
+    they ask for them. watch: called with each layer's attention in turn, see ``watched``. Raises ValueError for answers that
+    don't fit the views or the model's context.
 
     Examples
     --------
@@ -111,12 +110,11 @@ def teacher_forced(
     ]
     ids = pad_sequence(rows, True, padding_value=mllm.model.generation_config.pad_token_id).to(device)
     features = mllm.family.encode(views) if features is None else features
-    with _eager(mllm.model.model.language_model, attentions):
-        out = mllm.model.model(
+    with watched(mllm.decoder, watch):
+        out = mllm.model.base_model(
             input_ids=ids,
             attention_mask=_mask(rows, device).long(),
             use_cache=False,
-            output_attentions=attentions,
             **mllm.family.language_inputs(views, ids, features),
         )
     each = [
@@ -126,7 +124,7 @@ def teacher_forced(
     real, context = _mask(each, device), pad_sequence(each, True).to(device)
     image = [view.image_positions for view in views]
     return States(
-        hidden=out.last_hidden_state,
+        hidden=out.last_hidden_state.to(device),
         lengths=torch.tensor([len(row) for row in rows], device=device),
         views=list(views),
         image=pad_sequence(image, True).to(device),
@@ -135,26 +133,12 @@ def teacher_forced(
         ids=ids.gather(1, context) * real,
         is_answer=real & (context >= torch.tensor([len(view.ids) for view in views], device=device)[:, None]),
         real=real,
-        attentions=tuple(out.attentions) if attentions else None,
     )
 
 
 def _mask(rows: Sequence[Tensor], device: torch.device) -> Tensor:
     """Which entries are no padding where these rows stand together."""
     return pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], True).to(device)
-
-
-@contextmanager
-def _eager(language: nn.Module, wanted: bool) -> Iterator[None]:
-    """Eager attention, which alone returns its weights, for a while."""
-    usual = language.config._attn_implementation
-    if wanted:
-        language.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        if wanted:
-            language.set_attn_implementation(usual)
 
 
 class NotFinite(ValueError):
@@ -191,21 +175,20 @@ def read(mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers, rank
     for samples whose own states aren't finite, as with broken weights or where half precision overflows.
     Source: Li et al., Token Activation Map, ICCV 2025, eq. 1; Liang et al., arXiv 2509.22415, reconstructed.
     """
-    weight = mllm.output_weight
-    unembedding = weight.float().T
     maps, likelihood, native = {}, {}, None
     for key, at_scale in views.items():
         states = teacher_forced(mllm, at_scale, answers)
-        padding = torch.arange(states.hidden.shape[1], device=weight.device) >= states.lengths[:, None]
+        padding = torch.arange(states.hidden.shape[1], device=states.hidden.device) >= states.lengths[:, None]
         check_finite((states.hidden.isfinite().all(-1) | padding).all(1), f"hidden states at scale {key[0]:g}")
-        column = weight[states.ids].float()  # (n, T, D)
-        lens = column @ states.at(states.image).float().mT
-        maps[key] = lens.relu().unflatten(-1, at_scale[0].grid) * states.real[..., None, None]
-        likelihood[key] = log_probabilities(states, unembedding)
+        maps[key] = (
+            mllm.logits_of(states.ids, states.at(states.image)).relu().unflatten(-1, at_scale[0].grid)
+            * states.real[..., None, None]
+        )
+        likelihood[key] = log_probabilities(mllm, states)
         if key == NATIVE:
             native = states
-            relevance = (column @ states.at(states.emitting).float().mT).relu()
-    top = {name: _top(native.at(getattr(native, name)), unembedding, k) for name, k in rankings.items()}
+            relevance = mllm.logits_of(states.ids, states.at(states.emitting)).relu()
+    top = {name: _top(mllm, native.at(getattr(native, name)), k) for name, k in rankings.items()}
     return Reading(native, maps, likelihood, relevance, top)
 
 
@@ -215,22 +198,22 @@ def check_finite(finite: Tensor, what: str) -> None:
     if rows:
         raise NotFinite(
             f"the model's {what} aren't finite: its weights are broken or its numbers overflow; where it runs in half"
-            ' precision, load it with precision="fp32"',
+            ' precision, load it with dtype="float32"',
             rows,
         )
 
 
-def _top(states: Tensor, unembedding: Tensor, k: int) -> Tensor:
+def _top(mllm: Mllm, states: Tensor, k: int) -> Tensor:
     """The ids (n, T, k) with the largest logits of states (n, T, D), a bounded number of states at a time."""
     rows = states.flatten(0, 1).split(ROWS_AT_ONCE)
-    return torch.cat([top_ids(part.float() @ unembedding, k) for part in rows]).unflatten(0, states.shape[:2])
+    return torch.cat([top_ids(mllm.logits(part), k) for part in rows]).unflatten(0, states.shape[:2])
 
 
-def log_probabilities(states: States, unembedding: Tensor) -> Tensor:
-    """Log-probability (n, T) of each of the answer's tokens, 0 elsewhere; unembedding (D, words), float32."""
+def log_probabilities(mllm: Mllm, states: States) -> Tensor:
+    """The model's own log-probability (n, T) of each of the answer's tokens, 0 elsewhere."""
     rows, ids = states.at(states.previous)[states.is_answer], states.ids[states.is_answer]
     parts = zip(rows.split(ROWS_AT_ONCE), ids.split(ROWS_AT_ONCE), strict=True)
-    found = [(r.float() @ unembedding).log_softmax(-1).gather(1, i[:, None])[:, 0] for r, i in parts]
-    result = torch.zeros(states.ids.shape, device=unembedding.device)
+    found = [mllm.logits(r).log_softmax(-1).gather(1, i[:, None])[:, 0] for r, i in parts]
+    result = torch.zeros(states.ids.shape, device=rows.device)
     result[states.is_answer] = torch.cat(found)
     return result

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..files.checks import check_choices, check_number, check_options, check_whole
 from ..files.registry import check_option
-from .family import NATIVE, Key
+from .model import Mllm
 from .msea_arc import aggregate, overlap_matrix
 from .passes import Reading
 from .tam import (
@@ -20,6 +20,7 @@ from .tam import (
     released_tam,
     remove_interference,
 )
+from .view import NATIVE, Key
 
 GRIDS = ("finest", "native")
 SCALES = (1.0, 1.5, 2.0)  # of MSEA
@@ -105,13 +106,13 @@ class Steps:
         """The scales, each in its enlargement."""
         return [NATIVE if scale == 1 else (scale, self.enlargement) for scale in self.scales]
 
-    def maps(self, reading: Reading, weight: Tensor) -> Tensor:
+    def maps(self, reading: Reading, mllm: Mllm) -> Tensor:
         """The maps (n, T, rows, cols) of all tokens after these steps; those of the answer are meant to be looked at.
 
-        weight : the output weight (V, D), for ``released`` only.
+        mllm : the model that was read, for ``released`` only.
         """
         if self.released:
-            return _released(reading, weight)
+            return _released(reading, mllm)
         maps = self._over_scales(reading)
         states = reading.states
         tokens = (states.ids, states.is_answer, states.real, self.prompt_context)
@@ -145,14 +146,14 @@ class Steps:
         return reading.made[choice]
 
 
-def _released(reading: Reading, weight: Tensor) -> Tensor:
+def _released(reading: Reading, mllm: Mllm) -> Tensor:
     """The released function sample by sample, since its quirks run through its rounds."""
-    states, unembedding = reading.states, weight.float().T
+    states = reading.states
     result = torch.zeros_like(reading.maps[NATIVE])
     for row, view in enumerate(states.views):
         answer = states.ids[row, states.is_answer[row]]
         tokens, prompt = torch.cat([view.ids.to(answer.device), answer]), view.prompt_positions.to(answer.device)
-        logits = states.hidden[row, : int(states.lengths[row])].float() @ unembedding
+        logits = mllm.logits(states.hidden[row, : int(states.lengths[row])])
         maps = released_tam(tokens, logits, view.grid, len(view.ids), states.image[row], prompt)
         result[row, states.is_answer[row]] = maps.to(result) / 255
     return result

@@ -32,7 +32,7 @@ def fetch_models(several: Iterable[Mapping[str, object]]) -> None:
             fetch_text_config(name)
             fetch_tokenizer(name)
     if multimodal:
-        from ..mllm.model import fetch_mllm
+        from ..mllm.loading import fetch_mllm
 
         for name in multimodal:
             folder = notebooks_folder() / name  # where a kernel looks for it

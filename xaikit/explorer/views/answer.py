@@ -121,7 +121,7 @@ def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -
     from ...mllm import explain_all_tokens
 
     job.at("answering, and explaining each word of the answer")
-    with job.watching(*mllm.model.model.language_model.layers):
+    with job.watching(*mllm.decoder.layers):
         try:
             found = explain_all_tokens(mllm, [subject.source], state.question, list(METHODS.values()))
         except ValueError as error:

@@ -1,0 +1,238 @@
+"""One adapter for many classes of models, each with its real processor: what the model alone computes, and where its image
+tokens are."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from refusals import refused
+from small_families import small_family
+from small_mllms import picture
+
+from xaikit.mllm.conversations import generate
+from xaikit.mllm.explanation import explain_all_tokens
+from xaikit.mllm.family import Family
+from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.passes import teacher_forced
+from xaikit.mllm.places import without_mixing
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # of transformers' processors
+
+SIZES = [(90, 150), (150, 70)]
+PROMPTS = ["what is left of a red circle ?", "describe the scene"]
+WHOLE = (0, 0, 1, 1)
+# Of images of both sizes, height x width, the cells and the part of the image that they cover, from what the classes' own
+# processors do: resizing, cropping, tiling and padding worked out by hand.
+PLACES = {
+    "llava": ((4, 4), (0, 18 / 93, 1, 74 / 93), (4, 4), (32 / 120, 0, 88 / 120, 1)),
+    "llava_siglip": ((4, 4), WHOLE, (4, 4), WHOLE),
+    "pixtral": ((5, 8), WHOLE, (8, 4), WHOLE),
+    "mistral3": ((3, 4), WHOLE, (4, 2), WHOLE),
+    "llava_next": ((4, 8), (6 / 68, 0, 62 / 68, 1), (8, 4), (0, -1 / 53, 1, 55 / 53)),
+    "llava_onevision": ((8, 12), (-5 / 101, 0, 107 / 101, 1), (12, 6), (0, -2 / 79, 1, 82 / 79)),
+    "qwen2_vl": ((3, 5), WHOLE, (5, 2), WHOLE),
+    "qwen2_5_vl": ((3, 5), WHOLE, (5, 2), WHOLE),
+    "qwen3_vl": ((3, 5), WHOLE, (5, 2), WHOLE),
+    "qwen3_5": ((3, 5), WHOLE, (5, 2), WHOLE),
+    "glm4v": ((3, 5), WHOLE, (5, 2), WHOLE),
+    "internvl": ((4, 6), WHOLE, (4, 2), WHOLE),
+    "gemma3": ((2, 2), WHOLE, (2, 2), WHOLE),
+    "gemma4": ((6, 10), WHOLE, (12, 5), WHOLE),
+    "idefics3": ((4, 4), WHOLE, (4, 2), WHOLE),
+    "smolvlm": ((4, 4), WHOLE, (4, 2), WHOLE),
+    "paligemma": ((4, 4), WHOLE, (4, 4), WHOLE),
+    "aya_vision": ((4, 6), WHOLE, (4, 2), WHOLE),
+    "deepseek_vl": ((4, 4), (-11 / 34, 0, 45 / 34, 1), (4, 4), (0, -15 / 26, 1, 41 / 26)),
+    "ovis2": ((2, 2), WHOLE, (2, 2), WHOLE),
+    "vip_llava": ((4, 4), (0, 18 / 93, 1, 74 / 93), (4, 4), (32 / 120, 0, 88 / 120, 1)),
+}
+LARGER = (
+    "llava",
+    "llava_siglip",
+    "pixtral",
+    "mistral3",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_5",
+    "glm4v",
+    "internvl",
+)
+
+
+@pytest.fixture(params=PLACES)
+def family(request):
+    return request.param
+
+
+def pictures():
+    return [picture(*size, seed) for seed, size in enumerate(SIZES)]
+
+
+def views_of(mllm, **options):
+    return [mllm.family.view(image, prompt, **options) for image, prompt in zip(pictures(), PROMPTS, strict=True)]
+
+
+def ordinary(mllm, image, prompt):
+    """What the class's own processor makes of a chat."""
+    processor, bos = mllm.processor, mllm.tokenizer.bos_token
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    text = f"<image>{prompt}"
+    if processor.chat_template is not None:
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    adds = not text.startswith(bos)
+    own = processor(images=[Image.fromarray(image)], text=[text], return_tensors="pt", add_special_tokens=adds)
+    own.pop("labels", None)
+    return own
+
+
+@torch.no_grad()
+def test_logits_and_answers_are_those_of_the_plain_model(family):
+    mllm = small_family(family)
+    for image, prompt, view in zip(pictures(), PROMPTS, views_of(mllm), strict=True):
+        own = ordinary(mllm, image, prompt)
+        assert torch.equal(view.ids, own["input_ids"][0])
+        assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == prompt
+        options = {"max_new_tokens": 4, "suppress_tokens": mllm.family.unwritable}
+        steps = mllm.model.generate(**own, **options, output_logits=True, return_dict_in_generate=True)
+        answer = generate(mllm, [view], 4)[0]
+        written = steps.sequences[0, len(view.ids) :].tolist()
+        assert answer == [token for token in written if token != mllm.tokenizer.eos_token_id] and answer
+        states = teacher_forced(mllm, [view], [answer])
+        ours = mllm.logits(states.at(states.of_answers(states.emitting)))[0]
+        torch.testing.assert_close(ours, torch.cat(steps.logits)[: len(answer)], atol=2e-4, rtol=1e-4)
+        plain = mllm.model(**own).logits[0]
+        torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
+
+
+def test_cells_are_where_the_processor_puts_them(family):
+    first, second = PLACES[family][:2], PLACES[family][2:]
+    for view, (grid, region) in zip(views_of(small_family(family)), (first, second), strict=True):
+        assert view.grid == grid and view.region == pytest.approx(region, abs=5e-3)
+        assert view.feature_rows.unique().numel() == grid[0] * grid[1]
+        cells = view.places.boxes[view.feature_rows].view(*grid, 4)
+        seen = cells.isnan().any(-1)  # cells of mere padding have no box
+        top, left, bottom, right = region
+        height, width = (bottom - top) / grid[0], (right - left) / grid[1]
+        row, col = torch.meshgrid(*map(torch.arange, grid), indexing="ij")
+        expected = torch.stack(
+            [top + height * row, left + width * col, top + height * (row + 1), left + width * (col + 1)], -1
+        )
+        torch.testing.assert_close(cells[~seen], expected[~seen].float(), atol=0.03, rtol=0)
+
+
+@torch.no_grad()
+def test_a_marked_place_moves_its_own_cell_and_a_masked_one_is_gone(family):
+    mllm, prompt = small_family(family), PROMPTS[0]
+    for image, view in zip(pictures(), views_of(mllm), strict=True):
+        rows, cols = view.grid
+        boxes = view.places.boxes[view.feature_rows]
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        inside = ((middles > 0) & (middles < 1)).all(1).nonzero()[:, 0].tolist()
+        marked = [inside[0], inside[len(inside) // 2], inside[-1]]
+        with without_mixing(mllm.model.base_model):
+            plain = mllm.family.encode([view])[0][view.feature_rows]
+        for cell in marked:
+            array = image.copy()
+            top, left, bottom, right = boxes[cell].clamp(0, 1).tolist()
+            middle = [slice(round((a + 0.2 * (b - a)) * side), round((b - 0.2 * (b - a)) * side))
+                      for a, b, side in ((top, bottom, len(image)), (left, right, image.shape[1]))]  # fmt: skip
+            array[tuple(middle)] = np.where(array[tuple(middle)] > 127, 0, 255)
+            with without_mixing(mllm.model.base_model):
+                moved = mllm.family.encode([mllm.family.view(array, prompt)])[0][view.feature_rows]
+            assert (moved - plain).norm(dim=-1).argmax() == cell, (cell, view.grid)
+        keep = torch.ones(len(marked) + 2, rows * cols)
+        keep[-1] = 0
+        keep[range(len(marked)), marked] = 0
+        *versions, whole, none = mllm.family.masked([view] * len(keep), keep)
+        pixels = view.vision["pixel_values"]
+        assert torch.equal(whole.vision["pixel_values"], pixels)
+        for cell, version in zip(marked, versions, strict=True):
+            changed = version.vision["pixel_values"] != pixels
+            assert (view.places.cell_of[changed] == cell).all() and changed.any()
+        assert len(none.vision["pixel_values"][view.places.cell_of >= 0].unique()) == 1
+        assert torch.isfinite(mllm.family.encode([none])[0]).all()
+
+
+def test_a_batch_gives_what_singles_give(family):
+    mllm = small_family(family)
+    methods = ["lens", "tam", "attention", "gradient_x_input"]
+    answers = ["a red circle", "now"]
+    whole = explain_all_tokens(mllm, pictures(), PROMPTS, methods, answers)
+    for sample, given in enumerate(zip(pictures(), PROMPTS, answers, strict=True)):
+        one = explain_all_tokens(mllm, given[0], given[1], methods, given[2])
+        rows, cols = one.grid.values[0]
+        ours = whole.token_heat.values[sample, :, : one.sizes["answer_token"], :rows, :cols]
+        scale = np.abs(one.token_heat.values[0]).max((1, 2, 3), keepdims=True)
+        assert (scale > 0).any()
+        scale = np.maximum(scale, 1e-6)
+        np.testing.assert_allclose(ours / scale, one.token_heat.values[0] / scale, atol=2e-4)
+        np.testing.assert_allclose(
+            whole.log_probability.values[sample, :, : one.sizes["answer_token"]],
+            one.log_probability.values[0],
+            atol=2e-4,
+        )
+
+
+@torch.no_grad()
+def test_places_are_found_in_half_precision_too(family):
+    mllm = small_family(family)
+    half = load_mllm((copy.deepcopy(mllm.model).bfloat16(), mllm.processor))
+    for view, other in zip(views_of(mllm), views_of(half), strict=True):
+        assert view.grid == other.grid and view.region == other.region
+        assert torch.equal(view.places.cell_of, other.places.cell_of) and torch.equal(
+            view.feature_rows, other.feature_rows
+        )
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v"])
+def test_what_a_family_says_of_its_patches_is_what_the_tower_does(family):
+    own = small_family(family).family
+    for view in views_of(small_family(family)):
+        found, expected = own.owned(view.vision), Family.owned(own, view.vision)
+        assert found[1] == expected[1] and torch.equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize("family", LARGER)
+def test_images_can_be_enlarged(family):
+    mllm = small_family(family)
+    for view, larger in zip(views_of(mllm), views_of(mllm, scale=2.0), strict=True):
+        assert larger.grid[0] > 1.5 * view.grid[0] and larger.grid[1] > 1.5 * view.grid[1]
+        assert larger.region == pytest.approx(view.region, abs=0.01)
+        assert len(mllm.family.encode([larger])[0]) == len(larger.tokens)
+
+
+def test_what_has_one_size_says_so(family):
+    if family in LARGER:
+        return
+    found = small_family(family).family
+    refused(r"scale=1.3: .* brings an image to the same \d+ x \d+ tokens at any scale; use scale 1", found.view,
+            picture(60, 60), "now", 1.3)  # fmt: skip
+
+
+def test_rollout_of_layers_without_attention_is_refused(monkeypatch):
+    mllm = small_family("qwen3_5")
+    monkeypatch.setattr(mllm.model.base_model, "forward", None)
+    refused(
+        "rollout: 1 of the 2 layers of .* are linear_attention, without weights", explain_all_tokens, mllm, pictures()[0],
+        "now", ["rollout"], "a red circle",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mllama", "reads images by cross-attention: no token of its input stands for a place"),
+        ("idefics2", "tokens mix distant places, as those of resamplers do"),
+    ],
+)
+def test_classes_that_cannot_be_explained_say_why(name, message):
+    def explain():
+        mllm = small_family(name)
+        explain_all_tokens(mllm, pictures()[0], "now", ["lens"], "a red circle")
+
+    refused(message, explain)

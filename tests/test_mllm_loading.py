@@ -1,0 +1,145 @@
+"""Models as people have them: loaded already, in their own precision, quantised, adapted, from repositories with code of their
+own; and images larger than a limit."""
+
+import copy
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from refusals import refused
+from small_families import small_family
+from small_mllms import picture, saved_mllm, small_mllm
+from torch import nn
+
+import xaikit as xk
+from xaikit.mllm.loading import load_mllm
+
+
+def settings(folder, tmp_path, **changes):
+    """A copy of a model's folder with other settings."""
+    copied = Path(shutil.copytree(folder, tmp_path / "copied"))
+    known = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(known | changes))
+    return copied
+
+
+def test_a_loaded_model_and_its_processor_are_taken_as_they_are():
+    folder = saved_mllm("llava")
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder).train()
+    mllm = load_mllm((model, transformers.AutoProcessor.from_pretrained(folder)))
+    assert mllm.model is model and not model.training and mllm.name
+    ours, theirs = (
+        xk.explain_tokens(each, picture(), "now", "tam", "a red circle") for each in (mllm, small_mllm("llava"))
+    )
+    np.testing.assert_array_equal(ours.token_heat, theirs.token_heat)
+    assert mllm.weights_digest == small_mllm("llava").weights_digest
+
+
+def test_a_wrapper_of_an_adapter_is_looked_into():
+    class Wrapper(nn.Module):  # as PEFT's
+        def __init__(self, model):
+            super().__init__()
+            self.inner, self.config = model, model.config
+
+        def get_base_model(self):
+            return self.inner
+
+    mllm = small_mllm("llava")
+    assert load_mllm((Wrapper(mllm.model), mllm.processor)).model is mllm.model
+
+
+@pytest.mark.parametrize("stated", ["float32", "bfloat16"])
+def test_the_checkpoint_says_its_own_precision(tmp_path, stated):
+    folder = settings(saved_mllm("llava"), tmp_path, dtype=stated)
+    assert load_mllm(str(folder)).dtype == getattr(torch, stated)
+    assert load_mllm(folder, dtype="float32").dtype == load_mllm(folder, dtype=torch.float32).dtype == torch.float32
+    assert load_mllm(folder, random_weights=True).dtype == getattr(torch, stated)
+
+
+def test_attention_is_chosen():
+    assert load_mllm(saved_mllm("llava"), attention="eager").decoder.config._attn_implementation == "eager"
+    refused("telepathy.* is not supported", load_mllm, saved_mllm("llava"), attention="telepathy")
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"quantization": "4bit"}, "bitsandbytes"),
+        ({"quantization": "8bit"}, "bitsandbytes"),
+        ({"device_map": "auto"}, "accelerate"),
+        ({"adapter": "some/lora"}, "peft"),
+    ],
+)
+def test_what_is_missing_is_named_before_any_work(monkeypatch, options, missing):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else found(name))
+    with pytest.raises(ModuleNotFoundError, match=rf"no module {missing} here: .* pip install 'xaikit\[large\]'"):
+        load_mllm("tiny-llava", **options)
+
+
+def test_a_quantised_folder_names_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    folder = settings(saved_mllm("llava"), tmp_path, quantization_config={"quant_method": "bitsandbytes"})
+    with pytest.raises(ModuleNotFoundError, match="no module bitsandbytes here"):
+        load_mllm(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "port"),
+    [
+        ("InternVLChatModel", "OpenGVLab/InternVL3-1B-hf"),
+        ("LlavaLlamaForCausalLM", "llava-hf/llava-1.5-7b-hf"),
+        ("LlavaQwenForCausalLM", "llava-onevision"),
+        ("SomethingForCausalLM", "of code in a repository use the -hf port"),
+        ("MllamaForConditionalGeneration", "by cross-attention: no token of its input stands for a place"),
+    ],
+)
+def test_classes_that_are_not_explained_name_what_is(tmp_path, kind, port):
+    folder = settings(saved_mllm("llava"), tmp_path, architectures=[kind])
+    refused(f"copied is a {kind}.*{port}", load_mllm, str(folder))
+
+
+def test_an_adapters_folder_says_how_it_is_loaded(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+    refused("holds an adapter: load its model, some/base, with adapter=", load_mllm, tmp_path)
+
+
+def test_wrong_pairs_and_options():
+    llava, qwen = small_mllm("llava"), small_family("qwen3_vl")
+    refused("name is a list: give a name, a folder, or", load_mllm, [llava.model])
+    refused(
+        "revision, adapter|adapter, revision: of no use",
+        load_mllm,
+        (llava.model, llava.processor),
+        adapter="a",
+        revision="b",
+    )
+    refused("quantization='3bit': choose from 4bit, 8bit", load_mllm, quantization="3bit")
+    refused("max_pixels=0: a whole number", load_mllm, max_pixels=0)
+    refused("the processor of .* is a .*Tokenizer.*: one of images and text", load_mllm, (llava.model, llava.tokenizer))
+    for model, processor in ((llava, qwen), (qwen, llava), (llava, small_family("llava_next"))):
+        refused("belong together|model and processor don't fit", fits, model.model, processor.processor)
+
+
+def fits(model, processor):
+    mllm = load_mllm((copy.copy(model), processor))
+    mllm.family.view(picture(), "now")
+
+
+def test_images_keep_to_the_limit_at_every_scale():
+    for name, limit in (("qwen3_vl", 7200), ("pixtral", 56 * 84), ("internvl", 5 * 56 * 56)):
+        mllm = small_family(name)
+        free = mllm.family.view(picture(300, 400), "now")
+        held = load_mllm((mllm.model, mllm.processor), max_pixels=limit)
+        view = held.family.view(picture(300, 400), "now")
+        assert len(view.tokens) < len(free.tokens)
+        assert view.region == (0, 0, 1, 1)
+        refused(rf"scale=2: .* makes \d+ pixels of this image, more than max_pixels={limit}: use a smaller scale",
+                held.family.view, picture(300, 400), "now", 2)  # fmt: skip
+    small = load_mllm((mllm.model, mllm.processor), max_pixels=300)
+    refused("scale=1: .* more than max_pixels=300", small.family.view, picture(), "now")
