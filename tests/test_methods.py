@@ -147,7 +147,9 @@ def test_mmel_resamples_before_it_transforms(clip, transform):
     texts = ["a red ring above a blue cross", "a small red ring and a small blue cross"]
     pixels = clip.pixels(scenes.image)[[0, 0]]
     tokens = clip.tokens(texts)
-    ours = xk.explain("mmel", clip, pixels, tokens, of="text", scales=(0.75,), transform=transform, levels=1, beta=0.0)
+    ours = xk.explain(
+        "mmel", clip, pixels, tokens, of="text", scales=(0.75,), transform=transform, levels=1, blocks=1, beta=0.0
+    )
     base = xk.explain("grad_eclip", clip, pixels, tokens, of="text", similarity="query_key_and_patches").values
     tape, _ = record_score(clip, pixels, tokens, "text", [-1], gradients=False)
     network = (lambda x: x) if transform == "identity" else (lambda x: mmel_network(x, 0))
