@@ -102,7 +102,7 @@ def mean_of(values: np.ndarray) -> Estimate:
     Examples
     --------
     >>> found = mean_of(np.array([0.1, 0.2, 0.3, np.nan]))
-    >>> round(found.value, 2), found.n, round(found.above(0), 3)
+    >>> round(float(found.value), 2), found.n, round(found.above(0), 3)
     (0.2, 3, 0.037)
     """
     values = _finite(values)
