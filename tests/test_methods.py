@@ -98,8 +98,10 @@ def test_a_text_map_without_a_positive_word_is_zero_not_nan(clip, scenes, monkey
 
 
 def mmel_written_out(clip, pixels, tokens, alpha, beta, temperature, theta, scale_factors):
-    """Equations 1 to 9 for one image, literally, with scaling by multiplication and a standardised level."""
-    base = torch.tensor(xk.explain("grad_eclip", clip, pixels, tokens, similarity="query_key_and_patches").values)
+    """Equations 1 to 9 for one image, literally, with scaling by multiplication and a standardised level. Equation 8 sums
+    over all blocks."""
+    given = {"similarity": "query_key_and_patches", "blocks": None}
+    base = torch.tensor(xk.explain("grad_eclip", clip, pixels, tokens, **given).values)
     tape, _ = record_score(clip, pixels, tokens, "image", None, gradients=False)
     level = torch.zeros(64)
     for s in scale_factors:
@@ -145,7 +147,9 @@ def test_mmel_resamples_before_it_transforms(clip, transform):
     texts = ["a red ring above a blue cross", "a small red ring and a small blue cross"]
     pixels = clip.pixels(scenes.image)[[0, 0]]
     tokens = clip.tokens(texts)
-    ours = xk.explain("mmel", clip, pixels, tokens, of="text", scales=(0.75,), transform=transform, levels=1, beta=0.0)
+    ours = xk.explain(
+        "mmel", clip, pixels, tokens, of="text", scales=(0.75,), transform=transform, levels=1, blocks=1, beta=0.0
+    )
     base = xk.explain("grad_eclip", clip, pixels, tokens, of="text", similarity="query_key_and_patches").values
     tape, _ = record_score(clip, pixels, tokens, "text", [-1], gradients=False)
     network = (lambda x: x) if transform == "identity" else (lambda x: mmel_network(x, 0))
@@ -183,14 +187,15 @@ def test_half_precision_stays_near(clip, scenes, precision, name, side):
 
 def test_mmel_without_enhancement_is_grad_eclip(clip, scenes):
     for side in ("image", "text"):
-        plain = xk.explain("grad_eclip", clip, scenes.image, scenes.caption, of=side)
+        plain = xk.explain("grad_eclip", clip, scenes.image, scenes.caption, of=side, blocks=None)
         mmel = xk.explain("mmel", clip, scenes.image, scenes.caption, of=side, alpha=0.0, similarity="query_key")
         np.testing.assert_allclose(mmel, plain, atol=1e-6)
 
 
 def test_mmel_lies_between_its_bounds(clip, scenes):
     """The factor is in (1, 1 + alpha), so no zero patch becomes warm."""
-    base = xk.explain("grad_eclip", clip, scenes.image, scenes.caption, similarity="query_key_and_patches").values
+    given = {"similarity": "query_key_and_patches", "blocks": None}
+    base = xk.explain("grad_eclip", clip, scenes.image, scenes.caption, **given).values
     raised = xk.explain("mmel", clip, scenes.image, scenes.caption, beta=0.0).values
     assert (raised >= base - 1e-7).all() and (raised <= 3 * base + 1e-7).all() and (raised[base == 0] == 0).all()
 

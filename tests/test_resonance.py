@@ -382,6 +382,26 @@ def test_srm_is_the_energy_of_the_trajectory(clip, pairs, coupling):
     np.testing.assert_allclose(last, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_controls_of_srm_need_no_spectrum(clip, pairs):
+    """The last map without its constant and squared, and how far the maps have moved: sums over words of what resonate gives."""
+    maps = resonate(clip, *pairs).trajectory.values.astype(float)
+    last, words = maps[:, -1], np.array([3, 9, 3])[:, None, None]
+    lowest = last.min((2, 3), keepdims=True)
+    expected = {
+        ("srm_fixed_point", ("floored",)): last.sum(1) / words,
+        ("srm_fixed_point", ("squared",)): (last**2).sum(1) / words,
+        ("srm_fixed_point", ("floored", "squared")): ((last - lowest) ** 2).sum(1) / words,
+        ("srm_displacement", ()): ((last - maps[:, 0]) ** 2).sum(1),
+        ("srm_displacement", ("summed",)): ((last[:, None] - maps) ** 2).sum((1, 2)),
+    }
+    for (name, options), values in expected.items():
+        found = xk.explain(name, clip, *pairs, **dict.fromkeys(options, True)).values
+        values = values - values.min((1, 2), keepdims=True) if "floored" in options else values
+        np.testing.assert_allclose(found, values, rtol=1e-3, atol=1e-4 * values.max())
+    assert (xk.explain("srm_fixed_point", clip, *pairs, floored=True).min(("row", "col")) == 0).all()
+    refused("unknown option 'floored' of srm_displacement", xk.explain, "srm_displacement", clip, *pairs, floored=True)
+
+
 def test_srm_of_the_last_word(clip, pairs):
     maps = resonate(clip, *pairs, words="last").trajectory.values
     image = xk.explain("srm", clip, *pairs, words="last")

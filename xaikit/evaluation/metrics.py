@@ -194,7 +194,6 @@ for function, meaning in (
     (localisation.iou_best, "IoU with the named objects at the best threshold"),
     (localisation.iou_otsu, "IoU with the named objects at Otsu's threshold"),
     (localisation.average_precision, "average precision of the patches of named objects"),
-    (localisation.pointing_of_possible, "pointing game above chance, of what there is above it"),
     (localisation.energy_of_possible, "energy above a flat map's, of what a patch grid can give above it"),
     (localisation.iou_of_possible, "IoU at the best threshold, of what the patch grid allows"),
     (localisation.auroc, "how often a patch of a named object is hotter than another"),

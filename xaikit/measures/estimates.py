@@ -24,6 +24,7 @@ class Estimate:
     """A value with its standard error and the degrees of freedom of that; a share's error is that of the bound tested.
 
     n : samples it is of. choices : among how many it was chosen as the best, which its tests pay for (Bonferroni).
+    limits : between which its values lie by their definition.
     """
 
     value: float
@@ -32,6 +33,7 @@ class Estimate:
     n: int
     share: bool = False
     choices: int = 1
+    limits: tuple[float, float] = (-np.inf, np.inf)
 
     def above(self, bound: float) -> float:
         """The p value, one-sided, of a truth above the bound; 1 where nothing is known."""
@@ -51,7 +53,8 @@ class Estimate:
         if self.share:
             return wilson(self.value, self.n, 1 - 2 * tail)
         reach = _quantile(1 - tail, self.freedom) * self.error if self.error else 0.0
-        return self.value - reach, self.value + reach
+        low, high = self.limits
+        return float(max(self.value - reach, low)), float(min(self.value + reach, high))
 
     def detectable(self, level: float = 0.05, power: float = POWER) -> float:
         """The smallest distance from the bound that a two-sided test of this level finds with this power."""
@@ -99,7 +102,7 @@ def mean_of(values: np.ndarray) -> Estimate:
     Examples
     --------
     >>> found = mean_of(np.array([0.1, 0.2, 0.3, np.nan]))
-    >>> round(found.value, 2), found.n, round(found.above(0), 3)
+    >>> round(float(found.value), 2), found.n, round(found.above(0), 3)
     (0.2, 3, 0.037)
     """
     values = _finite(values)
@@ -138,7 +141,9 @@ def auroc_of(first: np.ndarray, second: np.ndarray, *control: np.ndarray, seed: 
     n = len(groups[0])
     drawn = np.random.default_rng(seed).integers(n, size=(n, RESAMPLES))
     error = max(float(score(drawn).std(ddof=1)), 0.5 / n)  # to tell n samples apart without a fault is no certainty
-    return Estimate(float(score(np.arange(n)[:, None])[0]), error, n - 1, n)
+    return Estimate(
+        float(score(np.arange(n)[:, None])[0]), error, n - 1, n, limits=(-1.0, 1.0) if control else (0.0, 1.0)
+    )
 
 
 def discoveries(values: np.ndarray) -> np.ndarray:

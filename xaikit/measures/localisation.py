@@ -137,12 +137,6 @@ def of_possible(score: np.ndarray, chance: np.ndarray | float, ceiling: np.ndarr
     return np.where(room > 0, (score - chance) / np.where(room > 0, room, 1), np.nan)
 
 
-def pointing_of_possible(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """``pointing_game`` above its chance, the share of patches that touch a named object, of what there is above it."""
-    touched = (covered >= TOUCHED).mean((-2, -1))
-    return of_possible(pointing_game(heat, covered), touched, 1.0)
-
-
 def energy_of_possible(heat: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """``energy`` above that of a flat map, the named objects' area, of what the best patch grid can give above it: all heat
     in the patch that they cover most."""

@@ -27,7 +27,7 @@ def calibration(
 
     Examples
     --------
-    >>> claims.calibration(ledgers=2, claims=3, true=0).columns.tolist()
+    >>> xk.evaluation.claims.calibration(ledgers=2, claims=3, true=0).columns.tolist()
     ['false', 'found']
     """
     check_whole(1, ledgers=ledgers, claims=claims, scenes=scenes)

@@ -54,7 +54,7 @@ class Rule:
     controls: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Such as "mmel - grad_eclip: deletion_auc lower than 0, and than each control"."""
+        """Such as "mmel - gradcam: confidence_drop lower than 0, and than that of random, centre, edge"."""
         limit = f"{self.direction} than {self.bound:g}"
         if self.direction == "equal":
             limit = f"equal to 0 within {self.bound:g}"
@@ -77,8 +77,8 @@ def ledger() -> pd.DataFrame:
 
     Examples
     --------
-    >>> str(rules(ledger())["mmel-deletion"])
-    'mmel - grad_eclip: deletion_auc lower than 0, and than that of random, centre, edge'
+    >>> str(rules(ledger())["mmel-drop-gradcam"])
+    'mmel - gradcam: confidence_drop lower than 0, and than that of random, centre, edge'
     """
     return pd.read_csv(data_folder() / "claims.csv", dtype=str, keep_default_na=False)
 

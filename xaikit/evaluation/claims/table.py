@@ -116,7 +116,7 @@ def readable(filled: xr.Dataset, digits: int = 3) -> pd.DataFrame:
     """
     numbers = zip(*(filled[name].values for name in NUMBERS[:3]), strict=True)
     form = f"{{:+.{digits}f}} [{{:+.{digits}f}}, {{:+.{digits}f}}]"
-    shown = ["" if np.isnan(row[0]) else form.format(*row) for row in numbers]
+    shown = ["" if np.isnan(row[0]) else form.format(*row).replace(" [+nan, +nan]", "") for row in numbers]
     table = filled[["paper", "where", "text", "claimed", "holds_if", "verdict", "note"]].to_dataframe()
     table.insert(4, "measured", shown)
     found = filled.detectable.values
