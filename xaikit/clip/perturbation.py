@@ -31,7 +31,7 @@ def filled(clip: Clip, pixels: Tensor, fill: str, seed: int = 0) -> Tensor:
     if fill == "black":
         return (-mean / std).expand_as(pixels)
     if fill == "blur":
-        sigma = pixels.shape[-1] / 8
+        sigma = min(pixels.shape[2:]) / 8  # its kernel reaches over less than the shorter side
         return gaussian_blur(pixels, 2 * int(2 * sigma) + 1, sigma)
     if fill == "random":
         described = tower(clip, "image")

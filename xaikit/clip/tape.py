@@ -48,6 +48,7 @@ class Tape:
         self._inputs = inputs
         self._recorded: dict[int, Layer] = {}
         self._running: int | None = None
+        self._switched: list[nn.Module] = []  # layers that are to go back to their own attention
         self._forget_graph()
 
     def __getitem__(self, block: int) -> Layer:
@@ -143,13 +144,13 @@ class Tape:
                 projected = self._source(index, result[0], self._sources)
                 self._recorded[index].projected = projected.detach()
                 return (projected, *result[1:])
-            if index not in self._recorded:
-                raise RuntimeError(
-                    f"{type(module).__name__} doesn't call scaled_dot_product_attention and can't be recorded"
-                )
             return None
 
         def projection_after(module, args, result):
+            if index not in self._recorded:
+                raise ValueError(
+                    f"{type(attention).__name__} doesn't call scaled_dot_product_attention and can't be recorded"
+                )
             self._recorded[index].projected = result.detach()
 
         def block_after(module, args, result):
@@ -159,6 +160,9 @@ class Tape:
             if self._gradients and index >= self._graph_from:
                 self._outputs[index] = result
 
+        if getattr(attention, "fused_attn", True) is False:  # timm's switch: otherwise it computes the same in its own words
+            attention.fused_attn = True
+            self._switched.append(attention)
         handles = [
             attention.register_forward_pre_hook(before, with_kwargs=True),
             attention.register_forward_hook(after, with_kwargs=True),
@@ -236,3 +240,5 @@ def record(
     finally:
         for handle in handles:
             handle.remove()
+        for attention in tape._switched:
+            attention.fused_attn = False

@@ -28,6 +28,9 @@ from ..clip.towers import tower
 from ..files.checks import check_choices
 from ..measures.maps import check_values
 
+TIE = (
+    1e-6  # cosines nearer than this are equal: prompts that are alike, or of which no word is left, differ by rounding
+)
 SCORES = ("similarity", "probability", "top1", "top5")
 LABELS = ("truth", "prediction")
 
@@ -46,7 +49,7 @@ def scorer(
     """The score of embeddings of perturbed images (``of="image"``) or texts, among candidates of the other kind.
 
     score: "similarity", the cosine with the label; "probability", the softmax over all candidates of logit_scale *
-    cosine, at the label; "top1" and "top5", 1 where fewer than 1 or 5 candidates are nearer than the label, else 0.
+    cosine, at the label; "top1" and "top5", 1 where fewer than 1 or 5 candidates are nearer than the label by more than ``TIE``, else 0.
     Several names give several scores of the one embedding, along a last axis. A function of embeddings and samples is
     taken as it is.
     label: "truth", the sample's own text (image); "prediction", the candidate nearest to the whole input; or the index
@@ -80,7 +83,7 @@ def scorer(
             )
     elif label == "prediction":
         encode, inputs = (clip.encode_image, pixels) if of == "image" else (clip.encode_text, tokens.to(clip.device))
-        target = (encoded(encode, inputs, batch_size) @ known.T).argmax(-1)
+        target = nearest(encoded(encode, inputs, batch_size) @ known.T)
     elif (own < 0).any():
         kind = "text" if of == "image" else "image"
         raise ValueError(
@@ -92,6 +95,11 @@ def scorer(
     return scores[0] if isinstance(score, str) else lambda *given: torch.stack([one(*given) for one in scores], -1)
 
 
+def nearest(cosine: Tensor) -> Tensor:
+    """The nearest (n,) of k candidates by their cosines (n, k), of several alike the first."""
+    return (cosine >= cosine.amax(-1, keepdim=True) - TIE).int().argmax(-1)
+
+
 def _score(clip: Clip, score: str, known: Tensor, target: Tensor) -> Score:
     """One score at the candidates ``target`` (n,) among ``known`` (k, width)."""
     if score == "similarity":
@@ -101,7 +109,7 @@ def _score(clip: Clip, score: str, known: Tensor, target: Tensor) -> Score:
         cosine, place = embedding @ known.T, target[sample, None]
         if score == "probability":
             return (clip.model.logit_scale.exp().float() * cosine).softmax(-1).gather(1, place).squeeze(1)
-        nearer = (cosine > cosine.gather(1, place)).sum(-1)
+        nearer = (cosine > cosine.gather(1, place) + TIE).sum(-1)
         return (nearer < int(score[3:])).float()
 
     return among

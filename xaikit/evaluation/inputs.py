@@ -61,8 +61,10 @@ class Inputs:
     )  # fmt: skip
 
     def __post_init__(self):
+        if self.of != "image":
+            return
         grid = tower(self.clip, "image").grid
-        if self.of == "image" and self.heat.shape[2:] != grid:
+        if self.heat.shape[2:] != grid:
             raise ValueError(
                 f"the maps have {self.heat.shape[2:]} rows and columns, but {self.clip.name} has {grid} patches"
             )

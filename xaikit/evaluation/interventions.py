@@ -23,10 +23,10 @@ from ..measures.intervals import mean_interval
 from ..measures.localisation import TOUCHED, coverage
 from ..measures.maps import rank_correlation
 from ..samples.interventions import check_drawn, newcomers, replaced, unmarked, without
+from .confidence import TIE
 
 SCORES = ("similarity", "rank")
 CHANGES = ("absent", "replaced")
-TIE = 1e-6  # cosines nearer than this are equal: prompts of which no word is left are alike but for rounding
 # Of images (b, y, x, rgb) and the places (b,) of their scenes among all: the larger, the surer the model (b,).
 Answer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

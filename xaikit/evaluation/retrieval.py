@@ -24,8 +24,8 @@ from ..measures.maps import checked
 from ..samples.captions import article
 from ..samples.source import Source
 from ..samples.worlds.layout import COLOURS
+from .confidence import TIE
 from .faithfulness import check_steps, deletion_insertion, removal_fill
-from .interventions import TIE
 from .metrics import score_variable
 
 WAYS = ("deletion", "insertion")

@@ -17,7 +17,7 @@ from .registry import method
 def random(clip: Clip, pixels: Tensor, tokens: Tensor, *, of: str, seed: int = 0) -> Tensor:
     """Uniform noise in [0, 1), drawn with the seed and the sample itself, so that batches do not matter."""
     check_whole(0, seed=seed)
-    rows, cols = tower(clip, "image").grid
+    rows, cols = tower(clip, of).grid if of == "image" else (0, 0)
     places, noise = max(tokens.shape[1], rows * cols), []
     for picture, prompt in zip(pixels, tokens, strict=True):
         content = picture.float().cpu().numpy().tobytes() + prompt.cpu().numpy().tobytes()

@@ -1,7 +1,7 @@
 """``explain``: any methods on any number of images and texts, in batches."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -70,7 +70,7 @@ def explain(
     texts are prepared once for all of them.
 
     Raises ValueError, in one sentence and before any work, for an unknown method, option or side, and for bad
-    images or texts; FileNotFoundError for a missing image file.
+    images or texts; FileNotFoundError for a missing image file. A map that isn't finite is an error of its sample, too.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def explain(
     check_whole(1, batch_size=batch_size)
     pairs = Pairs(clip, images, texts, errors)
     bar = "" if not progress else method if isinstance(method, str) else "methods"
-    heat = _together(_maps(chosen, clip, pairs, of, batch_size, bar)[0], chosen, of, pairs)
+    heat = _together(maps_of_pairs(chosen, clip, pairs, of, batch_size, bar)[0], chosen, of, pairs)
     if not isinstance(method, str):
         return heat
     about = {"long_name": f"{method} of the {of}", "source": chosen[0].method.source, "explainer": method}
@@ -131,7 +131,7 @@ def explain_all(
     check_whole(1, batch_size=batch_size)
     start = time.perf_counter()
     pairs = Pairs(clip, images, texts, errors)
-    maps, own = _maps(chosen, clip, pairs, of, batch_size, "methods" if progress else "")
+    maps, own = maps_of_pairs(chosen, clip, pairs, of, batch_size, "methods" if progress else "")
     shared = time.perf_counter() - start - sum(own)
     together = _together(maps, chosen, of, pairs)
     taken = {"long_name": "time to explain one sample", "units": "second"}
@@ -139,10 +139,10 @@ def explain_all(
     return xr.Dataset({together.name: together, "seconds": seconds})
 
 
-def _maps(
-    chosen: list[Chosen], clip: Clip, pairs: Pairs, of: str, batch_size: int, bar: str
+def maps_of_pairs(
+    chosen: Sequence[Chosen], clip: Clip, pairs: Pairs, of: str, batch_size: int, bar: str = ""
 ) -> tuple[np.ndarray, list[float]]:
-    """The maps of all methods (n, explainers, ...), and the seconds that each one took."""
+    """The maps of all methods (n, explainers, ...), finite or not, and the seconds that each one took."""
     maps, seconds = [[] for _ in chosen], [0.0] * len(chosen)
     for pixels, tokens in pairs.batches(batch_size, bar):
         for place, one in enumerate(chosen):
@@ -152,7 +152,20 @@ def _maps(
     return np.stack([pairs.spread(join(parts, 1)) for parts in maps], 1), seconds
 
 
+def _check_finite(maps: np.ndarray, chosen: Sequence[Chosen], pairs: Pairs) -> None:
+    """Raise ValueError for a map that holds NaN or infinite values, or record it as its sample's reason and leave zeros."""
+    finite = np.isfinite(maps).all(tuple(range(2, maps.ndim)))
+    for sample, place in np.argwhere(~finite):
+        dtype, one = str(pairs.clip.dtype).removeprefix("torch."), chosen[place]
+        given = f" with {', '.join(f'{name}={value!r}' for name, value in one.options.items())}" if one.options else ""
+        reason = f"the map of sample {sample} by {one.label}{given} isn't finite in {dtype}: give other options or a precision"
+        if pairs.errors == "raise":
+            raise ValueError(reason)
+        pairs.reasons[sample], maps[sample, place] = reason, 0
+
+
 def _together(maps: np.ndarray, chosen: list[Chosen], of: str, pairs: Pairs) -> xr.DataArray:
+    _check_finite(maps, chosen, pairs)
     dims = ("sample", "explainer", *(("row", "col") if of == "image" else ("token",)))
     coords = {dim: np.arange(size) for dim, size in zip(dims, maps.shape, strict=True)}
     coords |= {"sample": pairs.labels, "explainer": [one.label for one in chosen]}

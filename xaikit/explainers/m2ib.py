@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip.model import Clip
@@ -109,15 +110,18 @@ class _Bottleneck:
         """d loss / d alpha from the gradient of the sum of all cosines at the sample."""
         passing, blocked = self.alpha.sigmoid(), (-self.alpha).sigmoid()
         by_copy = at_sample.unflatten(0, (-1, self.copies)) * (self.hidden[:, None] - self.noise)
-        information = 1 / blocked + passing * self.hidden.square() - blocked  # d KL / d lam
+        # d KL / d lam * d lam / d alpha: 1 / blocked times blocked is 1, also where no float is as small as blocked
+        information = passing + (passing * self.hidden.square() - blocked) * passing * blocked
         information = self.beta * information / (self.count * self.hidden.shape[2])[:, None, None]
-        return (information - by_copy.mean(1)) * passing * blocked * self.scope
+        return (information - by_copy.mean(1) * passing * blocked) * self.scope
 
     @torch.no_grad()
     def information(self) -> Tensor:
         """KL of every channel (n, tokens, width)."""
         blocked = (-self.alpha).sigmoid()
-        kl = -0.5 * (1 + 2 * blocked.log() - (self.alpha.sigmoid() * self.hidden).square() - blocked.square())
+        kl = -0.5 * (
+            1 + 2 * F.logsigmoid(-self.alpha) - (self.alpha.sigmoid() * self.hidden).square() - blocked.square()
+        )
         return kl * self.scope
 
 

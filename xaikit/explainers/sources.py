@@ -12,10 +12,11 @@ import xarray as xr
 from torch import Tensor
 
 from ..clip.model import Clip
+from ..clip.pairs import Pairs
 from ..files.checks import Choices, check_whole, labelled
 from ..samples.parts import compute_parts, open_parts
 from ..samples.source import Source
-from .explanation import explain
+from .explanation import maps_of_pairs
 from .registry import SIDES, Chosen, choose, explaining
 
 
@@ -46,8 +47,7 @@ def maps_of(
 
     Those that aren't are zero everywhere, so that the others can be measured beside them.
     """
-    heat = explain({one.label: (one.method.name, one.options) for one in chosen}, clip, pixels, tokens, of, batch_size)
-    heat = heat.values
+    heat, _ = maps_of_pairs(chosen, clip, Pairs(clip, pixels, tokens), of, batch_size)
     finite = np.isfinite(heat).all(axis=tuple(range(2, heat.ndim)))
     heat[~finite] = 0
     return heat, finite

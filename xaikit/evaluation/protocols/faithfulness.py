@@ -18,7 +18,7 @@ from ...explainers.registry import SIDES, Chosen
 from ...explainers.sources import Plan, maps_of, protocol, results, sides
 from ...files.checks import check_choices
 from ...samples.source import Source
-from ..confidence import LABELS, confidence_change
+from ..confidence import LABELS, confidence_change, nearest
 from ..faithfulness import UNITS, check_steps, deletion_insertion
 from ..retrieval import WAYS, Columns
 
@@ -115,7 +115,7 @@ def classification(
     def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
         pixels, truth = clip.pixels(good.image), good.class_index.values.astype(int)
         seen = encoded(clip.encode_image, pixels, batch_size)
-        predicted = (seen @ among.T).argmax(1).cpu().numpy()
+        predicted = nearest(seen @ among.T).cpu().numpy()
         shares, of_truth, finite = curves(chosen, pixels, truth)
         of_prediction, usable = of_truth.copy(), finite.copy()
         wrong = np.flatnonzero(predicted != truth)  # elsewhere both are the same
@@ -136,14 +136,19 @@ def classification(
 
 @torch.no_grad()
 def class_embeddings(clip: Clip, source: Source, ensemble: bool = False, batch_size: int | None = None) -> Tensor:
-    """Unit embeddings (classes, width) of the classes' prompts, or the mean over open_clip's 80 templates of their names."""
+    """Unit embeddings (classes, width) of the classes' prompts, or the mean over open_clip's 80 templates of their names; each
+    different one is encoded once, so that classes of one name are alike to the last bit."""
+    names = source.classes if ensemble else source.prompts
+    different = list(dict.fromkeys(names))
+    known = {name: place for place, name in enumerate(different)}
+    place = [known[name] for name in names]
     if not ensemble:
-        return encoded(clip.encode_text, clip.tokens(source.prompts).to(clip.device), batch_size)
+        return encoded(clip.encode_text, clip.tokens(different).to(clip.device), batch_size)[place]
     total = 0
     for template in OPENAI_IMAGENET_TEMPLATES:
-        filled = clip.tokens([template(name) for name in source.classes])
+        filled = clip.tokens([template(name) for name in different])
         total = total + encoded(clip.encode_text, filled.to(clip.device), batch_size)
-    return F.normalize(total, dim=-1)
+    return F.normalize(total, dim=-1)[place]
 
 
 def confidence_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
