@@ -3,7 +3,7 @@ from .answers import answer_effects as answer_effects
 from .faithfulness import completeness as completeness
 from .imputation import road as road
 from .interventions import object_effects as object_effects, perturbation_agreement as perturbation_agreement
-from .metrics import evaluate as evaluate, metric as metric
+from .metrics import evaluate as evaluate, measurable as measurable, metric as metric
 from .retrieval import retrieval_faithfulness as retrieval_faithfulness
 from .sanity import sanity_cascade as sanity_cascade, seed_stability as seed_stability
 from .tokens import (

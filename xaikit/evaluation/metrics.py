@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..explainers.registry import SIDES
-from ..files.checks import check_choices, check_whole
+from ..files.checks import check_choices, check_names, check_whole
 from ..files.registry import Entry, Registry
 from ..files.schema import DIRECTIONS, HIGHER, LOWER
 from ..files.store import annotate
@@ -100,6 +100,20 @@ def metric(
 def all_metrics(of: str) -> dict[str, Metric]:
     """The metrics of maps of one side, by name, in the order in which they were registered."""
     return {name: one for name, one in METRICS.all().items() if one.of == of}
+
+
+def measurable(scenes: xr.Dataset, metrics: Sequence[str], of: str = "image") -> list[str]:
+    """Those of the metrics (names) that these scenes allow: photographs without masks none that compares maps with masks.
+
+    Examples
+    --------
+    >>> xk.evaluation.measurable(scenes.drop_vars("object_mask"), ["energy", "deletion_auc"])
+    ['deletion_auc']
+    """
+    known = all_metrics(of)
+    check_names(tuple(known), metrics=metrics)
+    lacking = unmet(scenes, {need for name in metrics for need in known[name].needs})
+    return [name for name in metrics if not {*known[name].needs} & {*lacking}]
 
 
 def evaluate(

@@ -31,7 +31,7 @@ def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines:
         bare(axis, one.image.values)
         text = wrapped(str(one.caption.item()))
         axis.set_title(text + (f"\nnot: {wrapped(str(one.foil.item()))}" if "foil" in one else ""), fontsize=TEXT)
-        if outlines:
+        if outlines and "object_mask" in one:
             for mask, named in zip(one.object_mask.values, one.object_named.values, strict=True):
                 outline(axis, mask, "white" if named else "black")
     return finished(figure, title)
@@ -47,6 +47,7 @@ def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[i
     >>> figure = xk.plots.compare(scenes, heat, "Two explainers")
     """
     explainers = [str(name) for name in heat.explainer.values]
+    samples = [index for index in samples if index < scenes.sizes["sample"]]
     figure, axes = panels(len(samples), 1 + len(explainers), height=CELL * 1.12)
     for row, index in zip(axes, samples, strict=True):
         one = scenes.isel(sample=index)
@@ -64,7 +65,9 @@ def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[i
 
 
 def _named(scene: xr.Dataset) -> np.ndarray:
-    """Where the named objects of one scene are (y, x)."""
+    """Where the named objects of one scene are (y, x); nowhere in a photograph that nobody has annotated."""
+    if "object_mask" not in scene:
+        return np.zeros(scene.image.shape[:2], bool)
     return (scene.object_mask & scene.object_named).any("object").values
 
 
@@ -118,6 +121,7 @@ def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1,
     >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["grad_eclip"], of="text").word_heat
     >>> figure = xk.plots.words(heat, "Words")
     """
+    samples = [index for index in samples if index < word_heat.sizes["sample"]]
     figure, axes = panels(len(samples), 1, width=8, height=1.6)
     names = [str(name) for name in word_heat.explainer.values]
     for axis, index in zip(axes[:, 0], samples, strict=True):

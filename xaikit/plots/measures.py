@@ -89,7 +89,7 @@ def share_curves(
 
 
 def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: int = 3) -> Figure:
-    """Mean and bootstrap 95 % interval of each metric, an explainer a row.
+    """Mean and bootstrap 95 % interval of each metric that was measured, an explainer a row.
 
     Examples
     --------
@@ -97,6 +97,7 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
     >>> measured = heat.heat.max(("row", "col")).to_dataset(name="largest")
     >>> figure = xk.plots.metric_points(measured, ["largest"], "Means")
     """
+    metrics = [metric for metric in metrics if metric in evaluation]
     height = 0.9 + 0.24 * evaluation.sizes["explainer"]
     figure, axes = grid(len(metrics), cols, width=10 / cols, height=height, sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):

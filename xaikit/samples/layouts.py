@@ -5,6 +5,7 @@ Nothing here fetches anything. A source is sized and sharded, and reads an image
 
 import difflib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..files.paths import data_folder
 from ..files.store import annotate, inputs_digest, open_store, read
 from .assembly import Drawing
 from .captions import name_parts, object_kinds
+from .photos import photos
 from .scenes import draw_pairs, draw_scenes
 from .source import BLOCK, Reader, Source, first_good, hexadecimal, joined
 from .tables import LayoutError, published
@@ -34,8 +36,9 @@ def open_source(
 
     Parameters
     ----------
-    data : "planted" for drawn scenes, or "LAYOUT:PATH" for a published dataset in a folder (relative to the working folder,
-        or to the repository), or "LAYOUT:PATH#SPLIT" for one of its splits. A path that is a folder as it stands may itself hold a "#".
+    data : "planted" for drawn scenes, "photos" for a few photographs to begin with, or "LAYOUT:PATH" for a published dataset in
+        a folder (relative to the working folder, or to the repository), or "LAYOUT:PATH#SPLIT" for one of its splits. A path
+        that is a folder as it stands may itself hold a "#".
     n : the first n samples, None for all; of planted scenes, which have no end, 64.
     seed, kind, drawing : of planted scenes alone; kind is "captions", "classes" or "pairs", drawing as in ``draw_scenes``.
 
@@ -52,6 +55,8 @@ def open_source(
         check_whole(1, n=n)
     if data == "planted":
         return planted(kind, 64 if n is None else n, seed, **drawing)
+    if data == "photos":
+        return photos().head(n)
     layout, folder, split = parse_data(data)
     return _openers[layout](folder, split).head(n)
 
@@ -62,7 +67,7 @@ def parse_data(data: str) -> tuple[str, Path, str | None]:
     layout, colon, path = data.partition(":") if isinstance(data, str) else ("", "", "")
     if layout not in LAYOUTS or not path:
         near = sorted(LAYOUTS, key=lambda name: -difflib.SequenceMatcher(None, layout.lower(), name).ratio())
-        known = f"'planted' or 'LAYOUT:PATH', LAYOUT one of {', '.join(near)}"
+        known = f"'planted', 'photos' or 'LAYOUT:PATH', LAYOUT one of {', '.join(near)}"
         raise ValueError(f"data={data!r}: give {known}" + ("" if colon else ", such as 'coco:data/coco'"))
     folder, split = here_or_there(path), None
     if not folder.is_dir():
@@ -79,12 +84,19 @@ def here_or_there(path: str) -> Path:
     return Path.cwd() / path if path and os.path.exists(path) else data_folder().parent / path
 
 
-def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: Reader | None = None) -> xr.Dataset:
+def open_inputs(
+    run: str,
+    data: str = "planted",
+    n: int | None = None,
+    clip: Reader | None = None,
+    instead: Mapping[str, object] | None = None,
+) -> xr.Dataset:
     """The first n scenes of a run ("planted": those that notebook 00 stored), of a store of inputs elsewhere, by its path
-    (relative as for ``open_source``), or of a dataset "LAYOUT:PATH" as ``open_source`` takes it, all for None.
+    (relative as for ``open_source``), or of "photos" or a dataset "LAYOUT:PATH" as ``open_source`` takes it, all for None.
 
     Of a dataset these are the first n good samples, 64 for None, as ``clip`` gets them; the provenance's ``left_out`` tells
-    of the bad ones. The provenance holds their ``inputs_digest``.
+    of the bad ones. The provenance holds their ``inputs_digest``. For what can only be measured against planted truth,
+    ``instead`` says how scenes are drawn (keywords of ``draw_scenes``) where what is opened has none; a warning tells of it.
 
     Examples
     --------
@@ -93,12 +105,20 @@ def open_inputs(run: str, data: str = "planted", n: int | None = None, clip: Rea
     2
     """
     path = here_or_there(data)
-    if ":" in data and not path.is_file():
+    if data == "photos" or (":" in data and not path.is_file()):
         scenes = first_good(open_source(data), 64 if n is None else n, clip)
     else:
         if n is not None:
             check_whole(1, n=n)
         scenes = (open_store(run, "inputs") if data == "planted" else read(path, "inputs")).isel(sample=slice(n))
+    if instead is not None and "token_object" not in scenes:
+        n = scenes.sizes["sample"] if n is None else n
+        warnings.warn(
+            f"what data={data!r} gives has no planted truth, against which all of this is measured: {n} planted scenes are drawn"
+            " instead",
+            stacklevel=2,
+        )
+        scenes = draw_scenes(n, objects=(2, 4), **instead)
     return annotate(scenes, "inputs", inputs_digest=inputs_digest(scenes))
 
 

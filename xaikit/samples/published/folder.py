@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from ..source import Pictures, cleaned
-from ..tables import LayoutError, PicturesIn, choose_split, column, layout, read_rows, whole_numbers
+from ..tables import LayoutError, PicturesIn, check_lines, choose_split, column, layout, read_rows, whole_numbers
 
 HOW = (
-    "write a table with the columns image and caption, and maybe class, foil and pair, an image's name relative to the"
+    "write a table with the columns image and caption, and maybe class, foil, pair, box and object, an image's name relative to the"
     " folder"
 )
 
@@ -18,7 +18,8 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     """A sample a row of ``captions.csv``, labelled by the image's name, and for further captions of it "NAME-1", "NAME-2".
 
     folder : holds the table (separated by commas or tabs) with a header: image (or file or filepath), caption (or title), and
-        maybe class (a name), foil (a caption that is false of the image) and pair (a whole number).
+        maybe class (a name), foil (a caption that is false of the image), pair (a whole number), and box, of the object that the
+        caption names, "left top width height" in pixels of the file, with its name in object.
 
     The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME."; blanks
     around a name don't count, and a row without one is a bad sample. Samples stay in the table's order, but for those of a
@@ -41,6 +42,10 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
         table["problem"] = (named == "").map({True: "the class is empty: its name is needed", False: ""})
     if "foil" in rows:
         table["foil"] = rows.foil
+    if "box" in rows:
+        check_lines(path, rows.box, r"\s*[\d.]+(\s+[\d.]+){3}\s*", ", but 'left top width height' in pixels is needed")
+        table["box"] = rows.box.map(lambda text: tuple(map(float, text.split())))
+        table["object_name"] = rows.object if "object" in rows else ""
     if "pair" in rows:
         table["pair"] = whole_numbers(path, rows.pair)
         table = paired(table)

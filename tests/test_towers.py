@@ -1,0 +1,96 @@
+"""Every kind of tower that open_clip knows, its published configuration shrunk to two narrow blocks: explained by every method
+that says it can, while recording changes nothing; what can't be recorded is refused in one sentence."""
+
+import copy
+import json
+from functools import partial
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip import timm_model
+
+import xaikit as xk
+from xaikit.explainers.registry import explaining
+
+VISION = {"layers": 2, "width": 48, "head_width": 16, "attn_pooler_heads": 2}
+TEXT = {"width": 32, "heads": 2, "layers": 2, "vocab_size": 49408, "context_length": 16}
+NARROW = {"depth": 2, "embed_dim": 48, "num_heads": 3}  # of timm's
+WIDE = ("MobileCLIP2-B",)  # its stem has the published width
+QUICK = {
+    "integrated_gradients": {"steps": 2},
+    "kernel_shap": {"samples": 80},
+    "m2ib": {"steps": 2, "copies": 2},
+    "rise": {"masks": 4},
+}
+ROWS = ("ViT-B-32", "ViT-L-14-336", "ViT-M-16-alt", "ViT-H-14-worldwide", "EVA01-g-14", "EVA02-B-16", "MobileCLIP2-B")
+POOLED = ("ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "PE-Core-B-16", "coca_ViT-B-32")
+AVERAGED = ("ViT-H-14-CLIPA", "vit_medium_patch16_gap_256")
+WITHOUT_BLOCKS = ("RN50", "ViTamin-S", "convnext_small")
+
+
+@pytest.fixture
+def shrunk(tmp_path, monkeypatch):
+    """A function from an architecture's name to its narrow model of random weights, an image of 4 x 4 patches and ids."""
+
+    def build(name):
+        config = copy.deepcopy(open_clip.get_model_config(name))
+        vision, patch = config["vision_cfg"], 14 if "14" in name else 32 if "B-32" in name else 16
+        if name not in WITHOUT_BLOCKS:
+            vision["image_size"] = 4 * patch
+            if "timm_model_name" in vision:
+                narrow = {"depth": 2} if name in WIDE else NARROW
+                create = partial(timm_model.timm.create_model, img_size=4 * patch, **narrow)
+                monkeypatch.setattr(timm_model.timm, "create_model", create)
+            else:
+                vision |= VISION
+            config["embed_dim"] = 48
+        text = {k: v for k, v in config["text_cfg"].items() if not k.startswith(("hf_", "tokenizer_"))}
+        config["text_cfg"] = text | TEXT
+        config |= {"multimodal_cfg": config["multimodal_cfg"] | TEXT} if "multimodal_cfg" in config else {}
+        end = config["text_cfg"].get("eos_id", 49407)
+        path = tmp_path / f"shrunk-{name.replace('SigLIP', 'sigl')}.json"
+        path.write_text(json.dumps(config))
+        open_clip.add_model_config(path)
+        clip = xk.load_clip(path.stem)
+        draw = torch.Generator().manual_seed(0)
+        tokens = torch.zeros(2, 16, dtype=torch.long)
+        tokens[:, 1:7] = torch.randint(300, 40000, (2, 6), generator=draw)
+        tokens[:, 0], tokens[:, 7] = 49406, end
+        return clip, torch.randn(2, 3, *clip.image_size, generator=draw), tokens
+
+    return build
+
+
+@pytest.mark.parametrize("name", [*ROWS, *POOLED, *AVERAGED])
+def test_every_kind_is_explained_by_every_method_that_says_so(shrunk, name):
+    clip, pixels, tokens = shrunk(name)
+    plain = clip.encode_image(pixels), clip.encode_text(tokens)
+    able = {side: explaining(clip, side) for side in ("image", "text")}
+    unheard = {"osp"} if name == "ViT-H-14-worldwide" else set()  # which reads texts, by a tokenizer of the hub
+    for side, methods in able.items():
+        methods = [each for each in methods if each not in unheard]
+        options = {k: v for k, v in QUICK.items() if k in methods}
+        found = xk.explain_all(clip, pixels, tokens, methods, of=side, options=options)
+        heat = found["heat" if side == "image" else "word_heat"]
+        assert heat.explainer.values.tolist() == methods and np.isfinite(heat).all()
+        flat = [each for each in methods if np.ptp(heat.sel(explainer=each).values) == 0]
+        assert not flat, f"{flat} of {side} say nothing"
+        with xk.record(clip, side, None) as tape:
+            own = clip.encode_image(pixels) if side == "image" else clip.encode_text(tokens)
+        torch.testing.assert_close(own, plain[side == "text"], atol=1e-5, rtol=0)
+        assert all(torch.allclose(layer.attention.sum(-1), torch.ones(()), atol=1e-5) for layer in tape.layers)
+    assert torch.equal(clip.encode_image(pixels), plain[0]) and torch.equal(clip.encode_text(tokens), plain[1])
+    everything = {each for each, about in xk.methods().items() if "image" in about["explains"]}
+    lacking = {"chefer", "grad_eclip"} if name in AVERAGED else {"maskclip"} if name in POOLED else set()
+    assert lacking <= everything - {*able["image"]} and (lacking or everything == {*able["image"]})
+
+
+@pytest.mark.parametrize("name", WITHOUT_BLOCKS)
+def test_towers_without_blocks_are_refused_in_one_sentence(shrunk, name):
+    clip, pixels, tokens = shrunk(name)
+    for ask in (xk.explain_all, partial(xk.explain, "grad_eclip"), partial(xk.explain, ["centre", "mmel"])):
+        with pytest.raises(ValueError, match=f"the image tower of {clip.name} .* has no transformer blocks") as error:
+            ask(clip, pixels, tokens)
+        assert "\n" not in str(error.value)
