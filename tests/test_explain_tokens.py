@@ -741,7 +741,7 @@ def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
         ({"answer": "a </s>"}, "holds </s>"),
         ({"answer": "ring " * 600}, "sample 0: an answer of 600 tokens after .* longer than the 512 that tiny-llava"),
         ({"scales": (1, 1.01)}, "sample 0: scales 1.0 and 1.01 both give a grid of 8 x 8"),
-        ({"scales": (1, 5)}, "sample 0: scale=5: prompt and image have .* tiny-llava takes 512"),
+        ({"scales": (1, 5)}, "sample 0: scale=5.0: prompt and image have .* tiny-llava takes 512"),
         ({"scales": (1.5, 2), "grid": "native"}, r"grid='native' is that of scale 1, which isn't among the scales"),
         ({"scales": ()}, r"scales=\(\): different ones are needed, at least one"),
         ({"scales": (1, 1.0)}, "scales=.*: different ones"),

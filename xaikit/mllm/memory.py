@@ -42,8 +42,8 @@ class Sizes:
         """Bytes of what one layer computes of this many tokens."""
         return tokens * (3 * self.inner + 10 * self.width) * self.number
 
-    def of_sample(self, tokens: Collection[int], answer: int, keeps: Collection[Keeps] = ()) -> int:
-        """Bytes for explaining one sample.
+    def of_sample(self, tokens: Collection[int], answer: int, keeps: Collection[Keeps] = (), samples: int = 1) -> int:
+        """Bytes for explaining one sample of a batch of ``samples``.
 
         tokens : of prompt, image and answer, scale 1 first and then at each further one. answer : tokens of the answer.
         keeps : what the methods keep.
@@ -55,7 +55,7 @@ class Sizes:
             "rows": self.heads * answer * native * 8 + 2 * native**2 * self.number,
             "matrices": self.layers * native**2 * 4 + self.heads * min(native, ROWS_AT_ONCE) * native * 8,
             "graph": self.layers * native * self.width * self.number
-            + (1 + self.together(native)) * self.of_layer(native),
+            + (1 + self.together(native, samples)) * self.of_layer(native),
         }
         return max(
             self.of_layer(longest), cache, *(kept[each] + self.of_layer(native) for each in keeps or ["nothing"])
@@ -81,10 +81,12 @@ def samples_at_once(
     """
     if memory is None:
         return max(1, min(most, TOKENS_AT_ONCE // max(tokens)))
-    one, room = sizes.of_sample(tokens, answer, keeps), memory * 1e9 - sizes.of_logits
-    if one > room:
-        raise ValueError(
-            f"memory={memory}: explaining {max(tokens)} tokens takes about {(one + sizes.of_logits) / 1e9:.2g} GB beside the"
-            " model; give more memory, a smaller max_pixels to load_mllm, smaller scales or fewer methods"
-        )
-    return int(min(most, room // one))
+    room = memory * 1e9 - sizes.of_logits
+    for samples in range(most, 0, -1):
+        if samples * sizes.of_sample(tokens, answer, keeps, samples) <= room:
+            return samples
+    needed = (sizes.of_sample(tokens, answer, keeps) + sizes.of_logits) / 1e9
+    raise ValueError(
+        f"memory={memory}: explaining {max(tokens)} tokens takes about {needed:.2g} GB beside the model; give more memory, a"
+        " smaller max_pixels to load_mllm, smaller scales or fewer methods"
+    )
