@@ -5,6 +5,7 @@
 An explanation is compared with what can't be left out: the bare transformers model writes the answers, and passes once over
 image, prompt and answer at each scale, all from inputs that are ready. Each round times every task once, in turn; a
 ratio is the median over rounds of the round's own ratio. Takes LLaVA models, whose bare passes are written out here.
+Then the memory that a large model would take, from its shapes.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from cost import seconds
 from xaikit.mllm.conversations import generate
 from xaikit.mllm.explanation import explain_tokens
 from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.memory import Sizes, samples_at_once
 from xaikit.mllm.model import Mllm
 from xaikit.mllm.steps import PRESETS
 from xaikit.mllm.view import View
@@ -32,6 +34,11 @@ RATIOS = [
     ("preprocessing", ["msea+arc"], "of the whole"),
 ]
 PROMPT = "describe the picture"
+# Qwen2.5-VL-7B in half precision, an image of 1000 x 1000 pixels at these scales, 40 tokens of chat and 100 of answer.
+LARGE, WEIGHTS = Sizes(28, 3584, 18944, 28, 512, 152064, 2), 16.6e9
+TOKENS = [cells + 40 + 100 for cells in (1296, 2916, 5184)]
+KEPT = {"lens family": ("nothing", TOKENS), "attention": ("rows", TOKENS[:1]), "rollout": ("matrices", TOKENS[:1])}
+KEPT |= {"gradients": ("graph", TOKENS[:1])}
 
 
 def main() -> None:
@@ -53,6 +60,11 @@ def main() -> None:
         values = sorted(r[name] / sum(r[divisor] for divisor in divisors) for r in rounds)
         said = f"{name} / ({' + '.join(divisors)})"
         print(f"{said}: {statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f}) {wanted}")
+    for name, (keeps, tokens) in KEPT.items():
+        many = samples_at_once(LARGE, tokens, 100, [keeps], most=16, memory=None)
+        taken = (WEIGHTS + many * LARGE.of_sample(tokens, 100, [keeps], many) + LARGE.of_logits) / 1e9
+        wanted = "at most 20" if name == "lens family" else "at most 24"
+        print(f"Qwen2.5-VL-7B, {name}, 16 samples asked for, {many} at once: {taken:.1f} GB, computed; {wanted}")
 
 
 def make_tasks(mllm: Mllm, n: int) -> dict[str, Callable]:
@@ -102,7 +114,7 @@ def one_pass(mllm: Mllm, views: list[View], answers: list[list[int]]) -> Callabl
 
 
 def _pixels(views: list[View]) -> torch.Tensor:
-    return torch.cat([view.vision["pixel_values"] for view in views])
+    return torch.cat([view.vision["pixel_values"][0] for view in views])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from xaikit.files.paths import data_folder
 from xaikit.mllm.explanation import TOKEN_METHODS, explain_all_tokens, explain_tokens
+from xaikit.mllm.memory import Sizes
 from xaikit.mllm.methods import REGISTRY, attention, grad_cam, gradient_x_input, rollout, token_method
 from xaikit.mllm.passes import teacher_forced
 from xaikit.mllm.steps import PRESETS, Steps, steps_of
@@ -740,7 +741,7 @@ def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
         ({"answer": "a </s>"}, "holds </s>"),
         ({"answer": "ring " * 600}, "sample 0: an answer of 600 tokens after .* longer than the 512 that tiny-llava"),
         ({"scales": (1, 1.01)}, "sample 0: scales 1.0 and 1.01 both give a grid of 8 x 8"),
-        ({"scales": (1, 5)}, "sample 0: scale=5: prompt and image have .* tiny-llava takes 512"),
+        ({"scales": (1, 5)}, "sample 0: scale=5.0: prompt and image have .* tiny-llava takes 512"),
         ({"scales": (1.5, 2), "grid": "native"}, r"grid='native' is that of scale 1, which isn't among the scales"),
         ({"scales": ()}, r"scales=\(\): different ones are needed, at least one"),
         ({"scales": (1, 1.0)}, "scales=.*: different ones"),
@@ -821,6 +822,30 @@ def test_several_methods_keep_the_explainer_and_one_does_not(bundled, scenes):
     refused("options k are of no one method", explain_tokens, bundled, scenes.image, method=["lens", "arc"], k=3)
     assert TOKEN_METHODS[5:] == ("attention", "rollout", "gradient_x_input", "grad_cam", "random")
     assert few.attrs["source"]
+
+
+def test_an_image_is_encoded_once_a_scale_and_memory_makes_batches(bundled, scenes, monkeypatch):
+    seen, run = [], bundled.family.run
+    monkeypatch.setattr(bundled.family, "run", lambda vision: seen.append(len(vision["pixel_values"])) or run(vision))
+    methods = {"msea+arc": "msea+arc", "attention": "attention", "grad_cam": "grad_cam", "rollout": "rollout"}
+    whole = explain_all_tokens(bundled, scenes.image, methods=methods, max_new_tokens=24)
+    assert seen == [3, 3, 3], "written, and explained by all, at three scales"
+    sizes, tokens = Sizes.of(bundled.model), 300
+    one = sizes.of_sample([100, tokens], 24, ["nothing", "rows", "matrices", "graph"])
+    assert one > sizes.of_sample([100, tokens], 24) > sizes.of_sample([100, tokens // 2], 24)
+    seen.clear()
+    views = bundled.family.distinct_views(scenes.image.values[0], "describe the picture", SCALES)
+    lengths = [len(view.ids) + 24 for view in views]
+    room = (1.5 * sizes.of_sample(lengths, 24, ["nothing", "rows", "matrices", "graph"]) + sizes.of_logits) / 1e9
+    small = explain_all_tokens(bundled, scenes.image, methods=methods, max_new_tokens=24, memory=room)
+    assert seen == [1] * 9
+    np.testing.assert_allclose(small.token_heat, whole.token_heat, atol=2e-4, rtol=1e-3)
+    monkeypatch.setattr(bundled.family, "encode", None)
+    refused(
+        "sample 0: memory=0.001: explaining 3.. tokens takes about .* GB beside the model; give more", explain_all_tokens,
+        bundled, scenes.image, methods=methods, memory=0.001,
+    )  # fmt: skip
+    refused("memory=0: a number above 0", explain_all_tokens, bundled, scenes.image, memory=0)
 
 
 @pytest.mark.parametrize("grid", [8, (8,), (8, 0), (8, 8.5), "finest"])

@@ -6,7 +6,7 @@ import torch
 from refusals import refused
 from small_mllms import CLASSES, alone, small_mllm
 
-from xaikit.mllm import methods as token_methods
+from xaikit.mllm import memory, methods as token_methods
 from xaikit.mllm.methods import attention, grad_cam, gradient_x_input, rollout
 
 METHODS = (attention, rollout, gradient_x_input, grad_cam)
@@ -123,9 +123,22 @@ def test_gradients_are_those_of_a_loop_over_tokens(mllm, target):
 def test_backward_passes_in_parts_give_the_same(internvl, monkeypatch):
     views, answers = inputs(internvl)
     whole = gradient_x_input(internvl, views, answers, signed=True)
-    monkeypatch.setattr(token_methods, "SEQUENCES_AT_ONCE", 1)
+    monkeypatch.setattr(memory, "SEQUENCES_AT_ONCE", 1)
     parts = gradient_x_input(internvl, views, answers, signed=True)
     torch.testing.assert_close(parts, whole, atol=1e-5 * float(whole.abs().max()), rtol=1e-4)
+
+
+def test_layers_computed_again_give_the_same_and_are_left_as_they_were(mllm, monkeypatch):
+    views, answers = inputs(mllm)
+    whole, computed = gradient_x_input(mllm, views, answers, signed=True), []
+    layer = mllm.decoder.layers[0]
+    handle = layer.mlp.register_forward_pre_hook(lambda *_: computed.append(1))
+    before = [dict(each.__dict__) for each in mllm.decoder.layers]
+    monkeypatch.setattr(token_methods, "RECOMPUTED", 0)
+    again = gradient_x_input(mllm, views, answers, signed=True)
+    handle.remove()
+    assert len(computed) > 1 and [dict(each.__dict__) for each in mllm.decoder.layers] == before
+    torch.testing.assert_close(again, whole, atol=1e-5 * float(whole.abs().max()), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("scale", "enlargement"), ((1.0, "interpolate"), (2.0, "crops")))

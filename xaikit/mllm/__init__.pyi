@@ -5,6 +5,7 @@ from .explanation import (
     explain_tokens as explain_tokens,
 )
 from .loading import load_mllm as load_mllm
+from .memory import Sizes as Sizes
 from .methods import token_method as token_method
 from .model import Mllm as Mllm
 from .passes import States as States, teacher_forced as teacher_forced

@@ -11,8 +11,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .memory import ROWS_AT_ONCE
+
 NAME = "xaikit_watched"
-ROWS_AT_ONCE = 256  # whose weights of all heads are in memory at once
 Rows = Callable[[Tensor], Tensor]  # weights (n, heads, rows, L) of the queries at positions (n, rows)
 _WATCH: ContextVar[Callable[[Rows, int], None]] = ContextVar("watch")
 

@@ -1,7 +1,7 @@
 """Answers: those that a model writes, and those that a user gives, to many images with a prompt each."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
 from .model import Mllm
 from .view import NATIVE, Key, View
+
+KEPT = 16  # samples whose pixels are kept from their check to their batch
 
 
 @torch.no_grad()
@@ -76,17 +78,27 @@ class Conversations:
     batches.
 
     keys : the scales and enlargements that each image will be seen at. errors : "raise" stops at the first bad sample;
-    "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others.
+    "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others. at_once : how many samples
+    make a batch, of a sample's tokens at each scale and its answer's; ValueError where not even one does.
 
     Raises ValueError for bad images, prompts, answers and scales, or if no sample is good; FileNotFoundError for a
     missing image file.
     """
 
     def __init__(
-        self, mllm: Mllm, images, prompts, answers, keys: Sequence[Key], errors: str = "raise", batch_size: int = 16
+        self,
+        mllm: Mllm,
+        images,
+        prompts,
+        answers,
+        keys: Sequence[Key],
+        errors: str,
+        max_new_tokens: int,
+        at_once: Callable[[Sequence[int], int], int],
     ):
         check_choices(errors=(errors, ("raise", "record")))
-        self.mllm, self.keys, self.batch_size, self.errors = mllm, list(keys), batch_size, errors
+        self.mllm, self.keys, self.errors = mllm, list(keys), errors
+        self.max_new_tokens, self._at_once = max_new_tokens, at_once
         if images is None:
             raise ValueError("images=None: what a word of an answer owes to an image needs one")
         self._images = as_sequence(images)
@@ -98,6 +110,7 @@ class Conversations:
         self.reasons = [""] * n
         self._kept: dict[int, list[View]] = {}
         self._groups: dict[tuple, list[int]] = {}
+        self._most: dict[int, int] = {}
         for index in range(n):
             self._check(index)
         self.check_any()
@@ -107,24 +120,22 @@ class Conversations:
         if all(self.reasons):
             raise ValueError(f"no sample can be explained; the first one: {self.reasons[0]}")
 
-    def batches(
-        self, max_new_tokens: int, progress: str = ""
-    ) -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]]]]:
+    def batches(self, progress: str = "") -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]]]]:
         """Samples whose grids agree, so many at once: their indices, their views at each scale, and their answers' ids,
         those that weren't given written by the model; without samples that are refused."""
-        parts = [
-            group[start : start + self.batch_size]
-            for group in self._groups.values()
-            for start in range(0, len(group), self.batch_size)
-        ]
+        parts = []
+        for group in self._groups.values():
+            most = min(self._most[index] for index in group)
+            parts += [group[start : start + most] for start in range(0, len(group), most)]
         for part in tqdm(parts, disable=not progress, desc=progress):
             views = [self._kept.get(index) or self._views(index) for index in part]
-            answers = self._answered(part, views, max_new_tokens)
-            good = [row for row, ids in enumerate(answers) if ids]
-            by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
-            yield [part[row] for row in good], by_key, [answers[row] for row in good]
+            with self.mllm.family.encoding_once():
+                answers = self._answered(part, views, self.max_new_tokens)
+                good = [row for row, ids in enumerate(answers) if ids]
+                by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
+                yield [part[row] for row in good], by_key, [answers[row] for row in good]
 
-    def warn_of_cut(self, ended: Sequence[bool], max_new_tokens: int) -> None:
+    def warn_of_cut(self, ended: Sequence[bool]) -> None:
         """Say which answers, of good samples, didn't end by themselves."""
         cut = [
             str(label) for label, own, bad in zip(self.labels, ended, self.reasons, strict=True) if not own and not bad
@@ -132,7 +143,7 @@ class Conversations:
         if cut:
             who = f"sample {cut[0]}" if len(cut) == 1 else f"{len(cut)} samples, the first of them {cut[0]},"
             warnings.warn(
-                f"the answer to {who} was cut after {max_new_tokens} tokens: raise max_new_tokens", stacklevel=4
+                f"the answer to {who} was cut after {self.max_new_tokens} tokens: raise max_new_tokens", stacklevel=4
             )
 
     def refuse(self, index: int, error: ValueError | FileNotFoundError) -> None:
@@ -182,11 +193,11 @@ class Conversations:
             views, given = self._views(index), self._given(index)
             for view in views if given is not None else ():
                 self.mllm.family.check_fits(view, given)
+            written = self.max_new_tokens if given is None else len(given)
+            self._most[index] = self._at_once([len(view.ids) + written for view in views], written)
         except (ValueError, FileNotFoundError) as error:
             self.refuse(index, error)
             return
         self._groups.setdefault(tuple(view.grid for view in views), []).append(index)
-        if (
-            len(self._images) <= self.batch_size
-        ):  # else they are made again for their batch, since pixels take much memory
+        if len(self._images) <= KEPT:  # else they are made again for their batch, since pixels take much memory
             self._kept[index] = views

@@ -11,8 +11,9 @@ import xarray as xr
 from torch import Tensor
 
 from ..files import store
-from ..files.checks import Choices, check_whole, labelled
+from ..files.checks import Choices, check_number, check_whole, labelled
 from .conversations import Conversations
+from .memory import Sizes, samples_at_once
 from .methods import REGISTRY
 from .model import Mllm
 from .msea_arc import resized
@@ -34,6 +35,7 @@ def explain_tokens(
     batch_size: int = 16,
     progress: bool = False,
     errors: str = "raise",
+    memory: float | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Explain every token of the answers to images and prompts.
@@ -48,10 +50,11 @@ def explain_tokens(
     answer : None for the model's own greedy answers; or one text for all, or n of them, to be explained as if the model
         had written them.
     max_new_tokens : the longest answer that is written.
-    batch_size : samples computed at once; bounds the memory and doesn't change the result.
+    batch_size : the most samples computed at once, fewer where they have many tokens; doesn't change the result.
     progress : show a progress bar.
     errors : "raise" stops at the first bad sample; "record" gives it maps of zeros, its reason in the coordinate
         ``error``, and goes on as long as there is a good one.
+    memory : gigabytes that explaining may take beside the model, about, by which batches are chosen; None for 8192 tokens.
     **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``tam_compat`` ...).
 
     Returns
@@ -77,12 +80,13 @@ def explain_tokens(
     >>> (answers.answer == scenes.caption).all().item(), answers.token_heat.dims
     (True, ('sample', 'answer_token', 'row', 'col'))
     """
-    given = (answer, max_new_tokens, batch_size, progress, errors)
+    given = {"answer": answer, "max_new_tokens": max_new_tokens, "batch_size": batch_size, "progress": progress}
+    given |= {"errors": errors, "memory": memory}
     if not isinstance(method, str):
         if options:
             raise ValueError(f"options {', '.join(options)} are of no one method: give {{label: (name, options)}}")
-        return explain_all_tokens(mllm, images, prompts, method, *given)
-    found = explain_all_tokens(mllm, images, prompts, {method: (method, options)}, *given).isel(explainer=0, drop=True)
+        return explain_all_tokens(mllm, images, prompts, method, **given)
+    found = explain_all_tokens(mllm, images, prompts, {method: (method, options)}, **given).isel(explainer=0, drop=True)
     source = SOURCES[method] if method in SOURCES else REGISTRY.all()[method].source
     found.token_heat.attrs |= {"explainer": method, "source": source}
     return found
@@ -99,6 +103,7 @@ def explain_all_tokens(
     progress: bool = False,
     errors: str = "raise",
     grid: tuple[int, int] | None = None,
+    memory: float | None = None,
 ) -> xr.Dataset:
     """Explain the same answers by many methods, or by one method in many ways.
 
@@ -129,9 +134,17 @@ def explain_all_tokens(
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
     for k in needed_rankings(steps).values():
         check_whole(1, len(mllm.output_weight), k=k)
-    talks = Conversations(mllm, images, prompts, answer, needed_views(steps), errors, batch_size)
+    if memory is not None:
+        check_number(0, open_low=True, memory=memory)
+    keeps = {_keeps(way) for way in chosen.values()}
+    sizes = Sizes.of(mllm.model)
+
+    def at_once(tokens: Sequence[int], written: int) -> int:
+        return samples_at_once(sizes, tokens, written, keeps, batch_size, memory)
+
+    talks = Conversations(mllm, images, prompts, answer, needed_views(steps), errors, max_new_tokens, at_once)
     parts = []
-    for index, views, answers in talks.batches(max_new_tokens, "tokens" if progress else ""):
+    for index, views, answers in talks.batches("tokens" if progress else ""):
         while index:
             try:
                 found = _explained(mllm, chosen, views, answers, grid)
@@ -152,8 +165,14 @@ def explain_all_tokens(
         for label, way in chosen.items()
     }
     found = _dataset(mllm, talks, parts, described)
-    talks.warn_of_cut(found.ended.values, max_new_tokens)
+    talks.warn_of_cut(found.ended.values)
     return found
+
+
+def _keeps(way: Method) -> str:
+    """What a method keeps in memory; nothing, for all that is known of another's."""
+    entry = None if isinstance(way, Steps) else REGISTRY.all().get(way.func.__name__)
+    return entry.keeps if entry else "nothing"
 
 
 def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:

@@ -98,16 +98,16 @@ class Family:
         prompt = self.wording.check(prompt, "the prompt")
         text = self.wording.rendered(prompt)
         image = self._within(read_image(image))
-        seen, places = self._seen(image, text, float(scale), enlargement)
+        seen, places = self._seen(image, text, scale, enlargement)
         ids, vision = seen["input_ids"][0], _of_image(seen)
         rows, cols = places.grid
         if min(rows, cols) < 2:  # which shows no place
             raise ValueError(
-                f"scale={scale:g}: the image becomes {rows} x {cols} tokens, and at least 2 x 2 are needed; use a larger scale"
+                f"scale={scale}: the image becomes {rows} x {cols} tokens, and at least 2 x 2 are needed; use a larger scale"
             )
         if scale != 1 and not self.grows and places.grid == self.native(image).grid:
             raise ValueError(
-                f"scale={scale:g}: {self.name} brings an image to the same {rows} x {cols} tokens at any scale; use scale 1"
+                f"scale={scale}: {self.name} brings an image to the same {rows} x {cols} tokens at any scale; use scale 1"
             )
         return View(
             ids=ids,
@@ -251,20 +251,18 @@ class Family:
             seen = self.made(shown, text, options)
         except ValueError as error:
             size = f"an image of {image.width} x {image.height} pixels"
-            raise ValueError(
-                f"{size} at scale {scale:g} is refused by the processor of {self.name}: {error}"
-            ) from error
+            raise ValueError(f"{size} at scale {scale} is refused by the processor of {self.name}: {error}") from error
         vision, ids = _of_image(seen), seen["input_ids"][0]
         tokens = int((ids == self.image_token_id).sum())
         many = vision["pixel_values"].numel() // 3 // getattr(self.processor.image_processor, "temporal_patch_size", 1)
         if self.max_pixels is not None and many > (self.max_pixels**0.5 + PATCH) ** 2:
             raise ValueError(
-                f"scale={scale:g}: {self.name} makes {many} pixels of this image, more than max_pixels={self.max_pixels}: use"
+                f"scale={scale}: {self.name} makes {many} pixels of this image, more than max_pixels={self.max_pixels}: use"
                 " a smaller scale or a larger max_pixels"
             )
         if len(ids) >= self.context_length:
             raise ValueError(
-                f"scale={scale:g}: prompt and image have {len(ids)} tokens, {tokens} of them the image's, but {self.name}"
+                f"scale={scale}: prompt and image have {len(ids)} tokens, {tokens} of them the image's, but {self.name}"
                 f" takes {self.context_length} with the answer; use a smaller scale or a shorter prompt"
             )
         key = (shown.size, scale, enlargement)

@@ -4,17 +4,22 @@ A further one is a function like these, decorated with ``token_method``, here or
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..files.registry import Entry, Registry
 from .attending import Rows, mean_over_heads
+from .memory import Keeps, Sizes
 from .model import Mllm
 from .passes import States, teacher_forced
 from .view import Answers, View
@@ -25,24 +30,25 @@ Target = Literal["logit", "log_probability"]  # what is differentiated
 
 @dataclass(frozen=True)
 class TokenMethod(Entry):
-    """A registered method; ``needs`` raises ValueError for a model that it can't explain."""
+    """A registered method; ``needs`` raises ValueError for a model that it can't explain, ``keeps`` says what it keeps."""
 
     needs: Callable[[Mllm], None] | None = None
+    keeps: Keeps = "nothing"
 
 
 REGISTRY: Registry[TokenMethod] = Registry(__package__)
-# Sequences (tokens times samples) in one backward pass: more are slower on a CPU, since they fall out of its cache.
-SEQUENCES_AT_ONCE = 16
+RECOMPUTED = 2**30  # bytes of a graph, beyond which layers are computed again for the backward pass instead of kept
 FULL = ("full_attention", "sliding_attention", "chunked_attention")  # layers with weights from 0 to 1
 
 
-def token_method(source: str, needs: Callable[[Mllm], None] | None = None) -> Callable:
+def token_method(source: str, needs: Callable[[Mllm], None] | None = None, keeps: Keeps = "nothing") -> Callable:
     """Register the decorated function as a method of ``explain_tokens`` under its own name.
 
     It is called with (mllm, views, answers, *, options ...): n views of one scale and grid, and their answers' token ids, a
     the longest one's number of tokens. It returns maps (n, a, rows, cols), float32, zeros for tokens that an answer lacks.
     Its options, keyword-only, are checked by their annotations first. source : where the method comes from. needs : called
-    with the model before any work, to raise ValueError for one that the method can't explain.
+    with the model before any work, to raise ValueError for one that the method can't explain. keeps : what it keeps in memory
+    beside a pass, for choosing batches: "rows" or "matrices" of attention, or a "graph" for gradients.
 
     Examples
     --------
@@ -54,10 +60,10 @@ def token_method(source: str, needs: Callable[[Mllm], None] | None = None) -> Ca
     >>> xk.explain_tokens(xk.load_mllm(), image, method="flat", level=2.0).token_heat.values.max()
     np.float32(2.0)
     """
-    return REGISTRY.register(TokenMethod, source=source, needs=needs)
+    return REGISTRY.register(TokenMethod, source=source, needs=needs, keeps=keeps)
 
 
-@token_method("last layer's attention, the baseline of Li et al., Token Activation Map, ICCV 2025")
+@token_method("last layer's attention, the baseline of Li et al., Token Activation Map, ICCV 2025", keeps="rows")
 @torch.no_grad()
 def attention(mllm: Mllm, views: Views, answers: Answers, *, head_fusion: Literal["mean", "max"] = "mean") -> Tensor:
     """Maps of the last layer's attention from each answer token's emitting state to the cells.
@@ -87,7 +93,9 @@ def _all_attention(mllm: Mllm) -> None:
         )
 
 
-@token_method("Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020", needs=_all_attention)
+@token_method(
+    "Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020", needs=_all_attention, keeps="matrices"
+)
 @torch.no_grad()
 def rollout(mllm: Mllm, views: Views, answers: Answers) -> Tensor:
     """Maps of R = product over layers of (mean over heads of A + I) / 2, later layers on the left: the row of each answer
@@ -110,7 +118,7 @@ def rollout(mllm: Mllm, views: Views, answers: Answers) -> Tensor:
     return states.to_cells(flow)
 
 
-@token_method("Shrikumar et al., Not Just a Black Box, 2016, at the projector's output")
+@token_method("Shrikumar et al., Not Just a Black Box, 2016, at the projector's output", keeps="graph")
 def gradient_x_input(
     mllm: Mllm, views: Views, answers: Answers, *, target: Target = "logit", signed: bool = False
 ) -> Tensor:
@@ -122,7 +130,7 @@ def gradient_x_input(
     return _from_gradients(mllm, views, answers, target, signed, lambda g, features: (g * features).sum(-1))
 
 
-@token_method("Selvaraju et al., Grad-CAM, ICCV 2017, at the projector's output")
+@token_method("Selvaraju et al., Grad-CAM, ICCV 2017, at the projector's output", keeps="graph")
 def grad_cam(mllm: Mllm, views: Views, answers: Answers, *, target: Target = "logit", signed: bool = False) -> Tensor:
     """Maps of ReLU(sum over channels of w * F), w the mean over the cells of g; F, g and options as of
     ``gradient_x_input``."""
@@ -153,7 +161,9 @@ def _from_gradients(
     with torch.no_grad():
         features = torch.stack(mllm.family.encode(views))
     features.requires_grad_()
-    with torch.enable_grad():
+    sizes, tokens = Sizes.of(mllm.model), max(len(view.ids) for view in views) + max(map(len, answers))
+    recomputed = sizes.layers * sizes.of_layer(len(views) * tokens) > RECOMPUTED
+    with torch.enable_grad(), _recomputing(mllm.decoder, recomputed):
         states = teacher_forced(mllm, views, answers, features.unbind(0))
         scores = _scores(mllm, states, target)
     sample = torch.arange(len(views), device=mllm.device)[:, None]
@@ -162,11 +172,26 @@ def _from_gradients(
     # No sample's score depends on another's features, so one backward pass serves a token of all samples.
     each = torch.eye(scores.shape[1], device=mllm.device)[:, None].expand(-1, len(views), -1)
     maps = []
-    for part in each.split(max(1, SEQUENCES_AT_ONCE // len(views))):
+    for part in each.split(sizes.together(tokens, len(views))):
         gradient = torch.autograd.grad(scores, features, part, retain_graph=True, is_grads_batched=True)[0]
         maps.append(combine(gradient[:, sample, rows].float(), cells))
     found = states.on_grid(torch.cat(maps).transpose(0, 1))
     return found if signed else found.relu()
+
+
+@contextmanager
+def _recomputing(decoder: nn.Module, wanted: bool) -> Iterator[None]:
+    """Layers whose inputs alone are kept for the backward pass, and which are computed again there."""
+    layers = [module for module in decoder.modules() if wanted and isinstance(module, GradientCheckpointingLayer)]
+    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+    for layer in layers:  # training, which transformers asks for, is set for the layer alone: its parts have no dropout
+        layer.gradient_checkpointing, layer.training, layer._gradient_checkpointing_func = True, True, again
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+            del layer.gradient_checkpointing, layer._gradient_checkpointing_func
 
 
 def _scores(mllm: Mllm, states: States, target: str) -> Tensor:

@@ -9,11 +9,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .attending import Rows, watched
+from .memory import ROWS_AT_ONCE
 from .model import Mllm
 from .msea_arc import top_ids
 from .view import NATIVE, Answers, Key, View
-
-ROWS_AT_ONCE = 256  # states turned into logits over the whole vocabulary: bounds the memory
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The text around an image: what a class's processor and chat template make of a prompt, and where in it the prompt is."""
 
 import copy
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +33,7 @@ class Wording:
         self.processor, self.tokenizer, self.name = processor, processor.tokenizer, name
         special = {id_ for id_, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         self._special = special | {image_token_id, *self.tokenizer.all_special_ids}
+        self._chat = lru_cache(maxsize=256)(self._written)
         self.blank = self._chat(_MARK)  # with a prompt that says nothing
 
     def check(self, text: str, label: str) -> str:
@@ -79,7 +81,7 @@ class Wording:
         first, last = made["offset_mapping"][0].T
         return ((first < start + len(prompt)) & (last > start) & (last > first)).nonzero()[:, 0]
 
-    def _chat(self, prompt: str) -> str:
+    def _written(self, prompt: str) -> str:
         if self.processor.chat_template is None:  # as PaliGemma's
             return self.processor.image_token + prompt
         content = [{"type": "image"}, {"type": "text", "text": prompt}]

@@ -1,5 +1,6 @@
 """Answer: what a multimodal LLM says about the picture, where it looks for each word, and which words are subtracted."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +124,9 @@ def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -
     job.at("answering, and explaining each word of the answer")
     with job.watching(*mllm.decoder.layers):
         try:
-            found = explain_all_tokens(mllm, [subject.source], state.question, list(METHODS.values()))
+            with warnings.catch_warnings():  # of a cut answer, which the picture of it says
+                warnings.simplefilter("ignore", UserWarning)
+                found = explain_all_tokens(mllm, [subject.source], state.question, list(METHODS.values()))
         except ValueError as error:
             raise ValueError(_about_question(str(error))) from error
     one = found.isel(sample=0)
