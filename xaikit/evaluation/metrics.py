@@ -202,34 +202,28 @@ def score_variable(dims: Sequence[str], values, meaning: str, direction: str, un
 
 
 BOTH = ("image", "text")
-for function, meaning in (
-    (localisation.pointing_game, "hottest patch lies on a named object"),
-    (localisation.energy, "share of heat inside the named objects"),
-    (localisation.iou_best, "IoU with the named objects at the best threshold"),
-    (localisation.iou_otsu, "IoU with the named objects at Otsu's threshold"),
-    (localisation.average_precision, "average precision of the patches of named objects"),
-    (localisation.energy_of_possible, "energy above a flat map's, of what a patch grid can give above it"),
-    (localisation.iou_of_possible, "IoU at the best threshold, of what the patch grid allows"),
-    (localisation.auroc, "how often a patch of a named object is hotter than another"),
-):
-    metric(HIGHER, meaning, needs=("coverage",), whole=1.0 if function is localisation.pointing_game else None)(
-        function
-    )
-metric(HIGHER, "heat on the least heated named object, of its fair share", needs=("objects", "named"))(
-    localisation.smallest_share
-)
-for function, direction, meaning in (
+GRID, USED = ("coverage",), ("units", "effects")
+metric(HIGHER, "hottest patch lies on a named object", needs=GRID, whole=1.0)(localisation.pointing_game)
+for function, needs, meaning in (
+    (localisation.energy, GRID, "share of heat inside the named objects"),
+    (localisation.iou_best, GRID, "IoU with the named objects at the best threshold"),
+    (localisation.iou_otsu, GRID, "IoU with the named objects at Otsu's threshold"),
+    (localisation.average_precision, GRID, "average precision of the patches of named objects"),
+    (localisation.energy_of_possible, GRID, "energy above a flat map's, of what a patch grid can give above it"),
+    (localisation.iou_of_possible, GRID, "IoU at the best threshold, of what the patch grid allows"),
+    (localisation.auroc, GRID, "how often a patch of a named object is hotter than another"),
+    (localisation.smallest_share, ("objects", "named"), "heat on the least heated named object, of its fair share"),
     (
         effects.effect_correlation,
-        HIGHER,
+        USED,
         "Spearman correlation of heat on objects with what the model loses without them",
     ),
-    (effects.best_object, HIGHER, "the hottest object is the one that the model loses most without"),
-    (effects.unused_heat, LOWER, "share of the heat on objects that lies on those without an effect"),
 ):
-    metric(direction, meaning, needs=("units", "effects"), whole=1.0 if function is effects.best_object else None)(
-        function
-    )
+    metric(HIGHER, meaning, needs=needs)(function)
+metric(HIGHER, "the hottest object is the one that the model loses most without", needs=USED, whole=1.0)(
+    effects.best_object
+)
+metric(LOWER, "share of the heat on objects that lies on those without an effect", needs=USED)(effects.unused_heat)
 metric(HIGHER, "share of word heat on content words", needs=("words",), of="text")(words.content_share)
 
 
