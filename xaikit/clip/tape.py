@@ -160,7 +160,9 @@ class Tape:
             if self._gradients and index >= self._graph_from:
                 self._outputs[index] = result
 
-        if getattr(attention, "fused_attn", True) is False:  # timm's switch: otherwise it computes the same in its own words
+        if (
+            getattr(attention, "fused_attn", True) is False
+        ):  # timm's switch: otherwise it computes the same in its own words
             attention.fused_attn = True
             self._switched.append(attention)
         handles = [

@@ -50,11 +50,11 @@ def conceptual_captions(folder: Path, split: str | None = None) -> Pictures:
 
 def _read(path: Path) -> pd.DataFrame:
     lines = read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
-    if lines[0] == "caption\turl":
+    if lines[0] == "caption\turl" or lines == [""]:  # a header, or nothing at all
         del lines[0]
-    parts = pd.Series(lines, dtype="str").str.rpartition("\t")
-    table = pd.DataFrame({"caption": parts[0], "url": parts[2]})
-    without = ((parts[1] == "") | (table.url == "")).to_numpy()
+    parts = [line.rpartition("\t") for line in lines]
+    table = pd.DataFrame([(said, url) for said, _, url in parts], columns=["caption", "url"], dtype="str")
+    without = np.array([not (tab and url) for _, tab, url in parts], bool)
     if without.any():
         raise LayoutError(f"{path}: row {int(without.argmax())} (the first is 0) has no address after a tab")
     several = "the row has more than a caption, a tab and an address: a tab can't be part of a caption"
