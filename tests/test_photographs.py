@@ -60,3 +60,13 @@ def test_planted_scenes_stand_in_where_all_is_measured_against_their_truth(sourc
         scenes = xk.open_inputs("none", source, 2, None, {"world": "shapes", "size": 48, "seed": 3})
     assert scenes.sizes["y"] == 48 and {"token_object", "relation", "scene_seed"} <= {*scenes}
     assert "inputs_digest" in scenes.attrs["provenance"]
+
+
+def test_the_explorer_shows_photographs(source):
+    scenes = xk.open_inputs("none", source, 2)
+    scenes["caption"] = scenes.caption.copy(data=["a red ring"] * 2)  # the words of the model
+    app = xk.explore(scenes, model="tiny-clip", methods=["centre"])
+    wanted = "named objects outlined" if "object_mask" in scenes else "no truth is known of this picture"
+    assert wanted in app.notes.note["scene 0"]
+    app.set(tab="words", method="grad_eclip", words=[1])
+    assert app.picture is not None

@@ -9,6 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from notebook_functions import functions_of
 from open_clip import timm_model
 
 import xaikit as xk
@@ -27,7 +28,7 @@ QUICK = {
 ROWS = ("ViT-B-32", "ViT-L-14-336", "ViT-M-16-alt", "ViT-H-14-worldwide", "EVA01-g-14", "EVA02-B-16", "MobileCLIP2-B")
 POOLED = ("ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "PE-Core-B-16", "coca_ViT-B-32")
 AVERAGED = ("ViT-H-14-CLIPA", "vit_medium_patch16_gap_256")
-WITHOUT_BLOCKS = ("RN50", "ViTamin-S", "convnext_small")
+WITHOUT_BLOCKS = ("RN50",)
 
 
 @pytest.fixture
@@ -94,3 +95,18 @@ def test_towers_without_blocks_are_refused_in_one_sentence(shrunk, name):
         with pytest.raises(ValueError, match=f"the image tower of {clip.name} .* has no transformer blocks") as error:
             ask(clip, pixels, tokens)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16-SigLIP", "EVA02-B-16", "coca_ViT-B-32"])
+def test_the_notebook_on_hooks_reads_each_kind(shrunk, name):
+    clip, pixels, tokens = shrunk(name)
+    notebook = functions_of("hooking_clip")
+    with xk.record(clip, "image", None) as tape:
+        clip.encode_image(pixels)
+    layers = 1 if name in POOLED else 2  # where a pooling layer makes the embedding, it alone has the summary's query
+    heads = notebook.summary_attention(clip, tape, pixels, tokens, "image")
+    assert heads.shape[:2] == (2, layers) and heads.shape[3:] == (4, 4)
+    found = notebook.summarise(clip, tape, pixels, tokens, "image")
+    assert found.sizes["block"] == layers and np.isfinite(found.attention_entropy).all() and (found.key_norm > 0).all()
+    np.testing.assert_allclose(found.attention, heads.mean(2), atol=1e-5)
+    assert (heads.sum((3, 4)) <= 1 + 1e-5).all() and (heads.sum((3, 4)) > 0.5).all()

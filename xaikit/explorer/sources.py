@@ -53,6 +53,17 @@ class Subject:
         return hashlib.sha256(content + str(self.image.shape).encode()).hexdigest()[:16]
 
 
+def with_objects(scene: xr.Dataset) -> xr.Dataset:
+    """A scene as it is, or with no object where nobody has annotated any, as in photographs."""
+    if "object_mask" not in scene:
+        none = {"object_mask": np.zeros((0, *scene.image.shape[:2]), bool), "object_named": np.zeros(0, bool)}
+        none["object_name"] = np.zeros(0, "<U1")
+        scene = scene.assign({name: (("object", "y", "x")[: values.ndim], values) for name, values in none.items()})
+    if "object_group" not in scene:
+        scene = scene.assign(object_group=("object", np.arange(scene.sizes["object"])))
+    return scene
+
+
 def named_pixels(scene: xr.Dataset, prompt: str) -> np.ndarray | None:
     """The pixels (y, x) of the objects that a prompt names, None where it names none."""
     if prompt == str(scene.caption.item()):

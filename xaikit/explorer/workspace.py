@@ -16,7 +16,7 @@ from ..files.paths import data_folder
 from ..files.store import provenance, validate
 from ..samples.scenes import draw_scenes
 from .jobs import Cache, Job, Missing
-from .sources import PICTURES, Pictures, RunStores, Subject, named_pixels, stamp
+from .sources import PICTURES, Pictures, RunStores, Subject, named_pixels, stamp, with_objects
 from .state import State
 
 KEPT = 1000  # results; a map of a large model takes a few kilobytes, a trajectory a few megabytes
@@ -109,7 +109,7 @@ class Workspace:
         scenes = self.scenes(state)
         if state.sample >= scenes.sizes["sample"]:
             raise ValueError(f"sample={state.sample}: the scenes are 0 to {scenes.sizes['sample'] - 1}")
-        return scenes.isel(sample=state.sample)
+        return with_objects(scenes.isel(sample=state.sample))
 
     def picture(self, state: State) -> Any:
         """The user's own picture: an uploaded one by its name, or a file as it is now. Raises as ``Pictures``."""

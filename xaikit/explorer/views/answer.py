@@ -88,7 +88,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     ]
     said = f"{state.multimodal_model} answers: “{found.text}”"
     said += "" if found.ended else f" (cut off after {len(found.texts)} tokens)"
-    if scene is not None:
+    if scene is not None and scene.sizes["object"]:
         there = int((scene.object_group.values >= 0).sum())
         said += f". It names {len({*objects[objects >= 0].tolist()})} of the {there} objects that are there"
     truth = None if objects[token] < 0 else scene.object_mask.values[objects[token]]

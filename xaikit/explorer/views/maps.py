@@ -39,7 +39,7 @@ def compare(workspace: Workspace, state: State, job: Job | None = None) -> Drawn
 
 def _about_truth(subject: Subject) -> str:
     """What is outlined and why, or why nothing is. Of a typed prompt only phrases with a shape's name count."""
-    if subject.scene is None:
+    if subject.scene is None or not subject.scene.sizes["object"]:
         return "no truth is known of this picture"
     if subject.scene.object_mask.shape[1:] != subject.image.shape[:2]:
         return "no truth is known of the cropped scene"
