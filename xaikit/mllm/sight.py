@@ -20,15 +20,23 @@ REMEMBERED = 64  # sizes of images whose places are kept
 class Sight:
     """The processor and the vision tower of a class that takes encoded images (``mm_encoder_outputs``).
 
-    max_pixels : the most pixels of an image that the model gets, None for no limit but the processor's.
+    max_pixels : the most pixels of an image that the model gets, None for no limit but the processor's. chat : options of the
+    chat template.
     """
 
     enlargements: tuple[str, ...] = ("interpolate",)
     grows = False  # whether the processor's limits are lifted for scales above 1
 
-    def __init__(self, model: nn.Module, processor: Any, name: str, max_pixels: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Any,
+        name: str,
+        max_pixels: int | None = None,
+        chat: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model, self.processor, self.name, self.max_pixels = model, processor, name, max_pixels
-        self.wording = Wording(processor, model.config.image_token_id, name)
+        self.wording = Wording(processor, model.config.image_token_id, name, chat)
         self.image_token_id: int = model.config.image_token_id
         self.context_length: int = model.config.get_text_config().max_position_embeddings
         self.encoder = model.base_model.get_image_features
