@@ -66,6 +66,16 @@ def test_attention_is_chosen():
     refused("telepathy.* is not supported", load_mllm, saved_mllm("llava"), attention="telepathy")
 
 
+def test_options_reach_the_chat_template():
+    mllm = small_mllm("llava")
+    processor = copy.deepcopy(mllm.processor)
+    processor.chat_template += "{% if enable_thinking is defined and not enable_thinking %} please{% endif %}"
+    plain, told = (load_mllm((mllm.model, processor), chat=chat) for chat in (None, {"enable_thinking": False}))
+    first, second = (each.family.view(picture(), "now") for each in (plain, told))
+    assert mllm.decode(second.ids)[-1] == " please" and torch.equal(second.ids[:-1], first.ids)
+    assert torch.equal(second.prompt_positions, first.prompt_positions)
+
+
 @pytest.mark.parametrize(
     ("options", "missing"),
     [

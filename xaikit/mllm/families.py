@@ -118,8 +118,8 @@ class Pixtral(Family):
         return shown, options | ({} if scale == 1 else {"size": {"longest_edge": round(longest * scale)}})
 
 
-def family_of(model: nn.Module, processor: Any, name: str, max_pixels: int | None = None) -> Family:
-    """The family that knows most of a model's class."""
+def family_of(model: nn.Module, processor: Any, name: str, **options: Any) -> Family:
+    """The family that knows most of a model's class; the options are those of ``Sight``."""
     images, kind = type(processor.image_processor).__name__, type(model).__name__
     if "image_grid_thw" in inspect.signature(model.base_model.get_image_features).parameters:
         if not hasattr(processor.image_processor, "merge_size"):
@@ -131,7 +131,7 @@ def family_of(model: nn.Module, processor: Any, name: str, max_pixels: int | Non
         found = Pixtral
     else:
         found = {"LlavaForConditionalGeneration": Llava, "InternVLForConditionalGeneration": InternVL}.get(kind, Family)
-    return found(model, processor, name, max_pixels)
+    return found(model, processor, name, **options)
 
 
 def cut(pixels: Tensor, tiles: int) -> Tensor:

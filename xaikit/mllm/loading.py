@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def load_mllm(
     revision: str | None = None,
     max_pixels: int | None = None,
     attention: str | None = None,
+    chat: Mapping[str, Any] | None = None,
     seed: int = 0,
     random_weights: bool = False,
 ) -> Mllm:
@@ -75,6 +77,7 @@ def load_mllm(
     revision : of a hub name, a branch, tag or commit.
     max_pixels : the most pixels of an image that the model gets, at any scale; None for the processor's own limits.
     attention : transformers' implementation of it, None for "sdpa".
+    chat : options of the model's chat template, such as {"enable_thinking": False}.
     seed, random_weights : with random weights only the configuration and the processor are read, and the
         weights are drawn with this seed, for trying things out.
 
@@ -95,7 +98,9 @@ def load_mllm(
     wanted = {"quantization": quantization, "device_map": device_map, "adapter": adapter, "revision": revision}
     if not isinstance(name, str | Path):
         model, processor = _given(name, [*(option for option, value in wanted.items() if value is not None)])
-        return _ready(str(model.config.name_or_path or type(model).__name__), model, processor, max_pixels)
+        return _ready(
+            str(model.config.name_or_path or type(model).__name__), model, processor, max_pixels=max_pixels, chat=chat
+        )
     _check_extras(device_map, quantization, adapter)
     folder = fetch_mllm(str(name), random_weights, revision)
     found = _class_name(str(name), folder)
@@ -123,11 +128,11 @@ def load_mllm(
             logging.enable_progress_bar()
     if device_map is None and quantization is None:
         model = model.to(target)
-    return _ready(str(name), model, processor, max_pixels)
+    return _ready(str(name), model, processor, max_pixels=max_pixels, chat=chat)
 
 
-def _ready(name: str, model: nn.Module, processor: Any, max_pixels: int | None) -> Mllm:
-    """A loaded model, frozen, decoding greedily."""
+def _ready(name: str, model: nn.Module, processor: Any, **options: Any) -> Mllm:
+    """A loaded model, frozen, decoding greedily; the options are those of ``Sight``."""
     _check_class(name, type(model).__name__, type(model))
     if not hasattr(model.base_model, "get_image_features"):
         raise ValueError(
@@ -152,7 +157,7 @@ def _ready(name: str, model: nn.Module, processor: Any, max_pixels: int | None) 
     # Sampling, penalties and the like of the checkpoint would change what is explained.
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id or 0)
     model.requires_grad_(False).eval()
-    family = family_of(model, processor, name, max_pixels)
+    family = family_of(model, processor, name, **options)
     family.check_processor()
     return Mllm(name, model, processor, family, model.device, model.dtype)
 

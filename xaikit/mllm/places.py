@@ -72,7 +72,7 @@ def located(owner: Tensor, down: Tensor, across: Tensor, tokens: int, fill: floa
     cell_of = torch.where(
         cell_of_token[owner] < 0, torch.where(inside, in_row * cols + in_col, -1), cell_of_token[owner]
     )
-    return Places(boxes, (rows, cols), order, (top, left, bottom, right), cell_of, fill)
+    return Places(boxes, (rows, cols), order, (top, left, bottom, right), cell_of.int(), fill)
 
 
 def _whole(sides: list[Tensor], known: Tensor) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """The text around an image: what a class's processor and chat template make of a prompt, and where in it the prompt is."""
 
 import copy
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -27,10 +28,10 @@ class _Recording:
 
 
 class Wording:
-    """Prompts of one model as texts and tokens."""
+    """Prompts of one model as texts and tokens; ``chat`` are options of its template."""
 
-    def __init__(self, processor: Any, image_token_id: int, name: str) -> None:
-        self.processor, self.tokenizer, self.name = processor, processor.tokenizer, name
+    def __init__(self, processor: Any, image_token_id: int, name: str, chat: Mapping[str, Any] | None = None) -> None:
+        self.processor, self.tokenizer, self.name, self.chat = processor, processor.tokenizer, name, dict(chat or {})
         special = {id_ for id_, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         self._special = special | {image_token_id, *self.tokenizer.all_special_ids}
         self._chat = lru_cache(maxsize=256)(self._written)
@@ -85,4 +86,5 @@ class Wording:
         if self.processor.chat_template is None:  # as PaliGemma's
             return self.processor.image_token + prompt
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
-        return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        messages = [{"role": "user", "content": content}]
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True, **self.chat)
