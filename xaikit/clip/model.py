@@ -158,8 +158,8 @@ class Clip:
             length = len(words) + 2
         if own := {*words} & {*self._own_tokens}:
             raise ValueError(
-                f"{label} holds {self._own_tokens[min(own)]}, one of the tokenizer's own tokens"
-                f" ({', '.join(self._own_tokens.values())}), whose text can't be part of a prompt"
+                f"{label} holds one of the tokenizer's own tokens, {self._own_tokens[min(own)]}, whose text can't be part of a"
+                f" prompt ({', '.join(self._own_tokens.values())} can't)"
             )
         if not words:
             raise ValueError(f"{label} is empty for the tokenizer: a prompt of at least one word is needed")
