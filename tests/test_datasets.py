@@ -49,9 +49,9 @@ def test_planted_scenes_are_the_default():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"data": "winogroud:x"}, "data='winogroud:x': give 'planted' or 'LAYOUT:PATH', LAYOUT one of winoground, "),
+        ({"data": "winogroud:x"}, "data='winogroud:x': give 'planted', 'photos' or 'LAYOUT:PATH', LAYOUT one of winoground, "),
         ({"data": "COCO"}, "one of coco, coco-attributes, .*, such as 'coco:data/coco'"),
-        ({"data": 5}, "data=5: give 'planted' or"),
+        ({"data": 5}, "data=5: give 'planted', 'photos' or"),
         ({"data": "coco:"}, "data='coco:': give"),
         ({"n": 0}, "n=0: a whole number of at least 1"),
         ({"kind": "photos"}, "kind='photos': choose from captions, classes, pairs"),
