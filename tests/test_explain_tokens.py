@@ -825,7 +825,8 @@ def test_several_methods_keep_the_explainer_and_one_does_not(bundled, scenes):
 
 
 def test_an_image_is_encoded_once_a_scale_and_memory_makes_batches(bundled, scenes, monkeypatch):
-    seen, run = [], bundled.family.run
+    views = bundled.family.distinct_views(scenes.image.values[0], "describe the picture", SCALES)
+    seen, run = [], bundled.family.run  # which finding the places needs, too
     monkeypatch.setattr(bundled.family, "run", lambda vision: seen.append(len(vision["pixel_values"])) or run(vision))
     methods = {"msea+arc": "msea+arc", "attention": "attention", "grad_cam": "grad_cam", "rollout": "rollout"}
     whole = explain_all_tokens(bundled, scenes.image, methods=methods, max_new_tokens=24)
@@ -834,12 +835,13 @@ def test_an_image_is_encoded_once_a_scale_and_memory_makes_batches(bundled, scen
     one = sizes.of_sample([100, tokens], 24, ["nothing", "rows", "matrices", "graph"])
     assert one > sizes.of_sample([100, tokens], 24) > sizes.of_sample([100, tokens // 2], 24)
     seen.clear()
-    views = bundled.family.distinct_views(scenes.image.values[0], "describe the picture", SCALES)
     lengths = [len(view.ids) + 24 for view in views]
-    room = (1.5 * sizes.of_sample(lengths, 24, ["nothing", "rows", "matrices", "graph"]) + sizes.of_logits) / 1e9
+    del methods["grad_cam"]  # of which a backward pass of more samples has fewer tokens
+    room = (1.5 * sizes.of_sample(lengths, 24, ["nothing", "rows", "matrices"]) + sizes.of_logits) / 1e9
     small = explain_all_tokens(bundled, scenes.image, methods=methods, max_new_tokens=24, memory=room)
     assert seen == [1] * 9
-    np.testing.assert_allclose(small.token_heat, whole.token_heat, atol=2e-4, rtol=1e-3)
+    expected = whole.token_heat.sel(explainer=list(methods))
+    np.testing.assert_allclose(small.token_heat, expected, atol=2e-4, rtol=1e-3)
     monkeypatch.setattr(bundled.family, "encode", None)
     refused(
         "sample 0: memory=0.001: explaining 3.. tokens takes about .* GB beside the model; give more", explain_all_tokens,
