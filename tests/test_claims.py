@@ -512,6 +512,15 @@ def test_two_identical_methods_are_no_effect():
     assert wide.verdict == UNDECIDED and wide.detectable > 0.01
 
 
+def test_hits_that_never_differ_are_no_proof_of_no_effect():
+    """Of 40 scenes in which two methods both hit nothing below some 0.1 can be ruled out."""
+    scores = _scores("pointing_game", np.ones((40, 4)), ["mmel", "random", "centre", "edge"])
+    scores.pointing_game.attrs["whole"] = 1.0
+    rows = ROWS[ROWS.claim == "mmel-pointing"].assign(second="random")
+    found = claims.measure(rows, {"mixed": scores})
+    assert claims.decided(found).tolist() == [UNDECIDED] and found.high[0] == pytest.approx(0.09, abs=0.01)
+
+
 def test_what_beats_random_but_not_edge_does_not_hold():
     edge = NOISE[0] - 0.008 + 0.1 * (NOISE[1] - 0.5)
     found = _judged({"second": ""}, method=NOISE[0], **LOW | {"edge": edge + np.linspace(-0.2, 0.2, 40)})

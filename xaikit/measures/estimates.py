@@ -16,6 +16,7 @@ from .maps import auroc
 ROUNDING = 1e-6  # what lies this near to a bound doesn't lie beyond it: scores are float32
 POWER = 0.8
 RESAMPLES = 2000
+Z = float(ndtri(0.975))
 LARGE = 1e9  # degrees of freedom for a normal distribution
 
 
@@ -96,8 +97,11 @@ def wilson(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(max(low, 0.0)), float(min(high, 1.0))
 
 
-def mean_of(values: np.ndarray) -> Estimate:
+def mean_of(values: np.ndarray, whole: float = 0.0) -> Estimate:
     """The mean of values (n,); NaN ones don't count.
+
+    whole : of what is all or nothing, or of a difference of two such, what a hit counts: that n samples are alike is then
+        no certainty, and the error is at least what gives Wilson's interval of none of n.
 
     Examples
     --------
@@ -107,7 +111,10 @@ def mean_of(values: np.ndarray) -> Estimate:
     """
     values = _finite(values)
     n = len(values)
-    return Estimate(values.mean() if n else np.nan, _error(values), n - 1, n)
+    least = whole * Z / (n + Z**2)
+    return Estimate(
+        values.mean() if n else np.nan, float(np.fmax(_error(values), least)) if n > 1 else np.nan, n - 1, n
+    )
 
 
 def share_of(values: np.ndarray) -> Estimate:

@@ -105,7 +105,7 @@ def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> p
         best[known, place] = means[known] == means[known].max(initial=-np.inf)
         for row in np.flatnonzero(best[:, place] == 0):
             behind = turned[:, int(np.nanargmax(means))] - turned[:, row]
-            worse[row, place] = min(1.0, 2 * mean_of(behind).above(0))
+            worse[row, place] = min(1.0, 2 * mean_of(behind, scores[metric].attrs.get("whole", 0.0)).above(0))
     return pd.DataFrame((best == 1) | (discoveries(worse) > rate), names, metrics)
 
 

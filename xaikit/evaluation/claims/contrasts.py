@@ -44,7 +44,11 @@ def compared(
         missing += [name for name, _ in pairs if name and name not in of]
         for name, named in (pair for pair in pairs if not pair[0] or pair[0] in of):
             values = of[rule.first] - of[name] if name else of[rule.first]
-            found = mean_of(values) if many is None else difference_of(values[many], values[~many])
+            found = (
+                mean_of(values, scores.attrs.get("whole", 0.0))
+                if many is None
+                else difference_of(values[many], values[~many])
+            )
             label = f"against {name} on {suite}" if name else f"on {suite}"
             contrasts.append(Contrast(label, found, rule.bound if named else 0.0, named))
     return {"": contrasts} if contrasts else {}, list(dict.fromkeys(missing))
