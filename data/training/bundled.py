@@ -154,10 +154,11 @@ SCENES = Recipe(
     steps=2400, warmup_steps=100, learning_rate=1.5e-3, objects=(1, 3), kept=0.25, focus=8.0, patch_weight=1.0,
     pooled_weight=3.0, swap_weight=1.0, relation_weight=4.0, bound=0.3, templates=TEMPLATES, styles=SEEN_STYLES, seed=1,
 )  # fmt: skip
+MORE = replace(SCENES, steps=2200, warmup_steps=0, seed=4)
 WHOLE = replace(
     SCENES, steps=500, warmup_steps=0, learning_rate=5e-4, objects=(1, 4), batch_size=64, kept=0.6, focus=0.0, seed=2
 )
-THINGS_MODEL = Bundled(THINGS, (TEXTS, CROPS, SCENES, WHOLE))
+THINGS_MODEL = Bundled(THINGS, (TEXTS, CROPS, SCENES, MORE, WHOLE))
 MODELS = {
     "tiny-clip": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE)),
     "tiny-clip-shortcut": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE, MARKED_STAGE)),
