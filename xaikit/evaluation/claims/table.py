@@ -71,10 +71,11 @@ def fill(
 ) -> xr.Dataset:
     """The ledger with a verdict a claim, as a dataset of the stage ``claims``: variables over ``claim``.
 
-    measured: rows of ``measure``, over all of which false discoveries are kept to ``rate`` (so that a claim's verdict can
-    change with those beside it). checked: rows of claim, consistent and arithmetic, of claims held against the paper's own
-    numbers. One that these contradict is inconsistent whatever was measured, and its note has the arithmetic; one that
-    follows by an argument has this for its note; one that is neither measured nor untestable says who fills it.
+    measured: rows of ``measure``, over all of which that measurement decides false discoveries are kept to ``rate`` (so that
+    a claim's verdict can change with those beside it). checked: rows of claim, consistent and arithmetic, of claims held
+    against the paper's own numbers. One that these contradict is inconsistent whatever was measured, and its note has the
+    arithmetic; one that follows by an argument has this for its note; one that is neither measured nor untestable says who
+    fills it.
     Raises ValueError for a measured claim that isn't in the ledger, or is measured twice.
     """
     table = claims.set_index("claim")
@@ -83,11 +84,13 @@ def fill(
     strange = [*rows.index[~rows.index.isin(table.index)], *rows.index[rows.index.duplicated()]]
     if strange:
         raise ValueError(f"measured claim {strange[0]!r}: it must be in the ledger, and measured once")
-    verdict = decided(rows, rate)[rows.n.notna()].reindex(table.index)
-    rows = rows.reindex(table.index)
     checked = pd.DataFrame(columns=["claim", "consistent", "arithmetic"]) if checked is None else checked
     checked = checked.set_index("claim").reindex(table.index)
     cases = [checked.consistent.eq(False), table.reason.ne(""), table.argument.ne("")]
+    settled = table.index[np.any(cases, axis=0)]  # by no measurement: they take no part in the corrections
+    open_rows = rows[~rows.index.isin(settled) & rows.n.notna()]
+    verdict = decided(open_rows, rate).reindex(table.index)
+    rows = rows.reindex(table.index)
     verdicts = np.select(
         [*cases, verdict.notna()],
         [INCONSISTENT, UNTESTABLE, ANALYTIC, verdict.fillna("")],

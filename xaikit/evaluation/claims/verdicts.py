@@ -23,7 +23,7 @@ def tested(rule: Rule, readings: Mapping[str, Reading], missing: list[str], clai
     80 % power were it the only one among so many claims, its margin and p values; and ``note``, what was compared.
 
     In a reading all contrasts must hold (an intersection of tests, each at its full level), one named contrast that
-    fails is enough (paid for by their number), and so is one without effect. Of readings one that holds is enough.
+    fails is enough (paid for by their number), and so is a named one without effect. Of readings one that holds is enough.
     """
     enough = {
         name: parts for name, parts in readings.items() if not all(_few(rule, part) for part in parts)
@@ -31,11 +31,13 @@ def tested(rule: Rule, readings: Mapping[str, Reading], missing: list[str], clai
     by_reading = {name: _reading(rule, parts, bool(missing)) for name, parts in enough.items()}
     leasts = {name: _least(rule, parts) for name, parts in enough.items()}
     best = min(enough, key=lambda name: (by_reading[name]["p_holds"], -_reach(rule, leasts[name])))
-    least = leasts[best]
+    tests = {
+        name: which(each[name] for each in by_reading.values())
+        for name, which in {"p_holds": min, "p_fails": max, "p_same": max}.items()
+    }
+    least = _deciding(rule, enough[best], tests)
     low, high = least.estimate.interval()
     detectable = least.estimate.detectable(RATE / claims)
-    together = {"p_holds": min, "p_fails": max, "p_same": max}
-    tests = {name: which(each[name] for each in by_reading.values()) for name, which in together.items()}
     numbers = (least.estimate.value, low, high, least.estimate.n, detectable, rule.margin)
     return dict(zip(NUMBERS, numbers, strict=False)) | tests | {"note": _note(rule, readings, best, least, missing)}
 
@@ -43,9 +45,13 @@ def tested(rule: Rule, readings: Mapping[str, Reading], missing: list[str], clai
 def _reading(rule: Rule, parts: Reading, incomplete: bool) -> dict:
     holds, fails, same = zip(*(_sides(rule, part) for part in parts), strict=True)
     few = incomplete or any(_few(rule, part) for part in parts)
-    named = [p for p, part in zip(fails, parts, strict=True) if part.named]
-    fails = min(1.0, min(named) * len(named)) if named else 1.0
-    return {"p_holds": 1.0 if few else max(holds), "p_fails": fails, "p_same": min(1.0, min(same) * len(same))}
+    # A control can keep a claim from holding, but not refute it.
+    against = {
+        name: [p for p, part in zip(each, parts, strict=True) if part.named]
+        for name, each in (("p_fails", fails), ("p_same", same))
+    }
+    paid = {name: min(1.0, min(each, default=1.0) * len(each)) if each else 1.0 for name, each in against.items()}
+    return {"p_holds": 1.0 if few else max(holds)} | paid
 
 
 def _sides(rule: Rule, part: Contrast) -> tuple[float, float, float]:
@@ -68,6 +74,16 @@ def _few(rule: Rule, part: Contrast) -> bool:
 def _least(rule: Rule, parts: Reading) -> Contrast:
     """The contrast for which the claim holds least, which stands for all of them."""
     return min([part for part in parts if not _few(rule, part)] or parts, key=lambda part: _reach(rule, part))
+
+
+def _deciding(rule: Rule, parts: Reading, tests: Mapping[str, float]) -> Contrast:
+    """The contrast whose numbers stand beside the verdict: that which fails, or has no effect, where one does and the claim
+    doesn't hold, else the one for which it holds least."""
+    named = [part for part in parts if part.named]
+    for place, name in ((1, "p_fails"), (2, "p_same")):
+        if named and tests["p_holds"] > RATE >= tests[name]:
+            return min(named, key=lambda part: _sides(rule, part)[place])
+    return _least(rule, parts)
 
 
 def _reach(rule: Rule, part: Contrast) -> float:
