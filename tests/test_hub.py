@@ -181,7 +181,7 @@ def test_a_text_tower_with_random_weights_stays_random(hub):
     ("parameters", "sentence"),
     [
         ({"model": "ViT-B-32", "pretrained": "openia"}, "'openia' is neither a file nor a tag of ViT-B-32"),
-        ({"model": "ViT-B-16", "pretrained": "dfn2b"}, "holds its weights only as pickles"),
+        ({"model": "ViT-B-16-quickgelu", "pretrained": "dfn2b"}, "holds its weights only as pickles"),
         ({"model": "hf-hub:owner/nothing"}, "has no owner/nothing"),
         ({"other": "hf-hub:owner/nothing"}, "has no owner/nothing"),
         ({"model": "local-dir:nowhere"}, "nowhere lacks open_clip_config.json"),

@@ -7,6 +7,7 @@ import pandas as pd
 from ..source import Pictures, cleaned
 from ..tables import LayoutError, PicturesIn, check_lines, choose_split, column, layout, read_rows, whole_numbers
 
+BOX = r"\s*(\d+\.?\d*|\.\d+)(\s+(\d+\.?\d*|\.\d+)){3}\s*"
 HOW = (
     "write a table with the columns image and caption, and maybe class, foil, pair, box and object, an image's name relative to the"
     " folder"
@@ -43,8 +44,11 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     if "foil" in rows:
         table["foil"] = rows.foil
     if "box" in rows:
-        check_lines(path, rows.box, r"\s*[\d.]+(\s+[\d.]+){3}\s*", ", but 'left top width height' in pixels is needed")
+        given = rows.box.str.strip() != ""
+        check_lines(path, rows.box[given], BOX, ", but 'left top width height' in pixels is needed")
         table["box"] = rows.box.map(lambda text: tuple(map(float, text.split())))
+        lacking = given.map({False: "the box is empty: 'left top width height' in pixels is needed", True: ""})
+        table["problem"] = lacking if "problem" not in table else table.problem.where(table.problem != "", lacking)
         table["object_name"] = rows.object if "object" in rows else ""
     if "pair" in rows:
         table["pair"] = whole_numbers(path, rows.pair)
