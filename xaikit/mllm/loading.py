@@ -44,6 +44,7 @@ _PORTS = {
 }
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _SHARDS = ("model*.safetensors",)
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _BESIDE = ("*config.json", "*tokens*.json", "chat_template*", "tokenizer*", "vocab*", "merges.txt", "*.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -95,13 +96,16 @@ def load_mllm(
     if not isinstance(dtype, torch.dtype):
         check_choices(dtype=(dtype, ("auto", *DTYPES)))
     target = checked_device(device)
-    wanted = {"quantization": quantization, "device_map": device_map, "adapter": adapter, "revision": revision}
+    wanted = {"device": device, "dtype": dtype, "device_map": device_map, "quantization": quantization}
+    wanted |= {"adapter": adapter, "revision": revision, "attention": attention}
+    asked = _asked(**wanted, seed=seed, random_weights=random_weights)
     if not isinstance(name, str | Path):
-        model, processor = _given(name, [*(option for option, value in wanted.items() if value is not None)])
+        model, processor = _given(name, asked)
         return _ready(
             str(model.config.name_or_path or type(model).__name__), model, processor, max_pixels=max_pixels, chat=chat
         )
     _check_extras(device_map, quantization, adapter)
+    lora = None if adapter is None else fetch_adapter(adapter)
     folder = fetch_mllm(str(name), random_weights, revision)
     found = _class_name(str(name), folder)
     options = {"attn_implementation": attention or "sdpa", "dtype": DTYPES.get(dtype, dtype)}
@@ -117,8 +121,8 @@ def load_mllm(
                 model = _random(folder, found, options, seed)
             else:
                 model = _trained(name, folder, found, options | {k: v for k, v in placed.items() if v is not None})
-            if adapter is not None:
-                model = _adapted(model, fetch_adapter(adapter))
+            if lora is not None:
+                model = _adapted(model, lora)
     except OSError as error:
         raise FileNotFoundError(f"{name} isn't whole on this machine: {_line(error)}") from error
     except (SafetensorError, RuntimeError, KeyError, ImportError) as error:
@@ -148,9 +152,10 @@ def _ready(name: str, model: nn.Module, processor: Any, **options: Any) -> Mllm:
         raise ValueError(
             f"the processor of {name} knows {len(tokenizer)} tokens, the model {most}: they don't belong together"
         )
-    if model.get_output_embeddings().weight.is_meta:
+    if offloaded := [weight for weight, values in model.named_parameters() if values.is_meta]:
         raise ValueError(
-            f"{name}: its unembedding is offloaded, and is read all the time: give a device_map that keeps it"
+            f"{name}: {len(offloaded)} of its weights are offloaded, the first of them {offloaded[0]}, and all are read: give a"
+            " device_map that keeps them on devices, a smaller dtype or a quantization"
         )
     stated = (model.generation_config, model.config.get_text_config(), tokenizer)
     ends = next((each.eos_token_id for each in stated if each.eos_token_id is not None), None)
@@ -173,7 +178,21 @@ def _given(pair: Any, options: list[str]) -> tuple[nn.Module, Any]:
     if options:
         raise ValueError(f"{', '.join(options)}: of no use for a model that is loaded already; leave it out")
     model, processor = pair
-    return (model.get_base_model() if hasattr(model, "get_base_model") else model), processor  # PEFT wraps the model
+    return (_unwrapped(model) if hasattr(model, "get_base_model") else model), processor
+
+
+def _asked(**options: Any) -> list[str]:
+    """The options of ``load_mllm`` that aren't at their defaults. Raises ValueError for two of which one would be ignored."""
+    defaults = inspect.signature(load_mllm).parameters
+    asked = [option for option, value in options.items() if value != defaults[option].default]
+    for one, other, why in (
+        ("random_weights", "quantization", "weights drawn at random aren't quantised"),
+        ("random_weights", "device_map", "weights drawn at random are put onto one device"),
+        ("device", "device_map", "both say where the weights go"),
+    ):
+        if one in asked and other in asked:
+            raise ValueError(f"{one}={options[one]!r} and {other}={options[other]!r}: {why}; leave out one of the two")
+    return asked
 
 
 def fetch_mllm(name: str, random_weights: bool = False, revision: str | None = None) -> Path:
@@ -182,22 +201,32 @@ def fetch_mllm(name: str, random_weights: bool = False, revision: str | None = N
     folder = local = _folder(name)
     if local is None:
         folder = fetch(name, name, ["config.json"], revision=revision).parent
+    elif revision is not None:
+        raise ValueError(
+            f"revision={revision!r}: only models of the hub have one, and {name} is a folder; leave it out"
+        )
     _class_name(name, folder)
     if local is None:
-        folder = fetch(name, name, _PROCESSORS, _BESIDE, revision).parent
+        commit = folder.name  # all of it from one, though the hub may have a newer one by now
+        for files in (_PROCESSORS, _TOKENIZERS):
+            fetch(name, name, files, _BESIDE, commit)
         if not random_weights:
-            # the index of the shards last: it says that all of them are there
-            folder = fetch(name, name, _WEIGHTS[::-1], _SHARDS, revision).parent
+            fetch(name, name, _WEIGHTS[::-1], _SHARDS, commit)
+            for shard in _shards(folder):  # what cut another's download may lack some
+                fetch(name, name, [shard], revision=commit)
     _check_folder(folder, random_weights)
     return folder
 
 
 def fetch_adapter(adapter: str | Path) -> Path:
     """The folder of a PEFT adapter, fetched where the hub has it and its cache hasn't."""
-    if Path(adapter).is_dir():
-        return Path(adapter)
-    fetch(f"the adapter {adapter}", str(adapter), ["adapter_config.json"])
-    return fetch(f"the adapter {adapter}", str(adapter), ["adapter_model.safetensors"]).parent
+    folder = Path(adapter)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not folder.is_dir():
+            found = fetch(f"the adapter {adapter}", str(adapter), [name])
+        elif not (found := folder / name).is_file():
+            raise FileNotFoundError(f"the adapter {adapter} lacks {name}; its weights are never taken from a pickle")
+    return found.parent
 
 
 def _random(folder: Path, found: str, options: dict, seed: int) -> nn.Module:
@@ -220,7 +249,18 @@ def _trained(name: str | Path, folder: Path, found: str, options: dict) -> nn.Mo
 def _adapted(model: nn.Module, adapter: str | Path) -> nn.Module:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).get_base_model()
+    return _unwrapped(PeftModel.from_pretrained(model, str(adapter), use_safetensors=True))
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside PEFT's wrapper, its adapters in its layers. Raises ValueError for one outside of them."""
+    for adapter in getattr(model, "peft_config", {}).values():
+        if adapter.is_prompt_learning:
+            raise ValueError(
+                f"a {type(adapter).__name__} adds learnt tokens before the prompt, which no explanation would see: use an"
+                " adapter of the layers, such as LoRA"
+            )
+    return model.get_base_model()
 
 
 def _quantised(quantization: str | Any) -> Any:
@@ -300,13 +340,21 @@ def _check_folder(folder: Path, random_weights: bool) -> None:
     for names, lack in (
         (() if random_weights else _WEIGHTS, f"{' or '.join(_WEIGHTS)}{held}"),
         (_PROCESSORS, f"{' or '.join(_PROCESSORS)}: the processor belongs to the model's folder"),
-        (
-            ("tokenizer.json", "tokenizer.model", "vocab.json"),
-            "tokenizer.json: the tokenizer belongs to the model's folder",
-        ),
+        (_TOKENIZERS, "tokenizer.json: the tokenizer belongs to the model's folder"),
+        *([] if random_weights else [((shard,), f"{shard}, which {_WEIGHTS[1]} names") for shard in _shards(folder)]),
     ):
         if names and not any((folder / name).is_file() for name in names):
             raise FileNotFoundError(f"{folder} lacks {lack}")
+
+
+def _shards(folder: Path) -> list[str]:
+    """The files that hold the weights, where an index says so."""
+    if (folder / _WEIGHTS[0]).is_file() or not (folder / _WEIGHTS[1]).is_file():
+        return []
+    try:
+        return sorted({*json.loads((folder / _WEIGHTS[1]).read_text())["weight_map"].values()})
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{folder / _WEIGHTS[1]} is damaged: it names no files of weights ({_line(error)})") from error
 
 
 def _line(error: Exception) -> str:
