@@ -20,6 +20,7 @@ from small_mllms import picture, saved_mllm, small_mllm
 from torch import nn
 
 import xaikit as xk
+from xaikit.clip.model import digest_of
 from xaikit.mllm.loading import load_mllm
 
 
@@ -86,6 +87,17 @@ def test_an_adapters_folder_is_whole_and_of_the_layers(tmp_path, peft):
     assert peft.seen == [(str(tmp_path), {"use_safetensors": True})]
     peft.learns_prompts = True
     refused("adds learnt tokens before the prompt", load_mllm, "tiny-llava", adapter=tmp_path)
+
+
+def test_stores_tell_set_ups_apart():
+    mllm = small_mllm("llava")
+    pair = mllm.model, mllm.processor
+    ways = [{}, {"max_pixels": 9000}, {"max_pixels": 8000}, {"chat": {"thinking": False}}, {"chat": {"thinking": True}}]
+    loaded = [load_mllm(pair, **way) for way in ways]
+    assert [each.setup for each in loaded] == ways and len({each.weights_digest for each in loaded}) == len(ways)
+    found = xk.explain_tokens(loaded[1], picture(), "now", "lens", "a red circle")
+    assert xk.files.provenance(found)["setup"] == {"max_pixels": 9000}
+    assert loaded[0].weights_digest == digest_of(mllm.model), "as older stores have it"
 
 
 def test_offloaded_weights_are_refused():
