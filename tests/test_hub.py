@@ -18,7 +18,7 @@ import xaikit as xk
 from xaikit.clip.published import fetch_tokenizer
 from xaikit.files import data_folder
 from xaikit.files.hub import HubError
-from xaikit.mllm.loading import fetch_mllm
+from xaikit.mllm.fetching import fetch_mllm
 from xaikit.running import command_line, models
 
 OPENAI, SIGLIP, HALF = "timm/vit_base_patch32_clip_224.openai", "timm/ViT-B-16-SigLIP", "owner/half"
@@ -263,7 +263,7 @@ def test_an_adapter_of_the_hub_is_fetched(hub, monkeypatch):
     target.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (target / name).write_text("{}")
-    monkeypatch.setattr("xaikit.mllm.loading._check_extras", lambda *wanted: None)
+    monkeypatch.setattr("xaikit.mllm.loading.check_extras", lambda *wanted: None)
     taken = []
     monkeypatch.setattr("xaikit.mllm.loading._adapted", lambda model, folder: taken.append(folder) or model)
     xk.load_mllm("tiny-llava", adapter="owner/lora")
