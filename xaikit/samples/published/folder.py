@@ -24,7 +24,7 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
 
     The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME."; blanks
     around a name don't count, and a row without one is a bad sample. Samples stay in the table's order, but for those of a
-    pair, which come one after the other; a pair of one, or of three, is none.
+    pair, which come one after the other; a pair of one, or of three, is none, and a negative number stands for none.
     """
     choose_split("folder", folder, (), split)
     path = folder / "captions.csv"
@@ -66,6 +66,7 @@ def paired(table: pd.DataFrame) -> pd.DataFrame:
     )
     single = "of pair " + pair.astype(str) + " there are " + count.astype(str) + " samples: two make a pair"
     problem = table["problem"] if "problem" in table else pd.Series("", table.index)
-    table = table.assign(problem=problem.where(count == 2, single))
-    order = pd.DataFrame({"odd": count != 2, "first": first}).sort_values(["odd", "first"], kind="stable").index
+    odd = (count != 2) & (pair >= 0)
+    table = table.assign(problem=problem.where(~odd, single))
+    order = pd.DataFrame({"odd": odd | (pair < 0), "first": first}).sort_values(["odd", "first"], kind="stable").index
     return table.loc[order].reset_index(drop=True)
