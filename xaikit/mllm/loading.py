@@ -55,9 +55,9 @@ def load_mllm(
     seed, random_weights : with random weights only the configuration and the processor are read, and the
         weights are drawn with this seed, for trying things out.
 
-    Weights come from safetensors files only. Decoding is greedy, whatever the checkpoint asks for. Raises
-    ValueError for a wrong name, an option that is wrong or of no use, or a class of models that can't be explained, FileNotFoundError for missing files,
-    ModuleNotFoundError for what quantisation, device maps and adapters need and isn't installed.
+    Weights come from safetensors files only. Decoding is greedy, whatever the checkpoint asks for. Raises ValueError for a
+    wrong name, an option that is wrong or of no use, or a class of models that can't be explained, FileNotFoundError for
+    missing files, ModuleNotFoundError for what quantisation, device maps and adapters need and isn't installed.
 
     Examples
     --------
