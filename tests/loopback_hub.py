@@ -48,7 +48,7 @@ class _Answer(BaseHTTPRequestHandler):
             self._say(401, b"", **{"X-Error-Code": "GatedRepo", "X-Error-Message": GATED})
         elif isinstance(fault, int):
             self._say(fault, b"<html>out of order</html>")
-        elif found := re.fullmatch(r"/api/models/(.+?)(?:/revision/main)?", path):
+        elif found := re.fullmatch(r"/api/models/(.+?)(?:/revision/[^/]+)?", path):
             self._list(found[1])
         elif found := re.fullmatch(r"/(cdn/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._send(*found.groups(), cut=fault == "cut")

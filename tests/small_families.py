@@ -233,7 +233,7 @@ def gemma4():
     tokenizer = words(special, bos=True)
     one = tokenizer.convert_tokens_to_ids
     text = {
-        "vocab_size": len(tokenizer), **WIDE, "global_head_dim": 12, "sliding_window": 512, "num_kv_shared_layers": 0,
+        "vocab_size": len(tokenizer), **WIDE, "global_head_dim": 24, "sliding_window": 512, "num_kv_shared_layers": 0,
         "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": len(tokenizer), "final_logit_softcapping": 5.0,
         "layer_types": ["sliding_attention", "full_attention"],
     }  # fmt: skip

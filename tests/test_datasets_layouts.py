@@ -24,6 +24,7 @@ from dataset_fixtures import (
     write_table,
 )  # fmt: skip
 from PIL import Image
+from timm.data import ImageNetInfo
 
 from xaikit.samples.layouts import open_source
 
@@ -143,9 +144,9 @@ def test_imagenet_of_kaggle(tmp_path):
 
 
 def test_imagenets_thousand_names_come_from_open_clip(tmp_path):
-    for index in range(1000):
-        (tmp_path / f"val/n{index:08}").mkdir(parents=True)
-    save(tmp_path / "val/n00000001/one.JPEG", 4, format="JPEG")
+    for number in ImageNetInfo("imagenet-1k").label_names():
+        (tmp_path / "val" / number).mkdir(parents=True)
+    save(tmp_path / "val/n01443537/one.JPEG", 4, format="JPEG")  # the second of all
     source = open_source(f"imagenet:{tmp_path}")
     assert len(source.classes) == 1000 and source.classes[:2] == ("tench", "goldfish")
     inputs = source.inputs(size=64)
@@ -281,15 +282,18 @@ def test_a_folder_with_classes_foils_and_pairs(tmp_path):
     source = open_source(f"folder:{tmp_path}")
     assert source.classes == ("cross", "ring") and source.prompts == ("a photo of a cross.", "a photo of a ring.")
     inputs = source.inputs(size=64)
-    assert inputs.sample.values.tolist() == ["00.png", "01.png", "00.png-1"] and shows(inputs, 0, 1, 0, within=1)
-    assert inputs.caption.values.tolist() == ["one, two", "b", "c"] and inputs.foil.values.tolist() == ["x", "", "z"]
-    assert inputs.class_index.values.tolist() == [1, 0, 1] and inputs.pair.values.tolist() == [4, -1, 4]
-    assert inputs.image_id.values.tolist() == [0, 1, 0]
+    assert inputs.sample.values.tolist() == ["00.png", "00.png-1", "01.png"] and shows(inputs, 0, 0, 1, within=1)
+    assert inputs.caption.values.tolist() == ["one, two", "c", "b"] and inputs.foil.values.tolist() == ["x", "z", ""]
+    assert inputs.class_index.values.tolist() == [1, 1, 0] and inputs.pair.values.tolist() == [4, 4, -1]
+    assert inputs.image_id.values.tolist() == [0, 0, 1] and not inputs.error.astype(bool).any()
 
 
 def test_names_of_all_classes_are_needed(tmp_path):
     write_imagenet(tmp_path, None)
-    refused(f"imagenet:{tmp_path}", "3 class folders in .*not all 1000.*put LOC_synset_mapping.txt, classnames.txt or")
+    refused(
+        f"imagenet:{tmp_path}",
+        "3 class folders in .*not ImageNet's 1000.*put LOC_synset_mapping.txt, classnames.txt or",
+    )
     write_class_names(tmp_path / "classnames.txt")
     save(tmp_path / "val/n99999999/x.JPEG", format="JPEG")
     refused(f"imagenet:{tmp_path}", "the class n99999999 of .*val isn't in the file of class names")

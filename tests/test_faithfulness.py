@@ -236,7 +236,8 @@ def test_everything_that_evaluate_measures_of_the_truth_and_of_noise(clip, scene
     good = xk.evaluate(truth.rename("heat"), clip, scenes, steps=2, fill="black")
     noise = xk.evaluate(xk.explain("random", clip, scenes.image, scenes.caption), clip, scenes, steps=2, fill="black")
     assert list(good) == [
-        "pointing_game", "energy", "iou_best", "iou_otsu", "average_precision", "auroc", "smallest_share",
+        "pointing_game", "energy", "iou_best", "iou_otsu", "average_precision",
+        "energy_of_possible", "iou_of_possible", "auroc", "smallest_share",
         "effect_correlation", "best_object", "unused_heat", "flat", "fraction",
         "deletion_curve", "deletion_auc", "insertion_curve", "insertion_auc", "confidence_drop", "confidence_increase",
         "occlusion",

@@ -11,13 +11,14 @@ import torch
 from huggingface_hub import constants
 from loopback_hub import Hub
 from open_clip import pretrained as tags
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_models import CONFIGS, small_clip
 
 import xaikit as xk
 from xaikit.clip.published import fetch_tokenizer
 from xaikit.files import data_folder
 from xaikit.files.hub import HubError
+from xaikit.mllm.fetching import fetch_mllm
 from xaikit.running import command_line, models
 
 OPENAI, SIGLIP, HALF = "timm/vit_base_patch32_clip_224.openai", "timm/ViT-B-16-SigLIP", "owner/half"
@@ -181,7 +182,7 @@ def test_a_text_tower_with_random_weights_stays_random(hub):
     ("parameters", "sentence"),
     [
         ({"model": "ViT-B-32", "pretrained": "openia"}, "'openia' is neither a file nor a tag of ViT-B-32"),
-        ({"model": "ViT-B-16", "pretrained": "dfn2b"}, "holds its weights only as pickles"),
+        ({"model": "ViT-B-16-quickgelu", "pretrained": "dfn2b"}, "holds its weights only as pickles"),
         ({"model": "hf-hub:owner/nothing"}, "has no owner/nothing"),
         ({"other": "hf-hub:owner/nothing"}, "has no owner/nothing"),
         ({"model": "local-dir:nowhere"}, "nowhere lacks open_clip_config.json"),
@@ -229,3 +230,45 @@ def test_a_multimodal_model_of_the_hub(hub):
     with pytest.raises(ValueError, match="owner/tiny is a GPT2LMHeadModel"):
         xk.load_mllm("owner/tiny")
     assert not any("pytorch_model" in line for line in hub.seen)
+
+
+def sharded(target):
+    """The bundled model as a repository of two shards."""
+    shutil.copytree(data_folder() / "tiny-llava", target)
+    held, names = load_file(target / "model.safetensors"), {}
+    for part in (0, 1):
+        shard = f"model-{part}.safetensors"
+        weights = {key: value for place, (key, value) in enumerate(held.items()) if place % 2 == part}
+        save_file(weights, target / shard, {"format": "pt"})
+        names |= dict.fromkeys(weights, shard)
+    (target / "model.safetensors").unlink()
+    (target / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+
+
+@pytest.mark.parametrize("lost", ["model-1.safetensors", "tokenizer.json"])
+def test_what_the_cache_lacks_of_a_multimodal_model_is_fetched(hub, lost):
+    target = hub.root / "owner/shards"
+    if not target.exists():
+        sharded(target)
+    fetched = fetch_mllm("owner/shards")
+    (fetched / lost).unlink()
+    hub.seen.clear()
+    assert fetch_mllm("owner/shards") == fetched and (fetched / lost).is_file()
+    assert xk.load_mllm("owner/shards").weights_digest == xk.load_mllm("tiny-llava").weights_digest
+    assert not any("GET /cdn/" in line and lost not in line for line in hub.seen), "the rest is there"
+
+
+def test_an_adapter_of_the_hub_is_fetched(hub, monkeypatch):
+    target = hub.root / "owner/lora"
+    target.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (target / name).write_text("{}")
+    monkeypatch.setattr("xaikit.mllm.loading.check_extras", lambda *wanted: None)
+    taken = []
+    monkeypatch.setattr("xaikit.mllm.loading._adapted", lambda model, folder: taken.append(folder) or model)
+    xk.load_mllm("tiny-llava", adapter="owner/lora")
+    assert sorted(path.name for path in taken[0].iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    (target / "adapter_model.safetensors").rename(target / "adapter_model.bin")
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    with pytest.raises(HubError, match="the adapter owner/lora can't be had: .* only as pickles .adapter_model.bin."):
+        xk.load_mllm("tiny-llava", adapter="owner/lora")

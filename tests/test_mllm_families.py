@@ -2,10 +2,12 @@
 tokens are."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from refusals import refused
 from small_families import small_family
@@ -15,6 +17,7 @@ from xaikit.mllm.conversations import generate
 from xaikit.mllm.explanation import explain_all_tokens
 from xaikit.mllm.family import Family
 from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.memory import Sizes
 from xaikit.mllm.passes import teacher_forced
 from xaikit.mllm.places import without_mixing
 
@@ -156,6 +159,13 @@ def test_a_marked_place_moves_its_own_cell_and_a_masked_one_is_gone(family):
             assert (view.places.cell_of[changed] == cell).all() and changed.any()
         assert len(none.vision["pixel_values"][view.places.cell_of >= 0].unique()) == 1
         assert torch.isfinite(mllm.family.encode([none])[0]).all()
+
+
+def test_where_layers_differ_memory_is_that_of_the_largest():
+    assert Sizes.of(small_family("gemma4").model).key_width == 2 * 24  # local layers have heads of 12
+    config = transformers.Dots3NoteConfig()  # half of the heads in most layers
+    sizes = Sizes.of(SimpleNamespace(config=config, dtype=torch.float32))
+    assert sizes.heads == 128 and sizes.key_width == 128 * 256
 
 
 def test_a_batch_gives_what_singles_give(family):

@@ -5,7 +5,10 @@ import copy
 import importlib.util
 import json
 import shutil
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from small_mllms import picture, saved_mllm, small_mllm
 from torch import nn
 
 import xaikit as xk
+from xaikit.clip.model import digest_of
 from xaikit.mllm.loading import load_mllm
 
 
@@ -50,7 +54,68 @@ def test_a_wrapper_of_an_adapter_is_looked_into():
             return self.inner
 
     mllm = small_mllm("llava")
-    assert load_mllm((Wrapper(mllm.model), mllm.processor)).model is mllm.model
+    wrapper = Wrapper(mllm.model)
+    assert load_mllm((wrapper, mllm.processor)).model is mllm.model
+    wrapper.peft_config = {"default": SimpleNamespace(is_prompt_learning=True)}
+    refused("adds learnt tokens before the prompt", load_mllm, (wrapper, mllm.processor))
+
+
+@pytest.fixture
+def peft(monkeypatch):
+    """A stand-in for PEFT, which isn't needed here: it wraps a model, and keeps what it was given in ``seen``."""
+    made = ModuleType("peft")
+    made.__spec__, made.seen, made.learns_prompts = ModuleSpec("peft", None), [], False
+
+    def from_pretrained(model, folder, **options):
+        made.seen.append((folder, options))
+        config = SimpleNamespace(is_prompt_learning=made.learns_prompts)
+        return SimpleNamespace(peft_config={"default": config}, get_base_model=lambda: model)
+
+    made.PeftModel = SimpleNamespace(from_pretrained=from_pretrained)
+    monkeypatch.setitem(sys.modules, "peft", made)
+    return made
+
+
+def test_an_adapters_folder_is_whole_and_of_the_layers(tmp_path, peft):
+    for name in ("adapter_config.json", "adapter_model.bin"):
+        with pytest.raises(FileNotFoundError, match="lacks adapter_.*; its weights are never taken from a pickle"):
+            load_mllm("tiny-llava", adapter=tmp_path)
+        (tmp_path / name).write_text("{}")
+    assert not peft.seen
+    (tmp_path / "adapter_model.safetensors").write_text("")
+    assert load_mllm("tiny-llava", adapter=tmp_path).name == "tiny-llava"
+    assert peft.seen == [(str(tmp_path), {"use_safetensors": True})]
+    peft.learns_prompts = True
+    refused("adds learnt tokens before the prompt", load_mllm, "tiny-llava", adapter=tmp_path)
+
+
+def test_stores_tell_set_ups_apart():
+    mllm = small_mllm("llava")
+    pair = mllm.model, mllm.processor
+    ways = [{}, {"max_pixels": 9000}, {"max_pixels": 8000}, {"chat": {"thinking": False}}, {"chat": {"thinking": True}}]
+    loaded = [load_mllm(pair, **way) for way in ways]
+    assert [each.setup for each in loaded] == ways and len({each.weights_digest for each in loaded}) == len(ways)
+    found = xk.explain_tokens(loaded[1], picture(), "now", "lens", "a red circle")
+    assert xk.files.provenance(found)["setup"] == {"max_pixels": 9000}
+    assert loaded[0].weights_digest == digest_of(mllm.model), "as older stores have it"
+
+
+def test_offloaded_weights_are_refused():
+    mllm = small_mllm("llava")
+    model = copy.deepcopy(mllm.model)
+    model.get_decoder().layers[1].to("meta")
+    refused(r"\d+ of its weights are offloaded, the first of them .*layers\.1\.", load_mllm, (model, mllm.processor))
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path):
+    copied = Path(shutil.copytree(saved_mllm("llava"), tmp_path / "copied"))
+    (copied / "model.safetensors").rename(copied / "model-00001-of-00002.safetensors")
+    index = copied / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {str(k): f"model-0000{k}-of-00002.safetensors" for k in (1, 2)}}))
+    with pytest.raises(FileNotFoundError, match="lacks model-00002-of-00002.safetensors, which .*index.json names"):
+        load_mllm(copied)
+    index.write_text("{")
+    refused("index.json is damaged", load_mllm, copied)
 
 
 @pytest.mark.parametrize("stated", ["float32", "bfloat16"])
@@ -122,13 +187,23 @@ def test_an_adapters_folder_says_how_it_is_loaded(tmp_path):
 def test_wrong_pairs_and_options():
     llava, qwen = small_mllm("llava"), small_family("qwen3_vl")
     refused("name is a list: give a name, a folder, or", load_mllm, [llava.model])
-    refused(
-        "revision, adapter|adapter, revision: of no use",
-        load_mllm,
-        (llava.model, llava.processor),
-        adapter="a",
-        revision="b",
-    )
+    loaded = (llava.model, llava.processor)
+    refused("adapter, revision: of no use", load_mllm, loaded, adapter="a", revision="b")
+    for useless in (
+        {"dtype": "float32"},
+        {"attention": "eager"},
+        {"random_weights": True},
+        {"seed": 1},
+        {"device": "meta"},
+    ):
+        refused(f"{[*useless][0]}: of no use for a model that is loaded already", load_mllm, loaded, **useless)
+    refused("revision='b': only models of the hub have one", load_mllm, revision="b")
+    for one, other in (
+        ({"random_weights": True}, {"quantization": "4bit"}),
+        ({"random_weights": True}, {"device_map": "auto"}),
+        ({"device": "meta"}, {"device_map": "auto"}),
+    ):
+        refused("leave out one of the two", load_mllm, **one, **other)
     refused("quantization='3bit': choose from 4bit, 8bit", load_mllm, quantization="3bit")
     refused("max_pixels=0: a whole number", load_mllm, max_pixels=0)
     refused("the processor of .* is a .*Tokenizer.*: one of images and text", load_mllm, (llava.model, llava.tokenizer))

@@ -41,6 +41,10 @@ def test_photographs_are_opened_drawn_and_measured_from_one_on(clip, source, n):
     assert len(plots.metric_points(measured, ["energy", "deletion_auc"], "Measured").axes) == len(metrics)
 
 
+def test_every_photograph_is_read():
+    assert not xk.open_source("photos").inputs(size=64).error.astype(bool).any()
+
+
 def test_boxes_lie_on_their_objects(source):
     scenes = xk.open_source(source).inputs(size=64)
     assert (scenes.error == "").all()
@@ -70,3 +74,11 @@ def test_the_explorer_shows_photographs(source):
     assert wanted in app.notes.note["scene 0"]
     app.set(tab="words", method="grad_eclip", words=[1])
     assert app.picture is not None
+
+
+def test_a_row_without_a_box_is_a_bad_sample(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (tmp_path / "captions.csv").write_text("image,caption,box\na.png,a cat,10 10 10 10\na.png,a dog, \n")
+    found = xk.open_source(f"folder:{tmp_path}").inputs()
+    assert found.error.values.tolist() == ["", "the box is empty: 'left top width height' in pixels is needed"]
+    assert found.object_mask[0].any()

@@ -357,7 +357,7 @@ def test_pairs_in_batches(clip):
     assert torch.equal(ids, clip.tokens(SHORT))
     spread = found.spread(torch.tensor([[1.0], [2.0]]))
     assert spread.tolist() == [[1], [0], [2]]
-    assert found.words(9)[:, 2].tolist() == ["ring", "", "blue"]
+    assert found.words(9)["token_text"][1][:, 2].tolist() == ["ring", "", "blue"]
     assert join([torch.ones(1, 2, 1), torch.ones(2, 3, 1)], 1)[:, :, 0].tolist() == [[1, 1, 0], [1, 1, 1], [1, 1, 1]]
 
 

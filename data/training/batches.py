@@ -147,11 +147,12 @@ def say_of_scenes(rng: np.random.Generator, drawing: Drawing, recipe: Recipe) ->
 def draw_texts(
     rng: np.random.Generator, architecture: Architecture, recipe: Recipe, tokenizer, heads: Heads, one_way: bool
 ) -> tuple[Tensor, Tensor]:
-    """Captions without pictures: tokens, and the targets of the pooled head. one_way: none that says "right of" or "below"."""
+    """Captions without pictures: tokens, and the targets of the pooled head. one_way: all say "left of" or "above"."""
     drawing = recipe.drawing(architecture)
     _, said = say_of_scenes(rng, drawing, recipe)
     if one_way:
-        said = Statement(**{k: v[said.relation % 2 != 1] for k, v in vars(said).items()})
+        near = (said.relation >= 0) & (said.relation % 2 == 0)
+        said = Statement(**{k: v[near] for k, v in vars(said).items()})
     return tokens_of([said], rng, drawing, recipe, tokenizer), heads.text_target(said)
 
 

@@ -83,7 +83,7 @@ class Recipe:
     weight_decay: float = 0.05
     window: int | None = None  # patches a side of crops that show one object each, by the class heads alone
     texts_alone: bool = False  # whether the text tower alone is trained, by the head that both towers share
-    one_way: int = 0  # first steps at which no relation but "left of" and "above" is stated
+    one_way: int = 0  # first steps at which all texts say "left of" or "above"
     objects: tuple[int, int] = (1, 4)  # fewest and most in a scene
     kept: float = 1.0  # share of the patches that the vision tower reads at a step
     focus: float = 0.0  # how much likelier a patch full of an object is kept than one of the ground

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
+from small_families import small_family
 
 import xaikit as xk
 from xaikit.explorer.jobs import Job, Missing
@@ -188,6 +189,23 @@ def test_the_map_lies_on_the_part_that_the_model_sees(workspace, tmp_path):
     assert heat.max() > 0
     assert (drawn[:, 160:480] == coloured(upsampled(relative(heat), (320, 320)), "magma")).all()
     assert "the model doesn't see the rest" in shown.panels["map"].note
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of transformers' processors
+@pytest.mark.filterwarnings("ignore:the answer to sample 0 was cut:UserWarning")
+@pytest.mark.parametrize("name", ["paligemma", "idefics3", "llava_next", "llava_onevision"])
+def test_models_of_one_input_size_are_explained_without_msea(scenes, monkeypatch, name):
+    workspace, mllm = Workspace(scenes), small_family(name)
+    monkeypatch.setattr(workspace, "mllm", lambda state, job=None: mllm)
+    shown = draw(
+        workspace, State(tab="answer", sample=SCENE, question="describe the scene", msea=True, arc=True), Job()
+    )
+    assert "by ARC" in shown.panels["map"].title
+    assert "MSEA can't be shown: scale=" in shown.sentences["answer"]
+    assert shown.sentences["answer"].endswith("at any scale.")
+    found = xk.explain_tokens(mllm, scenes.image.values[SCENE], "describe the scene", "arc").token_heat.values[0]
+    token = shown.chosen["token"]
+    np.testing.assert_allclose(heat_of(shown, token), found[token], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,12 @@ def test_pictures_are_enlarged_within_bounds():
 
 
 def test_a_narrow_file_is_shown(tmp_path):
+    Image.new("RGB", (3000, 30), "red").save(tmp_path / "strip.png")
+    panel = shown(Workspace(), image=str(tmp_path / "strip.png"), tab="answer").panels["image"]
+    assert pixels(panel).shape == (13, 1280, 3)
     Image.new("RGB", (3000, 1), "red").save(tmp_path / "line.png")
-    panel = shown(Workspace(), image=str(tmp_path / "line.png"), tab="answer").panels["image"]
-    assert pixels(panel).shape == (1, 1280, 3)
+    with pytest.raises(ValueError, match="image of 3000 x 1 pixels: its tokens show too little of it"):
+        shown(Workspace(), image=str(tmp_path / "line.png"), tab="answer")
 
 
 def test_pixels_as_they_look_are_the_picture(workspace):

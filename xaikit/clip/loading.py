@@ -72,7 +72,7 @@ def load_clip(
     """
     check_choices(precision=(precision, PRECISIONS))
     target, image_size = checked_device(device), checked_size(image_size)
-    source = check_clip(name, pretrained)
+    source = check_clip(name, pretrained, setup)
     if setup is not None and (":" in source or pretrained is None):
         raise ValueError(
             f"setup={setup!r}: only weights in a file need one, {name} brings its own; leave setup at None"
@@ -85,9 +85,9 @@ def load_clip(
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         weights = None if ":" in source else pretrained
-        if image_size is not None and weights is not None and Path(weights).is_file():
-            weights = _in_float32(Path(weights), Path(folder))
         try:
+            if image_size is not None and weights is not None and Path(weights).is_file():
+                weights = _in_float32(Path(weights), Path(folder))
             with hub_off():  # which would find pickles, or fetch a text tower where random weights are wanted
                 model, _, preprocess = open_clip.create_model_and_transforms(
                     source,
@@ -114,7 +114,7 @@ def load_clip(
     return clip
 
 
-def check_clip(name: str, pretrained: str | None = None) -> str:
+def check_clip(name: str, pretrained: str | None = None, setup: Mapping[str, object] | None = None) -> str:
     """What open_clip calls a model that is known, and whose files are there if they are to be on this machine; nothing is loaded
     or fetched. Raises ValueError or FileNotFoundError for another, as ``load_clip`` does."""
     source = f"local-dir:{data_folder() / name}" if name in BUNDLED else name
@@ -125,6 +125,7 @@ def check_clip(name: str, pretrained: str | None = None) -> str:
         read_setup(Path(source.removeprefix("local-dir:")) / CONFIG)
     elif not source.startswith("hf-hub:"):
         _check_architecture(name, pretrained)
+        setup_of(name, pretrained, setup)
     return source
 
 
@@ -180,7 +181,7 @@ def _check_architecture(name: str, pretrained: str | None) -> None:
     if pretrained is None or pretrained in tags:
         return
     path = Path(pretrained)
-    if path.suffix and path.suffix != ".safetensors":
+    if (path.suffix or path.is_file()) and path.suffix != ".safetensors":
         raise ValueError(
             f"pretrained={pretrained!r}: weights are loaded from .safetensors files only, never from pickles"
         )
@@ -229,7 +230,8 @@ def load_tokenizer(name: str, source: str):
     folder = fetch_tokenizer(source)
     try:
         if folder is None:
-            return open_clip.get_tokenizer(source)
+            with hub_off():
+                return open_clip.get_tokenizer(source)
         text = text_config(
             source
         )  # read as a folder: by its name transformers would ask the hub for more than it needs

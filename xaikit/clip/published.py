@@ -1,11 +1,12 @@
 """What a CLIP needs from the hub (weights, configuration, tokenizer), had before it is loaded; pickles are refused."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path, PurePath
 
 import open_clip
 
-from ..files.hub import fetch
+from ..files.hub import fetch, hub_off
 from .setups import CONFIG
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -41,9 +42,11 @@ def fetch_tokenizer(name: str) -> Path | None:
 
 
 def fetch_text_config(name: str) -> None:
-    """Have the configuration of a text tower that transformers builds, which stands on the hub."""
+    """Have the configuration of a text tower that transformers builds, which stands on the hub; of a model in a folder only
+    what the cache holds."""
     if repository := text_config(name).get("hf_model_name"):
-        fetch(f"the text tower of {name}", repository, ["config.json"])
+        with hub_off() if name.startswith("local-dir:") else nullcontext():
+            fetch(f"the text tower of {name}", repository, ["config.json"])
 
 
 def text_config(name: str) -> dict:

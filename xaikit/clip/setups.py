@@ -58,11 +58,14 @@ def _assumed(name: str, pretrained: str, own: Mapping[str, object]) -> str:
             f"pretrained={pretrained!r}: the published weights of {name} differ in {' and '.join(unknown)}, so that of"
             f" these isn't known: {way_out}"
         )
-    if own.get("quick_gelu", quick) and not quick:
-        known = f"{name}-quickgelu"
-        other = f"load {known}" if known in open_clip.list_models() else 'set "quick_gelu": true in its configuration'
+    trained = own.get("quick_gelu", quick)
+    if trained != quick and (trained or Path(pretrained).is_file()):  # not all tags say so of GELU
+        known = f"{name}-quickgelu" if trained else name.removesuffix("-quickgelu")
+        flag = f'set "quick_gelu": {str(trained).lower()} in its configuration'
+        other = f"load {known}" if known in open_clip.list_models() and known != name else flag
         raise ValueError(
-            f"pretrained={pretrained!r}: these weights were trained with QuickGELU, which {name} lacks: {other}"
+            f"pretrained={pretrained!r}: these weights were trained with {('GELU', 'QuickGELU')[trained]}, which {name} lacks:"
+            f" {other}"
         )
     if not unknown:
         return ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
+from transformers import PreTrainedConfig
 
 TOKENS_AT_ONCE = 8192  # in a pass over a batch, unless a budget says more or less
 ROWS_AT_ONCE = 256  # states turned into logits over the whole vocabulary
@@ -29,13 +30,9 @@ class Sizes:
 
     @classmethod
     def of(cls, model: nn.Module) -> "Sizes":
-        """Those of a loaded model."""
+        """Those of a loaded model; where its layers differ, those of the largest."""
         text = model.config.get_text_config()
-        heads = text.num_attention_heads
-        head = getattr(text, "head_dim", None) or text.hidden_size // heads
-        inner = getattr(text, "intermediate_size", 4 * text.hidden_size)
-        inner = inner if isinstance(inner, int) else max(inner)
-        keys = (getattr(text, "num_key_value_heads", None) or heads) * head
+        inner, heads, keys = (max(sizes) for sizes in zip(*map(_of_one_layer, text.per_layer_config), strict=True))
         return cls(text.num_hidden_layers, text.hidden_size, inner, heads, keys, text.vocab_size, model.dtype.itemsize)
 
     def of_layer(self, tokens: int) -> int:
@@ -69,6 +66,15 @@ class Sizes:
     def of_logits(self) -> int:
         """Bytes of the largest piece of logits, with what is computed of it, whatever the batch."""
         return 3 * ROWS_AT_ONCE * self.vocabulary * 4
+
+
+def _of_one_layer(text: PreTrainedConfig) -> tuple[int, int, int]:
+    """Inner width, heads, and width of all keys, of a layer's own configuration."""
+    heads = text.num_attention_heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // heads
+    inner = getattr(text, "intermediate_size", 4 * text.hidden_size)
+    keys = (getattr(text, "num_key_value_heads", None) or heads) * head
+    return inner if isinstance(inner, int) else max(inner), heads, keys
 
 
 def samples_at_once(

@@ -95,7 +95,13 @@ class Mllm:
             strings.append(f" {text.lstrip(' ')}" if starts else text)
         return strings
 
+    @property
+    def setup(self) -> dict[str, object]:
+        """What the weights go with, of what ``load_mllm`` was asked for: ``max_pixels`` and options of the ``chat`` template."""
+        asked = {"max_pixels": self.family.max_pixels, "chat": self.family.wording.chat}
+        return {option: value for option, value in asked.items() if value}
+
     @cached_property
     def weights_digest(self) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 over all weights, to tell models apart in stores."""
-        return digest_of(self.model)
+        """The first 16 hexadecimal digits of a SHA-256 over all weights and their set-up, to tell models apart in stores."""
+        return digest_of(self.model, self.setup)

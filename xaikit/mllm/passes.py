@@ -83,7 +83,7 @@ def teacher_forced(
 ) -> States:
     """States of all tokens of prompt and answer, from one pass over a batch of views of one scale.
 
-    features: what ``family.encode`` (or ``encode_pixels``) gave for each view; encoded here if None; gradients flow where
+    features: what ``family.encode`` gave for each view; encoded here if None; gradients flow where
     they ask for them. watch: called with each layer's attention in turn, see ``watched``. Raises ValueError for answers that
     don't fit the views or the model's context.
 

@@ -53,6 +53,10 @@ def located(owner: Tensor, down: Tensor, across: Tensor, tokens: int, fill: floa
     boxes[seen] = torch.stack([y - height / 2, x - width / 2, y + height / 2, x + width / 2], 1)
     boxes[seen[~known.any(1)]] = torch.nan
     cells = finest.nonzero()[:, 0]
+    if not len(cells):
+        raise ValueError(
+            "its tokens show too little of it for their grid to be told: one of other proportions is needed"
+        )
     row, top, bottom = _lattice(y[cells], height[cells].median())
     col, left, right = _lattice(x[cells], width[cells].median())
     rows, cols = int(row.max()) + 1, int(col.max()) + 1

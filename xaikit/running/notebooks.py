@@ -206,10 +206,11 @@ def with_whole_paths(parameters: Mapping[str, object]) -> dict[str, object]:
     for name, value in parameters.items():
         kind, _, path = str(value).partition(":")
         of_kind = kind in ("local-dir", *LAYOUTS)
-        if isinstance(value, str) and (of_kind or name in ("pretrained", "multimodal_model")):
+        if isinstance(value, str) and (of_kind or name in ("pretrained", "multimodal_model", "data")):
             named = path if of_kind else value
             file = named.rpartition("#")[0] if "#" in named and not Path(named).exists() else named
-            if named and not (data_folder() / named).exists() and Path(file).exists():
+            ours = name != "data" and kind not in LAYOUTS and (data_folder() / named).exists()  # a bundled model
+            if named and not ours and Path(file).exists():
                 found[name] = value.removesuffix(named) + str(Path.cwd() / named)
     return found
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
@@ -183,9 +182,10 @@ def _images(parameters: Mapping[str, object]) -> Iterator[tuple]:
     for value in parameters.values():
         if isinstance(value, str) and ":" in value and not value.startswith("local-dir:"):
             for folder in filter(Path.is_dir, _places(value)):
-                inner = [each.resolve() for each in sorted(folder.iterdir()) if each.is_symlink() and each.is_dir()]
-                for at, folders, files in itertools.chain.from_iterable(map(os.walk, [folder, *inner])):
-                    folders.sort()
+                seen = set()  # a link may lead back
+                for at, folders, files in os.walk(folder, followlinks=True):
+                    folders[:] = [each for each in sorted(folders) if os.path.realpath(Path(at, each)) not in seen]
+                    seen |= {os.path.realpath(Path(at, each)) for each in folders}
                     yield from ((name, stamp_of(Path(at, name))) for name in sorted(files))
 
 

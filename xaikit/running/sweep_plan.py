@@ -69,7 +69,7 @@ def read_table(path: Path) -> list[dict[str, object]]:
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise ValueError(f"{path.name}: a table of rows is a .csv, .yaml or .yml file")
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Yaml)  # a safe loader
+        found = Yaml(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} isn't plain YAML ({' '.join(str(error).split())})") from error
     rows = found if isinstance(found, list) else [found]
@@ -89,7 +89,7 @@ def read_table(path: Path) -> list[dict[str, object]]:
 
 
 class Yaml(yaml.SafeLoader):
-    """Plain values as YAML 1.2 reads them, and so as a CSV table or -p does: 1e-3 is a number, 010 is ten, "no", 12:30 and
+    """Plain values as YAML 1.2 reads them: 1e-3 is a number, 010 is ten, "no", 12:30 and
     dates are text. A name that stands twice in a row is an error."""
 
     yaml_implicit_resolvers = {}

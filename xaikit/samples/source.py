@@ -331,7 +331,9 @@ class Pictures(Source):
             except (ValueError, OSError) as error:
                 raise ValueError(f"of the foil: {error}") from error
         if "box" in row:
-            arrays["object_mask"] = box_mask(_box_on(picture, row["box"], row["box_size"]), picture.size, seen)
+            arrays["object_mask"] = box_mask(
+                _box_on(picture, row["box"], row.get("box_size", (None, None))), picture.size, seen
+            )
         return words, arrays
 
     def _rows(self, rows: slice) -> pd.DataFrame:

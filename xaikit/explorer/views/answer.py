@@ -18,6 +18,7 @@ from ..state import State
 from ..workspace import Workspace
 
 METHODS = {(False, False): "lens", (True, False): "msea", (False, True): "arc", (True, True): "msea+arc"}  # MSEA, ARC
+NATIVE = [name for (scaled, _), name in METHODS.items() if not scaled]  # which any model can be explained by
 TITLES = {"lens": "logit lens", "msea": "MSEA", "arc": "ARC", "msea+arc": "MSEA and ARC"}
 WEIGHED_BY = {  # the weightings that METHODS use
     None: "The logit lens subtracts nothing; seen is what the earlier words say about this one",
@@ -37,7 +38,8 @@ FINE = 2  # pixels of the picture for one of these, so that lines and letters ar
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of T tokens and its C context tokens (the question's, then its own), explained by all of ``METHODS``.
+    """An answer of T tokens and its C context tokens (the question's, then its own), explained by all of ``METHODS``, or by those
+    of the picture's own size where the model can't take it at others; ``lacking`` says why.
 
     spelled, context : the tokens' texts, with a blank before those that start a word. maps : by method (T, rows, cols), at
     least 0. region : top, left, bottom and right of what they cover, as shares of the picture's height and width.
@@ -53,6 +55,7 @@ class Answer:
     region: tuple[float, float, float, float]
     log_probability: np.ndarray
     weights: dict[str, np.ndarray]
+    lacking: str = ""
 
     @property
     def texts(self) -> list[str]:
@@ -73,7 +76,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     earlier token of the pressed one (``part`` "weight").
     """
     subject, found = workspace.uncropped(state), answer(workspace, state, job)
-    scene, method = subject.scene, METHODS[state.msea, state.arc]
+    scene, method = subject.scene, METHODS[state.msea and not found.lacking, state.arc]
     objects = np.full(len(found.texts), -1)
     if scene is not None and scene.object_mask.shape[1:] == scene.image.shape[:2]:
         objects = name_tokens(np.array([found.spelled]), scene.expand_dims("sample")).token_object.values[0]
@@ -91,6 +94,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     if scene is not None and scene.sizes["object"]:
         there = int((scene.object_group.values >= 0).sum())
         said += f". It names {len({*objects[objects >= 0].tolist()})} of the {there} objects that are there"
+    said += f". MSEA can't be shown: {found.lacking}" if found.lacking else ""
     truth = None if objects[token] < 0 else scene.object_mask.values[objects[token]]
     pictures = _pictures(workspace, state, subject, found, token, method, names[token], truth)
     return Drawn(
@@ -107,7 +111,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
 
 
 def answer(workspace: Workspace, state: State, job: Job | None = None) -> Answer:
-    """What the state's multimodal LLM says to its question about its picture, explained by all of ``METHODS``.
+    """What the state's multimodal LLM says to its question about its picture, explained by all of ``METHODS`` that can.
 
     All of them come from the same passes, so that switching between them needs nothing new. Raises as ``explain_all_tokens``
     and ``load_mllm``, with the prompt called a question.
@@ -122,13 +126,18 @@ def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -
     from ...mllm import explain_all_tokens
 
     job.at("answering, and explaining each word of the answer")
-    with job.watching(*mllm.decoder.layers):
+    lacking = ""
+    for names in (list(METHODS.values()), NATIVE):
         try:
-            with warnings.catch_warnings():  # of a cut answer, which the picture of it says
-                warnings.simplefilter("ignore", UserWarning)
-                found = explain_all_tokens(mllm, [subject.source], state.question, list(METHODS.values()))
+            with job.watching(*mllm.decoder.layers), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of a cut answer, which the picture of it says
+                found = explain_all_tokens(mllm, [subject.source], state.question, names)
+                break
         except ValueError as error:
-            raise ValueError(_about_question(str(error))) from error
+            told = _about_question(str(error))
+            if names is NATIVE:
+                raise ValueError(told) from error
+            lacking = told.partition("; use ")[0]  # the scales aren't chosen here
     one = found.isel(sample=0)
     count = int((one.answer_id.values >= 0).sum())
     texts = one.context_text.values
@@ -138,10 +147,11 @@ def _explained(workspace: Workspace, state: State, subject: Subject, job: Job) -
         ended=bool(one.ended),
         spelled=tuple(map(str, one.answer_text.values[:count])),
         context=tuple(map(str, context)),
-        maps={name: one.token_heat.sel(explainer=name).values[:count] for name in METHODS.values()},
+        maps={name: one.token_heat.sel(explainer=name).values[:count] for name in names},
         region=tuple(one.region.values.tolist()),
         log_probability=one.log_probability.values[0, :count],
-        weights={name: _weights(one, name, count, len(context)) for name in METHODS.values()},
+        weights={name: _weights(one, name, count, len(context)) for name in names},
+        lacking=lacking,
     )
 
 

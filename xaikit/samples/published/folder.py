@@ -7,6 +7,7 @@ import pandas as pd
 from ..source import Pictures, cleaned
 from ..tables import LayoutError, PicturesIn, check_lines, choose_split, column, layout, read_rows, whole_numbers
 
+BOX = r"\s*(\d+\.?\d*|\.\d+)(\s+(\d+\.?\d*|\.\d+)){3}\s*"
 HOW = (
     "write a table with the columns image and caption, and maybe class, foil, pair, box and object, an image's name relative to the"
     " folder"
@@ -23,7 +24,7 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
 
     The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME."; blanks
     around a name don't count, and a row without one is a bad sample. Samples stay in the table's order, but for those of a
-    pair, which come one after the other; a pair of one, or of three, is none.
+    pair, which come one after the other; a pair of one, or of three, is none, and a negative number stands for none.
     """
     choose_split("folder", folder, (), split)
     path = folder / "captions.csv"
@@ -43,8 +44,11 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     if "foil" in rows:
         table["foil"] = rows.foil
     if "box" in rows:
-        check_lines(path, rows.box, r"\s*[\d.]+(\s+[\d.]+){3}\s*", ", but 'left top width height' in pixels is needed")
+        given = rows.box.str.strip() != ""
+        check_lines(path, rows.box[given], BOX, ", but 'left top width height' in pixels is needed")
         table["box"] = rows.box.map(lambda text: tuple(map(float, text.split())))
+        lacking = given.map({False: "the box is empty: 'left top width height' in pixels is needed", True: ""})
+        table["problem"] = lacking if "problem" not in table else table.problem.where(table.problem != "", lacking)
         table["object_name"] = rows.object if "object" in rows else ""
     if "pair" in rows:
         table["pair"] = whole_numbers(path, rows.pair)
@@ -62,6 +66,7 @@ def paired(table: pd.DataFrame) -> pd.DataFrame:
     )
     single = "of pair " + pair.astype(str) + " there are " + count.astype(str) + " samples: two make a pair"
     problem = table["problem"] if "problem" in table else pd.Series("", table.index)
-    table = table.assign(problem=problem.where(count == 2, single))
-    order = pd.DataFrame({"odd": count != 2, "first": first}).sort_values(["odd", "first"], kind="stable").index
+    odd = (count != 2) & (pair >= 0)
+    table = table.assign(problem=problem.where(~odd, single))
+    order = pd.DataFrame({"odd": odd | (pair < 0), "first": first}).sort_values(["odd", "first"], kind="stable").index
     return table.loc[order].reset_index(drop=True)
