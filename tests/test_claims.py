@@ -372,8 +372,8 @@ def test_the_change_of_a_map():
 
 def test_time_ratios_are_of_the_first_over_the_second(clip):
     scenes = xk.draw_scenes(4, seed=0)
-    slow = notebook.time_ratios("grad_eclip", "centre", clip, scenes.image, scenes.caption, rounds=2)
-    assert slow.shape == (2,) and (slow > 1).all()
+    slow = notebook.time_ratios("grad_eclip", "centre", clip, scenes.image, scenes.caption, rounds=7)
+    assert slow.shape == (7,) and np.median(slow) > 1  # whatever else the machine does at one of them
 
 
 def test_the_papers_arithmetic():

@@ -125,7 +125,7 @@ def test_what_the_hub_doesnt_give_is_one_sentence_soon(hub, case, monkeypatch):
     began = time.monotonic()
     with pytest.raises(HubError, match=sentence) as error:
         xk.load_clip(name)
-    assert time.monotonic() - began < 12 and "\n" not in str(error.value)
+    assert time.monotonic() - began < 25 and "\n" not in str(error.value)
     assert not any(PICKLE in line for line in hub.seen)
 
 
