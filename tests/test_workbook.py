@@ -19,7 +19,7 @@ from xaikit.files.paths import run_folder, runs_folder
 from xaikit.running import record as run_record, workbook
 from xaikit.running.command_line import main
 from xaikit.running.committed import refresh
-from xaikit.running.notebooks import find_notebooks, read_parameters, with_whole_paths
+from xaikit.running.notebooks import find_notebooks, parameters_for, read_parameters, with_whole_paths
 from xaikit.running.record import read_record, write_record
 from xaikit.running.sweep_plan import make_plan
 from xaikit.running.workbook import RunFailed, run
@@ -301,3 +301,11 @@ def test_a_committed_notebook_declares_the_stores_that_its_code_names(path):
         if declared is not None:  # a name that is no plain text isn't looked at
             name = "inputs" if place is None else getattr(call.args[place], "value", None)
             assert not isinstance(name, str) or name in declared
+
+
+def test_a_value_is_checked_against_the_notebooks_that_run(tmp_path):
+    """All samples of a dataset, as the README has it: notebook 00 takes a number alone."""
+    known = find_notebooks(folder=NOTEBOOKS)
+    given = {"n": None, "coco": f"coco:{tmp_path}"}
+    assert parameters_for(given, known, ["08_protocols"]) == {"08_protocols": given}
+    refused("parameter n is of type int", parameters_for, given, known)

@@ -171,7 +171,7 @@ def _is_named(path: Path, name: str) -> bool:
 def parameters_for(
     given: Mapping[str, object], notebooks: Mapping[str, Notebook], chosen: Sequence[str] | None = None
 ) -> dict[str, dict[str, object]]:
-    """For each notebook the given parameters that it declares, checked.
+    """For each notebook that is wanted the given parameters that it declares, checked.
 
     given : value by parameter name. chosen : the notebooks that are wanted, None for all.
 
@@ -190,6 +190,7 @@ def parameters_for(
     found = {
         name: {each: own.parameters[each].checked(given[each]) for each in given if each in own.parameters}
         for name, own in notebooks.items()
+        if chosen is None or name in chosen  # what suits one, as None for all samples, need not suit another
     }
     for name, own in owners.items():
         if chosen is not None and not {*own} & {*chosen}:

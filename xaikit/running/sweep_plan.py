@@ -217,7 +217,7 @@ def _rows_in(
 ) -> list[Execution]:
     """The chosen notebooks in one folder, those that take a share once for each, and, where all shares of one division are
     there, once more over all of them."""
-    needs, values, rows = needs_of(known), parameters_for(parameters, known), {}
+    needs, values, rows = needs_of(known), parameters_for(parameters, known, chosen), {}
     gathered = {parse_shard(share)[1] for share in shares if share is not None} == {len(shares)}
     for share, name in itertools.product([*shares, *([None] if gathered else [])], chosen):
         sharded = SHARD in known[name].parameters
