@@ -79,8 +79,11 @@ def point_at(monkeypatch, address):
 
 
 def same_weights(one, other):
+    """To the last bit: open_clip leaves a projection of CoCa's decoder as the memory was, which may be NaN."""
     theirs = other.model.state_dict()
-    return all(torch.equal(value, theirs[name]) for name, value in one.model.state_dict().items())
+    return all(
+        value.numpy().tobytes() == theirs[name].numpy().tobytes() for name, value in one.model.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
