@@ -1,6 +1,7 @@
 """One step of training: its scenes, captions and labels, the dense heads that read these, and the contrastive loss."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +44,20 @@ def to_pixels(image: np.ndarray) -> Tensor:
     """uint8 (n, y, x, rgb) to normalised pixels (n, 3, y, x), as the saved preprocessing does."""
     mean, std = (np.array(PREPROCESS_CONFIG[k], np.float32) for k in ("mean", "std"))
     return torch.from_numpy(((image / np.float32(255) - mean) / std).transpose(0, 3, 1, 2).copy())
+
+
+def new_optimizer(
+    parts: Iterable[tuple[Iterable[nn.Parameter], float]], weight_decay: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW of parts with their largest learning rates, only matrices decaying, and its one cycle of so many steps."""
+    groups = [
+        {"params": [p for p in part if (p.ndim > 1) == matrix], "lr": rate, "weight_decay": decay}
+        for part, rate in ((list(part), rate) for part, rate in parts)
+        for matrix, decay in ((True, weight_decay), (False, 0.0))
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    rates = [group["lr"] for group in groups]
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
 
 
 def area_of_patches(masks: np.ndarray, patch: int) -> np.ndarray:

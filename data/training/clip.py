@@ -27,6 +27,7 @@ from .batches import (
     draw_batch,
     draw_crops,
     draw_texts,
+    new_optimizer,
     pictures,
     swap_loss,
     to_pixels,
@@ -56,16 +57,9 @@ class Training:
         recipe = self.recipe
         torch.set_num_threads(recipe.threads)
         self.parameters = [*self.model.parameters(), *self.heads.parameters()]
-        quick = HEADS_FASTER * recipe.learning_rate
-        groups = [
-            {"params": [p for p in part if (p.ndim > 1) == matrix], "weight_decay": decay, "lr": rate}
-            for part, rate in (([*self.model.parameters()], recipe.learning_rate), ([*self.heads.parameters()], quick))
-            for matrix, decay in ((True, recipe.weight_decay), (False, 0.0))
-        ]
-        self.optimizer = torch.optim.AdamW(groups, recipe.learning_rate, (0.9, 0.98), weight_decay=recipe.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, [group["lr"] for group in groups], total_steps=recipe.steps, pct_start=0.1
-        )
+        rate = recipe.learning_rate
+        parts = ((self.model.parameters(), rate), (self.heads.parameters(), HEADS_FASTER * rate))
+        self.optimizer, self.schedule = new_optimizer(parts, recipe.weight_decay, recipe.steps)
 
     @property
     def recipe(self) -> Recipe:

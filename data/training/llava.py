@@ -39,7 +39,7 @@ from xaikit.samples.captions import vocabulary
 from xaikit.samples.scenes import MOST_DESCRIBED
 
 from . import checkpoints
-from .batches import patch_labels, pictures, to_pixels
+from .batches import new_optimizer, patch_labels, pictures, to_pixels
 from .bundled import MODELS, PREPROCESS_CONFIG, SEEN_STYLES, Architecture, Recipe
 from .statements import descriptions, question
 
@@ -285,19 +285,12 @@ class Captioning:
         start_from_clip(self.model, clip)
         tower = self.model.model.vision_tower.requires_grad_(recipe.tower_learning_rate > 0)
         of_tower = {id(p) for p in tower.parameters()}
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in part if (p.ndim > 1) == matrix], "lr": rate, "weight_decay": decay}
-                for own, rate in ((False, recipe.learning_rate), (True, recipe.tower_learning_rate))
-                for part in [[p for p in self.model.parameters() if (id(p) in of_tower) == own and p.requires_grad]]
-                for matrix, decay in ((True, recipe.weight_decay), (False, 0.0))
-            ],
-            betas=(0.9, 0.98),
-        )
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, rates, total_steps=recipe.steps, pct_start=0.1
-        )
+        learnt = [p for p in self.model.parameters() if p.requires_grad]
+        parts = [
+            ([p for p in learnt if (id(p) in of_tower) == own], rate)
+            for own, rate in ((False, recipe.learning_rate), (True, recipe.tower_learning_rate))
+        ]
+        self.optimizer, self.schedule = new_optimizer(parts, recipe.weight_decay, recipe.steps)
 
     def one_step(self) -> None:
         recipe, model = self.recipe, self.model

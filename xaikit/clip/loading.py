@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..files.checks import check_choices
+from ..files.checks import check_choices, one_line
 from ..files.hub import hub_off
 from ..files.paths import bundled, data_folder
 from .model import Clip
@@ -72,12 +72,7 @@ def load_clip(
     """
     check_choices(precision=(precision, PRECISIONS))
     target, image_size = checked_device(device), checked_size(image_size)
-    source = check_clip(name, pretrained, setup)
-    if setup is not None and (":" in source or pretrained is None):
-        raise ValueError(
-            f"setup={setup!r}: only weights in a file need one, {name} brings its own; leave setup at None"
-        )
-    prepared, assumed = ({}, "") if ":" in source else setup_of(name, pretrained, setup)
+    source, prepared, assumed = check_clip(name, pretrained, setup)
     if fetch_weights(source, pretrained):
         fetch_tokenizer(source)  # now, for what isn't there is told before any work
     fetch_text_config(source)
@@ -99,7 +94,7 @@ def load_clip(
                     **{f"image_{key}": value for key, value in prepared.items()},
                 )
         except failures as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)[:300]
             sized = f" and image_size={image_size}" if image_size else ""
             raise ValueError(
                 f"{name} can't be loaded with pretrained={pretrained!r}{sized} on {device}: {reason}"
@@ -114,19 +109,26 @@ def load_clip(
     return clip
 
 
-def check_clip(name: str, pretrained: str | None = None, setup: Mapping[str, object] | None = None) -> str:
-    """What open_clip calls a model that is known, and whose files are there if they are to be on this machine; nothing is loaded
-    or fetched. Raises ValueError or FileNotFoundError for another, as ``load_clip`` does."""
+def check_clip(
+    name: str, pretrained: str | None = None, setup: Mapping[str, object] | None = None
+) -> tuple[str, dict[str, object], str]:
+    """What open_clip calls a model that is known, and whose files are there if they are to be on this machine, and what
+    ``setup_of`` says of its weights where they don't bring it; nothing is loaded or fetched. Raises ValueError or
+    FileNotFoundError for another, as ``load_clip`` does."""
     source = f"local-dir:{data_folder() / name}" if name in BUNDLED else name
     if pretrained is not None and ":" in source:
         raise ValueError(f"pretrained={pretrained!r}: {name} brings its own weights; leave pretrained at None")
+    if setup is not None and (":" in source or pretrained is None):
+        raise ValueError(
+            f"setup={setup!r}: only weights in a file need one, {name} brings its own; leave setup at None"
+        )
     if source.startswith("local-dir:"):
         _check_folder(Path(source.removeprefix("local-dir:")))
         read_setup(Path(source.removeprefix("local-dir:")) / CONFIG)
     elif not source.startswith("hf-hub:"):
         _check_architecture(name, pretrained)
-        setup_of(name, pretrained, setup)
-    return source
+        return source, *setup_of(name, pretrained, setup)
+    return source, {}, ""
 
 
 def _check_takes_its_size(clip: Clip) -> None:
@@ -238,7 +240,7 @@ def load_tokenizer(name: str, source: str):
         options = {"tokenizer_mode": text.get("tokenizer_mode"), **text.get("tokenizer_kwargs", {})}
         return HFTokenizer(str(folder), text.get("context_length", 77), **options)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f"the tokenizer of {name} can't be read: {' '.join(str(error).split())}") from error
+        raise FileNotFoundError(f"the tokenizer of {name} can't be read: {one_line(error)}") from error
 
 
 def word_tokenizer(source: str) -> WordTokenizer | None:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
-from ..files.images import FORMATS, as_rgb, read_image
+from ..files.images import FORMATS, as_rgb, check_aspect, read_image
 from ..files.paths import runs_folder
 from ..files.store import SchemaError, inputs_digest, provenance, read, stage_in
 from ..running.record import read_record
@@ -144,9 +144,7 @@ def read_upload(name: str, content: bytes) -> Image.Image:
         width, height = opened.size
         if width * height > MOST_PIXELS:
             raise ValueError(f"{name} has {width} x {height} pixels ({width * height / 1e6:.0f} megapixels): {taken}")
-        if max(width, height) > MOST_ASPECT * min(width, height):
-            most = f"no side may be more than {MOST_ASPECT} times as long as the other"
-            raise ValueError(f"{name} has {width} x {height} pixels: {most}")
+        check_aspect(opened, MOST_ASPECT, name)
         try:
             opened.load()
         except Exception as error:

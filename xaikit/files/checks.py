@@ -193,3 +193,8 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], object], Calla
 def needs(module: str, extra: str) -> str:
     """That a module isn't installed, and how it is."""
     return f"there is no module {module} here: it is installed with: pip install 'xaikit[{extra}]'"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
+    return " ".join(str(error).split())

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from .checks import one_line
+
 ANSWER = 10  # seconds until a hub that says nothing is taken for none
 STALL = 3  # seconds without a byte until a download goes on from where it was, which huggingface_hub tries five times
 PIECE = 2**18  # bytes that a download is at most thrown back by a cut
@@ -164,7 +166,7 @@ def _why(error: BaseException, repository: str) -> str:
                 any(getattr(each, "errno", None) == errno.ENOSPC for each in chain),
                 f"the disk with the cache {constants.HF_HUB_CACHE} is full: make room, or set HF_HOME",
             ),
-            (True, f"{' '.join(str(error).split())} ({repository} at {hub}); {AGAIN}"),
+            (True, f"{one_line(error)} ({repository} at {hub}); {AGAIN}"),
         )
         if applies
     )

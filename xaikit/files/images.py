@@ -50,12 +50,18 @@ def decode(file: Path | BinaryIO, label: str) -> Image.Image:
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise ValueError(f"{label} has {width} x {height} pixels, more than can be a picture")
-            if max(width, height) > MOST_ASPECT * min(width, height):
-                most = f"no side may be more than {MOST_ASPECT} times as long as the other"
-                raise ValueError(f"{label} has {width} x {height} pixels: {most}")
+            check_aspect(picture, MOST_ASPECT, label)
             return as_rgb(picture, label)
 
     return _read(opened, label)
+
+
+def check_aspect(picture: Image.Image, most: float, label: str) -> None:
+    """Raise ValueError for a picture of which a side is more than so many times as long as the other."""
+    if max(picture.size) > most * min(picture.size):
+        raise ValueError(
+            f"{label} has {picture.width} x {picture.height} pixels: no side may be more than {most} times as long as the other"
+        )
 
 
 def _read(picture: Callable[[], Image.Image], label: str) -> Image.Image:

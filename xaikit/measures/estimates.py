@@ -109,7 +109,7 @@ def mean_of(values: np.ndarray, whole: float = 0.0) -> Estimate:
     >>> round(float(found.value), 2), found.n, round(found.above(0), 3)
     (0.2, 3, 0.037)
     """
-    values = _finite(values)
+    values = finite(values)
     n = len(values)
     least = whole * Z / (n + Z**2)
     return Estimate(
@@ -119,13 +119,13 @@ def mean_of(values: np.ndarray, whole: float = 0.0) -> Estimate:
 
 def share_of(values: np.ndarray) -> Estimate:
     """The share of values (n,), 0 or 1, that are 1; NaN ones don't count."""
-    values = _finite(values)
+    values = finite(values)
     return Estimate(values.mean() if len(values) else np.nan, np.nan, np.inf, len(values), share=True)
 
 
 def difference_of(first: np.ndarray, second: np.ndarray) -> Estimate:
     """The mean of one group (n,) minus that of another (m,), which need not vary alike (Welch 1947)."""
-    groups = [_finite(group) for group in (first, second)]
+    groups = [finite(group) for group in (first, second)]
     n = min(map(len, groups))
     if n < 2:
         return Estimate(np.nan, np.nan, np.nan, n)
@@ -174,7 +174,8 @@ def _quantile(share: float, freedom: float) -> float:
     return float(stdtrit(min(freedom, LARGE), share))
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
+def finite(values: np.ndarray) -> np.ndarray:
+    """Those of the values (n,) that count."""
     values = np.asarray(values, float)
     return values[np.isfinite(values)]
 

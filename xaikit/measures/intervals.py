@@ -5,10 +5,9 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import bootstrap
 
-from .estimates import discoveries, mean_of, wilson
+from .estimates import RESAMPLES, discoveries, finite, mean_of, wilson
 from .maps import unit_ranks
 
-RESAMPLES = 2000
 RATE = 0.05  # of the differences that are called significant the share that is expected not to be
 AT_ONCE = 10_000_000  # values resampled at once, which bounds the memory for many samples and changes no result
 
@@ -25,8 +24,7 @@ def oriented(scores: xr.DataArray) -> xr.DataArray:
 
 def mean_interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
     """Mean and its percentile-bootstrap interval over samples (n,); NaN samples do not count."""
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
+    values = finite(values)
     if len(values) == 0:
         return np.nan, np.nan, np.nan
     if np.ptp(values) == 0 or len(values) == 1:
@@ -48,8 +46,7 @@ def share_interval(values: np.ndarray, whole: float = 1.0) -> tuple[float, float
     >>> [round(float(each), 2) for each in share_interval(np.ones(32))]
     [1.0, 0.89, 1.0]
     """
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
+    values = finite(values)
     if len(values) == 0:
         return np.nan, np.nan, np.nan
     low, high = wilson(values.mean() / whole, len(values))

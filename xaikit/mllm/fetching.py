@@ -13,7 +13,7 @@ import transformers
 from transformers import PreTrainedConfig
 
 from ..clip.loading import BUNDLED as CLIPS
-from ..files.checks import EXTRAS, check_choices, needs
+from ..files.checks import EXTRAS, check_choices, needs, one_line
 from ..files.hub import fetch
 from ..files.paths import bundled, data_folder
 
@@ -114,7 +114,7 @@ def class_name(name: str, folder: Path) -> str:
     try:
         settings = PreTrainedConfig.get_config_dict(folder)[0]
     except OSError as error:
-        raise ValueError(f"{name} can't be loaded: its config.json is damaged ({line(error)})") from error
+        raise ValueError(f"{name} can't be loaded: its config.json is damaged ({one_line(error)[:300]})") from error
     found = next(iter(settings.get("architectures") or []), None) or f"model of type {settings.get('model_type')!r}"
     check_class(name, found, getattr(transformers, found, None))
     if "bitsandbytes" in str((settings.get("quantization_config") or {}).get("quant_method")):
@@ -161,9 +161,6 @@ def _shards(folder: Path) -> list[str]:
     try:
         return sorted({*json.loads((folder / _WEIGHTS[1]).read_text())["weight_map"].values()})
     except (ValueError, KeyError) as error:
-        raise ValueError(f"{folder / _WEIGHTS[1]} is damaged: it names no files of weights ({line(error)})") from error
-
-
-def line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{folder / _WEIGHTS[1]} is damaged: it names no files of weights ({one_line(error)[:300]})"
+        ) from error

@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoProcessor, GenerationConfig
 from transformers.utils import logging
 
 from ..clip.loading import checked_device
-from ..files.checks import check_choices, check_whole
+from ..files.checks import check_choices, check_whole, one_line
 from ..files.hub import hub_off
 from .families import family_of
-from .fetching import QUANTISATIONS, check_class, check_extras, class_name, fetch_adapter, fetch_mllm, line
+from .fetching import QUANTISATIONS, check_class, check_extras, class_name, fetch_adapter, fetch_mllm
 from .model import Mllm
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -97,9 +97,9 @@ def load_mllm(
             if lora is not None:
                 model = _adapted(model, lora)
     except OSError as error:
-        raise FileNotFoundError(f"{name} isn't whole on this machine: {line(error)}") from error
+        raise FileNotFoundError(f"{name} isn't whole on this machine: {one_line(error)[:300]}") from error
     except (SafetensorError, RuntimeError, KeyError, ImportError) as error:
-        raise ValueError(f"{name} can't be loaded: {line(error)}") from error
+        raise ValueError(f"{name} can't be loaded: {one_line(error)[:300]}") from error
     finally:
         if bar:
             logging.enable_progress_bar()

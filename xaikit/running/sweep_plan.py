@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from ..files.checks import one_line
 from ..samples.source import in_names, parse_shard
 from .notebooks import Notebook, all_needs_of, find_notebooks, literal, needs_of, parameters_for, with_whole_paths
 from .workbook import SHARD, Execution, execution_of
@@ -71,7 +72,7 @@ def read_table(path: Path) -> list[dict[str, object]]:
     try:
         found = Yaml(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} isn't plain YAML ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{path.name} isn't plain YAML ({one_line(error)})") from error
     rows = found if isinstance(found, list) else [found]
     if not found or not all(isinstance(row, dict) for row in rows):
         raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ...files.checks import one_line
 from ...files.images import decode
 from ..source import Pictures
 from ..tables import (
@@ -97,7 +98,7 @@ def _of_parquet(folder: Path, paths: list[Path]) -> tuple[pd.DataFrame, list[lis
                     raise LayoutError(f"{path} has no column {', '.join(sorted(missing))}: {HOW}")
                 rows = opened.read(columns=[*TEXTS]).to_pylist()
         except (ArrowException, OSError) as error:
-            raise LayoutError(f"{path} can't be read as a parquet file ({' '.join(str(error).split())})") from error
+            raise LayoutError(f"{path} can't be read as a parquet file ({one_line(error)})") from error
         tables.append(records(path, rows, "row", TEXTS))
         for side, names in zip(SIDES, entries, strict=True):
             names += [f"{path.name}:{row}:{side}" for row in range(len(rows))]
