@@ -16,7 +16,7 @@ PYTHON := $(ACTIVE)
 INSTALLED :=
 endif
 
-.PHONY: help install workbook test unit numbers lab app book refresh benchmark clean
+.PHONY: help install workbook test unit numbers lab app book refresh replicate benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -59,6 +59,10 @@ book: $(INSTALLED) ## build a static site of the notebooks and of the functions 
 
 refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
 	$(PYTHON) -m xaikit refresh $(ARGS)
+
+replicate: $(INSTALLED) ## run the ledger for every bundled CLIP, into runs/replications and data/replications (goes on where it was)
+	$(PYTHON) -m xaikit replicate $(ARGS)
+	$(PYTHON) -m xaikit check data/replications
 
 benchmark: $(INSTALLED) ## print what explanations cost, as ratios
 	$(PYTHON) benchmarks/cost.py
