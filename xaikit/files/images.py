@@ -44,7 +44,6 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
 def decode(file: Path | BinaryIO, label: str) -> Image.Image:
     """The RGB picture in a file. Raises ValueError, in one sentence that starts with ``label`` and says nothing else of where
     the file is, for one that is damaged or of another format, or whose header tells of too large or too narrow a picture."""
-
     return _opened(file, label, as_rgb)
 
 
