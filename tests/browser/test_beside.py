@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xaikit.running.committed import LANGUAGE
+
 from .explorer_page import BYTES, CUT_OFF, ExplorerPage
 from .test_lab import IDLE, READY
 
@@ -37,10 +39,8 @@ def page(browser, servers, notebook):
     """A notebook with the widget in JupyterLab, executed."""
     lab, _, _ = servers
     lab.ready()
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WIDGET)], metadata={"kernelspec": {"name": "python3"}}),
-        notebook.parent / NAME,
-    )  # fmt: skip
+    cell = nbformat.v4.new_code_cell(WIDGET)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=LANGUAGE), notebook.parent / NAME)
     shown = ExplorerPage(browser.new_page(), lab.url)
     shown.root = shown.page.locator(".xaikit-beside")
     shown.page.goto(f"{lab.url}/lab/workspaces/auto-b/tree/{NAME}?reset&token={lab.token}")

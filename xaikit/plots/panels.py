@@ -65,11 +65,16 @@ def outline(axis, mask: np.ndarray, colour: str = "white") -> None:
 
 
 def heated(
-    axis, heat: np.ndarray, size: tuple[int, int], alpha: float | np.ndarray = 1.0, interpolation: str = "nearest"
+    axis,
+    heat: np.ndarray,
+    size: tuple[int, int],
+    alpha: float | np.ndarray = 1.0,
+    interpolation: str = "nearest",
+    largest: float = 1.0,
 ):
-    """A map (row, col), 0 to 1, over the whole of a picture of this size (y, x)."""
+    """A map (row, col), 0 to ``largest``, over the whole of a picture of this size (y, x)."""
     extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
-    return axis.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=alpha, extent=extent, interpolation=interpolation)
+    return axis.imshow(heat, cmap=HEAT, vmin=0, vmax=largest, alpha=alpha, extent=extent, interpolation=interpolation)
 
 
 def fitted(heat: np.ndarray) -> np.ndarray:
