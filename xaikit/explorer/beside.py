@@ -96,7 +96,12 @@ class Shown:
         self.values = chosen
 
     def __repr__(self) -> str:
-        return "shown: " + ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+        return f"shown: {self.chosen}"
+
+    @property
+    def chosen(self) -> str:
+        """What was chosen, in words."""
+        return ", ".join(f"{name} {self.options[name].label(value)}" for name, value in self.values.items())
 
     @property
     def alt(self) -> str:
@@ -105,8 +110,7 @@ class Shown:
             return repr(self)
         titles = [self.result.get_suptitle(), *(axis.get_title() for axis in self.result.axes)]
         said = dict.fromkeys(" ".join(title.split()) for title in titles if title.strip())
-        chosen = (f"{name} {self.options[name].label(value)}" for name, value in self.values.items())
-        return f"{'; '.join(said)} ({', '.join(chosen)})"
+        return f"{'; '.join(said)} ({self.chosen})"
 
     def picture(self, kind: str = "png") -> bytes:
         """The figure as a picture file, "png" or "jpeg"; none of a table."""
@@ -166,7 +170,7 @@ def beside(draw: Callable[..., Figure | pd.DataFrame], **options: Iterable | str
     >>> def map_of(scene, method="edge"):
     ...     return xk.plots.compare(scenes, heat.sel(explainer=[method]), f"Heat by {method}", (scene,))
     >>> xk.explorer.beside(map_of, scene=range(4), method=["grad_eclip", "edge"])
-    shown: scene=0, method='edge'
+    shown: scene 0, method edge
     """
     shown = Shown(draw, options)
     if os.environ.get(UNATTENDED) == "1":
