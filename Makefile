@@ -47,8 +47,11 @@ unit: $(INSTALLED) ## the unit tests alone
 numbers: $(INSTALLED) ## the numbers stored in the notebooks alone
 	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks
 
-lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first (options: ARGS="--no-browser --port=8888")
-	$(PYTHON) -m jupyterlab $(ARGS) $$(grep -l '"application"' notebooks/*.ipynb)
+# Copies, which looking and trying change: of each version of the notebooks those that were opened first.
+lab: $(INSTALLED) ## open copies of the notebooks in JupyterLab, the explorer first (options: ARGS="--no-browser --port=8888")
+	copies=runs/lab/$$(cat notebooks/*.ipynb | cksum | cut -d ' ' -f 1) && \
+	{ test -d $$copies || { mkdir -p $$copies && cp notebooks/*.ipynb $$copies; }; } && \
+	$(PYTHON) -m jupyterlab $(ARGS) $$(grep -l '"application"' $$copies/*.ipynb)
 
 app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--run mine -- --no-browser --port=8866")
 	$(PYTHON) -m xaikit app $(ARGS)
