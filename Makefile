@@ -16,7 +16,7 @@ PYTHON := $(ACTIVE)
 INSTALLED :=
 endif
 
-.PHONY: help install workbook test unit numbers lab app book refresh benchmark clean
+.PHONY: help install workbook test unit numbers lab app book refresh screenshots benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -62,6 +62,9 @@ book: $(INSTALLED) ## build a static site of the notebooks and of the functions 
 
 refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
 	$(PYTHON) -m xaikit refresh $(ARGS)
+
+screenshots: $(INSTALLED) ## take the explorer's screenshots for its notebook anew, in Chromium
+	XAIKIT_SCREENSHOTS=$(CURDIR)/notebooks/screenshots $(PYTHON) -m pytest -q tests/browser/test_lab.py -k screenshot
 
 benchmark: $(INSTALLED) ## print what explanations cost, as ratios
 	$(PYTHON) benchmarks/cost.py

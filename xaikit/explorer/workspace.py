@@ -341,5 +341,5 @@ def _checked(scenes: Any) -> xr.Dataset | None:
         raise ValueError(f"scenes is a {kind}: a dataset of scenes is needed, or run=... for those of a run")
     validate(scenes, "inputs")
     if not scenes.sizes["sample"]:
-        raise ValueError("scenes holds no sample: at least one is needed")
+        raise ValueError("scenes has no sample: at least one is needed")
     return scenes

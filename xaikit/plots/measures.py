@@ -20,7 +20,8 @@ VERDICTS = {
 
 
 def training_curves(log: pd.DataFrame, title: str) -> Figure:
-    """Retrieval and swap accuracy, and the losses, against the training step. log: step, model, figures.
+    """Retrieval and swap accuracy above, the losses below, against the training step, a model a column. log: step, model,
+    figures; those that a model's log lacks are left out.
 
     Examples
     --------
@@ -28,15 +29,26 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
     >>> log = pd.read_csv(xk.files.data_folder() / "tiny-clip" / "training_log.csv").assign(model="tiny-clip")
     >>> figure = xk.plots.training_curves(log, "Training")
     """
-    accuracy, losses = ["recall_at_1", "attribute_swap", "relation_swap"], ["contrastive", "patch_heads", "pooled_head"]
-    figure, axes = panels(1, 2, width=4.8, height=3)
-    for axis, columns in zip(axes[0], (accuracy, losses), strict=True):
-        long = log.melt(["step", "model"], columns, "figure", "value")
-        sns.lineplot(long, x="step", y="value", hue="figure", style="model", palette="colorblind", ax=axis)
-        axis.set_xlabel("training step")
-        axis.legend(fontsize=TEXT - 1)
-    axes[0, 0].set(ylabel="accuracy on fresh scenes", ylim=(0, 1.02))
-    axes[0, 1].set(ylabel="loss (log scale)", yscale="log")
+    models = list(dict.fromkeys(log.model))
+    rows = (
+        ("accuracy on fresh scenes", ("recall_at_1", "attribute_swap", "relation_swap"), {"ylim": (0, 1.02)}),
+        ("loss (log scale)", ("contrastive", "patch_heads", "pooled_head"), {"yscale": "log"}),
+    )
+    figure, axes = panels(2, len(models), width=9.6 / len(models), height=2.1, sharex="col", sharey="row")
+    for row, (label, columns, limits) in zip(axes, rows, strict=True):
+        for axis, model in zip(row, models, strict=True):
+            own = log[log.model == model]
+            for name, colour, style in zip(columns, sns.color_palette("colorblind"), ("-", "--", ":"), strict=False):
+                known = own[["step", name]].dropna() if name in own else pd.DataFrame({"step": [], name: []})
+                axis.plot(known.step, known[name], style, color=colour, label=name.replace("_", " "))
+            axis.set(**limits)
+            axis.grid(alpha=0.3)
+            axis.tick_params(labelsize=TEXT)
+        row[0].set_ylabel(label, fontsize=TEXT + 1)
+        row[-1].legend(fontsize=TEXT, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for top, bottom, model in zip(*axes, models, strict=True):
+        top.set_title(model, fontsize=TEXT + 1)
+        bottom.set_xlabel("training step", fontsize=TEXT + 1)
     return finished(figure, title)
 
 
