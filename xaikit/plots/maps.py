@@ -5,15 +5,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import xarray as xr
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ..measures.intervals import oriented
-from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, outline, panels, wrapped
-
-OVER = 0.6  # opacity of a map that is laid over a picture
-SMOOTH = {True: "bicubic", False: "nearest"}  # how a grid of patches is enlarged
+from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, laid_over, outline, panels, wrapped
 
 
 def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines: bool = False) -> Figure:
@@ -56,20 +51,13 @@ def compare(
         one = scenes.isel(sample=index)
         bare(row[0], one.image.values)
         row[0].set_title(wrapped(str(one.caption.item())), fontsize=TEXT)
-        grey = _in_grey(one.image.values)
         for axis, name in zip(row[1:], explainers, strict=True):
-            bare(axis, grey)
             values = fitted(heat.isel(sample=index).sel(explainer=name).values)
-            drawn = heated(axis, values, one.image.shape[:2], OVER, SMOOTH[smooth])
+            drawn = laid_over(axis, values, one.image.values, smooth)
             outline(axis, _named(one))
             axis.set_title(name.replace("_", " "), fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat of the map")
     return finished(figure, title)
-
-
-def _in_grey(image: np.ndarray) -> np.ndarray:
-    """A picture (y, x, rgb) without its colours, which a map's would mix with, 0 to 1."""
-    return np.repeat(image.mean(-1, keepdims=True) / 255, 3, axis=-1)
 
 
 def _named(scene: xr.Dataset) -> np.ndarray:
@@ -95,8 +83,7 @@ def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
     bare(middle)
     drawn = heated(middle, heat, image.shape[:2])
     middle.set_title("heat on the patch grid", fontsize=TEXT)
-    bare(right, image)
-    heated(right, heat, image.shape[:2], OVER, "bicubic")
+    laid_over(right, heat, image)
     right.set_title("laid over", fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="heat / largest heat")
     return finished(figure, title)
@@ -111,12 +98,10 @@ def blocks(heads: np.ndarray, title: str, image: np.ndarray | None = None, smoot
     >>> figure = xk.plots.blocks(np.random.default_rng(0).random((2, 4, 8, 8)), "Attention")
     """
     figure, axes = panels(*heads.shape[:2], width=1.5, height=1.5)
-    size = heads.shape[2:] if image is None else image.shape[:2]
     for block, row in enumerate(axes):
         for head, axis in enumerate(row):
-            bare(axis, None if image is None else _in_grey(image))
-            values = heads[block, head]
-            drawn = heated(axis, values, size, 1.0 if image is None else OVER, SMOOTH[smooth], heads[block].max())
+            picture = np.zeros((*heads.shape[2:], 3)) if image is None else image
+            drawn = laid_over(axis, heads[block, head], picture, smooth and image is not None, heads[block].max())
             axis.set_title(f"head {head}" if block == 0 else "", fontsize=TEXT)
         row[0].set_ylabel(f"block {block}", fontsize=TEXT)
         figure.colorbar(drawn, ax=row, shrink=0.8, label="attention")
@@ -170,14 +155,12 @@ def extremes(
         pair = axes[2 * index : 2 * index + 2]
         for axis, which in zip(pair, (np.nanargmax(values), np.nanargmin(values)), strict=True):
             one = scenes.isel(sample=int(which))
-            bare(axis, _in_grey(one.image.values))
             hot = fitted(np.maximum(heat.isel(sample=int(which)).sel(explainer=name).values, 0))
-            heated(axis, hot, one.image.shape[:2], OVER, SMOOTH[smooth])
+            scale = laid_over(axis, hot, one.image.values, smooth)
             outline(axis, _named(one))
             number = f"{score.sel(explainer=name).values[which]:.2f}"
             axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{number}", fontsize=TEXT - 2)
         pair[0].set_ylabel(name.replace("_", " "), fontsize=TEXT)
-    scale = ScalarMappable(Normalize(0, 1), HEAT)  # that of a map drawn half through would be pale
     figure.colorbar(scale, ax=axes, shrink=0.4, label="heat / largest heat of the map")
     return finished(figure, title)
 
