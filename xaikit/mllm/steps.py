@@ -20,7 +20,7 @@ from .tam import (
     released_tam,
     remove_interference,
 )
-from .view import NATIVE, Key
+from .view import NATIVE, Key, apart, together
 
 GRIDS = ("finest", "native")
 SCALES = (1.0, 1.5, 2.0)  # of MSEA
@@ -106,14 +106,16 @@ class Steps:
         """The scales, each in its enlargement."""
         return [NATIVE if scale == 1 else (scale, self.enlargement) for scale in self.scales]
 
-    def maps(self, reading: Reading, mllm: Mllm) -> Tensor:
-        """The maps (n, T, rows, cols) of all tokens after these steps; those of the answer are meant to be looked at.
+    def maps(self, reading: Reading, mllm: Mllm) -> list[Tensor]:
+        """Each image's maps (n, T, rows, cols) of all tokens after these steps; those of the answer are meant to be looked at.
 
-        mllm : the model that was read, for ``released`` only.
+        What is taken off and what a map is normalised by are of all images together, so that these can be compared; the filter
+        is each image's own. mllm : the model that was read, for ``released`` only.
         """
         if self.released:
-            return _released(reading, mllm)
-        maps = self._over_scales(reading)
+            return [_released(reading, mllm)]
+        averaged = self._over_scales(reading)
+        grids, maps = [tuple(each.shape[-2:]) for each in averaged], together(averaged)
         states = reading.states
         tokens = (states.ids, states.is_answer, states.real, self.prompt_context)
         if self.weighting is not None:
@@ -121,9 +123,10 @@ class Steps:
             maps = remove_interference(maps, self.weighting, *given, self.threshold, self.least_squares)
         if self.joint:
             maps = joint_normalisation(maps, reading.relevance, context_mask(*tokens, repeated=True))
+        each = apart(maps, grids)
         if self.filter:
-            maps = rank_gaussian_filter(maps, self.filter)
-        return maps * states.real[..., None, None]
+            each = [rank_gaussian_filter(image, self.filter) for image in each]
+        return [image * states.real[..., None, None] for image in each]
 
     def rank_overlap(self, reading: Reading) -> Tensor:
         """Rank-biased overlap (n, T, T) of the tokens' rankings, as these steps take them."""
@@ -133,16 +136,19 @@ class Steps:
             reading.made[choice] = overlap_matrix(top, self.persistence, self.normalised, reading.states.real)
         return reading.made[choice]
 
-    def _over_scales(self, reading: Reading) -> Tensor:
+    def _over_scales(self, reading: Reading) -> list[Tensor]:
         choice = (self.scales, self.enlargement, self.scale_weights, self.scale_normalisation, self.grid)
         if choice not in reading.made:
             omega = None
             if self.scale_weights == "likelihood":  # 0 for the prompt's tokens
                 total = torch.stack([reading.likelihood[key].sum(1) for key in self.keys], 1)
                 omega = (total / reading.states.is_answer.sum(1, keepdim=True)).softmax(1)
-            at_scale = [reading.maps[key] for key in self.keys]
+            at_scale = [apart(reading.maps[key], reading.grids[key]) for key in self.keys]
             native = self.scales.index(1.0) if 1.0 in self.scales else 0
-            reading.made[choice] = aggregate(at_scale, omega, self.grid, self.scale_normalisation, native)
+            reading.made[choice] = [
+                aggregate(list(image), omega, self.grid, self.scale_normalisation, native)
+                for image in zip(*at_scale, strict=True)
+            ]
         return reading.made[choice]
 
 
