@@ -1,6 +1,6 @@
 """``explain_tokens``: the model's answers, explained token by token, as one dataset of the stage ``mllm``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
-from torch import Tensor
 
 from ..files import store
 from ..files.checks import Choices, check_number, check_whole, labelled
@@ -20,12 +19,13 @@ from .methods import REGISTRY
 from .model import Mllm
 from .msea_arc import resized
 from .passes import NotFinite, check_finite, read
-from .steps import PRESETS, SOURCES, Steps, check_grid, needed_rankings, needed_views, steps_of
-from .view import NATIVE, Key, View, apart
+from .steps import PRESETS, SOURCES, AtScales, Steps, check_grid, needed_rankings, needed_views, steps_of
+from .view import NATIVE, Key, View
 
 TOKEN_METHODS = (*PRESETS, *REGISTRY.all())
-Method = Steps | Callable[..., Tensor]
+Method = Steps | AtScales
 PROMPT = "describe the picture"
+OF_SCALES = ("scales", "enlargement")  # options of every method
 
 
 def explain_tokens(
@@ -62,7 +62,8 @@ def explain_tokens(
     messages : instead of prompts a conversation in the chat format, or n of them: messages of the roles system, user and assistant,
         each with a text or a list of ``{"type": "text", "text": ...}`` and ``{"type": "image", "image": ...}``, the user's
         last. Images without a picture are those of ``images``, in order, which then has a list for each conversation.
-    **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``tam_compat`` ...).
+    **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``tam_compat`` ...);
+        of every method ``scales`` and ``enlargement``, over which the maps are averaged.
 
     Returns
     -------
@@ -156,12 +157,14 @@ def explain_all_tokens(
     if memory is not None:
         check_number(0, open_low=True, memory=memory)
     keeps = {_keeps(way) for way in chosen.values()}
-    sizes = Sizes.of(mllm.model)
+    kept_at = {key for way in chosen.values() if _keeps(way) != "nothing" for key in way.keys}
+    sizes, keys = Sizes.of(mllm.model), needed_views([*chosen.values()])
 
     def at_once(tokens: Sequence[int], written: int) -> int:
-        return samples_at_once(sizes, tokens, written, keeps, batch_size, memory)
+        kept = [many for key, many in zip(keys, tokens, strict=True) if key in kept_at] or tokens[:1]
+        return samples_at_once(sizes, [max(kept), *tokens], written, keeps, batch_size, memory)
 
-    talks = Conversations(mllm, images, prompts, answer, needed_views(steps), errors, max_new_tokens, at_once, messages)
+    talks = Conversations(mllm, images, prompts, answer, keys, errors, max_new_tokens, at_once, messages)
     parts = []
     for index, views, answers in talks.batches("tokens" if progress else ""):
         while index:
@@ -179,10 +182,7 @@ def explain_all_tokens(
             parts.append(found | {"index": index, "answers": answers, "ended": np.array(ended)})
             break
     talks.check_any()
-    described = {
-        label: asdict(way) if isinstance(way, Steps) else {"method": way.func.__name__, **way.keywords}
-        for label, way in chosen.items()
-    }
+    described = {label: asdict(way) if isinstance(way, Steps) else _described(way) for label, way in chosen.items()}
     found = _dataset(mllm, talks, parts, described)
     talks.warn_of_cut(found.ended.values, (found.segment.values != ANSWER).all(1))
     return found
@@ -190,8 +190,14 @@ def explain_all_tokens(
 
 def _keeps(way: Method) -> str:
     """What a method keeps in memory; nothing, for all that is known of another's."""
-    entry = None if isinstance(way, Steps) else REGISTRY.all().get(way.func.__name__)
+    entry = None if isinstance(way, Steps) else REGISTRY.all().get(way.method.func.__name__)
     return entry.keeps if entry else "nothing"
+
+
+def _described(way: AtScales) -> dict[str, Any]:
+    """A registered method's name and options, the scales only where there are several."""
+    scaled = {"scales": way.scales, "enlargement": way.enlargement} if way.scales != (1.0,) else {}
+    return {"method": way.method.func.__name__, **way.method.keywords, **scaled}
 
 
 def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:
@@ -205,10 +211,12 @@ def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Met
         elif name in PRESETS:
             chosen[label] = steps_of(name, options)
         elif name in registered:
-            registered[name].check(options)
+            own = {option: value for option, value in options.items() if option not in OF_SCALES}
+            registered[name].check(own)
             if registered[name].needs:
                 registered[name].needs(mllm)
-            chosen[label] = partial(registered[name].function, **options)
+            of_scales = {option: options[option] for option in OF_SCALES if option in options}
+            chosen[label] = AtScales(partial(registered[name].function, **own), **of_scales)
         else:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join((*PRESETS, *registered))}")
     return chosen
@@ -223,7 +231,8 @@ def _explained(
 ) -> dict[str, Any]:
     """Everything about one batch, its answers' tokens gathered, as arrays; NotFinite where that can't be said."""
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
-    reading = read(mllm, views, answers, needed_rankings(steps))
+    read_at = {key: views[key] for key in needed_views(steps)}
+    reading = read(mllm, read_at, answers, needed_rankings(steps))
     states = reading.states
     _, real = states.answer_places
     seen = real[..., None] & states.real[:, None]
@@ -236,7 +245,7 @@ def _explained(
             if method.compares:
                 overlap = states.of_answers(method.rank_overlap(reading).float()).where(seen, unknown)
         else:
-            heat = apart(method(mllm, views[NATIVE], answers).float(), views[NATIVE][0].grids)
+            heat = method.maps(mllm, views, answers)
         check_finite(torch.stack([each.isfinite().flatten(1).all(1) for each in heat]).all(0), f"maps by {label}")
         by_image.append([each * real[..., None, None] for each in heat])
         overlaps.append(overlap)
@@ -246,7 +255,8 @@ def _explained(
         maps.append(torch.stack([resized(each, grids[-1]) for each in heat], 1))
     most = [max(sides) for sides in zip(*grids, strict=True)]
     padded = [F.pad(each, (0, most[1] - each.shape[-1], 0, most[0] - each.shape[-2])) for each in maps]
-    likely = torch.stack([states.of_answers(values) for values in reading.likelihood.values()], 1)
+    unread = torch.full_like(reading.likelihood[NATIVE], torch.nan)  # at scales that only other methods take
+    likely = torch.stack([states.of_answers(reading.likelihood.get(key, unread)) for key in views], 1)
     found = {
         "token_heat": torch.stack(padded, 2),
         "relevance": states.of_answers(reading.relevance) * seen,

@@ -91,6 +91,28 @@ class Family(Sight):
             views.append(view)
         return views
 
+    def possible_scales(self, image: Picture, scales: Sequence[float], enlargement: str = "interpolate") -> list[float]:
+        """Those of the scales, in order, at which the model sees this image with a grid of its own; models of one input size
+        have one. Scale 1 is always seen.
+
+        Examples
+        --------
+        >>> import xaikit as xk
+        >>> family, image = xk.load_mllm().family, xk.draw_descriptions(1, seed=1).image.values[0]
+        >>> family.possible_scales(image, [1.0, 1.01, 2.0, 50.0])
+        [1.0, 2.0]
+        """
+        grids, found = {self.view(image, self.wording.blank).grid}, []
+        for scale in scales:
+            try:
+                grid = self.view(image, self.wording.blank, scale, enlargement).grid
+            except ValueError:
+                continue
+            if scale == 1 or grid not in grids:
+                found.append(scale)
+            grids.add(grid)
+        return found
+
     def encode(self, views: Sequence[View]) -> list[Tensor]:
         """Features (image tokens, D) of each view, in sequence order, after the projector; gradients flow.
 

@@ -1,6 +1,6 @@
 """What is done to the logit-lens maps of a token: the choices behind lens, TAM, MSEA and ARC, each a switch of its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..files.checks import check_choices, check_number, check_options, check_whole
 from ..files.registry import check_option
 from .model import Mllm
-from .msea_arc import aggregate, overlap_matrix
+from .msea_arc import aggregate, overlap_matrix, resized
 from .passes import Reading
 from .tam import (
     WEIGHTINGS,
@@ -20,7 +20,7 @@ from .tam import (
     released_tam,
     remove_interference,
 )
-from .view import NATIVE, Key, apart, together
+from .view import NATIVE, Answers, Key, View, apart, together
 
 GRIDS = ("finest", "native")
 SCALES = (1.0, 1.5, 2.0)  # of MSEA
@@ -104,7 +104,7 @@ class Steps:
     @property
     def keys(self) -> list[Key]:
         """The scales, each in its enlargement."""
-        return [NATIVE if scale == 1 else (scale, self.enlargement) for scale in self.scales]
+        return _keys(self.scales, self.enlargement)
 
     def maps(self, reading: Reading, mllm: Mllm) -> list[Tensor]:
         """Each image's maps (n, T, rows, cols) of all tokens after these steps; those of the answer are meant to be looked at.
@@ -165,9 +165,43 @@ def _released(reading: Reading, mllm: Mllm) -> Tensor:
     return result
 
 
-def needed_views(steps: Sequence[Steps]) -> list[Key]:
-    """Which scales, in which enlargement, these steps need; the answer is written at the first."""
-    return list(dict.fromkeys([NATIVE, *(key for choice in steps for key in choice.keys)]))
+@dataclass(frozen=True)
+class AtScales:
+    """A registered method, with its options, at several scales of the input image; the maps are averaged over them.
+
+    scales, enlargement : as in ``Steps``, so that MSEA isn't compared with methods that see one scale. Each scale's map is
+    resized to the finest grid with its sum kept: a share of attention stays one. Raises ValueError for scales that aren't possible.
+    """
+
+    method: Callable[..., Tensor]
+    scales: tuple[float, ...] = (1.0,)
+    enlargement: Literal["interpolate", "crops"] = "interpolate"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", _scales(self.scales))
+        check_option("enlargement", self.enlargement, "Literal['interpolate', 'crops']")
+
+    @property
+    def keys(self) -> list[Key]:
+        """The scales, each in its enlargement."""
+        return _keys(self.scales, self.enlargement)
+
+    def maps(self, mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers) -> list[Tensor]:
+        """Each image's maps (n, answer tokens, rows, cols), float32."""
+        each = [apart(self.method(mllm, views[key], answers).float(), views[key][0].grids) for key in self.keys]
+        return [_mean_of_sums(image) for image in zip(*each, strict=True)]
+
+
+def _mean_of_sums(maps: Sequence[Tensor]) -> Tensor:
+    """The mean of maps of several scales on the finest grid, each with its sum kept."""
+    grid = max((each.shape[-2:] for each in maps), key=lambda shape: shape.numel())
+    parts = [resized(each, tuple(grid)) * (each.shape[-2:].numel() / grid.numel()) for each in maps]
+    return torch.stack(parts).mean(0) if len(parts) > 1 else parts[0]
+
+
+def needed_views(choices: Sequence[Steps | AtScales]) -> list[Key]:
+    """Which scales, in which enlargement, these need; the answer is written at the first."""
+    return list(dict.fromkeys([NATIVE, *(key for choice in choices for key in choice.keys)]))
 
 
 def needed_rankings(steps: Sequence[Steps]) -> dict[str, int]:
@@ -186,6 +220,10 @@ def check_grid(grid: Any, wanted: str) -> None:
     except (TypeError, ValueError):
         raise ValueError(f"grid={grid!r}: {wanted}") from None
     check_whole(1, rows=rows, cols=cols)
+
+
+def _keys(scales: Sequence[float], enlargement: str) -> list[Key]:
+    return [NATIVE if scale == 1 else (scale, enlargement) for scale in scales]
 
 
 def _scales(scales: Any) -> tuple[float, ...]:
