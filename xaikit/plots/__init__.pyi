@@ -15,6 +15,7 @@ from .measures import (
     intervals_of as intervals_of,
     leaderboard as leaderboard,
     metric_points as metric_points,
+    paired_differences as paired_differences,
     protocol_curves as protocol_curves,
     score_table as score_table,
     settings_points as settings_points,

@@ -6,15 +6,22 @@ import pandas as pd
 import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from ..measures.intervals import oriented
+from ..measures.intervals import oriented, paired_difference
 from .panels import ARROWS, TEXT, finished, grid, panels, wrapped
 
 MARKERS = "osD^vPX*"
+VERDICTS = {
+    "better": ("#0072b2", "o"),
+    "worse": ("#d55e00", "s"),
+    "not told apart": ("0.5", "d"),
+}  # colours of Okabe and Ito
 
 
 def training_curves(log: pd.DataFrame, title: str) -> Figure:
-    """Retrieval and swap accuracy, and the losses, against the training step. log: step, model, figures.
+    """Retrieval and swap accuracy above, the losses below, against the training step, a model a column. log: step, model,
+    figures; those that a model's log lacks are left out.
 
     Examples
     --------
@@ -22,15 +29,26 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
     >>> log = pd.read_csv(xk.files.data_folder() / "tiny-clip" / "training_log.csv").assign(model="tiny-clip")
     >>> figure = xk.plots.training_curves(log, "Training")
     """
-    accuracy, losses = ["recall_at_1", "attribute_swap", "relation_swap"], ["contrastive", "patch_heads", "pooled_head"]
-    figure, axes = panels(1, 2, width=4.8, height=3)
-    for axis, columns in zip(axes[0], (accuracy, losses), strict=True):
-        long = log.melt(["step", "model"], columns, "figure", "value")
-        sns.lineplot(long, x="step", y="value", hue="figure", style="model", palette="colorblind", ax=axis)
-        axis.set_xlabel("training step")
-        axis.legend(fontsize=TEXT - 1)
-    axes[0, 0].set(ylabel="accuracy on fresh scenes", ylim=(0, 1.02))
-    axes[0, 1].set(ylabel="loss (log scale)", yscale="log")
+    models = list(dict.fromkeys(log.model))
+    rows = (
+        ("accuracy on fresh scenes", ("recall_at_1", "attribute_swap", "relation_swap"), {"ylim": (0, 1.02)}),
+        ("loss (log scale)", ("contrastive", "patch_heads", "pooled_head"), {"yscale": "log"}),
+    )
+    figure, axes = panels(2, len(models), width=9.6 / len(models), height=2.1, sharex="col", sharey="row")
+    for row, (label, columns, limits) in zip(axes, rows, strict=True):
+        for axis, model in zip(row, models, strict=True):
+            own = log[log.model == model]
+            for name, colour, style in zip(columns, sns.color_palette("colorblind"), ("-", "--", ":"), strict=False):
+                known = own[["step", name]].dropna() if name in own else pd.DataFrame({"step": [], name: []})
+                axis.plot(known.step, known[name], style, color=colour, label=name.replace("_", " "))
+            axis.set(**limits)
+            axis.grid(alpha=0.3)
+            axis.tick_params(labelsize=TEXT)
+        row[0].set_ylabel(label, fontsize=TEXT + 1)
+        row[-1].legend(fontsize=TEXT, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for top, bottom, model in zip(*axes, models, strict=True):
+        top.set_title(model, fontsize=TEXT + 1)
+        bottom.set_xlabel("training step", fontsize=TEXT + 1)
     return finished(figure, title)
 
 
@@ -109,6 +127,44 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
         )  # fmt: skip
         axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
         axis.grid(axis="x", alpha=0.3)
+    return finished(figure, title)
+
+
+def paired_differences(
+    evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3, seed: int = 0
+) -> Figure:
+    """Explainers minus those that they are compared with, paired over samples, for each metric that was measured: mean and
+    bootstrap 95 % interval, coloured by whether the interval lies on the better side of 0, on the worse, or contains it.
+
+    against : for each explainer the one that is subtracted. seed : of the bootstrap.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"])
+    >>> measured = heat.heat.max(("row", "col")).to_dataset(name="largest")
+    >>> figure = xk.plots.paired_differences(measured, ["largest"], {"centre": "srm"}, "The centre minus SRM")
+    """
+    metrics = [metric for metric in metrics if metric in evaluation]
+    cols, rows = min(cols, len(metrics)), len(against)
+    figure, axes = grid(len(metrics), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
+    for axis, metric in zip(axes, metrics, strict=True):
+        sign = -1 if evaluation[metric].attrs.get("score_direction") == "lower is better" else 1
+        for place, pair in enumerate(against.items()):
+            mean, low, high = paired_difference(evaluation[metric], *pair, seed)
+            better, worse = min(sign * low, sign * high) > 0, max(sign * low, sign * high) < 0
+            colour, marker = VERDICTS["better" if better else "worse" if worse else "not told apart"]
+            axis.hlines(place, low, high, color=colour, linewidth=2)
+            axis.plot(mean, place, marker, color=colour, markersize=5)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set_xlabel(
+            f"{metric.replace('_', ' ')}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
+        )
+        axis.tick_params(labelsize=TEXT)
+        axis.margins(x=0.1)
+        axis.grid(axis="x", alpha=0.3)
+        _rows(axis, [name.replace("_", " ") for name in against])
+    marks = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in VERDICTS.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize=TEXT, frameon=False)
     return finished(figure, title)
 
 
