@@ -2,14 +2,15 @@
 
 Dimensions have the same names everywhere: sample, object, token (a prompt's own tokens, in order), y and x
 (pixels), row and col (patches), rgb, block, explainer, step, word_step, depth, answer_token and context_token (of a
-multimodal LLM's answer, and of its prompt and then its answer), scale, edge, way (deletion and insertion), label (what
-is looked for), first (among how many), width (of an embedding), fill (of what is occluded), estimate (a mean and the ends of its
-interval), arm and report (of a training). Every variable has a ``long_name`` and
+multimodal LLM's answer, and of its prompt and then its answer), image (of a conversation), scale, edge, way (deletion
+and insertion), label (what is looked for), first (among how many), width (of an embedding), fill (of what is occluded),
+estimate (a mean and the ends of its interval), arm
+and report (of a training). Every variable has a ``long_name`` and
 ``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``:
 ``store.annotate`` fills them in from here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 VERSION = 1
@@ -297,6 +298,15 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "caption": _maybe(("sample",), "UTO", "caption that is true of the image"),
         "image_id": _maybe(("sample",), "if", "samples with the same number show the same image"),
     },
+}
+
+_BY_IMAGE = {
+    "token_heat": ("sample", "explainer", "image", "answer_token", "row", "col"),
+    "grid": ("sample", "image", "axis"),
+    "region": ("sample", "image", "edge"),
+}
+SCHEMA["conversations"] = SCHEMA["mllm"] | {
+    name: replace(SCHEMA["mllm"][name], dims=dims) for name, dims in _BY_IMAGE.items()
 }
 
 # Stages that also take variables not named above, as long as these have the dimensions given here.
