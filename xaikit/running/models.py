@@ -5,7 +5,7 @@ A kernel has no terminal to show a download in, and keeps off the network.
 
 from collections.abc import Iterable, Mapping
 
-from ..files.paths import bundled, notebooks_folder
+from ..files.paths import bundled, find_named, notebooks_folder
 
 
 def fetch_models(several: Iterable[Mapping[str, object]]) -> None:
@@ -18,31 +18,27 @@ def fetch_models(several: Iterable[Mapping[str, object]]) -> None:
     clips = {(values["model"], values.get("pretrained")): None for values in several if "model" in values}
     clips |= {(values["other"], None): None for values in several if "other" in values}
     known = bundled("open_clip_config.json")
-    clips = [_in_kernel(*choice) for choice in clips if choice[0] not in known or choice[1] is not None]
+    clips = [choice for choice in clips if choice[0] not in known or choice[1] is not None]
     multimodal = {values["multimodal_model"]: None for values in several if "multimodal_model" in values}
     multimodal = [name for name in multimodal if name not in bundled("processor_config.json")]
     if clips:
         from ..clip.loading import check_clip
-        from ..clip.published import fetch_text_config, fetch_tokenizer, fetch_weights
+        from ..clip.published import fetch_clip
 
+        clips = [
+            (_whole(name) if ":" in name else name, pretrained and _whole(pretrained)) for name, pretrained in clips
+        ]
         for choice in clips:
             check_clip(*choice)
-        for name, pretrained in clips:
-            fetch_weights(name, pretrained)
-            fetch_text_config(name)
-            fetch_tokenizer(name)
+        for choice in clips:
+            fetch_clip(*choice, tokenizer=True)
     if multimodal:
         from ..mllm.loading import fetch_mllm
 
         for name in multimodal:
-            folder = notebooks_folder() / name  # where a kernel looks for it
-            fetch_mllm(str(folder) if folder.is_dir() else name)
+            fetch_mllm(_whole(name))
 
 
-def _in_kernel(name: str, pretrained: str | None) -> tuple[str, str | None]:
-    """Name and weights of a CLIP, with whole paths: kernels work in the notebooks' folder."""
-    if name.startswith("local-dir:"):
-        name = f"local-dir:{notebooks_folder() / name.removeprefix('local-dir:')}"
-    if pretrained is not None and (path := notebooks_folder() / pretrained).is_file():
-        pretrained = str(path)
-    return name, pretrained
+def _whole(name: str) -> str:
+    """What it is to a kernel, which works in the notebooks' folder: a default may name a file or folder from there."""
+    return str(find_named(name, ("local-dir",), notebooks_folder()) or name)
