@@ -14,12 +14,23 @@ VOCABULARY = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "toke
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "config.json")
 
 
-def fetch_weights(name: str, pretrained: str | None) -> bool:
-    """Have the configuration and weights of a model that the hub holds, and say whether it does.
+def fetch_clip(name: str, pretrained: str | None, tokenizer: bool = False) -> None:
+    """Have all that the hub holds of a model: configurations, weights, and with them, or if ``tokenizer`` says so, its tokenizer,
+    which else is fetched when it is first used.
 
     name, pretrained : as ``load_clip`` takes them, of a model that is known. Raises HubError for what the hub doesn't give, and
     ValueError for a tag of which there are only pickles.
     """
+    if _fetch_weights(name, pretrained) or tokenizer:
+        fetch_tokenizer(name)  # now, for what isn't there is told before any work
+    # Of a text tower that transformers builds; of a model in a folder only what the cache holds.
+    if repository := text_config(name).get("hf_model_name"):
+        with hub_off() if name.startswith("local-dir:") else nullcontext():
+            fetch(f"the text tower of {name}", repository, ["config.json"])
+
+
+def _fetch_weights(name: str, pretrained: str | None) -> bool:
+    """Have the configuration and weights of a model that the hub holds, and say whether it does."""
     if name.startswith("hf-hub:"):
         _config(name)
         fetch(name, name.removeprefix("hf-hub:"), [WEIGHTS])
@@ -39,14 +50,6 @@ def fetch_tokenizer(name: str) -> Path | None:
     """The folder of the tokenizer of an architecture or of a model on the hub, None where it is open_clip's own, or a folder's."""
     repository = None if name.startswith("local-dir:") else text_config(name).get("hf_tokenizer_name")
     return fetch(f"the tokenizer of {name}", repository, VOCABULARY, BESIDE).parent if repository else None
-
-
-def fetch_text_config(name: str) -> None:
-    """Have the configuration of a text tower that transformers builds, which stands on the hub; of a model in a folder only
-    what the cache holds."""
-    if repository := text_config(name).get("hf_model_name"):
-        with hub_off() if name.startswith("local-dir:") else nullcontext():
-            fetch(f"the text tower of {name}", repository, ["config.json"])
 
 
 def text_config(name: str) -> dict:
