@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ..measures.intervals import oriented
+from ..measures.maps import checked
 from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, outline, panels, wrapped
 
 OVER = 0.6  # opacity of a map that is laid over a picture
@@ -46,6 +47,7 @@ def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[i
     >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"]).heat
     >>> figure = xk.plots.compare(scenes, heat, "Two explainers")
     """
+    heat = checked(heat, scenes)
     explainers = [str(name) for name in heat.explainer.values]
     samples = [index for index in samples if index < scenes.sizes["sample"]]
     figure, axes = panels(len(samples), 1 + len(explainers), height=CELL * 1.12)

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
+from ..measures.intervals import score_interval
+
 HEAT = "magma"
 CELL = 1.9  # inches, one small panel
 TEXT = 8
@@ -24,6 +26,11 @@ def finished(figure: Figure, title: str) -> Figure:
         text.set_parse_math(False)
     plt.close(figure)
     return figure
+
+
+def interval_ends(values: np.ndarray, whole: float | None = None) -> tuple[float, float]:
+    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; whole : as in ``score_interval``."""
+    return score_interval(np.asarray(values), whole)[1:]
 
 
 def panels(rows: int, cols: int, width: float = CELL, height: float = CELL, **shared):
