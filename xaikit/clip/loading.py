@@ -24,8 +24,7 @@ from ..files.checks import check_choices, one_line
 from ..files.hub import hub_off
 from ..files.paths import bundled, data_folder
 from .model import Clip
-from .published import fetch_clip, fetch_tokenizer, text_config
-from .setups import CONFIG, checked_size, read_setup, setup_of
+from .setups import CONFIG, checked_size, fetch_clip, fetch_tokenizer, read_setup, setup_of, text_config
 from .towers import tower
 
 BUNDLED = bundled("open_clip_config.json")

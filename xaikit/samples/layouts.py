@@ -17,7 +17,7 @@ from ..files.paths import find_named
 from ..files.store import annotate, inputs_digest, open_store, read
 from .assembly import Drawing
 from .captions import name_parts, object_kinds
-from .photos import photos
+from .published.folder import photos
 from .scenes import draw_pairs, draw_scenes
 from .source import BLOCK, Reader, Source, first_good, hexadecimal, joined
 from .tables import LayoutError, published
