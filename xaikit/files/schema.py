@@ -244,6 +244,8 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "region": Variable(("sample", "edge"), "f", "part of the image that the map covers, in shares of its sides"),
     },
     "claims": {
+        "sentence": _maybe(("claim",), "UTO", "sentence that the claim is read from"),
+        "needs": _maybe(("claim",), "UTO", "whether the sentence needs all of its claims, or any"),
         "paper": Variable(("claim",), "UTO", "paper that makes the claim"),
         "where": Variable(("claim",), "UTO", "section or table"),
         "text": Variable(("claim",), "UTO", "the paper's words"),
@@ -262,6 +264,14 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "holds_if": Variable(("claim",), "UTO", "what the interval must show for the claim to hold"),
         "verdict": Variable(("claim",), "UTO", "whether the claim holds here"),
         "note": Variable(("claim",), "UTO", "arithmetic, reason, or what was compared"),
+    },
+    "replication": {
+        "sentence": Variable(("claim",), "UTO", "sentence that the claim is read from"),
+        "verdict": Variable(("claim",), "UTO", "whether it holds for this model"),
+        "measured": Variable(("claim",), "f", "effect that was measured"),
+        "low": Variable(("claim",), "f", "low end of its 95 % interval"),
+        "high": Variable(("claim",), "f", "high end of its 95 % interval"),
+        "n": Variable(("claim",), "f", "samples that it was measured on"),
     },
     "bad_samples": {
         "dataset": Variable(("bad",), "UTO", "dataset that the sample is of"),
@@ -312,6 +322,7 @@ SCHEMA["conversations"] = SCHEMA["mllm"] | {
 # Stages that also take variables not named above, as long as these have the dimensions given here.
 OPEN_STAGES = {
     "evaluation": (("sample", "explainer"), ("explainer",), ("explainer", "step"), ("sample", "explainer", "depth")),
+    "replication": (("sample", "explainer"),),
     "sweep": (("row",),),
 }
 DIRECTIONS = HIGHER, LOWER, NEITHER = "higher is better", "lower is better", "neither"
