@@ -90,6 +90,7 @@ NAMES = "give a list of names, or None for all; the names are pointing_game, ene
         (lambda heat: heat.where(heat.sample != 4), {}, "the map of sample 4 holds NaN"),
         (lambda heat: heat.to_dataset(name="heat"), {}, "the maps are a Dataset: give a DataArray"),
         (lambda heat: heat.values, {}, "the maps are a ndarray"),
+        (None, {"scenes": ["one.jpg", "two.jpg"]}, "the scenes are a list: give a dataset"),
         (lambda heat: heat.isel(sample=0, drop=True), {}, "the maps have the dimensions"),
         (lambda heat: heat.expand_dims(seed=2), {}, "the maps have the dimensions"),
         (lambda heat: heat.astype(complex), {}, "type complex"),
@@ -102,7 +103,7 @@ NAMES = "give a list of names, or None for all; the names are pointing_game, ene
 )
 def test_what_cannot_be_evaluated(clip, scenes, damage, choice, message):
     heat = xk.explain("centre", clip, scenes.image, scenes.caption)
-    refused(message, xk.evaluate, damage(heat) if damage else heat, clip, scenes, **choice)
+    refused(message, xk.evaluate, damage(heat) if damage else heat, clip, **{"scenes": scenes} | choice)
 
 
 def test_the_bundled_models_reach_their_promise():
@@ -145,6 +146,9 @@ def test_shared_best_and_paired_difference():
     scores = xr.DataArray(values, {"explainer": ["a", "b", "c"]}, ("sample", "explainer"), attrs=better)
     mean, low, high = intervals.paired_difference(scores, "a", "c")
     assert mean == low == high == pytest.approx(1.0)
+    alike = scores.copy(data=np.ones((60, 3))).assign_attrs(whole=1.0)  # all hit: that is no certainty
+    mean, low, high = intervals.paired_difference(alike, "a", "c")
+    assert mean == 0 and high == -low == pytest.approx(0.06, abs=0.01)
 
     def best():
         return intervals.shared_best(scores.to_dataset(name="m"), ["m"]).m.tolist()

@@ -1,4 +1,6 @@
-"""What notebook srm_spectral makes of the claims about resonance, against scenes and courses made by hand."""
+"""What the notebooks about resonance make of its claims, against scenes and courses made by hand."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from xaikit.resonance.end_points import regimes
 from xaikit.resonance.modes import dynamic_modes
 from xaikit.resonance.recursion import Recursion, read, resonate, steps
 
-notebook = functions_of("srm_spectral")
+notebook = SimpleNamespace(**vars(functions_of("srm_spectral")) | vars(functions_of("srm_evidence")))
 T = 20
 TIME = np.arange(T + 1)
 NAN = np.nan

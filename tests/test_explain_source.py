@@ -101,6 +101,17 @@ def test_bad_images_cost_their_own_row_and_are_tried_again(clip, tmp_path, count
     assert counted == [32] and (again.error.values != "").sum() == 1
 
 
+def test_a_source_without_a_good_sample_is_an_error_and_such_a_share_a_warning(clip, tmp_path):
+    for path in write_folder(tmp_path / "pictures", 2).glob("*.png"):
+        path.write_bytes(b"no picture")
+    source = xk.open_source(f"folder:{tmp_path / 'pictures'}")
+    refused(
+        "none of the 2 samples can be explained; the first, 00.png: ", xk.explain_source, "edge", clip, source, tmp_path
+    )
+    with pytest.warns(UserWarning, match="none of the 2 samples of 1/1 can be explained"):
+        assert xk.explain_source("edge", clip, source, tmp_path, shard="1/1").sizes["sample"] == 2
+
+
 @pytest.mark.parametrize(
     ("choices", "problem"),
     [

@@ -10,6 +10,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 from PIL import Image
 
+from ..measures.intervals import score_interval
+
 HEAT = "magma"
 LEAST, MOST = 0.1, 0.85  # opacity of a map over a picture where it is coldest and hottest
 FINER = 2  # a smooth map over a picture has so many pixels for one of the picture's
@@ -31,6 +33,11 @@ def finished(figure: Figure, title: str) -> Figure:
         text.set_parse_math(False)
     plt.close(figure)
     return figure
+
+
+def interval_ends(values: np.ndarray, whole: float | None = None) -> tuple[float, float]:
+    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; whole : as in ``score_interval``."""
+    return score_interval(np.asarray(values), whole)[1:]
 
 
 def panels(rows: int, cols: int, width: float = CELL, height: float = CELL, **shared):
