@@ -146,6 +146,10 @@ def test_a_screenshot_of_every_view_for_its_notebook(explorer, output, tab):
     explorer.root.screenshot(path=folder / f"{tab}.jpg", type="jpeg", quality=60)
     assert explorer.cut_off() == [] and explorer.error == ""
     assert explorer.root.locator("img:visible").count() >= 1
+    nameless = "all => all.filter((each) => !(each.ariaLabel || each.labels?.length || each.textContent)).map((each) => each.outerHTML)"
+    for role in ("slider", "combobox", "textbox", "checkbox", "button"):
+        assert explorer.root.get_by_role(role).evaluate_all(nameless) == []
+    assert explorer.root.locator("img:visible:not([alt]), img:visible[alt='']").count() == 0
 
 
 def test_tabs_by_keyboard(explorer):

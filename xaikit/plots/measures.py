@@ -175,7 +175,7 @@ def paired_differences(
         )
         axis.tick_params(labelsize=TEXT)
         axis.margins(x=0.1)
-        axis.locator_params(axis="x", nbins=5)
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(axis="x", alpha=0.3)
         _rows(axis, [name.replace("_", " ") for name in against])
     marks = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in VERDICTS.items()]
