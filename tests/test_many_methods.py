@@ -13,6 +13,7 @@ from small_models import small_clip
 
 import xaikit as xk
 from xaikit import explainers
+from xaikit.clip import pairs
 from xaikit.explainers import registry
 from xaikit.measures.intervals import over_groups, rank_agreement
 
@@ -177,6 +178,16 @@ def test_rank_agreement_is_spearman_of_the_means():
     assert found.loc["a", "b"] == pytest.approx(expected)
     assert low.loc["a", "b"] <= found.loc["a", "b"] <= high.loc["a", "b"] and low.loc["a", "b"] < high.loc["a", "b"]
     refused("2 explainers: at least 3", rank_agreement, measured.isel(explainer=slice(2)), ["a", "b"])
+
+
+def test_a_batch_takes_no_more_pairs_than_its_graph_has_room_for(clip, scenes, monkeypatch):
+    whole = xk.explain("chefer", clip, scenes.image, scenes.caption)
+    monkeypatch.setattr(pairs, "GRAPH", 3 * pairs.bytes_of_graph(clip))
+    sizes = [len(tokens) for _, tokens in pairs.Pairs(clip, scenes.image, scenes.caption).batches(64)]
+    assert set(sizes[:-1]) == {3} and sum(sizes) == len(scenes.sample)
+    np.testing.assert_allclose(xk.explain("chefer", clip, scenes.image, scenes.caption), whole, atol=1e-6)
+    monkeypatch.setattr(pairs, "GRAPH", 1)
+    assert [len(tokens) for _, tokens in pairs.Pairs(clip, scenes.image, scenes.caption).batches(2)][0] == 1
 
 
 def test_the_interval_over_groups_is_as_wide_as_groups_differ():

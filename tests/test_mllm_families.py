@@ -216,6 +216,11 @@ def test_images_can_be_enlarged(family):
         assert len(mllm.family.encode([larger])[0]) == len(larger.tokens)
 
 
+def test_possible_scales_are_those_with_a_grid_of_their_own(family):
+    found = small_family(family).family.possible_scales(pictures()[0], [2.0, 1.0, 1.01, 400.0])
+    assert found == ([2.0, 1.0] if family in LARGER else [1.0])
+
+
 def test_what_has_one_size_says_so(family):
     if family in LARGER:
         return

@@ -6,10 +6,13 @@ import re
 import tokenize
 
 import nbformat
+import numpy as np
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from notebook_functions import NOTEBOOKS
+from PIL import Image
 
+from xaikit.explorer.state import TABS
 from xaikit.running.committed import cleaned
 from xaikit.running.notebooks import read_notebook, read_parameters
 
@@ -97,6 +100,13 @@ def tags(cell):
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
 def test_committed_notebook(path):
     assert list(violations(path)) == []
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_view_of_the_explorer_has_its_screenshot(tab):
+    """Taken in a browser by ``make screenshots``."""
+    picture = np.asarray(Image.open(NOTEBOOKS / "screenshots" / f"{tab}.jpg").convert("L"))
+    assert picture.shape[1] > 800 and picture.std() > 20  # not an empty page
 
 
 PARAMETERS = """model = "tiny-clip"  # bundled

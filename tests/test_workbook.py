@@ -260,6 +260,9 @@ def test_files_named_from_the_working_folder_are_found_by_the_kernel(tmp_path, e
     assert named == {"pretrained": str(tmp_path / "w.safetensors"), **as_given}
     monkeypatch.chdir(tmp_path.parent)
     assert with_whole_paths({"coco": f"coco:{tmp_path.name}#val"})["coco"] == f"coco:{tmp_path}#val"
+    (tmp_path.parent / "planted").mkdir(exist_ok=True)
+    assert with_whole_paths({"data": "planted"}) == {"data": "planted"}  # which is no folder's name
+    refused("there is no folder none", with_whole_paths, {"winoground": "winoground:none"})
 
 
 def test_a_time_limit_is_a_number_of_seconds(tmp_path, executed):

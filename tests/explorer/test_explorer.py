@@ -319,7 +319,7 @@ def test_a_line_names_the_model_where_the_run_has_another(stored_run, tmp_path):
 
 def test_bad_scenes_are_one_sentence(scenes):
     none = scenes.isel(sample=slice(0))
-    bad = {"scenes is a str": "runs/x", "schema version None": xr.Dataset(), "scenes holds no sample": none}
+    bad = {"scenes is a str": "runs/x", "schema version None": xr.Dataset(), "scenes has no sample": none}
     for told, given in bad.items():
         refused(told, xk.explore, given)
 

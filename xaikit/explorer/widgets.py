@@ -55,6 +55,12 @@ class Picture(anywidget.AnyWidget):
             self.press(content["spot"])
 
 
+class SliderNames(anywidget.AnyWidget):
+    """Nothing to see: it names the sliders of the explorer around it for screen readers, which ipywidgets doesn't."""
+
+    _esm = ASSETS / "names.js"
+
+
 class Sentences(HTML):
     """Plain text, a line each."""
 

@@ -17,6 +17,10 @@ def checked(heat: xr.DataArray, scenes: xr.Dataset, what: str = "maps") -> xr.Da
     """
     if not isinstance(heat, xr.DataArray):
         raise ValueError(f"the {what} are a {type(heat).__name__}: give a DataArray, such as explain_all(...).heat")
+    if not isinstance(scenes, xr.Dataset):
+        raise ValueError(
+            f"the scenes are a {type(scenes).__name__}: give a dataset, such as open_source(...).inputs(clip=clip) of own pictures"
+        )
     if "explainer" not in heat.dims:
         heat = heat.expand_dims({"explainer": [heat.attrs.get("explainer", "heat")]})
     place = set(heat.dims) - {"sample", "explainer"}
@@ -38,8 +42,11 @@ def checked(heat: xr.DataArray, scenes: xr.Dataset, what: str = "maps") -> xr.Da
     return heat if heat.dtype.kind == "f" else heat.astype(float)
 
 
-def by_explainer(answers: xr.Dataset) -> xr.Dataset:
-    """What ``explain_tokens`` gives, with the dimension ``explainer`` where there is one only."""
+def by_explainer(answers: xr.Dataset, several: bool = False) -> xr.Dataset:
+    """What ``explain_tokens`` gives, with the dimension ``explainer`` where there is one only. several : whether the answers may
+    be about several images; ValueError where these aren't asked for."""
+    if "image" in answers.token_heat.dims and not several:
+        raise ValueError("answers about several images: choose one, such as answers.isel(image=0)")
     if "explainer" in answers.token_heat.dims:
         return answers
     label = {"explainer": [answers.token_heat.attrs.get("explainer", "map")]}

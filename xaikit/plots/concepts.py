@@ -8,8 +8,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..measures.intervals import mean_interval
-from .panels import TEXT, bare, finished, grid, outline, panels, wrapped
+from ..measures.intervals import interval_text, mean_interval
+from .panels import TEXT, bare, finished, grid, interval_ends, outline, panels, wrapped
 
 WIDTH, LEFT, TOP, BOTTOM = 10, 1.15, 0.45, 0.5  # inches
 LARGEST, WORDS, GAP = 1.35, 0.5, 0.45  # inches: a thumbnail, the words below it, the room for lines
@@ -110,7 +110,7 @@ def drawn_tree(
 
 
 def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
-    """Mean adjusted mutual information with each planted level, and its bootstrap 95 % interval over samples.
+    """Mean adjusted mutual information with each planted level, and its 95 % interval over samples.
 
     agreement : (sample, level, explainer) and perhaps band, which then has a panel each, low to high; the dimensions may
     stand in any order.
@@ -129,7 +129,7 @@ def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
         frame["explainer"] = frame.explainer.astype(str).str.replace("_", " ")
         sns.barplot(
             frame, x="level", y="value", hue="explainer", palette="colorblind", ax=axis,
-            n_boot=500, seed=0, errorbar=("ci", 95), err_kws={"linewidth": 1.2}, legend=band == 0,
+            errorbar=interval_ends, err_kws={"linewidth": 1.2}, legend=band == 0,
         )  # fmt: skip
         axis.set(xlabel="planted level", ylabel="adjusted mutual information\n(higher is better)" if band == 0 else "")
         axis.axhline(0, color="black", linewidth=0.8)
@@ -149,7 +149,7 @@ def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
 
 def ablation_points(ablated: dict[str, xr.Dataset], title: str, seed: int = 0) -> Figure:
     """Change of the similarity without the patches of each map, beside that without matched random ones: means with
-    their bootstrap 95 % intervals over samples, each sample a faint point; below each pair their paired difference.
+    their 95 % intervals over samples, each sample a faint point; below each pair their paired difference.
 
     ablated : datasets of ``ablate_modes`` by name (of the coupling, say), a panel each, two in a row.
 
@@ -176,13 +176,12 @@ def ablation_points(ablated: dict[str, xr.Dataset], title: str, seed: int = 0) -
             ):
                 around = place + shift + spread.uniform(-0.09, 0.09, len(each))
                 axis.scatter(around, each, s=9, color=colour, alpha=0.25, linewidths=0)
-                mean, bottom, top = mean_interval(each, seed)
+                mean, bottom, top = mean_interval(each)
                 axis.errorbar(
                     place + shift, mean, [[mean - bottom], [top - mean]], fmt=marker, color=colour, markersize=6,
                     linewidth=2, capsize=3, label=label if place == 0 else None,
                 )  # fmt: skip
-            mean, bottom, top = mean_interval(own - other, seed)
-            difference = f"{mean:+.3f}\n[{bottom:+.3f}, {top:+.3f}]"
+            difference = interval_text(*mean_interval(own - other), signed=True).replace(" [", "\n[")
             axis.text(place, low - 0.04 * reach, difference, ha="center", va="top", fontsize=TEXT - 1)
         labels = [wrapped(NAMES.get(str(a), str(a)), 11) for a in ds.ablation.values]
         axis.set_xticks(range(len(labels)), labels, fontsize=TEXT)

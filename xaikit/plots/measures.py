@@ -1,20 +1,29 @@
 """Figures of measurements: curves of training and of faithfulness, means with their intervals, tables as colours."""
 
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from ..measures.intervals import oriented
-from .panels import ARROWS, TEXT, finished, grid, panels, wrapped
+from ..measures.intervals import mean_interval, oriented, paired_difference
+from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
+VERDICTS = {
+    "better": ("#0072b2", "o"),
+    "worse": ("#d55e00", "s"),
+    "not told apart": ("0.5", "d"),
+}  # colours of Okabe and Ito
 
 
 def training_curves(log: pd.DataFrame, title: str) -> Figure:
-    """Retrieval and swap accuracy, and the losses, against the training step. log: step, model, figures.
+    """Retrieval and swap accuracy above, the losses below, against the training step, a model a column. log: step, model,
+    figures; those that a model's log lacks are left out.
 
     Examples
     --------
@@ -22,21 +31,31 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
     >>> log = pd.read_csv(xk.files.data_folder() / "tiny-clip" / "training_log.csv").assign(model="tiny-clip")
     >>> figure = xk.plots.training_curves(log, "Training")
     """
-    accuracy, losses = ["recall_at_1", "attribute_swap", "relation_swap"], ["contrastive", "patch_heads", "pooled_head"]
-    figure, axes = panels(1, 2, width=4.8, height=3)
-    for axis, columns in zip(axes[0], (accuracy, losses), strict=True):
-        long = log.melt(["step", "model"], columns, "figure", "value")
-        sns.lineplot(long, x="step", y="value", hue="figure", style="model", palette="colorblind", ax=axis)
-        axis.set_xlabel("training step")
-        axis.legend(fontsize=TEXT - 1)
-    axes[0, 0].set(ylabel="accuracy on fresh scenes", ylim=(0, 1.02))
-    axes[0, 1].set(ylabel="loss (log scale)", yscale="log")
+    models = list(dict.fromkeys(log.model))
+    rows = (
+        ("accuracy on fresh scenes", ("recall_at_1", "attribute_swap", "relation_swap"), {"ylim": (0, 1.02)}),
+        ("loss (log scale)", ("contrastive", "patch_heads", "pooled_head"), {"yscale": "log"}),
+    )
+    figure, axes = panels(2, len(models), width=9.6 / len(models), height=2.1, sharex="col", sharey="row")
+    for row, (label, columns, limits) in zip(axes, rows, strict=True):
+        for axis, model in zip(row, models, strict=True):
+            own = log[log.model == model]
+            for name, colour, style in zip(columns, sns.color_palette("colorblind"), ("-", "--", ":"), strict=False):
+                known = own[["step", name]].dropna() if name in own else pd.DataFrame({"step": [], name: []})
+                axis.plot(known.step, known[name], style, color=colour, label=name.replace("_", " "))
+            axis.set(**limits)
+            axis.grid(alpha=0.3)
+            axis.tick_params(labelsize=TEXT)
+        row[0].set_ylabel(label, fontsize=TEXT + 1)
+        row[-1].legend(fontsize=TEXT, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for top, bottom, model in zip(*axes, models, strict=True):
+        top.set_title(model, fontsize=TEXT + 1)
+        bottom.set_xlabel("training step", fontsize=TEXT + 1)
     return finished(figure, title)
 
 
 def curves(evaluation: xr.Dataset, title: str) -> Figure:
-    """Deletion and insertion curves, mean over samples with its bootstrap 95 % interval; explainers whose curves are the same
-    share one.
+    """Deletion and insertion curves, mean over samples with its 95 % interval; explainers whose curves are the same share one.
 
     Examples
     --------
@@ -53,7 +72,7 @@ def curves(evaluation: xr.Dataset, title: str) -> Figure:
         frame["explainer"] = frame.explainer.str.replace("_", " ")
         sns.lineplot(
             frame, x="fraction", y="cosine", hue="explainer", style="explainer", palette="colorblind", ax=axis,
-            dashes=True, n_boot=500, seed=0, errorbar=("ci", 95), err_style="bars", legend=kind == "insertion",
+            dashes=True, errorbar=interval_ends, err_style="bars", legend=kind == "insertion",
         )  # fmt: skip
         better = "lower is better" if kind == "deletion" else "higher is better"
         axis.set_title(f"{kind} ({better})")
@@ -101,7 +120,7 @@ def share_curves(
 
 
 def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: int = 3) -> Figure:
-    """Mean and bootstrap 95 % interval of each metric that was measured, an explainer a row.
+    """Mean and 95 % interval of each metric that was measured, an explainer a row.
 
     Examples
     --------
@@ -117,10 +136,50 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
         frame = values.to_dataframe(name="value").reset_index()
         sns.pointplot(
             frame, x="value", y="explainer", hue="explainer", palette="colorblind", ax=axis, linestyle="none",
-            markersize=5, err_kws={"linewidth": 1.5}, n_boot=500, seed=0, errorbar=("ci", 95), legend=False,
+            markersize=5, err_kws={"linewidth": 1.5}, errorbar=partial(interval_ends, whole=values.attrs.get("whole")),
+            legend=False,
         )  # fmt: skip
         axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
         axis.grid(axis="x", alpha=0.3)
+    return finished(figure, title)
+
+
+def paired_differences(
+    evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3, seed: int = 0
+) -> Figure:
+    """Explainers minus those that they are compared with, paired over samples, for each metric that was measured: mean and
+    bootstrap 95 % interval, coloured by whether the interval lies on the better side of 0, on the worse, or contains it.
+
+    against : for each explainer the one that is subtracted. seed : of the bootstrap.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"])
+    >>> measured = heat.heat.max(("row", "col")).to_dataset(name="largest")
+    >>> figure = xk.plots.paired_differences(measured, ["largest"], {"centre": "srm"}, "The centre minus SRM")
+    """
+    metrics = [metric for metric in metrics if metric in evaluation]
+    cols, rows = min(cols, len(metrics)), len(against)
+    figure, axes = grid(len(metrics), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
+    for axis, metric in zip(axes, metrics, strict=True):
+        sign = -1 if evaluation[metric].attrs.get("score_direction") == "lower is better" else 1
+        for place, pair in enumerate(against.items()):
+            mean, low, high = paired_difference(evaluation[metric], *pair, seed)
+            better, worse = min(sign * low, sign * high) > 0, max(sign * low, sign * high) < 0
+            colour, marker = VERDICTS["better" if better else "worse" if worse else "not told apart"]
+            axis.hlines(place, low, high, color=colour, linewidth=2)
+            axis.plot(mean, place, marker, color=colour, markersize=5)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set_xlabel(
+            f"{metric.replace('_', ' ')}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
+        )
+        axis.tick_params(labelsize=TEXT)
+        axis.margins(x=0.1)
+        axis.locator_params(axis="x", nbins=4)
+        axis.grid(axis="x", alpha=0.3)
+        _rows(axis, [name.replace("_", " ") for name in against])
+    marks = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in VERDICTS.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize=TEXT, frameon=False)
     return finished(figure, title)
 
 
@@ -190,8 +249,8 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
 
 
 def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlabel: str) -> Figure:
-    """Each explainer's mean quality (sample, explainer) with its 95 % interval (1.96 standard errors), best first, and beside
-    it its cost (explainer), on a logarithmic axis.
+    """Each explainer's mean quality (sample, explainer) with its 95 % interval, best first, and beside it its cost (explainer),
+    on a logarithmic axis.
 
     Examples
     --------
@@ -200,11 +259,10 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     """
     mean = quality.mean("sample")
     names = mean.explainer.values[np.argsort(-mean.values)]
-    mean, cost = mean.sel(explainer=names), cost.sel(explainer=names)
-    error = 1.96 * quality.std("sample", ddof=1) / np.sqrt(quality.count("sample"))
-    place, error = np.arange(len(names)), error.sel(explainer=names)
+    mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name).values) for name in names])
+    place, cost = np.arange(len(names)), cost.sel(explainer=names)
     figure, axes = panels(1, 2, width=3.7, height=0.6 + 0.19 * len(names), sharey=True)
-    _intervals(axes[0, 0], place, mean, mean - error, mean + error, "C0")
+    _intervals(axes[0, 0], place, mean, low, high, "C0")
     axes[0, 0].set(xlabel=wrapped(quality.attrs.get("long_name", str(quality.name)), 30))
     axes[0, 1].hlines(place, cost.min(), cost, color="0.8", linewidth=1)
     axes[0, 1].plot(cost, place, "D", color="C1", markersize=5)

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .panels import HEAT, TEXT, bare, finished, heated, panels, wrapped
+from .panels import HEAT, TEXT, bare, finished, heated, interval_ends, panels, wrapped
 
 NULL_LABELS = {"weights": "shuffled weights", "captions": "shuffled captions"}
 SHORTEST = 5  # points from which on a phase has a spectrum worth drawing
@@ -23,7 +23,7 @@ COLOURS = sns.color_palette("colorblind")  # real eigenvalues, complex pairs
 
 
 def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
-    """Each frequency's share of the oscillating energy, mean over samples with its bootstrap 95 % band, beside the middle
+    """Each frequency's share of the oscillating energy, mean over samples with its 95 % band, beside the middle
     95 % of what each null gives; a panel a name. spectra : of ``null_spectra``, by name, such as the coupling.
 
     Examples
@@ -42,8 +42,8 @@ def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
             )
         frame = one.energy_share.to_dataframe().reset_index()
         sns.lineplot(
-            frame, x="frequency", y="energy_share", ax=axis, color="black", marker="o", markersize=4, n_boot=500, seed=0,
-            errorbar=("ci", 95), label="the model and its captions",
+            frame, x="frequency", y="energy_share", ax=axis, color="black", marker="o", markersize=4,
+            errorbar=lambda shares: np.clip(interval_ends(shares), 0, 1), label="the model and its captions",
         )  # fmt: skip
         axis.set(xlabel="frequency (cycles per iteration)", ylabel="share of the energy", xlim=(0, 0.51), yscale="log")
         axis.set_title(f"{name}, {one.sizes['sample']} scenes", fontsize=TEXT + 2)
