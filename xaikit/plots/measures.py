@@ -14,6 +14,7 @@ from ..measures.intervals import mean_interval, oriented, paired_difference
 from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
+LEAST_SPAN = 0.005  # to either side of a difference of zero, so that rounding isn't shown as one
 VERDICTS = {
     "better": ("#0072b2", "o"),
     "worse": ("#d55e00", "s"),
@@ -174,7 +175,6 @@ def paired_differences(
             f"{metric.replace('_', ' ')}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
         )
         axis.tick_params(labelsize=TEXT)
-        axis.margins(x=0.1)
         axis.locator_params(axis="x", nbins=4)
         axis.grid(axis="x", alpha=0.3)
         _rows(axis, [name.replace("_", " ") for name in against])
