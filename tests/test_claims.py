@@ -13,6 +13,8 @@ from xaikit.evaluation import claims
 from xaikit.files import store
 from xaikit.measures.estimates import mean_of
 from xaikit.measures.planted_tokens import answer_means
+from xaikit.running import replicating
+from xaikit.running.sweep_plan import make_plan
 from xaikit.samples import SUITES
 
 NAMES = ("ledger", "srm_spectral", "mllm_msea_arc", "srm_evidence")
@@ -719,3 +721,29 @@ def test_what_supervision_adds_to_the_lead_of_methods_that_read_patches(gap):
     found = notebook.favoured(models, {"helped": True, "plain": False}, "average_precision")
     assert found.value == pytest.approx(gap, abs=0.01) and (found.interval()[0] > 0) == (gap > 0) and found.n == 30
     assert notebook.favoured(models, {"helped": True, "plain": True}, "average_precision") is None
+
+
+def test_replicate_runs_the_ledger_of_each_model_and_collects_what_it_says(tmp_path, monkeypatch, clip):
+    """One sweep of the notebook that judges; then a file a model, by the weights that were measured."""
+    scenes = xk.draw_scenes(3, seed=0)
+    heat = xk.explain(["grad_eclip", "edge"], clip, scenes.image, scenes.caption)
+    scores = xk.evaluate(heat, clip, scenes, steps=2)
+    swept = []
+
+    def sweep(out, rows, only, workers, limit):
+        swept.append((rows, only))
+        for row in rows:
+            folder = next(path for path in make_plan([row], out, only).parameters)
+            store.write(
+                store.annotate(scores, "evaluation", model=row["model"]), folder / "evaluation.nc", "evaluation"
+            )
+            store.write(FILLED, folder / "claims.nc", "claims")
+
+    monkeypatch.setattr(replicating, "sweep", sweep)
+    monkeypatch.setattr(replicating, "FOLDER", str(tmp_path / "results"))
+    written = replicating.replicate(tmp_path / "runs")
+    ((rows, only),) = swept
+    assert only == ["09_ledger"] and [path.stem for path in written] == [row["model"] for row in rows]
+    about = {name: store.provenance(each) for name, each in claims.replications(tmp_path / "results").items()}
+    assert {name: each["world"] for name, each in about.items()} == {row["model"]: row["world"] for row in rows}
+    assert about["tiny-clip"]["patch_supervision"] is True and xk.running.check_run(tmp_path / "results").problems == []

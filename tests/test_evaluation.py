@@ -59,21 +59,6 @@ def scenes():
     return xk.draw_scenes(12, seed=21, objects=(2, 3))
 
 
-def test_the_truth_itself_scores_best(clip, scenes):
-    mask = (scenes.object_mask & scenes.object_named).any("object")
-    truth = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").assign_coords(row=range(8), col=range(8))
-    measured = xk.evaluate(truth.rename("heat"), clip, scenes, steps=8)
-    noise = xk.evaluate(xk.explain("random", clip, scenes.image, scenes.caption), clip, scenes, steps=8)
-    assert (measured.pointing_game == 1).all() and float(measured.iou_best.mean()) > 0.45  # the grid is coarse
-    for name in ("energy", "iou_best", "iou_otsu", "insertion_auc"):
-        assert float(measured[name].mean()) > float(noise[name].mean())
-    assert float(measured.deletion_auc.mean()) < float(noise.deletion_auc.mean())
-    similarity = clip.similarity(scenes.image, scenes.caption).diagonal()
-    np.testing.assert_allclose(measured.deletion_curve[:, 0, 0], similarity, atol=1e-4)
-    np.testing.assert_allclose(measured.insertion_curve[:, 0, -1], similarity, atol=1e-4)
-    assert all("score_direction" in measured[name].attrs for name in ("energy", "deletion_auc"))
-
-
 def test_methods_beat_the_controls_on_the_bundled_model(clip, scenes):
     heat = xk.explain(["grad_eclip", "mmel", "random", "centre"], clip, scenes.image, scenes.caption)
     energy = xk.evaluate(heat, clip, scenes, metrics=["energy"]).energy.mean("sample").values

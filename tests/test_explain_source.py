@@ -62,14 +62,14 @@ def test_shares_in_any_order_give_what_one_run_gives_to_the_last_byte(clip, tmp_
 def test_only_what_changed_is_computed_again(clip, tmp_path, counted):
     def explain(n, **options):
         counted.clear()
-        return xk.explain_source({"mmel": ("mmel", options)}, clip, xk.open_source("planted", n, seed=1), tmp_path)
+        return xk.explain_source({"noise": ("random", options)}, clip, xk.open_source("planted", n, seed=1), tmp_path)
 
     explain(2 * BLOCK)
     assert explain(2 * BLOCK + 3).sizes["sample"] == 2 * BLOCK + 3 and counted == [3]
-    assert explain(2 * BLOCK + 3, alpha=1.0).sizes["sample"] == 2 * BLOCK + 3 and counted == [BLOCK, BLOCK, 3]
+    assert explain(2 * BLOCK + 3, seed=1).sizes["sample"] == 2 * BLOCK + 3 and counted == [BLOCK, BLOCK, 3]
     for part in tmp_path.glob("000001.*.nc"):
         part.write_bytes(b"half")
-    explain(2 * BLOCK + 3, alpha=1.0)
+    explain(2 * BLOCK + 3, seed=1)
     assert counted == [BLOCK]
 
 

@@ -69,6 +69,17 @@ def interval_text(mean: float, low: float, high: float, digits: int = 3, signed:
     return f"{form} [{form}, {form}]".format(mean, low, high)
 
 
+def mean_text(values: np.ndarray, digits: int = 2, signed: bool = False) -> str:
+    """``mean_interval`` of values (n,) as text.
+
+    Examples
+    --------
+    >>> mean_text(np.array([1.0, 2.0, 3.0]))
+    '2.00 [-0.48, 4.48]'
+    """
+    return interval_text(*mean_interval(np.asarray(values, float)), digits, signed)
+
+
 def summary(scores: xr.Dataset, seed: int = 0) -> pd.DataFrame:
     """A row an explainer and metric: mean, low and high end of the 95 % interval over samples. seed : as of ``mean_interval``."""
     rows = []

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from .panels import HEAT, TEXT, bare, finished, heated, interval_ends, panels, wrapped
 
@@ -48,8 +49,9 @@ def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
         axis.set_title(f"{name}, {one.sizes['sample']} scenes", fontsize=TEXT + 2)
         axis.grid(alpha=0.3)
         axis.get_legend().remove()
-        axis.fill_between([], [], [], color="black", alpha=0.2, linewidth=0, label="its 95 % interval")
-    axes[0, 0].legend(fontsize=TEXT - 1)
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    grey = Patch(color="black", alpha=0.2, linewidth=0, label="their mean's 95 % interval")
+    axes[0, 0].legend(handles=[*handles, grey], fontsize=TEXT - 1)
     return finished(figure, title)
 
 

@@ -131,8 +131,8 @@ def of_sentences(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def decided(rows: pd.DataFrame, rate: float = RATE) -> pd.Series:
-    """The verdict of each row of ``measure``, or of ``of_sentences``: its p values, adjusted for their number, in this order: it holds, it
-    doesn't, it has no effect beyond its margin, or that can't be decided.
+    """The verdict of each row of ``measure``, or of ``of_sentences``, by its p values, adjusted for their number, in this order: it
+    holds, it doesn't, it has no effect beyond its margin, or that can't be decided.
 
     Of the claims that hold a share of ``rate`` is expected not to (Benjamini and Hochberg 1995), and likewise of those
     that fail and of those without effect.
