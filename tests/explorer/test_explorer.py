@@ -321,7 +321,8 @@ def test_a_run_that_names_no_model_has_that_of_its_scenes(tmp_path):
     """As one by the notebooks' defaults, which are of another model than the explorer's."""
     things = xk.draw_scenes(n=2, objects=(1, 2), world="things", size=96)
     run = write_run(tmp_path, store.annotate(things, "inputs", model="tiny-clip-things"))
-    assert Workspace().models_of(run)["model"] == "tiny-clip-things"
+    found = Workspace().models_of(run)
+    assert (found["model"], found["multimodal_model"]) == ("tiny-clip-things", "tiny-llava-things")
     (tmp_path / "run.json").write_text('{"parameters": {"model": "tiny-clip-shortcut"}}')
     assert Workspace().models_of(run)["model"] == "tiny-clip-shortcut"
 
