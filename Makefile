@@ -16,7 +16,7 @@ PYTHON := $(ACTIVE)
 INSTALLED :=
 endif
 
-.PHONY: help install workbook test unit numbers lab app book refresh screenshots benchmark clean
+.PHONY: help install workbook test unit numbers lab app book refresh screenshots replicate benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -65,6 +65,10 @@ refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, an
 
 screenshots: $(INSTALLED) ## take the explorer's screenshots for its notebook anew, in Chromium
 	XAIKIT_SCREENSHOTS=$(CURDIR)/notebooks/screenshots $(PYTHON) -m pytest -q tests/browser/test_lab.py -k screenshot
+
+replicate: $(INSTALLED) ## run the ledger for every bundled CLIP, into runs/replications and data/replications (goes on where it was)
+	$(PYTHON) -m xaikit replicate $(ARGS)
+	$(PYTHON) -m xaikit check data/replications
 
 benchmark: $(INSTALLED) ## print what explanations cost, as ratios
 	$(PYTHON) benchmarks/cost.py

@@ -29,9 +29,12 @@ def test_the_command_line_passes_literals_and_text(tmp_path, executed, capsys):
     assert "00_store: running\n00_store: done in " in capsys.readouterr().out
 
 
-def test_status_shows_how_a_run_went(tmp_path, executed, capsys):
+def test_status_shows_how_a_run_went(tmp_path, executed, capsys, monkeypatch):
     executed.bad = ["01_read"]
-    main(["run", "--out", str(tmp_path / "toy"), "-p", "n", "4"])
+    monkeypatch.chdir(tmp_path)
+    main(["run", "--out", "runs/mine", "-p", "n", "4"])
+    assert main(["status", "mine"]) == 1  # where the run was begun
+    (tmp_path / "runs" / "mine").rename(tmp_path / "toy")
     capsys.readouterr()
     assert main(["status", str(tmp_path / "toy")]) == 1
     first, store, read = capsys.readouterr().out.splitlines()
@@ -54,6 +57,8 @@ def test_status_shows_how_a_run_went(tmp_path, executed, capsys):
         (["run", "--out", "{}/toy", "-p", "m", "1"], "no notebook has a parameter m"),
         (["run", "--out", "{}/notebooks/00_store.ipynb"], "is a file: a run needs a folder"),
         (["run", "--only", "7"], "there is no notebook '7'"),
+        (["run", "--out", "{}/toy", "-p", "data", "coco:none/here#val"], "there is no folder none/here"),
+        (["run", "--out", "{}/toy", "-p", "data", "cooco:none"], "LAYOUT one of coco"),
         (["status", "none"], "holds no run: there is no run.json in it"),
         (["status", "../none"], "without slashes"),
         (["explain", "no.png", "a red circle", "--out", "{}/map.png"], "there is no file no.png"),

@@ -143,10 +143,10 @@ def test_corrupt_images_are_recorded_and_the_others_computed(tmp_path, clip):
 
     def compute(inputs):
         calls.append(len(inputs.sample))
-        heat = xk.explain("grad_eclip", clip, inputs.image, inputs.caption)
-        return heat.expand_dims(explainer=["grad_eclip"], axis=1).to_dataset(name="heat")
+        heat = xk.explain("edge", clip, inputs.image, inputs.caption)
+        return heat.expand_dims(explainer=["edge"], axis=1).to_dataset(name="heat")
 
-    made_with = {"model": clip.name, "methods": ["grad_eclip"]}
+    made_with = {"model": clip.name, "methods": ["edge"]}
     bad = parts.compute_parts(tmp_path / "parts", source, compute, "explanations", made_with, clip)
     assert [*bad] == ["10.png", "33.png", "34.png", "66.png", "90.png"] and calls == [31, 30, 30, 4]
     assert "truncated" in bad["10.png"] and bad["34.png"] == "there is no file 34.png"
@@ -155,7 +155,7 @@ def test_corrupt_images_are_recorded_and_the_others_computed(tmp_path, clip):
     heat = parts.open_parts(tmp_path / "parts", source, made_with).heat.load()
     lost = np.isnan(heat).any(("explainer", "row", "col"))
     assert heat.sample.values[lost].tolist() == [*bad]
-    expected = xk.explain("grad_eclip", clip, SCENES.image[:4], SCENES.caption[:4])
+    expected = xk.explain("edge", clip, SCENES.image[:4], SCENES.caption[:4])
     np.testing.assert_allclose(heat[96:, 0].values, expected, atol=1e-5)  # scenes 0 to 3 again
     (folder / "10.png").write_bytes(whole)
     again = parts.compute_parts(tmp_path / "parts", source, compute, "explanations", made_with, clip)

@@ -155,7 +155,8 @@ def test_the_mark_is_an_object_of_the_model_that_learnt_it():
 def test_occluding_an_object_is_compared_with_its_absence(red_clip, scenes, fill):
     agreement = perturbation_agreement(red_clip, scenes, [fill, "black"])
     assert (agreement.occluded[1, :, 0] > 0.01).all() and (np.abs(agreement.occluded[1, :, 1:]) < 0.01).all()
-    assert (agreement.sign_agreement.sel(fill="black") == 1).all()
+    surely = 4 / (4 + 1.96**2)  # that all four scenes agree is no certainty
+    np.testing.assert_allclose(agreement.sign_agreement.sel(fill="black"), [1, surely, 1], atol=1e-4)
     on = xk.measures.localisation.coverage(scenes.object_mask.values, (8, 8))[:, 0] >= 0.05
     pixels = red_clip.pixels(scenes.image)
     substitute = xk.clip.perturbation.filled(red_clip, pixels, fill)

@@ -59,21 +59,6 @@ def scenes():
     return xk.draw_scenes(12, seed=21, objects=(2, 3))
 
 
-def test_the_truth_itself_scores_best(clip, scenes):
-    mask = (scenes.object_mask & scenes.object_named).any("object")
-    truth = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").assign_coords(row=range(8), col=range(8))
-    measured = xk.evaluate(truth.rename("heat"), clip, scenes, steps=8)
-    noise = xk.evaluate(xk.explain("random", clip, scenes.image, scenes.caption), clip, scenes, steps=8)
-    assert (measured.pointing_game == 1).all() and float(measured.iou_best.mean()) > 0.45  # the grid is coarse
-    for name in ("energy", "iou_best", "iou_otsu", "insertion_auc"):
-        assert float(measured[name].mean()) > float(noise[name].mean())
-    assert float(measured.deletion_auc.mean()) < float(noise.deletion_auc.mean())
-    similarity = clip.similarity(scenes.image, scenes.caption).diagonal()
-    np.testing.assert_allclose(measured.deletion_curve[:, 0, 0], similarity, atol=1e-4)
-    np.testing.assert_allclose(measured.insertion_curve[:, 0, -1], similarity, atol=1e-4)
-    assert all("score_direction" in measured[name].attrs for name in ("energy", "deletion_auc"))
-
-
 def test_methods_beat_the_controls_on_the_bundled_model(clip, scenes):
     heat = xk.explain(["grad_eclip", "mmel", "random", "centre"], clip, scenes.image, scenes.caption)
     energy = xk.evaluate(heat, clip, scenes, metrics=["energy"]).energy.mean("sample").values
@@ -90,6 +75,7 @@ NAMES = "give a list of names, or None for all; the names are pointing_game, ene
         (lambda heat: heat.where(heat.sample != 4), {}, "the map of sample 4 holds NaN"),
         (lambda heat: heat.to_dataset(name="heat"), {}, "the maps are a Dataset: give a DataArray"),
         (lambda heat: heat.values, {}, "the maps are a ndarray"),
+        (None, {"scenes": ["one.jpg", "two.jpg"]}, "the scenes are a list: give a dataset"),
         (lambda heat: heat.isel(sample=0, drop=True), {}, "the maps have the dimensions"),
         (lambda heat: heat.expand_dims(seed=2), {}, "the maps have the dimensions"),
         (lambda heat: heat.astype(complex), {}, "type complex"),
@@ -102,7 +88,7 @@ NAMES = "give a list of names, or None for all; the names are pointing_game, ene
 )
 def test_what_cannot_be_evaluated(clip, scenes, damage, choice, message):
     heat = xk.explain("centre", clip, scenes.image, scenes.caption)
-    refused(message, xk.evaluate, damage(heat) if damage else heat, clip, scenes, **choice)
+    refused(message, xk.evaluate, damage(heat) if damage else heat, clip, **{"scenes": scenes} | choice)
 
 
 def test_the_bundled_models_reach_their_promise():
@@ -145,6 +131,9 @@ def test_shared_best_and_paired_difference():
     scores = xr.DataArray(values, {"explainer": ["a", "b", "c"]}, ("sample", "explainer"), attrs=better)
     mean, low, high = intervals.paired_difference(scores, "a", "c")
     assert mean == low == high == pytest.approx(1.0)
+    alike = scores.copy(data=np.ones((60, 3))).assign_attrs(whole=1.0)  # all hit: that is no certainty
+    mean, low, high = intervals.paired_difference(alike, "a", "c")
+    assert mean == 0 and high == -low == pytest.approx(0.06, abs=0.01)
 
     def best():
         return intervals.shared_best(scores.to_dataset(name="m"), ["m"]).m.tolist()

@@ -62,14 +62,14 @@ def test_shares_in_any_order_give_what_one_run_gives_to_the_last_byte(clip, tmp_
 def test_only_what_changed_is_computed_again(clip, tmp_path, counted):
     def explain(n, **options):
         counted.clear()
-        return xk.explain_source({"mmel": ("mmel", options)}, clip, xk.open_source("planted", n, seed=1), tmp_path)
+        return xk.explain_source({"noise": ("random", options)}, clip, xk.open_source("planted", n, seed=1), tmp_path)
 
     explain(2 * BLOCK)
     assert explain(2 * BLOCK + 3).sizes["sample"] == 2 * BLOCK + 3 and counted == [3]
-    assert explain(2 * BLOCK + 3, alpha=1.0).sizes["sample"] == 2 * BLOCK + 3 and counted == [BLOCK, BLOCK, 3]
+    assert explain(2 * BLOCK + 3, seed=1).sizes["sample"] == 2 * BLOCK + 3 and counted == [BLOCK, BLOCK, 3]
     for part in tmp_path.glob("000001.*.nc"):
         part.write_bytes(b"half")
-    explain(2 * BLOCK + 3, alpha=1.0)
+    explain(2 * BLOCK + 3, seed=1)
     assert counted == [BLOCK]
 
 
@@ -99,6 +99,17 @@ def test_bad_images_cost_their_own_row_and_are_tried_again(clip, tmp_path, count
     counted.clear()
     again = xk.explain_source("chefer", clip, source, tmp_path / "maps")
     assert counted == [32] and (again.error.values != "").sum() == 1
+
+
+def test_a_source_without_a_good_sample_is_an_error_and_such_a_share_a_warning(clip, tmp_path):
+    for path in write_folder(tmp_path / "pictures", 2).glob("*.png"):
+        path.write_bytes(b"no picture")
+    source = xk.open_source(f"folder:{tmp_path / 'pictures'}")
+    refused(
+        "none of the 2 samples can be explained; the first, 00.png: ", xk.explain_source, "edge", clip, source, tmp_path
+    )
+    with pytest.warns(UserWarning, match="none of the 2 samples of 1/1 can be explained"):
+        assert xk.explain_source("edge", clip, source, tmp_path, shard="1/1").sizes["sample"] == 2
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,10 @@ def test_everything_that_evaluate_measures_of_the_truth_and_of_noise(clip, scene
     for name in {*good} - {"confidence_increase", "flat", "fraction", "deletion_curve", "insertion_curve"}:
         sign = -1 if good[name].attrs["score_direction"] == "lower is better" else 1
         assert sign * float(good[name].mean()) > sign * float(noise[name].mean()), name
+    assert (good.pointing_game == 1).all() and float(good.iou_best.mean()) > 0.45  # the grid is coarse
+    similarity = clip.similarity(scenes.image, scenes.caption).diagonal()
+    np.testing.assert_allclose(good.deletion_curve[:, 0, 0], similarity, atol=1e-4)
+    np.testing.assert_allclose(good.insertion_curve[:, 0, -1], similarity, atol=1e-4)
     one_named = (scenes.object_named & scenes.object_mask.any(("y", "x"))).sum("object") < 2
     assert 0 < one_named.sum() < 10
     np.testing.assert_array_equal(np.isnan(good.smallest_share[:, 0]), one_named)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from small_models import CONFIGS, small_clip
 
 import xaikit as xk
-from xaikit.clip.published import fetch_tokenizer
+from xaikit.clip.setups import fetch_tokenizer
 from xaikit.files import data_folder
 from xaikit.files.hub import HubError
 from xaikit.mllm.fetching import fetch_mllm

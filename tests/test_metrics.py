@@ -78,15 +78,13 @@ def test_content_share():
     assert words.content_share(-heat, text).tolist() == [[0], [0]]
 
 
-def test_intervals_cover_the_mean_of_known_samples():
-    """Over 200 draws of 40 normal samples the 95 % interval holds the true mean in 88 to 99 %."""
-    rng = np.random.default_rng(2)
-    hits = []
-    for _ in range(200):
-        mean, low, high = intervals.mean_interval(rng.normal(1.0, 2.0, 40))
-        assert low <= mean <= high
-        hits.append(low <= 1.0 <= high)
-    assert 0.88 <= np.mean(hits) <= 0.99
+@pytest.mark.parametrize("n", [3, 5, 40])
+def test_intervals_cover_the_mean_of_known_samples(n):
+    """Over 400 draws of n normal samples the 95 % interval holds the true mean in 92 to 98 %, of few samples, too."""
+    drawn = np.random.default_rng(2).normal(1.0, 2.0, (400, n))
+    found = np.array([intervals.mean_interval(np.append(each, np.nan)) for each in drawn])
+    np.testing.assert_allclose(found[:, 0], drawn.mean(1))
+    assert 0.92 <= ((found[:, 1] <= 1.0) & (found[:, 2] >= 1.0)).mean() <= 0.98
 
 
 def test_average_precision_is_that_of_scikit_learn():
@@ -134,10 +132,3 @@ def test_patch_auroc_is_that_of_scikit_learn_and_free_of_area():
         few = (np.arange(64).reshape(8, 8) < 64 * share).astype(float)
         assert localisation.auroc(noise, few).mean() == pytest.approx(0.5, abs=0.05)
     assert all(np.isnan(localisation.auroc(noise[0], np.full((8, 8), value))) for value in (0.0, 1.0))
-
-
-def test_extreme_levels_have_resamples_beyond_their_ends():
-    values = np.random.default_rng(0).normal(size=40)
-    level = 1 - 0.05 / 54
-    ends = [intervals.mean_interval(values, seed, level)[1] for seed in range(4)]
-    assert np.ptp(ends) < 0.06 * abs(min(ends))

@@ -174,11 +174,17 @@ def test_a_template_stands_around_the_caption(world, template, before, after):
         ({"template": "a photo of"}, "template='a photo of': a text with one {} for the caption"),
         ({"template": "{} and {}"}, "one {} for the caption"),
         ({"template": None}, "template=None: a text"),
+        ({"n": 0}, "n=0"),
+        ({"objects": (3, 13)}, "objects=(3, 13)"),
+        ({"captions": "poem"}, "captions='poem': choose from"),
+        ({"captions": "relation", "objects": (1, 3)}, "at least 2 objects"),
+        ({"similar": 2.0}, "similar=2.0"),
+        ({"shortcut": 0.5, "shortcut_colour": "mauve"}, "shortcut_colour='mauve'"),
     ],
 )
 def test_impossible_drawings_are_named(choice, message):
     refused(re.escape(message), xk.draw_scenes, **{"n": 2, "world": "things", **choice})
-    if "objects" not in choice:
+    if {*choice} <= {"size", "world", "wold", "styles", "smallest", "template"}:
         refused(re.escape(message), xk.draw_suite, "single", 2, **{"world": "things", **choice})
 
 
@@ -193,9 +199,12 @@ def phrases(text):
 def test_a_foil_is_false_in_one_respect(world, kind):
     pairs = xk.draw_pairs(kind, 60, seed=6, world=world, similar=1.0)
     columns = (pairs[name].values for name in ("caption", "foil", "object_name"))
+    if kind != "absent":
+        assert (pairs.pair.values == np.repeat(np.arange(60), 2)).all()
+        assert (pairs.foil.values[::2] == pairs.caption.values[1::2]).all()
     for caption, foil, names in zip(*columns, strict=True):
         (relation, said), (other, wrong) = phrases(caption), phrases(foil)
-        assert relation == other
+        assert relation == other and caption != foil
         true, false = ([any(fits(phrase, name) for name in names) for phrase in each] for each in (said, wrong))
         if kind == "count":
             (number, *noun), (more, *same) = said[0].split(), wrong[0].split()
@@ -232,13 +241,16 @@ def test_counts_are_those_of_the_scene(world):
 def test_a_suite_asks_its_question(world, suite):
     scenes = xk.draw_suite(suite, 24, seed=4, world=world)
     assert (scenes.world == world).all() and scenes.identical(xk.draw_suite(suite, 24, seed=4, world=world))
+    assert not np.array_equal(scenes.image, xk.draw_suite(suite, 24, seed=5, world=world).image)
+    assert (scenes.object_mask & scenes.object_named).any(("object", "y", "x")).all()
     number = (scenes.object_name != "").sum("object").values
     named = scenes.object_named.values
     for row, (caption, names) in enumerate(zip(scenes.caption.values, scenes.object_name.values, strict=True)):
         relation, said = phrases(caption)
         parts = [name_parts(name)[1:] for name in names if name]
         if suite == "single":
-            assert number[row] == 1 and 2 * scenes.object_radius[row, 0] <= 0.34 * scenes.sizes["x"]
+            assert number[row] == 1 and (world == "things" or names[0].startswith("small"))
+            assert 2 * scenes.object_radius[row, 0] <= 0.34 * scenes.sizes["x"]
         elif suite == "relation":
             assert relation and number[row] >= 3 and named[row].tolist()[:3] == [True, True, False]
         elif suite == "attribute":
@@ -253,7 +265,7 @@ def test_a_suite_asks_its_question(world, suite):
             assert not any(fits(phrase, name) for phrase in phrases(scenes.foil.values[row])[1] for name in names)
         else:
             asked = [caption in part for part in parts]
-            assert asked == named[row].tolist()[: len(parts)] and any(asked)
+            assert asked == named[row].tolist()[: len(parts)] and any(asked) and not all(asked)
     assert named.any(1).all() and len(set(number)) >= (1 if suite in ("single", "attribute") else 2)
 
 

@@ -24,8 +24,7 @@ from ..files.checks import check_choices, one_line
 from ..files.hub import hub_off
 from ..files.paths import bundled, data_folder
 from .model import Clip
-from .published import fetch_text_config, fetch_tokenizer, fetch_weights, text_config
-from .setups import CONFIG, checked_size, read_setup, setup_of
+from .setups import CONFIG, checked_size, fetch_clip, fetch_tokenizer, read_setup, setup_of, text_config
 from .towers import tower
 
 BUNDLED = bundled("open_clip_config.json")
@@ -73,9 +72,7 @@ def load_clip(
     check_choices(precision=(precision, PRECISIONS))
     target, image_size = checked_device(device), checked_size(image_size)
     source, prepared, assumed = check_clip(name, pretrained, setup)
-    if fetch_weights(source, pretrained):
-        fetch_tokenizer(source)  # now, for what isn't there is told before any work
-    fetch_text_config(source)
+    fetch_clip(source, pretrained)
     failures = (SafetensorError, RuntimeError, KeyError, *(UNFIT if image_size else ()))
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -194,14 +191,20 @@ def _check_architecture(name: str, pretrained: str | None) -> None:
 
 
 class WordTokenizer:
-    """Texts to ids (n, context); ``tokenizer`` has the part of a Hugging Face tokenizer's interface that ``Clip`` uses."""
+    """Texts to ids (n, context); ``tokenizer`` has the part of a Hugging Face tokenizer's interface that ``Clip`` uses.
+
+    A full stop at a text's end is read over where the vocabulary has none.
+    """
 
     def __init__(self, folder: Path, context: int):
-        self.clean_fn = get_clean_fn("whitespace")
         self.tokenizer = Words(folder)
+        self._end = "" if "." in self.tokenizer.get_vocab() else "."
         self._padded = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._padded.enable_truncation(context)
         self._padded.enable_padding(length=context, pad_id=self.tokenizer.pad_token_id)
+
+    def clean_fn(self, text: str) -> str:
+        return get_clean_fn("whitespace")(text).removesuffix(self._end)
 
     def __call__(self, texts: str | list[str]) -> Tensor:
         texts = [texts] if isinstance(texts, str) else texts
@@ -239,7 +242,7 @@ def load_tokenizer(name: str, source: str):
         )  # read as a folder: by its name transformers would ask the hub for more than it needs
         options = {"tokenizer_mode": text.get("tokenizer_mode"), **text.get("tokenizer_kwargs", {})}
         return HFTokenizer(str(folder), text.get("context_length", 77), **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # the last from what would fetch a vocabulary by its address
         raise FileNotFoundError(f"the tokenizer of {name} can't be read: {one_line(error)}") from error
 
 

@@ -2,12 +2,31 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .model import Clip
+from .model import Clip, as_sequence
+from .perturbation import encoded
 from .tape import Tape, record
 from .towers import tower
+
+
+@torch.no_grad()
+def embed_images(clip: Clip, images, batch_size: int = 128) -> Tensor:
+    """Unit embeddings (n, width), float32 on the CPU, of images in any form that ``Clip.pixels`` takes, batch by batch."""
+    images = as_sequence(images)
+    parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    return torch.cat([clip.encode_image(clip.pixels(part)).float().cpu() for part in parts])
+
+
+@torch.no_grad()
+def embed_texts(clip: Clip, texts, batch_size: int = 512) -> Tensor:
+    """Unit embeddings (..., width), float32 on the CPU, of prompts (...), each different prompt encoded once."""
+    texts = np.atleast_1d(texts).astype(str)
+    different, place = np.unique(texts, return_inverse=True)
+    tokens = clip.tokens(different.tolist()).to(clip.device)
+    return encoded(clip.encode_text, tokens, batch_size).cpu()[place.reshape(texts.shape)]
 
 
 def record_score(

@@ -14,15 +14,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..clip.model import Clip
-from ..clip.perturbation import cosine_with, encoded, filled, perturbed_images, scores_in_batches
+from ..clip.perturbation import cosine_with, filled, perturbed_images, scores_in_batches
+from ..clip.score import embed_texts
 from ..clip.towers import tower
 from ..files.checks import FILLS, check_choices, check_names, check_number, check_whole
 from ..files.store import annotate
 from ..measures.effects import DIGITS, MARGIN, has_effect
-from ..measures.intervals import mean_interval
+from ..measures.estimates import mean_of
+from ..measures.intervals import share_interval
 from ..measures.localisation import TOUCHED, coverage
 from ..measures.maps import rank_correlation
-from ..samples.interventions import check_drawn, newcomers, replaced, unmarked, without
+from ..samples.interventions import check_drawn, drawn_as, layout_of, layout_replaced, layout_without, newcomers
 from .confidence import TIE
 
 SCORES = ("similarity", "rank")
@@ -75,7 +77,7 @@ def object_effects(
     check_choices(score=(score, SCORES))
     if score == "similarity" and candidates is not None:
         raise ValueError('candidates are for score="rank": leave them out, or ask for it')
-    text = _spoken(clip, scenes.caption.values, batch_size)
+    text = embed_texts(clip, scenes.caption, batch_size).to(clip.device)
     others = None if score == "similarity" else _candidates(clip, scenes, candidates, batch_size)
 
     @torch.no_grad()
@@ -105,13 +107,24 @@ def effects_of(
     n = len(exists)
     row, slot = np.nonzero(exists)
 
-    def score(rows: np.ndarray, change: Callable[[xr.Dataset, slice], xr.Dataset], what: str) -> np.ndarray:
+    seen = scenes.drop_vars(["object_mask", "background"], errors="ignore")  # pictures alone are drawn again
+
+    def score(rows: np.ndarray, images: Callable[[xr.Dataset, slice], np.ndarray], what: str) -> np.ndarray:
         parts = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
         bar = tqdm(parts, disable=not progress, desc=f"{progress}: {what}")
-        scored = [answer(change(scenes.isel(sample=rows[part]), part).image.values, rows[part]) for part in bar]
+        scored = [answer(images(seen.isel(sample=rows[part]), part), rows[part]) for part in bar]
         return np.concatenate([np.empty(0), *scored])
 
-    whole = score(np.arange(n), lambda some, part: some, "whole")
+    def without(some: xr.Dataset, part: slice) -> np.ndarray:
+        return drawn_as(some, *layout_without(some, slot[part]))["image"]
+
+    def replaced(some: xr.Dataset, part: slice) -> np.ndarray:
+        return drawn_as(some, *layout_replaced(some, each[part], names[part]))["image"]
+
+    def unmarked(some: xr.Dataset, part: slice) -> np.ndarray:
+        return drawn_as(some.assign(mark=some.mark & False), *layout_of(some))["image"]
+
+    whole = score(np.arange(n), lambda some, part: some.image.values, "whole")
     out = xr.Dataset({"score": ("sample", whole)}, {"sample": scenes.sample.values})
 
     def fall(rows: np.ndarray, left: np.ndarray, *where: np.ndarray) -> np.ndarray:
@@ -119,15 +132,14 @@ def effects_of(
         values[rows, *where] = whole[rows] - left
         return values
 
-    gone = score(row, lambda some, part: without(some, slot[part]), "absent")
-    out["absent"] = ("sample", "object"), fall(row, gone, slot)
+    out["absent"] = ("sample", "object"), fall(row, score(row, without, "absent"), slot)
     if draws:
         names = newcomers(scenes, draws, seed)[row, slot].ravel()
         each = np.repeat(slot, draws)
-        other = score(np.repeat(row, draws), lambda some, part: replaced(some, each[part], names[part]), "replaced")
+        other = score(np.repeat(row, draws), replaced, "replaced")
         out["replaced"] = ("sample", "object"), fall(row, other.reshape(-1, draws).mean(1), slot)
     marked = np.flatnonzero(scenes.mark.values)
-    out["mark"] = "sample", fall(marked, score(marked, lambda some, part: unmarked(some), "mark"))
+    out["mark"] = "sample", fall(marked, score(marked, unmarked, "mark"))
     return out
 
 
@@ -151,15 +163,15 @@ def perturbation_agreement(
     ----------
     scenes : planted scenes. fills : of ``filled``. change : the intervention, "absent" or "replaced", with ``draws`` things.
     margin : effects within this share of the scene's largest have no sign to speak of. seed : of "replaced", of the fill
-        "random" and of the resamples. batch_size : images encoded at once.
+        "random". batch_size : images encoded at once.
 
     Returns
     -------
     Dataset of the ``agreement`` schema. By fill, sample and object: ``occluded``, what the cosine falls by; by sample and
     object ``intervened``, what it falls by through the intervention. By fill and sample over the scene's objects:
     ``scene_correlation``, Spearman's of both (NaN below three objects), and ``scene_signs``, the share of objects with an
-    effect that have the same sign. By fill and ``estimate``, the mean over scenes and the low and high end of its bootstrap
-    95 % interval: ``rank_correlation`` and ``sign_agreement``.
+    effect that have the same sign. By fill and ``estimate``, the mean over scenes and the low and high end of its 95 %
+    interval: ``rank_correlation`` (Student's t) and ``sign_agreement`` (Wilson's). That all scenes agree is no certainty.
 
     Raises ValueError as ``object_effects``, for an unknown fill or change, and for a margin outside 0 to 1.
 
@@ -186,13 +198,19 @@ def perturbation_agreement(
     same = (counted & (np.sign(occluded) == np.sign(intervened))).sum(-1)
     signs = np.where(counted.any(-1), same / np.maximum(counted.sum(-1), 1), np.nan)
     out["occluded"] = ("fill", "sample", "object"), occluded
-    for name, overall, values in (
-        ("scene_correlation", "rank_correlation", correlation), ("scene_signs", "sign_agreement", signs),
-    ):  # fmt: skip
+    for name, overall, values, interval in (
+        ("scene_correlation", "rank_correlation", correlation, _correlation_interval),
+        ("scene_signs", "sign_agreement", signs, share_interval),
+    ):
         out[name] = ("fill", "sample"), values
-        out[overall] = ("fill", "estimate"), np.array([mean_interval(each, seed) for each in values])
+        out[overall] = ("fill", "estimate"), np.array([interval(each) for each in values])
     parameters = {"change": change, "draws": draws, "margin": margin, "seed": seed}
     return annotate(out, "agreement", clip, parameters=parameters)
+
+
+def _correlation_interval(values: np.ndarray) -> tuple[float, float, float]:
+    found = mean_of(values, whole=2.0, limits=(-1.0, 1.0))
+    return found.value, *found.interval()
 
 
 @torch.no_grad()
@@ -204,7 +222,7 @@ def _occluded(
     row, slot = np.nonzero(on.any((2, 3)))
     pixels, rows = clip.pixels(scenes.image), torch.from_numpy(row).to(clip.device)
     keep = torch.from_numpy(~on[row, slot])[:, None].to(clip.device)
-    score = cosine_with(_spoken(clip, scenes.caption.values, batch_size)[rows])
+    score = cosine_with(embed_texts(clip, scenes.caption, batch_size).to(clip.device)[rows])
     for fill in fills:
         substitute = filled(clip, pixels, fill, seed)
 
@@ -225,14 +243,6 @@ def object_coverage(clip: Clip, masks: np.ndarray) -> np.ndarray:
     return coverage(masks, described.grid, seen)
 
 
-@torch.no_grad()
-def _spoken(clip: Clip, texts: np.ndarray, batch_size: int) -> Tensor:
-    """Embeddings (..., width) of texts of any shape, each different one encoded once."""
-    different, place = np.unique(np.asarray(texts).astype(str), return_inverse=True)
-    found = encoded(clip.encode_text, clip.tokens(different.tolist()).to(clip.device), batch_size)
-    return found[torch.from_numpy(place.reshape(np.shape(texts))).to(clip.device)]
-
-
 def _candidates(clip: Clip, scenes: xr.Dataset, candidates, batch_size: int) -> Tensor:
     """Embeddings of the candidates, (width, k) for all scenes or (n, k, width)."""
     if isinstance(candidates, str):
@@ -243,5 +253,5 @@ def _candidates(clip: Clip, scenes: xr.Dataset, candidates, batch_size: int) -> 
         raise ValueError(
             f"candidates of shape {texts.shape}: texts (k,) for all scenes, or ({n}, k) of their own, are needed"
         )
-    found = _spoken(clip, texts, batch_size)
+    found = embed_texts(clip, texts, batch_size).to(clip.device)
     return found.T if found.ndim == 2 else found

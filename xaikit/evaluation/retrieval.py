@@ -11,9 +11,10 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from tqdm import tqdm
 
-from ..clip.model import Clip, as_sequence
+from ..clip.model import Clip
 from ..clip.pairs import labels_of, one_each
 from ..clip.perturbation import encoded
+from ..clip.score import embed_images, embed_texts
 from ..clip.towers import tower
 from ..explainers.registry import SIDES, Chosen
 from ..explainers.sources import Plan, maps_of, protocol, results
@@ -32,22 +33,6 @@ WAYS = ("deletion", "insertion")
 Columns = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # of a protocol's table, and curves where it has any
 QUERIES = 256  # ranked at once: memory is that times the gallery
 AT_ONCE = 64_000_000  # numbers read at once, 256 MB: more than one step of it only where samples are few
-
-
-@torch.no_grad()
-def embed_images(clip: Clip, images, batch_size: int = 128) -> Tensor:
-    """Unit embeddings (n, width) of images in any form that ``Clip.pixels`` takes, batch by batch, on the CPU."""
-    images = as_sequence(images)
-    parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-    return torch.cat([clip.encode_image(clip.pixels(part)).float().cpu() for part in parts])
-
-
-@torch.no_grad()
-def embed_texts(clip: Clip, texts, batch_size: int = 512) -> Tensor:
-    """Unit embeddings (n, width) of prompts, each different prompt encoded once, on the CPU."""
-    different, place = np.unique(np.asarray(texts).astype(str), return_inverse=True)
-    parts = clip.tokens(list(different)).split(batch_size)
-    return torch.cat([clip.encode_text(part.to(clip.device)).float().cpu() for part in parts])[place.ravel()]
 
 
 def recall_at_1(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> dict[str, float]:
@@ -81,8 +66,7 @@ def colour_choice(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> tupl
             f"the caption {captions[int((own == '').argmax())]!r} names no colour: scenes whose captions do are needed"
         )
     texts = [[_recoloured(text, mine, c) for c in COLOURS] for text, mine in zip(captions, own, strict=True)]
-    spoken = embed_texts(clip, np.ravel(texts)).view(len(captions), len(COLOURS), -1)
-    scores = (spoken @ embed_images(clip, scenes.image, batch_size).unsqueeze(-1)).squeeze(-1)
+    scores = (embed_texts(clip, texts) @ embed_images(clip, scenes.image, batch_size).unsqueeze(-1)).squeeze(-1)
     return own, np.array(COLOURS)[scores.argmax(1).numpy()]
 
 

@@ -1,5 +1,5 @@
-"""Grad-ECLIP: gradient times value times query-key similarity, from the attention layers (Zhao et al. 2024), and
-Attention-ECLIP, the same map by way of the attention's gradient (arXiv 2605.12952)."""
+"""Maps by the gradients of the attention layers: Grad-ECLIP, gradient times value times query-key similarity (Zhao et al. 2024),
+Attention-ECLIP, the same by way of the attention's gradient (arXiv 2605.12952), and Grad-CAM on a transformer."""
 
 import contextlib
 from collections.abc import Iterator
@@ -178,3 +178,39 @@ def one_head(clip: Clip, side: str, blocks: list[int], wanted: bool = True) -> I
     finally:
         for attention, (number, width) in zip(attentions, heads, strict=True):
             attention.num_heads, attention.head_dim = number, width
+
+
+@method(
+    sides=("image", "text"),
+    source="Selvaraju et al., Grad-CAM, ICCV 2017; on the last block's input as in captum",
+    needs="tokens",
+)
+def gradcam(
+    clip: Clip,
+    pixels: Tensor,
+    tokens: Tensor,
+    *,
+    of: str,
+    at: str = "block",
+    average: str = "content",
+    signed: bool = False,
+    reference: bool = False,
+) -> Tensor:
+    """E(i) = ReLU(sum over channels of w * x(i)), w the mean over positions of dc/dx, c the cosine.
+
+    at: x is the input of the last "block", or of its attention layer, behind the "norm". (The last block's output
+    has no gradient at the patches.) average: w over the patches, or the prompt's own tokens ("content"), or over
+    "all" tokens. signed: no ReLU. reference: Grad-ECLIP's released baseline, that is average="all" and the last
+    block with one attention head.
+    """
+    check_choices(at=(at, ("block", "norm")), average=(average, ("content", "all")))
+    with one_head(clip, of, [-1], reference):
+        tape, _ = record_score(clip, pixels, tokens, of, [-1], inputs=at)
+    layer = tape[-1]
+    scope = torch.ones(1, layer.input.shape[1], dtype=torch.bool, device=layer.input.device)
+    if average == "content" and not reference:
+        scope = scaled_positions(clip, layer, tokens, of)
+    scope = scope.unsqueeze(-1).float()
+    channels = (layer.input_gradient.float() * scope).sum(1) / scope.sum(1)
+    heat = (layer.input.float() @ channels.unsqueeze(-1)).squeeze(-1)
+    return content_of(clip, heat if signed else heat.relu(), tokens, of)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -182,7 +183,7 @@ def explain_source(
     Returns a dataset of the ``explanations`` schema, read where it is looked at: ``heat`` (sample, explainer, row, col), or
     ``word_heat`` (sample, explainer, token) as long as the model's context, of all samples, or of the share's. A bad sample
     is NaN, its reason stands in the coordinate ``error``. Raises ValueError, before any work, for an unknown method,
-    option or share.
+    option or share, and where no sample is good; of a share without a good one a warning tells.
 
     Examples
     --------
@@ -193,4 +194,11 @@ def explain_source(
     {'sample': 3, 'explainer': 1, 'row': 8, 'col': 8}
     """
     shared = {"shard": shard, "batch_size": batch_size, "seed": seed, "progress": progress}
-    return _explaining(clip, source, methods, folder, of=of, **shared)
+    found = _explaining(clip, source, methods, folder, of=of, **shared)
+    errors, which = found.error.values, "samples" if shard is None else f"samples of {shard}"
+    if (errors != "").all():
+        none = f"none of the {len(errors)} {which} can be explained; the first, {found.sample.values[0]}: {errors[0]}"
+        if shard is None:
+            raise ValueError(none)
+        warnings.warn(none, stacklevel=2)
+    return found

@@ -1,5 +1,6 @@
 """The widget of ``beside``: controls, and below them the figure or the table that follows them."""
 
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -84,7 +85,7 @@ class Beside(VBox):
         except Exception as error:  # whatever a reader's own function raises
             known = isinstance(error, ValueError | LookupError | OSError)
             text = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
-            self.error.value = TROUBLE.format(_escaped(text))
+            self.error.value = TROUBLE.format(html.escape(text, quote=False))
 
     def _chosen(self, control: int, value: int | str) -> None:
         option = self.rowed[control]
@@ -144,7 +145,3 @@ def _cell(table: pd.DataFrame, row: str, column: str) -> tuple[Any, Any]:
 
 def _word(value: Any) -> Word:
     return Word(f"{value:.3g}" if isinstance(value, float) else str(value))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

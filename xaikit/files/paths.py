@@ -4,8 +4,9 @@ import contextlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.part")
@@ -48,14 +49,15 @@ def notebooks_folder() -> Path:
 
 
 def runs_folder() -> Path:
-    """The folder that holds one folder a run: ``runs/`` in the checkout, or the variable ``XAIKIT_RUNS``.
+    """The folder that holds one folder a run: ``runs/`` in the checkout, without one here, or the variable ``XAIKIT_RUNS``.
 
     Examples
     --------
     >>> xk.files.runs_folder().is_absolute()
     True
     """
-    return Path(os.environ.get("XAIKIT_RUNS") or CHECKOUT / "runs").resolve()
+    home = CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()
+    return Path(os.environ.get("XAIKIT_RUNS") or home / "runs").resolve()
 
 
 def run_folder(run: str, create: bool = True) -> Path:
@@ -74,6 +76,41 @@ def run_folder(run: str, create: bool = True) -> Path:
     if create:
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+class Named(NamedTuple):
+    """A file or folder as a parameter names it; "coco:data/coco#val" is the split "val" of a dataset of the kind "coco"."""
+
+    kind: str
+    path: Path
+    split: str
+
+    def __str__(self) -> str:
+        before, behind = self.kind and f"{self.kind}:", self.split and f"#{self.split}"
+        return f"{before}{self.path}{behind}"
+
+
+def find_named(value: str, kinds: Collection[str] = (), *folders: Path) -> Named | None:
+    """The file or folder that "PATH", "KIND:PATH" or "KIND:PATH#SPLIT" names, in the first of the folders in which it is
+    there; None for nothing.
+
+    kinds : the known ones; any other colon is part of the path, which may hold a "#", too. folders : the working folder and
+    the repository where none is given.
+
+    Examples
+    --------
+    >>> found = find_named("local-dir:data/tiny-clip", ["local-dir"], CHECKOUT)
+    >>> found.kind, found.path == CHECKOUT / "data" / "tiny-clip"
+    ('local-dir', True)
+    """
+    before, colon, behind = value.partition(":")
+    kind, path = (before, behind) if colon and before in kinds else ("", value)
+    inner, _, split = path.rpartition("#")
+    for name, part in ((path, ""), (inner, split)):
+        for folder in folders or (Path.cwd(), CHECKOUT):
+            if name and (found := folder / os.path.expanduser(name)).exists():
+                return Named(kind, found, part)
+    return None
 
 
 def _in_checkout(name: str) -> Path:

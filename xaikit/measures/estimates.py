@@ -97,8 +97,8 @@ def wilson(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(max(low, 0.0)), float(min(high, 1.0))
 
 
-def mean_of(values: np.ndarray, whole: float = 0.0) -> Estimate:
-    """The mean of values (n,); NaN ones don't count.
+def mean_of(values: np.ndarray, whole: float = 0.0, limits: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """The mean of values (n,), which lie between these limits; NaN ones don't count.
 
     whole : of what is all or nothing, or of a difference of two such, what a hit counts: that n samples are alike is then
         no certainty, and the error is at least what gives Wilson's interval of none of n.
@@ -112,9 +112,8 @@ def mean_of(values: np.ndarray, whole: float = 0.0) -> Estimate:
     values = finite(values)
     n = len(values)
     least = whole * Z / (n + Z**2)
-    return Estimate(
-        values.mean() if n else np.nan, float(np.fmax(_error(values), least)) if n > 1 else np.nan, n - 1, n
-    )
+    error = float(np.fmax(_error(values), least)) if n > 1 else np.nan
+    return Estimate(values.mean() if n else np.nan, error, n - 1, n, limits=limits)
 
 
 def share_of(values: np.ndarray) -> Estimate:

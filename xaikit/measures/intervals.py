@@ -1,20 +1,15 @@
-"""What means over samples say: bootstrap intervals, who is best, and whether metrics put explainers in the same order."""
+"""What means over samples say: their intervals, who is best, and whether metrics put explainers in the same order."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import bootstrap
 
 from .estimates import RESAMPLES, discoveries, finite, mean_of, wilson
 from .maps import unit_ranks
 
 RATE = 0.05  # of the differences that are called significant the share that is expected not to be
-AT_ONCE = 10_000_000  # values resampled at once, which bounds the memory for many samples and changes no result
-
-
-def resamples(level: float) -> int:
-    """How many resamples an interval of this level needs, so that some twenty lie beyond each of its ends."""
-    return max(RESAMPLES, round(40 / (1 - level)))
 
 
 def oriented(scores: xr.DataArray) -> xr.DataArray:
@@ -22,18 +17,21 @@ def oriented(scores: xr.DataArray) -> xr.DataArray:
     return -scores if scores.attrs.get("score_direction") == "lower is better" else scores
 
 
-def mean_interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and its percentile-bootstrap interval over samples (n,); NaN samples do not count."""
-    values = finite(values)
-    if len(values) == 0:
-        return np.nan, np.nan, np.nan
-    if np.ptp(values) == 0 or len(values) == 1:
-        return values[0], values[0], values[0]
-    interval = bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=resamples(level), method="percentile",
-        rng=np.random.default_rng(seed), batch=max(1, AT_ONCE // len(values)),
-    ).confidence_interval  # fmt: skip
-    return values.mean(), interval.low, interval.high
+def mean_interval(
+    values: np.ndarray, seed: int = 0, level: float = 0.95, whole: float = 0.0
+) -> tuple[float, float, float]:
+    """Mean and its interval over samples (n,), Student's t, as ``estimates.mean_of`` has it; NaN samples do not count.
+
+    seed : decides nothing any more, as nothing is drawn. whole : of a difference of scores that are all or nothing what a hit
+    counts: equal differences are then no certainty. The ends are NaN of fewer than two samples, which say nothing of them.
+
+    Examples
+    --------
+    >>> [round(float(each), 2) for each in mean_interval(np.array([1.0, 2.0, 3.0]))]
+    [2.0, -0.48, 4.48]
+    """
+    found = mean_of(values, whole)
+    return float(found.value), *found.interval(level)
 
 
 def share_interval(values: np.ndarray, whole: float = 1.0) -> tuple[float, float, float]:
@@ -53,30 +51,59 @@ def share_interval(values: np.ndarray, whole: float = 1.0) -> tuple[float, float
     return values.mean(), whole * low, whole * high
 
 
+def score_interval(values: np.ndarray, whole: float | None = None) -> tuple[float, float, float]:
+    """Mean and 95 % interval of a metric's scores (n,). whole : its attribute, of one that is all or nothing what a hit counts:
+    ``share_interval`` then, else ``mean_interval``."""
+    return share_interval(values, whole) if whole else mean_interval(values)
+
+
+def interval_text(mean: float, low: float, high: float, digits: int = 3, signed: bool = False) -> str:
+    """An interval as tables and titles show it; signed : with its sign also above zero, as of differences.
+
+    Examples
+    --------
+    >>> interval_text(0.12345, 0.1, 0.2), interval_text(0.12345, -0.1, 0.2, digits=2, signed=True)
+    ('0.123 [0.100, 0.200]', '+0.12 [-0.10, +0.20]')
+    """
+    form = f"{{:{'+' if signed else ''}.{digits}f}}"
+    return f"{form} [{form}, {form}]".format(mean, low, high)
+
+
+def mean_text(values: np.ndarray, digits: int = 2, signed: bool = False) -> str:
+    """``mean_interval`` of values (n,) as text.
+
+    Examples
+    --------
+    >>> mean_text(np.array([1.0, 2.0, 3.0]))
+    '2.00 [-0.48, 4.48]'
+    """
+    return interval_text(*mean_interval(np.asarray(values, float)), digits, signed)
+
+
 def summary(scores: xr.Dataset, seed: int = 0) -> pd.DataFrame:
-    """A row an explainer and metric: mean, low and high end of the 95 % interval over samples."""
+    """A row an explainer and metric: mean, low and high end of the 95 % interval over samples. seed : as of ``mean_interval``."""
     rows = []
     for metric, values in scores.data_vars.items():
         if values.dims != ("sample", "explainer"):
             continue
         whole = values.attrs.get("whole")  # of a metric that is all or nothing: what a hit counts
         for explainer in values.explainer.values:
-            each = values.sel(explainer=explainer).values
-            mean, low, high = share_interval(each, whole) if whole else mean_interval(each, seed)
+            mean, low, high = score_interval(values.sel(explainer=explainer).values, whole)
             rows.append({"explainer": str(explainer), "metric": metric, "mean": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
 def as_text(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """The summary as explainers x metrics of "mean [low, high]"."""
-    cell = [f"{r['mean']:.{digits}f} [{r['low']:.{digits}f}, {r['high']:.{digits}f}]" for _, r in table.iterrows()]
+    cell = [interval_text(*row, digits) for row in table[["mean", "low", "high"]].itertuples(index=False)]
     wide = table.assign(cell=cell).pivot(index="explainer", columns="metric", values="cell")
     return wide.loc[table.explainer.unique(), table.metric.unique()]
 
 
 def paired_difference(scores: xr.DataArray, first: str, second: str, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of first minus second over samples, with its bootstrap interval."""
-    return mean_interval((scores.sel(explainer=first) - scores.sel(explainer=second)).values, seed)
+    """Mean of first minus second over samples, with its interval. seed : as of ``mean_interval``."""
+    difference = scores.sel(explainer=first) - scores.sel(explainer=second)
+    return mean_interval(difference.values, whole=scores.attrs.get("whole", 0.0))
 
 
 def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> pd.DataFrame:
@@ -104,6 +131,33 @@ def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> p
             behind = turned[:, int(np.nanargmax(means))] - turned[:, row]
             worse[row, place] = min(1.0, 2 * mean_of(behind, scores[metric].attrs.get("whole", 0.0)).above(0))
     return pd.DataFrame((best == 1) | (discoveries(worse) > rate), names, metrics)
+
+
+def over_groups(groups: Sequence[np.ndarray], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over groups (such as trained models) of the means of their samples, with its 95 % interval, each of k columns.
+
+    groups : values (n, k) of each, whose n may differ; NaN ones don't count. The bootstrap is hierarchical: groups are drawn,
+    and in each drawn one samples. With few groups its interval is a rough one, and with a single one that of its samples.
+
+    Examples
+    --------
+    >>> mean, low, high = over_groups([np.full((4, 1), 0.2), np.full((8, 1), 0.4)])
+    >>> [round(float(each[0]), 2) for each in (mean, low, high)]
+    [0.3, 0.2, 0.4]
+    """
+    draws, count = np.random.default_rng(seed), len(groups)
+    resampled = []
+    for values in groups:
+        n = len(values)
+        weights = draws.multinomial(n, np.full(n, 1 / n), RESAMPLES * count)  # how often each sample is drawn
+        known = np.isfinite(values)
+        total, counted = weights @ np.where(known, values, 0), weights @ known.astype(float)
+        resampled.append(np.where(counted > 0, total / np.maximum(counted, 1), np.nan))
+    means = np.stack(resampled).reshape(count, RESAMPLES, count, -1)
+    drawn = draws.integers(count, size=(RESAMPLES, count))
+    each = np.nanmean(means[drawn, np.arange(RESAMPLES)[:, None], np.arange(count)], axis=1)
+    low, high = np.nanpercentile(each, [2.5, 97.5], axis=0)
+    return np.nanmean([np.nanmean(values, axis=0) for values in groups], axis=0), low, high
 
 
 def rank_agreement(

@@ -17,6 +17,10 @@ def checked(heat: xr.DataArray, scenes: xr.Dataset, what: str = "maps") -> xr.Da
     """
     if not isinstance(heat, xr.DataArray):
         raise ValueError(f"the {what} are a {type(heat).__name__}: give a DataArray, such as explain_all(...).heat")
+    if not isinstance(scenes, xr.Dataset):
+        raise ValueError(
+            f"the scenes are a {type(scenes).__name__}: give a dataset, such as open_source(...).inputs(clip=clip) of own pictures"
+        )
     if "explainer" not in heat.dims:
         heat = heat.expand_dims({"explainer": [heat.attrs.get("explainer", "heat")]})
     place = set(heat.dims) - {"sample", "explainer"}

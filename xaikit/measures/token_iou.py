@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .intervals import resamples
+from .estimates import RESAMPLES
 from .localisation import WHOLE, region_coverage
 from .maps import otsu_threshold
 from .words import Lemmatiser, Tagger, Word, category_labels, group_words, word_kind
@@ -177,10 +177,15 @@ def _resampled(entries: list[Entries], seed: int, level: float) -> tuple[np.ndar
     sums = np.array([[np.nansum(values) for values in kind] for kind in entries]).T
     counts = np.array([[np.isfinite(values).sum() for values in kind] for kind in entries]).T
     rng, draws = np.random.default_rng(seed), []
-    for start in range(0, resamples(level), RESAMPLES_AT_ONCE):
-        chosen = rng.integers(n, size=(min(RESAMPLES_AT_ONCE, resamples(level) - start), n))
+    for start in range(0, _draws(level), RESAMPLES_AT_ONCE):
+        chosen = rng.integers(n, size=(min(RESAMPLES_AT_ONCE, _draws(level) - start), n))
         draws.append(_ratio(sums[chosen].sum(1), counts[chosen].sum(1)))
     return _ratio(sums.sum(0), counts.sum(0)), np.concatenate(draws)
+
+
+def _draws(level: float) -> int:
+    """How many draws an interval of this level needs, so that some twenty lie beyond each of its ends."""
+    return max(RESAMPLES, round(40 / (1 - level)))
 
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ..measures.intervals import oriented
+from ..measures.maps import checked
 from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, laid_over, outline, panels, wrapped
 
 
@@ -44,6 +45,7 @@ def compare(
     >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"]).heat
     >>> figure = xk.plots.compare(scenes, heat, "Two explainers")
     """
+    heat = checked(heat, scenes)
     explainers = [str(name) for name in heat.explainer.values]
     samples = [index for index in samples if index < scenes.sizes["sample"]]
     figure, axes = panels(len(samples), 1 + len(explainers), height=CELL * 1.12)

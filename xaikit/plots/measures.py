@@ -1,5 +1,7 @@
 """Figures of measurements: curves of training and of faithfulness, means with their intervals, tables as colours."""
 
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,10 +10,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..measures.intervals import oriented, paired_difference
-from .panels import ARROWS, TEXT, finished, grid, panels, wrapped
+from ..measures.intervals import mean_interval, oriented, paired_difference
+from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
+LEAST_SPAN = 0.005  # to either side of a difference of zero, so that rounding isn't shown as one
 VERDICTS = {
     "better": ("#0072b2", "o"),
     "worse": ("#d55e00", "s"),
@@ -53,7 +56,7 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
 
 
 def curves(evaluation: xr.Dataset, title: str) -> Figure:
-    """Deletion and insertion curves, mean over samples with its bootstrap 95 % band.
+    """Deletion and insertion curves, mean over samples with its 95 % interval; explainers whose curves are the same share one.
 
     Examples
     --------
@@ -63,19 +66,30 @@ def curves(evaluation: xr.Dataset, title: str) -> Figure:
     >>> figure = xk.plots.curves(xr.Dataset(made, {"explainer": ["srm", "centre"]}), "Faithfulness")
     """
     figure, axes = panels(1, 2, width=4.6, height=3.2)
+    evaluation = _shared(evaluation)
     for axis, kind in zip(axes[0], ("deletion", "insertion"), strict=True):
         curve = evaluation[f"{kind}_curve"].assign_coords(fraction=evaluation.fraction)
         frame = curve.to_dataframe(name="cosine").reset_index()
         frame["explainer"] = frame.explainer.str.replace("_", " ")
         sns.lineplot(
             frame, x="fraction", y="cosine", hue="explainer", style="explainer", palette="colorblind", ax=axis,
-            dashes=True, n_boot=500, seed=0, errorbar=("ci", 95), legend=kind == "insertion",
+            dashes=True, errorbar=interval_ends, err_style="bars", legend=kind == "insertion",
         )  # fmt: skip
         better = "lower is better" if kind == "deletion" else "higher is better"
         axis.set_title(f"{kind} ({better})")
         axis.set(xlabel="share of patches, hottest first", ylabel="cosine of image and caption")
     axes[0, 1].legend(fontsize=TEXT, loc="lower right")
     return finished(figure, title)
+
+
+def _shared(evaluation: xr.Dataset) -> xr.Dataset:
+    """Explainers with the same curves as one, by all their names."""
+    both = xr.concat([evaluation.deletion_curve, evaluation.insertion_curve], "kind").transpose("explainer", ...)
+    alike = {}
+    for name, curve in zip(both.explainer.values.astype(str), both.values, strict=True):
+        alike.setdefault(curve.astype("f4").round(4).tobytes(), []).append(name)
+    first = evaluation.sel(explainer=[names[0] for names in alike.values()])
+    return first.assign_coords(explainer=[" = ".join(names) for names in alike.values()])
 
 
 def share_curves(
@@ -107,7 +121,7 @@ def share_curves(
 
 
 def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: int = 3) -> Figure:
-    """Mean and bootstrap 95 % interval of each metric that was measured, an explainer a row.
+    """Mean and 95 % interval of each metric that was measured, an explainer a row.
 
     Examples
     --------
@@ -123,7 +137,8 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
         frame = values.to_dataframe(name="value").reset_index()
         sns.pointplot(
             frame, x="value", y="explainer", hue="explainer", palette="colorblind", ax=axis, linestyle="none",
-            markersize=5, err_kws={"linewidth": 1.5}, n_boot=500, seed=0, errorbar=("ci", 95), legend=False,
+            markersize=5, err_kws={"linewidth": 1.5}, errorbar=partial(interval_ends, whole=values.attrs.get("whole")),
+            legend=False,
         )  # fmt: skip
         axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
         axis.grid(axis="x", alpha=0.3)
@@ -160,7 +175,7 @@ def paired_differences(
             f"{metric.replace('_', ' ')}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
         )
         axis.tick_params(labelsize=TEXT)
-        axis.margins(x=0.1)
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(axis="x", alpha=0.3)
         _rows(axis, [name.replace("_", " ") for name in against])
     marks = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in VERDICTS.items()]
@@ -234,28 +249,27 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
 
 
 def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlabel: str) -> Figure:
-    """Each explainer's cost (explainer) against its mean quality (sample, explainer) with a 95 % interval (1.96 standard
-    errors), the cost on a logarithmic axis.
+    """Each explainer's mean quality (sample, explainer) with its 95 % interval, best first, and beside it its cost (explainer),
+    on a logarithmic axis.
 
     Examples
     --------
     >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"])
     >>> figure = xk.plots.cost_and_quality(heat.seconds, heat.heat.max(("row", "col")), "Cost", "seconds a sample")
     """
-    figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     mean = quality.mean("sample")
-    error = 1.96 * quality.std("sample", ddof=1) / np.sqrt(quality.count("sample"))
-    names = quality.explainer.values.astype(str)
-    by_cost = [str(name) for name in cost.sortby(cost).explainer.values]
-    for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
-        right = by_cost.index(name) % 2 == 0  # neighbours' names to either side, so that they seldom meet
-        at = float(cost.sel(explainer=name)), float(mean.sel(explainer=name))
-        axis.errorbar(*at, yerr=float(error.sel(explainer=name)), fmt="o", color=colour, markersize=5, linewidth=1)
-        place = {"xytext": (5 if right else -5, 3), "textcoords": "offset points", "ha": "left" if right else "right"}
-        axis.annotate(name.replace("_", " "), at, fontsize=TEXT - 1, **place)
-    axis.margins(x=0.12)
-    axis.set(xscale="log", xlabel=xlabel, ylabel=quality.attrs.get("long_name", str(quality.name)))
-    axis.grid(alpha=0.3)
+    names = mean.explainer.values[np.argsort(-mean.values)]
+    mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name).values) for name in names])
+    place, cost = np.arange(len(names)), cost.sel(explainer=names)
+    figure, axes = panels(1, 2, width=3.7, height=0.6 + 0.19 * len(names), sharey=True)
+    _intervals(axes[0, 0], place, mean, low, high, "C0")
+    axes[0, 0].set(xlabel=wrapped(quality.attrs.get("long_name", str(quality.name)), 30))
+    axes[0, 1].hlines(place, cost.min(), cost, color="0.8", linewidth=1)
+    axes[0, 1].plot(cost, place, "D", color="C1", markersize=5)
+    axes[0, 1].set(xscale="log", xlabel=wrapped(xlabel, 30))
+    _rows(axes[0, 0], [str(name).replace("_", " ") for name in names])
+    for axis in axes[0]:
+        axis.grid(axis="x", alpha=0.3)
     return finished(figure, title)
 
 

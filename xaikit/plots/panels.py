@@ -10,18 +10,22 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 from PIL import Image
 
+from ..measures.intervals import score_interval
+
 HEAT = "magma"
 LEAST, MOST = 0.1, 0.85  # opacity of a map over a picture where it is coldest and hottest
 FINER = 2  # a smooth map over a picture has so many pixels for one of the picture's
 CELL = 1.9  # inches, one small panel
 TEXT = 8
+LETTERS = 11  # of a title, an inch
 ARROWS = {"lower is better": "\u2193", "higher is better": "\u2191"}
 
 
 def finished(figure: Figure, title: str) -> Figure:
     """Title the figure and take it out of pyplot's hands, so that a notebook shows it once. Dollar signs in texts are just that:
     only matplotlib's own numbers on axes are typeset as mathematics."""
-    figure.suptitle(title, fontsize=11)
+    room = int(LETTERS * figure.get_size_inches()[0])
+    figure.suptitle("\n".join(wrapped(line, room) for line in title.splitlines()), fontsize=11)
     axes = [axis for each in figure.findobj(Axes) for axis in (each.xaxis, each.yaxis)]
     own = [axis for axis in axes if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter)]
     numbers = {text for axis in own for text in (*axis.get_ticklabels(which="both"), axis.get_offset_text())}
@@ -29,6 +33,11 @@ def finished(figure: Figure, title: str) -> Figure:
         text.set_parse_math(False)
     plt.close(figure)
     return figure
+
+
+def interval_ends(values: np.ndarray, whole: float | None = None) -> tuple[float, float]:
+    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; whole : as in ``score_interval``."""
+    return score_interval(np.asarray(values), whole)[1:]
 
 
 def panels(rows: int, cols: int, width: float = CELL, height: float = CELL, **shared):

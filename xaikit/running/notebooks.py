@@ -15,7 +15,7 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from ..files.paths import data_folder, notebooks_folder
+from ..files.paths import CHECKOUT, data_folder, find_named, notebooks_folder
 from ..files.store import declared_stores
 
 TAG = "parameters"
@@ -109,10 +109,11 @@ def read_parameters(source: str, where: str = "the parameters cell") -> dict[str
 
 
 def find_notebooks(only: Sequence[str] | None = None, folder: Path | None = None) -> dict[str, Notebook]:
-    """The numbered notebooks by name, or those named in ``only`` by number, by a range of numbers ("01-06"), in full, or by
-    several of these with commas between ("00,06"): in the order of their names, but each after those whose stores it reads."""
+    """The numbered notebooks by name, or those named in ``only`` by number ("04", or "04b" for its second half), by a range of
+    numbers ("01-06", halves and all), in full, or by several of these with commas between ("00,06"): in the order of their
+    names, but each after those whose stores it reads."""
     folder = folder or notebooks_folder()
-    paths = sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if ".part" not in path.name)
+    paths = sorted(path for path in folder.glob("[0-9][0-9]*_*.ipynb") if ".part" not in path.name)
     if not paths:
         raise FileNotFoundError(f"{folder} holds no numbered notebook such as 00_name.ipynb")
     chosen = [name for several in only or () for name in several.split(",")]
@@ -165,7 +166,7 @@ def _in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
 def _is_named(path: Path, name: str) -> bool:
     if between := re.fullmatch(r"(\d\d)-(\d\d)", name):
         return between[1] <= path.stem[:2] <= between[2]
-    return name.removesuffix(".ipynb") in (path.stem, path.stem[:2])
+    return name.removesuffix(".ipynb") in (path.stem, path.stem.partition("_")[0])
 
 
 def parameters_for(
@@ -199,20 +200,23 @@ def parameters_for(
 
 
 def with_whole_paths(parameters: Mapping[str, object]) -> dict[str, object]:
-    """The parameters, with each file or folder that one names from the working folder named by its whole path: kernels work
-    in another folder. A name that is no file or folder here stays as it is."""
-    from ..samples.layouts import LAYOUTS
+    """The parameters, with each file or folder that one names by its whole path: kernels work in another folder.
+
+    It is looked for in the working folder, the notebooks' and the repository. A name that is none stays as it is, but for data:
+    raises ValueError where these aren't there, before any kernel starts.
+    """
+    from ..samples.layouts import LAYOUTS, parse_data
 
     found = dict(parameters)
     for name, value in parameters.items():
-        kind, _, path = str(value).partition(":")
-        of_kind = kind in ("local-dir", *LAYOUTS)
-        if isinstance(value, str) and (of_kind or name in ("pretrained", "multimodal_model", "data")):
-            named = path if of_kind else value
-            file = named.rpartition("#")[0] if "#" in named and not Path(named).exists() else named
-            ours = name != "data" and kind not in LAYOUTS and (data_folder() / named).exists()  # a bundled model
-            if named and not ours and Path(file).exists():
-                found[name] = value.removesuffix(named) + str(Path.cwd() / named)
+        kind = value.partition(":")[0] if isinstance(value, str) else ""
+        is_data = kind in LAYOUTS or (name == "data" and isinstance(value, str) and value not in ("planted", "photos"))
+        ours = name in ("pretrained", "multimodal_model") and (data_folder() / str(value)).exists()  # a bundled model
+        if is_data or kind == "local-dir" or (name in ("pretrained", "multimodal_model") and value and not ours):
+            named = find_named(value, ("local-dir", *LAYOUTS), Path.cwd(), notebooks_folder(), CHECKOUT)
+            if named is None and is_data:
+                parse_data(value)  # which says what is wrong
+            found[name] = str(named or value)
     return found
 
 

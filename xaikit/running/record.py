@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..files.digests import code_digest, file_digest
-from ..files.paths import CHECKOUT, data_folder, leftovers, notebooks_folder, write_text
+from ..files.paths import CHECKOUT, data_folder, find_named, leftovers, notebooks_folder, write_text
 from ..files.store import digest_in
 from .notebooks import Notebook, read_notebook
 
@@ -166,40 +166,36 @@ def stamp(notebook: Path, parameters: Mapping[str, object], needs: Mapping[str, 
 
 def _named(parameters: Mapping[str, object]) -> Iterator[Path]:
     """The files that the parameters name: weights, stores, and the tables of datasets, not their images."""
-    for value in parameters.values():
-        for path in _places(value) if isinstance(value, str) else ():
-            if path.is_file():
-                yield path
-            elif path.is_dir():
-                found = [*path.glob("*"), *path.glob("annotations/*"), *path.glob("data/*")]
-                yield from sorted(file for file in found if file.is_file() and file.suffix in TABLES)
+    for _, path in _places(parameters):
+        if path.is_file():
+            yield path
+        else:
+            found = [*path.glob("*"), *path.glob("annotations/*"), *path.glob("data/*")]
+            yield from sorted(file for file in found if file.is_file() and file.suffix in TABLES)
 
 
 def _images(parameters: Mapping[str, object]) -> Iterator[tuple]:
     """Names, sizes and times of the files in the folders of datasets that the parameters name: no image is read."""
     from ..samples.tables import stamp_of
 
+    for kind, folder in _places(parameters):
+        if kind not in ("", "local-dir") and folder.is_dir():
+            seen = set()  # a link may lead back
+            for at, folders, files in os.walk(folder, followlinks=True):
+                folders[:] = [each for each in sorted(folders) if os.path.realpath(Path(at, each)) not in seen]
+                seen |= {os.path.realpath(Path(at, each)) for each in folders}
+                yield from ((name, stamp_of(Path(at, name))) for name in sorted(files))
+
+
+def _places(parameters: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
+    """The kind and the place of each file or folder that a parameter names, from where kernels look for it."""
+    from ..samples.layouts import LAYOUTS
+
     for value in parameters.values():
-        if isinstance(value, str) and ":" in value and not value.startswith("local-dir:"):
-            for folder in filter(Path.is_dir, _places(value)):
-                seen = set()  # a link may lead back
-                for at, folders, files in os.walk(folder, followlinks=True):
-                    folders[:] = [each for each in sorted(folders) if os.path.realpath(Path(at, each)) not in seen]
-                    seen |= {os.path.realpath(Path(at, each)) for each in folders}
-                    yield from ((name, stamp_of(Path(at, name))) for name in sorted(files))
-
-
-def _places(value: str) -> list[Path]:
-    """Where the file or folder lies that this value of a parameter may name."""
-    from ..samples.layouts import LAYOUTS, parse_data
-
-    if value.partition(":")[0] in LAYOUTS:
-        try:
-            return [parse_data(value)[1]]
-        except ValueError:  # the notebook says what is wrong
-            return []
-    named = value.removeprefix("local-dir:")
-    return [notebooks_folder() / named, CHECKOUT / named] if named.strip("./") else []
+        if isinstance(value, str) and value.strip("./"):
+            named = find_named(value, ("local-dir", *LAYOUTS), notebooks_folder(), CHECKOUT)
+            if named is not None:
+                yield named.kind, named.path
 
 
 def stores_in(folder: Path, names: Sequence[str]) -> dict[str, int]:

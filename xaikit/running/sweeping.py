@@ -18,8 +18,7 @@ from filelock import FileLock
 
 from ..files.checks import check_whole
 from ..files.paths import replacing
-from .execution import check_limit, failure
-from .models import fetch_models
+from .execution import check_limit, failure, fetch_models
 from .record import FILE, SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stores_in
 from .status import Listed, Sweep, counts, pace, read_sweep
 from .sweep_plan import Plan, make_plan

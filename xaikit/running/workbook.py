@@ -12,8 +12,7 @@ from ..files.checks import check_whole
 from ..files.paths import run_folder
 from ..files.store import digest_in
 from ..samples.parts import BAD_SAMPLES, count_bad_samples
-from .execution import check_limit, end_kernels, execute, failure
-from .models import fetch_models
+from .execution import check_limit, end_kernels, execute, failure, fetch_models
 from .notebooks import (
     FOR_THE_RUNNER,
     Notebook,

@@ -35,11 +35,16 @@ def without(scenes: xr.Dataset, object: int | Sequence[int]) -> xr.Dataset:
     >>> pair.caption.item(), xk.without(pair, 1).object_name.values[0].tolist()
     ('a bear left of a television', ['bear', ''])
     """
+    return _again(scenes, *layout_without(scenes, object))
+
+
+def layout_without(scenes: xr.Dataset, object: int | Sequence[int]) -> tuple[Layout, World]:
+    """The layout of ``without``."""
     layout, world = layout_of(scenes)
     rows, slots = _chosen(scenes, object)
     exists = layout.exists.copy()
     exists[rows, slots] = False
-    return _again(scenes, replace(layout, exists=exists), world)
+    return replace(layout, exists=exists), world
 
 
 def replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence[str]) -> xr.Dataset:
@@ -54,6 +59,11 @@ def replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence
     >>> xk.replaced(pair, 0, "red car").object_name.values[0].tolist()
     ['red car', 'television']
     """
+    return _again(scenes, *layout_replaced(scenes, object, by))
+
+
+def layout_replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence[str]) -> tuple[Layout, World]:
+    """The layout of ``replaced``."""
     layout, world = layout_of(scenes)
     rows, slots = _chosen(scenes, object)
     names = [by] * len(rows) if isinstance(by, str) else list(by) if isinstance(by, Sequence | np.ndarray) else []
@@ -73,7 +83,7 @@ def replaced(scenes: xr.Dataset, object: int | Sequence[int], by: str | Sequence
             raise ValueError(f"by={name!r}: a {kind} takes no other colour than its own")
         keeps = colour[row, slot] if world.sizes else -1  # a thing has its own
         colour[row, slot] = COLOURS.index(said) if said else keeps
-    return _again(scenes, replace(layout, colour=colour, noun=noun), world)
+    return replace(layout, colour=colour, noun=noun), world
 
 
 def moved(
@@ -214,14 +224,14 @@ def _chosen(scenes: xr.Dataset, object: int | Sequence[int]) -> tuple[np.ndarray
     return rows, slots
 
 
-def _drawn_as(scenes: xr.Dataset, layout: Layout, world: World) -> dict[str, object]:
-    """What these layouts look like in the style, at the size and before the ground of the scenes."""
+def drawn_as(scenes: xr.Dataset, layout: Layout, world: World) -> dict[str, object]:
+    """What these layouts look like in the style, at the size and before the ground of the scenes, as ``assembly.drawn``."""
     styles = np.array([world.styles.index(str(name)) for name in scenes["style"].values])
     return drawn(layout, world, scenes.scene_seed.values, styles, scenes.sizes["x"], scenes.mark.values)
 
 
 def _again(scenes: xr.Dataset, layout: Layout, world: World) -> xr.Dataset:
-    changed = _drawn_as(scenes, layout, world)
+    changed = drawn_as(scenes, layout, world)
     out = scenes.assign({name: (SCHEMA["inputs"][name].dims, values) for name, values in changed.items()})
     owner, named, true = _said(out, world)
     out = out.assign(
@@ -237,7 +247,7 @@ def check_drawn(scenes: xr.Dataset) -> Layout:
     """The scenes' layout. Raises ValueError for scenes that aren't planted, or whose pictures aren't as they were drawn, so that
     what is drawn again would differ by more than an object."""
     layout, world = layout_of(scenes)
-    image = _drawn_as(scenes, layout, world)["image"]
+    image = drawn_as(scenes, layout, world)["image"]
     differs = (image != scenes.image.transpose("sample", "y", "x", "rgb").values).any((1, 2, 3))
     if differs.any():
         raise ValueError(

@@ -4,7 +4,6 @@ Nothing here fetches anything. A source is sized and sharded, and reads an image
 """
 
 import difflib
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ import numpy as np
 import xarray as xr
 
 from ..files.checks import check_choices, check_whole
-from ..files.paths import data_folder
+from ..files.paths import find_named
 from ..files.store import annotate, inputs_digest, open_store, read
 from .assembly import Drawing
 from .captions import name_parts, object_kinds
-from .photos import photos
+from .published.folder import photos
 from .scenes import draw_pairs, draw_scenes
 from .source import BLOCK, Reader, Source, first_good, hexadecimal, joined
 from .tables import LayoutError, published
@@ -69,23 +68,14 @@ def parse_data(data: str) -> tuple[str, Path, str | None]:
         near = sorted(LAYOUTS, key=lambda name: -difflib.SequenceMatcher(None, layout.lower(), name).ratio())
         known = f"'planted', 'photos' or 'LAYOUT:PATH', LAYOUT one of {', '.join(near)}"
         raise ValueError(f"data={data!r}: give {known}" + ("" if colon else ", such as 'coco:data/coco'"))
-    folder, split = here_or_there(path), None
-    if not folder.is_dir():
-        inner, _, split = path.rpartition("#")
-        folder = here_or_there(inner)
-        if not inner or not split or not folder.is_dir():
-            raise LayoutError(f"data={data!r}: there is no folder {folder if inner else path}")
-    return layout, folder, split
-
-
-def here_or_there(path: str) -> Path:
-    """A path from the working folder, where there is something, else from the repository."""
-    path = os.path.expanduser(path)
-    return Path.cwd() / path if path and os.path.exists(path) else data_folder().parent / path
+    found = find_named(data, LAYOUTS)
+    if found is None or not found.path.is_dir():
+        raise LayoutError(f"data={data!r}: there is no folder {path.rpartition('#')[0] or path}")
+    return layout, found.path, found.split or None
 
 
 def open_inputs(
-    run: str,
+    run: str | None,
     data: str = "planted",
     n: int | None = None,
     clip: Reader | None = None,
@@ -97,6 +87,7 @@ def open_inputs(
     Of a dataset these are the first n good samples, 64 for None, as ``clip`` gets them; the provenance's ``left_out`` tells
     of the bad ones. The provenance holds their ``inputs_digest``. For what can only be measured against planted truth,
     ``instead`` says how scenes are drawn (keywords of ``draw_scenes``) where what is opened has none; a warning tells of it.
+    run : None to draw n "planted" scenes anew, by ``instead``: what one notebook tuned by is no evidence in another.
 
     Examples
     --------
@@ -104,8 +95,11 @@ def open_inputs(
     >>> xk.open_inputs("example", n=2).sizes["sample"]
     2
     """
-    path = here_or_there(data)
-    if data == "photos" or (":" in data and not path.is_file()):
+    found = find_named(data)
+    path = found.path if found else Path.cwd() / data
+    if data == "planted" and run is None:
+        scenes = draw_scenes(n, objects=(2, 4), **instead)
+    elif data == "photos" or (":" in data and not path.is_file()):
         scenes = first_good(open_source(data), 64 if n is None else n, clip)
     else:
         if n is not None:

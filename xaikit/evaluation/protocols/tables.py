@@ -54,7 +54,7 @@ def table(ds: xr.Dataset, interval: bool = False, digits: int = 3, seed: int = 0
     """Methods x columns, named as in ``data/paper_tables.csv``: means over the good samples.
 
     ds : a protocol's results, or what ``measured`` made of them. interval : text instead of numbers, "mean [low, high]"
-        with the 95 % bootstrap interval over samples; those that a retrieval searches among stay the same. digits, seed :
+        with the 95 % interval over samples; those that a retrieval searches among stay the same. digits, seed :
         of that.
 
     ``attrs`` of the table say of which protocol, model and data it is, and of how many good samples.

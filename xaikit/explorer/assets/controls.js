@@ -20,6 +20,7 @@ function render({ model, el }) {
     if (!message.done) return;
     waiting = false;
     if (wish) tell(...wish);
+    else draw(false); // what couldn't be drawn was not chosen; a text stays to be mended
   }
 
   function field({ kind, labels }, place) {
@@ -39,7 +40,7 @@ function render({ model, el }) {
     slider.nextSibling.textContent = label;
   }
 
-  function draw() {
+  function draw(texts = true) {
     const controls = model.get("controls");
     if (el.children.length !== controls.length) {
       el.replaceChildren(...controls.map((control, place) => {
@@ -55,6 +56,7 @@ function render({ model, el }) {
       }));
     }
     controls.forEach((control, place) => {
+      if (control.kind === "text" && !texts) return;
       const made = el.children[place].querySelector("input, select");
       const text = String(control.value);
       if (made.value !== text && !(made === document.activeElement && wish)) made.value = text;
@@ -66,7 +68,7 @@ function render({ model, el }) {
   el.addEventListener("keydown", (event) => {
     if (event.key !== "Tab" && !event.ctrlKey && !event.metaKey && !event.shiftKey) event.stopPropagation();
   });
-  model.on("change:controls", draw);
+  model.on("change:controls", () => draw());
   model.on("msg:custom", done);
   draw();
 }

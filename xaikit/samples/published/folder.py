@@ -1,16 +1,21 @@
-"""Any folder of images with a table of captions."""
+"""Any folder of images with a table of captions; and, for a first look, a few photographs with captions and boxes of our own,
+which scikit-image and scikit-learn install."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
+from ...files.images import decode
 from ..source import Pictures, cleaned
 from ..tables import LayoutError, PicturesIn, check_lines, choose_split, column, layout, read_rows, whole_numbers
 
 BOX = r"\s*(\d+\.?\d*|\.\d+)(\s+(\d+\.?\d*|\.\d+)){3}\s*"
+PLACES = {"box": "'left top width height' in pixels", "mask": "the name of a picture"}  # of an object, what each is
 HOW = (
-    "write a table with the columns image and caption, and maybe class, foil, pair, box and object, an image's name relative to the"
-    " folder"
+    "write a table with the columns image and caption, and maybe class, foil, pair, object and its box or mask, names of files"
+    " relative to the folder"
 )
 
 
@@ -19,8 +24,9 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     """A sample a row of ``captions.csv``, labelled by the image's name, and for further captions of it "NAME-1", "NAME-2".
 
     folder : holds the table (separated by commas or tabs) with a header: image (or file or filepath), caption (or title), and
-        maybe class (a name), foil (a caption that is false of the image), pair (a whole number), and box, of the object that the
-        caption names, "left top width height" in pixels of the file, with its name in object.
+        maybe class (a name), foil (a caption that is false of the image), pair (a whole number), and where the object that the
+        caption names lies, with its name in object: box, "left top width height" in pixels of the file, or mask, the name of
+        a picture of the same size that is 0 beside the object and one other value on it.
 
     The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME."; blanks
     around a name don't count, and a row without one is a bad sample. Samples stay in the table's order, but for those of a
@@ -43,11 +49,16 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
         table["problem"] = (named == "").map({True: "the class is empty: its name is needed", False: ""})
     if "foil" in rows:
         table["foil"] = rows.foil
-    if "box" in rows:
-        given = rows.box.str.strip() != ""
-        check_lines(path, rows.box[given], BOX, ", but 'left top width height' in pixels is needed")
-        table["box"] = rows.box.map(lambda text: tuple(map(float, text.split())))
-        lacking = given.map({False: "the box is empty: 'left top width height' in pixels is needed", True: ""})
+    if "box" in rows and "mask" in rows:
+        raise LayoutError(f"{path} has both columns box and mask: one of them says where the object is")
+    for name, needed in PLACES.items():
+        if name not in rows:
+            continue
+        given = rows[name].str.strip() != ""
+        if name == "box":
+            check_lines(path, rows.box[given], BOX, f", but {needed} is needed")
+        table[name] = rows[name] if name == "mask" else rows.box.map(lambda text: tuple(map(float, text.split())))
+        lacking = given.map({False: f"the {name} is empty: {needed} is needed", True: ""})
         table["problem"] = lacking if "problem" not in table else table.problem.where(table.problem != "", lacking)
         table["object_name"] = rows.object if "object" in rows else ""
     if "pair" in rows:
@@ -70,3 +81,35 @@ def paired(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(problem=problem.where(~odd, single))
     order = pd.DataFrame({"odd": odd | (pair < 0), "first": first}).sort_values(["odd", "first"], kind="stable").index
     return table.loc[order].reset_index(drop=True)
+
+
+# Picture, caption, the object that it names first, and its box (left, top, width, height) in pixels of the file.
+PHOTOS = (
+    ("skimage/data/motorcycle_left.png", "a red motorcycle in a garage", "motorcycle", (100, 80, 580, 370)),
+    ("skimage/data/coffee.png", "a cup of coffee on a red saucer", "cup", (172, 15, 235, 225)),
+    ("sklearn/datasets/images/flower.jpg", "an orange flower in front of green leaves", "flower", (165, 82, 280, 278)),
+    ("skimage/data/rocket.jpg", "a white rocket before its start at night", "rocket", (303, 125, 36, 290)),
+    ("sklearn/datasets/images/china.jpg", "a pagoda above trees at a lake", "pagoda", (60, 25, 310, 375)),
+    ("skimage/data/astronaut.png", "a woman in an orange space suit", "woman", (22, 12, 340, 500)),
+    ("skimage/data/camera.png", "a man with a camera on a tripod", "man", (0, 62, 330, 450)),
+    ("skimage/data/chelsea.png", "a cat with green eyes", "cat", (30, 0, 380, 300)),
+)
+
+
+def photos() -> Pictures:
+    """The photographs as a source, whose ``object_mask`` is the box of the object that each caption names.
+
+    Examples
+    --------
+    >>> source = xk.open_source("photos", 2)
+    >>> source.inputs(size=64).caption.values.tolist()
+    ['a red motorcycle in a garage', 'a cup of coffee on a red saucer']
+    """
+    table = pd.DataFrame(PHOTOS, columns=["image", "caption", "object_name", "box"])
+    table["label"] = table.image.map(lambda name: Path(name).stem)
+    return Pictures.of("photos", table, _read)
+
+
+def _read(name: str) -> Image.Image:
+    package, _, inner = str(name).partition("/")
+    return decode(Path(find_spec(package).submodule_search_locations[0]) / inner, f"the picture {name}")
