@@ -16,7 +16,7 @@ PYTHON := $(ACTIVE)
 INSTALLED :=
 endif
 
-.PHONY: help install workbook test unit numbers lab app book refresh benchmark clean
+.PHONY: help install workbook test unit numbers lab app book refresh screenshots replicate benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -47,8 +47,11 @@ unit: $(INSTALLED) ## the unit tests alone
 numbers: $(INSTALLED) ## the numbers stored in the notebooks alone
 	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks
 
-lab: $(INSTALLED) ## open the notebooks in JupyterLab, the explorer first (options: ARGS="--no-browser --port=8888")
-	$(PYTHON) -m jupyterlab $(ARGS) $$(grep -l '"application"' notebooks/*.ipynb)
+# Copies, which looking and trying change: of each version of the notebooks those that were opened first.
+lab: $(INSTALLED) ## open copies of the notebooks in JupyterLab, the explorer first (options: ARGS="--no-browser --port=8888")
+	copies=runs/lab/$$(cat notebooks/*.ipynb | cksum | cut -d ' ' -f 1) && \
+	{ test -d $$copies || { mkdir -p $$copies && cp notebooks/*.ipynb $$copies; }; } && \
+	$(PYTHON) -m jupyterlab $(ARGS) $$(grep -l '"application"' $$copies/*.ipynb)
 
 app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--run mine -- --no-browser --port=8866")
 	$(PYTHON) -m xaikit app $(ARGS)
@@ -59,6 +62,13 @@ book: $(INSTALLED) ## build a static site of the notebooks and of the functions 
 
 refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
 	$(PYTHON) -m xaikit refresh $(ARGS)
+
+screenshots: $(INSTALLED) ## take the explorer's screenshots for its notebook anew, in Chromium
+	XAIKIT_SCREENSHOTS=$(CURDIR)/notebooks/screenshots $(PYTHON) -m pytest -q tests/browser/test_lab.py -k screenshot
+
+replicate: $(INSTALLED) ## run the ledger for every bundled CLIP, into runs/replications and data/replications (goes on where it was)
+	$(PYTHON) -m xaikit replicate $(ARGS)
+	$(PYTHON) -m xaikit check data/replications
 
 benchmark: $(INSTALLED) ## print what explanations cost, as ratios
 	$(PYTHON) benchmarks/cost.py

@@ -18,6 +18,7 @@ import pytest
 
 import xaikit as xk
 from xaikit.running.committed import ADDRESS
+from xaikit.running.execution import UNATTENDED
 from xaikit.running.notebooks import all_needs_of, find_notebooks
 
 NOT_COMPARED = ("text/html", "image/svg+xml", "application/vnd.jupyter.widget-view+json", "stderr")
@@ -83,11 +84,10 @@ def _teach_nbval(runs):
         end = time.monotonic() + PATIENCE
         while any(not _ended(runs, name).exists() for name in beside.intersection(needs)) and time.monotonic() < end:
             time.sleep(0.1)
-        own, os.environ["XAIKIT_RUNS"] = os.environ["XAIKIT_RUNS"], str(runs)
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XAIKIT_RUNS", str(runs))
+            patch.setenv(UNATTENDED, "1")
             setup(file)
-        finally:
-            os.environ["XAIKIT_RUNS"] = own
 
     def teardown_and_say(file):
         teardown(file)

@@ -12,7 +12,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 def functions_of(name: str) -> SimpleNamespace:
     """What a notebook, named without its number, imports and defines: functions, and constants in capitals."""
-    (path,) = NOTEBOOKS.glob(f"[0-9][0-9]_{name}.ipynb")
+    (path,) = NOTEBOOKS.glob(f"[0-9][0-9]*_{name}.ipynb")
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     lines = [line for source in cells for line in ast.parse(TransformerManager().transform_cell(source)).body]
     namespace = {}

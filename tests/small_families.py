@@ -67,7 +67,7 @@ def words(special, *, bos=False, named=True):
 def chat(image):
     """A chat template that writes ``image`` for an image."""
     return (
-        "{% for m in messages %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}" + image + "{% else %}"
+        "{% for m in messages %} USER: {% for c in m['content'] %} {% if c['type'] == 'image' %}" + image + "{% else %}"
         "{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %} ASSISTANT:{% endif %}"
     )
 

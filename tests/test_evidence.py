@@ -1,4 +1,6 @@
-"""What notebook srm_spectral makes of the claims about resonance, against scenes and courses made by hand."""
+"""What the notebooks about resonance make of its claims, against scenes and courses made by hand."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from xaikit.resonance.end_points import regimes
 from xaikit.resonance.modes import dynamic_modes
 from xaikit.resonance.recursion import Recursion, read, resonate, steps
 
-notebook = functions_of("srm_spectral")
+notebook = SimpleNamespace(**vars(functions_of("srm_spectral")) | vars(functions_of("srm_evidence")))
 T = 20
 TIME = np.arange(T + 1)
 NAN = np.nan
@@ -620,3 +622,30 @@ def test_regimes_weigh_each_word_alike_in_any_batches(clip, drawn):
     np.testing.assert_allclose(parts, whole)
     assert (np.diff(clip.content(clip.tokens(drawn.caption)).sum(1)) != 0).any()
     refused("alpha=2.5: a number above 0 and below 2", regimes, clip, drawn.image, drawn.caption, [0.5, 2.5], [0.5])
+
+
+@pytest.mark.parametrize("way, expected", [("resonance", [1, 0, 0.8]), ("fixed point", [0, 1, 0.5])])
+def test_the_share_of_heat_that_guides_a_training(way, expected):
+    """Of what oscillates, or of the last map above its least value; with a gradient."""
+    inside = torch.tensor([[1.0, 0, 0, 0]] * 3)
+    swing = np.sin(2 * np.pi * TIME * 5 / (T + 1))
+    course = np.zeros((3, T + 1, 1, 4), np.float32)
+    course[0, :, 0, 0] += swing  # inside, but it ends outside
+    course[0, -1, 0] = [0, 1, 0, 0]
+    course[1, :, 0, 1] += swing
+    course[1, -1, 0] = [3, 2, 2, 2]
+    course[2, :, 0, :2] += swing[:, None] * [2, 1]  # energy is a square
+    course[2, -1, 0] = [1, 1, 0, 0]
+    tensor = torch.from_numpy(course).requires_grad_()
+    found = notebook.share_inside(tensor, inside, way)
+    atol = 0.1 if way == "resonance" else 1e-6  # the last map, set by hand, has a spectrum too
+    np.testing.assert_allclose(found.detach(), expected, atol=atol)
+    found.sum().backward()
+    assert torch.isfinite(tensor.grad).all() and tensor.grad.abs().sum() > 0
+
+
+def test_plain_training_is_the_contrastive_loss(clip, drawn):
+    pixels, tokens = clip.pixels(drawn.image), clip.tokens(drawn.caption)
+    cosines = clip.similarity(drawn.image, drawn.caption) * clip.model.logit_scale.exp()
+    expected = -(cosines.log_softmax(0).diagonal().mean() + cosines.log_softmax(1).diagonal().mean()) / 2
+    assert notebook.guided_loss(clip, pixels, tokens, None, "plain").item() == pytest.approx(expected.item(), rel=1e-4)

@@ -15,6 +15,7 @@ from small_mllms import CLASSES, ordinary, picture, small_mllm
 from torch.nn import functional
 
 from xaikit.files.paths import data_folder
+from xaikit.files.store import provenance
 from xaikit.mllm.explanation import TOKEN_METHODS, explain_all_tokens, explain_tokens
 from xaikit.mllm.memory import Sizes
 from xaikit.mllm.methods import REGISTRY, attention, grad_cam, gradient_x_input, rollout, token_method
@@ -478,6 +479,32 @@ def test_competing_methods(bundled, scenes):
     assert np.abs(np.corrcoef(chance) - np.eye(len(chance))).max() < 0.6, "neither tokens nor samples share a map"
 
 
+@pytest.mark.parametrize("method", ["attention", "rollout", "gradient_x_input", "grad_cam"])
+def test_every_method_sees_several_scales(bundled, scenes, method):
+    """The mean of what each scale gives alone, drawn to the finest grid with its sum kept."""
+    image, answer = scenes.image[:2], TOLD
+    ways = {"one": {}, "two": {"scales": 2}, "both": {"scales": (1, 2)}, "tiles": {"scales": 2, "enlargement": "crops"}}
+    ways = {label: (method, options) for label, options in ways.items()}
+    found = {
+        label: explain_all_tokens(bundled, image, methods={label: way}, answer=answer).isel(explainer=0)
+        for label, way in ways.items()
+    }
+    one, two, both, tiles = (torch.from_numpy(each.token_heat.values) for each in found.values())
+    assert one.shape[-2:] == (8, 8) and two.shape[-2:] == both.shape[-2:] == tiles.shape[-2:] == (16, 16)
+    drawn = functional.interpolate(one, (16, 16), mode="bilinear", align_corners=False) / 4
+    torch.testing.assert_close(both, (drawn + two) / 2, atol=1e-6, rtol=1e-4)
+    sums = [each.sum((-2, -1)) for each in (one, two, both)]
+    torch.testing.assert_close(sums[2], (sums[0] + sums[1]) / 2, atol=1e-5, rtol=1e-3)
+    assert not torch.allclose(two, tiles)
+    assert found["both"].scale.values.tolist() == [1, 2] and found["both"].log_probability[:, 1].isnull().all()
+    views = [bundled.family.view(each, "describe the picture", 2.0) for each in image.values]
+    told = [bundled.tokenizer(TOLD, add_special_tokens=False).input_ids] * 2
+    plainly = REGISTRY.all()[method].function(bundled, views, told)
+    torch.testing.assert_close(two, plainly, atol=1e-6, rtol=1e-4)
+    setting = provenance(found["both"])["parameters"]["both"]
+    assert setting == {"method": method, "scales": [1.0, 2.0], "enlargement": "interpolate"}
+
+
 def test_random_maps_are_of_the_sample_alone(bundled, scenes):
     options = {"method": "random", "answer": ["a ring", TOLD, TOLD]}
     whole = explain_tokens(bundled, scenes.image, **options).token_heat.values
@@ -774,7 +801,16 @@ def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
         ({"normalised": "no"}, "normalised='no': True or False"),
         ({"method": "tamm"}, "unknown method 'tamm': choose from lens, tam, msea, arc"),
         ({"rbo": 0.9}, "unknown option 'rbo' of msea\\+arc: it takes scales, enlargement"),
-        ({"method": "attention", "scales": (1, 2)}, "unknown option 'scales' of attention: it takes head_fusion"),
+        ({"method": "attention", "rbo": 2}, "unknown option 'rbo' of attention: it takes head_fusion"),
+        ({"method": "attention", "scales": (1, 0)}, "scales=0: a number above 0"),
+        (
+            {"method": "attention", "scales": (1, 5)},
+            "sample 0: scale=5.0: prompt and image have .* tiny-llava takes 512",
+        ),
+        (
+            {"method": "grad_cam", "scales": 2, "enlargement": "zoom"},
+            "enlargement='zoom': choose from interpolate, crops",
+        ),
         ({"method": "rollout", "k": 3}, "unknown option 'k' of rollout: it takes none"),
         ({"method": "attention", "head_fusion": "min"}, "head_fusion='min': choose from mean, max"),
         ({"method": "grad_cam", "target": "loss"}, "target='loss': choose from logit, log_probability"),

@@ -13,8 +13,9 @@ from small_models import small_clip
 
 import xaikit as xk
 from xaikit import explainers
+from xaikit.clip import pairs
 from xaikit.explainers import registry
-from xaikit.measures.intervals import rank_agreement
+from xaikit.measures.intervals import over_groups, rank_agreement
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +178,31 @@ def test_rank_agreement_is_spearman_of_the_means():
     assert found.loc["a", "b"] == pytest.approx(expected)
     assert low.loc["a", "b"] <= found.loc["a", "b"] <= high.loc["a", "b"] and low.loc["a", "b"] < high.loc["a", "b"]
     refused("2 explainers: at least 3", rank_agreement, measured.isel(explainer=slice(2)), ["a", "b"])
+
+
+def test_a_batch_takes_no_more_pairs_than_its_graph_has_room_for(clip, scenes, monkeypatch):
+    whole = xk.explain("chefer", clip, scenes.image, scenes.caption)
+    monkeypatch.setattr(pairs, "GRAPH", 3 * pairs.bytes_of_graph(clip))
+    sizes = [len(tokens) for _, tokens in pairs.Pairs(clip, scenes.image, scenes.caption).batches(64)]
+    assert set(sizes[:-1]) == {3} and sum(sizes) == len(scenes.sample)
+    np.testing.assert_allclose(xk.explain("chefer", clip, scenes.image, scenes.caption), whole, atol=1e-6)
+    monkeypatch.setattr(pairs, "GRAPH", 1)
+    assert [len(tokens) for _, tokens in pairs.Pairs(clip, scenes.image, scenes.caption).batches(2)][0] == 1
+
+
+def test_the_interval_over_groups_is_as_wide_as_groups_differ():
+    """Scenes of one model say nothing of another: with models apart the interval covers them, however many scenes there are."""
+    draws = np.random.default_rng(0)
+    apart = [draws.normal(mean, 0.1, (size, 2)) + [0, 5] for mean, size in ((0.2, 30), (0.4, 40), (0.9, 50))]
+    mean, low, high = over_groups(apart)
+    np.testing.assert_allclose(mean, np.mean([each.mean(0) for each in apart], axis=0))
+    np.testing.assert_allclose([low, high], [mean - 0.32, mean + 0.39], atol=0.08)
+    alike = [draws.normal(0.5, 0.1, (400, 1)) for _ in range(5)]
+    _, low, high = over_groups(alike)
+    assert high - low < 4 * 1.96 * 0.1 / np.sqrt(5 * 400)
+    # One group alone: its samples; missing values don't count.
+    gappy = np.where(draws.random((200, 1)) < 0.5, np.nan, draws.normal(1, 1, (200, 1)))
+    mean, low, high = over_groups([gappy])
+    known = gappy[np.isfinite(gappy)]
+    assert mean == pytest.approx(known.mean())
+    np.testing.assert_allclose(high - low, 2 * 1.96 * known.std() / np.sqrt(len(known)), rtol=0.15)

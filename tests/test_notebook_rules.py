@@ -2,15 +2,19 @@
 
 import ast
 import io
+import re
 import tokenize
 
 import nbformat
+import numpy as np
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from notebook_functions import NOTEBOOKS
+from PIL import Image
 
+from xaikit.explorer.state import TABS
 from xaikit.running.committed import cleaned
-from xaikit.running.notebooks import read_parameters
+from xaikit.running.notebooks import read_notebook, read_parameters
 
 COMMON = {"run", "n", "seed", "device", "batch_size"}
 OF_CLIP = {"model", "pretrained", "data"}  # but for a notebook that is about another kind of model, by another name
@@ -96,6 +100,13 @@ def tags(cell):
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
 def test_committed_notebook(path):
     assert list(violations(path)) == []
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_view_of_the_explorer_has_its_screenshot(tab):
+    """Taken in a browser by ``make screenshots``."""
+    picture = np.asarray(Image.open(NOTEBOOKS / "screenshots" / f"{tab}.jpg").convert("L"))
+    assert picture.shape[1] > 800 and picture.std() > 20  # not an empty page
 
 
 PARAMETERS = """model = "tiny-clip"  # bundled
@@ -206,3 +217,25 @@ def test_a_stored_error_and_an_uncheckable_picture_are_found(notebook):
 def test_a_large_notebook_is_found(notebook):
     notebook.cells[3].outputs[0].text = "4" * LARGEST_FILE
     assert notebook.broken() == ["it is larger than 1 MB"]
+
+
+def offsets(path):
+    """What a notebook adds to the seed for scenes of its own: the numbers in ``seed + NUMBER``."""
+    cells = nbformat.read(path, as_version=4).cells
+    return {
+        int(found)
+        for cell in cells
+        if cell.cell_type == "code"
+        for found in re.findall(r"\bseed \+ (\d{2,})", cell.source)
+    }
+
+
+def test_no_scene_is_evidence_in_two_notebooks():
+    """Notebooks that measure for the ledger draw scenes by seeds of their own, and none reads those of notebook 00."""
+    of = {path.stem: offsets(path) for path in NOTEBOOKS.glob("*.ipynb")}
+    assert all(of[name] for name in ("04_srm_spectral", "04b_srm_evidence", "06_evaluation", "06b_hard_cases"))
+    for name, own in of.items():
+        others = set().union(*(each for other, each in of.items() if other != name))
+        assert not own & others, name
+    measuring = [name for name in of if name[:2] in ("04", "06")]
+    assert all("inputs" not in read_notebook(NOTEBOOKS / f"{name}.ipynb").reads for name in measuring)

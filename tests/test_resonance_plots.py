@@ -48,7 +48,7 @@ def test_spectrum_bands_draws_means_and_quantiles():
     made = {"none": spectra(0, 5), "attention": spectra(1, 7)}
     figure = drawn(plots.spectrum_bands(made, "Spectra"), "Spectra")
     assert [axis.get_title() for axis in figure.axes] == ["none, 5 scenes", "attention, 7 scenes"]
-    names = ["shuffled weights", "shuffled captions", "the model and its captions"]
+    names = ["shuffled weights", "shuffled captions", "the model and its captions", "their mean's 95 % interval"]
     assert entries(figure.axes[0].get_legend()) == names and figure.axes[1].get_legend() is None
     for axis, one in zip(figure.axes, made.values(), strict=True):
         assert axis.get_yscale() == "log" and axis.get_xlabel() == "frequency (cycles per iteration)"
@@ -69,7 +69,7 @@ def test_spectrum_bands_draws_means_and_quantiles():
 
 def test_spectrum_bands_of_one_null_and_one_scene():
     figure = drawn(plots.spectrum_bands({"none": spectra(2, 1, ("captions",))}, "One"), "One")
-    assert entries(figure.axes[0].get_legend()) == ["shuffled captions", "the model and its captions"]
+    assert entries(figure.axes[0].get_legend())[:2] == ["shuffled captions", "the model and its captions"]
 
 
 def test_eigenvalue_plane_counts_what_it_draws():
@@ -156,6 +156,8 @@ def test_mode_maps_show_size_and_angle_of_the_modes_there_are():
             np.testing.assert_allclose(shown, np.where(size >= 0.1 * size.max(), angle, NAN))
         assert [axis.get_ylabel() for axis in figure.axes[-2:]] == ["|U|", "angle (radian)"]
     assert len(plots.mode_maps(made, "Modes", 1, 1, count=2).axes) == 2 * 2 + 2
+    still = made.assign(frequency=0 * made.frequency)  # what doesn't turn has no angle worth a picture
+    assert len(plots.mode_maps(still, "Modes", 1, 1).axes) == 4 + 1
     clear = np.ma.filled(plots.mode_maps(made, "Modes", 0, 0).axes[4].images[0].get_array(), NAN)
     assert np.isnan(clear[0, 0]) and np.isnan(clear).sum() == 1
     refused("token 0 of sample 1 has no mode", plots.mode_maps, made, "Modes", 1, 0)
@@ -205,7 +207,10 @@ def test_filmstrip_shows_maps_phases_and_spectra():
     np.testing.assert_allclose(spans, [(-0.5, 5.5), (5.5, 17.5), (17.5, 20.5)])
     span_colours = [to_rgb(patch.get_facecolor()) for patch in curve.patches]
     assert span_colours == [colours[0], colours[2], colours[4]]
-    assert entries(step.get_legend()) == ["step size (left)", "spatial entropy (right)"]
+    assert entries(step.get_legend()) == ["step size (left)", "spatial entropy (right)", "of an even map (right)"]
+    # From 0 to more than the most there can be: near-evenness is seen as such.
+    most = np.log(trajectory[0, 0].size)
+    assert step.get_ylim()[0] == 0 and step.get_ylim()[1] > most == pytest.approx(step.lines[1].get_ydata()[0])
     # The last phase has 3 maps, too few for a spectrum.
     assert entries(spectrum.get_legend()) == ["whole course", "phase 1", "phase 2"]
     np.testing.assert_allclose(spectrum.lines[0].get_xdata(), FREQUENCY)
@@ -296,6 +301,17 @@ def test_the_tree_has_its_concepts_in_place_and_lines_as_wide_as_their_informati
     key = dict(zip(entries(keys), (line.get_linewidth() for line in keys.get_lines()), strict=True))
     assert key["0.1"] == pytest.approx(wide[2]) and key["0.3"] == pytest.approx(wide[0])
     assert "nat" in keys.get_title().get_text()
+
+
+def test_the_tree_leaves_out_bands_without_energy():
+    made = concepts()
+    made.energy[3:6] = 0.003  # together below 1 %
+    page, *nodes = plots.concept_tree(made, 7, np.zeros((64, 64, 3), np.uint8), "Tree").axes
+    assert len(nodes) == 3 and len(page.lines) == 2
+    assert [text for text in texts(page) if "cycles" in text] == [
+        "low\n0.00 to 0.17\ncycles per\niteration", "0.17 to 0.33\ncycles per\niteration",
+    ]  # fmt: skip
+    assert len(plots.concept_tree(made, 7, np.zeros((64, 64, 3), np.uint8), "Tree", least=0).axes) == 1 + 6
 
 
 def test_the_tree_of_another_sample_is_its_own():

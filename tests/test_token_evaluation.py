@@ -11,6 +11,7 @@ from small_mllms import CLASSES, alone, small_mllm
 import xaikit as xk
 from xaikit.evaluation import tokens as measuring
 from xaikit.evaluation.tokens import (
+    measure_answers,
     measure_faithfulness,
     measure_tokens,
     measured_words,
@@ -18,7 +19,7 @@ from xaikit.evaluation.tokens import (
     token_curve_areas,
     token_deletion_insertion,
 )
-from xaikit.measures.localisation import region_coverage
+from xaikit.measures.localisation import iou_otsu, region_coverage
 from xaikit.measures.planted_tokens import context_auroc
 from xaikit.mllm.conversations import answer_ids
 
@@ -263,3 +264,34 @@ def test_bad_input_is_refused_in_a_sentence(llava):
     holes[0, 1, 2, 0, 0] = holes[0, 1, 3, 0, 0]
     holes[0, 1, 3, 0, 0] = 0
     token_deletion_insertion(llava, views, answers, holes, words, steps=1)  # tokens that aren't measured don't matter
+
+
+def test_free_answers_are_measured_by_labels_and_a_tagger(bundled):
+    scenes = xk.draw_descriptions(3, seed=4)
+    images = [*scenes.image.values[:2], scenes.image.values[2, ..., 0]]  # the last one can't be explained
+    methods = ["attention", "lens"]
+    answers = xk.explain_all_tokens(bundled, images, methods=methods, answer=scenes.caption, errors="record")
+    nouns = sorted({name.split()[-1] for name in scenes.object_name.values.ravel()})
+    categories = {noun: place for place, noun in enumerate(nouns, 1)}
+    labels = np.array([[categories[name.split()[-1]] for name in row] for row in scenes.object_name.values])
+    masks = (scenes.object_mask.values * labels[..., None, None]).max(1)
+    plain = measure_answers(answers, masks, categories)
+    tagger = {noun: "NN" for noun in nouns} | {"a": "DT"}
+    tagged = measure_answers(answers, masks, categories, lambda word: tagger.get(word, "JJ"))
+    for sample, (row, said) in enumerate(zip(labels[:2], scenes.caption.values, strict=False)):
+        assert np.isfinite(tagged.object_iou[sample]).sum("mention").values.tolist() == [2, 2], said
+        words = answers.answer_text.values[sample]
+        for explainer, name in enumerate(methods):
+            maps = answers.token_heat.values[sample, explainer]
+            for mention, label in enumerate(row):
+                place = next(i for i, word in enumerate(words) if word.strip() == nouns[label - 1])
+                covered = region_coverage((masks[sample] == label)[None, None], maps.shape[-2:])
+                expected = iou_otsu(maps[None, None, place], covered)
+                if list(row).count(label) == 1:
+                    np.testing.assert_allclose(
+                        tagged.object_iou.sel(explainer=name)[sample, mention], expected.item(), atol=0.02
+                    )
+    assert np.isfinite(tagged.function_iou[:2]).sum("word").values.tolist() == [[2, 2]] * 2  # both articles
+    assert np.isfinite(plain.function_iou[:2]).any()
+    assert np.isnan(tagged.object_iou[2]).all() and np.isnan(tagged.function_iou[2]).all()
+    refused("3 answers but 1 masks", measure_answers, answers, masks[:1], categories)

@@ -123,6 +123,25 @@ def test_the_tokens_own_object_is_outlined(answers, scenes):
     assert [outlined(axis) for axis in axes] == [right, none, none, none, none, none, none, right, right]
 
 
+def test_cases_stand_side_by_side_each_with_its_own_picture(answers, scenes):
+    objects = np.where(np.arange(8) == 1, 0, OBJECTS)
+    cases = {"success": (0, "ring"), "failure": (1, 1)}
+    axes, title = drawn(plots.token_cases(answers, scenes, cases, ["tam", "lens"], objects))
+    assert titles(axes[:2]) == ["success\nring", "failure\n$x$"] and "success, failure" in title
+    assert [axis.get_ylabel() for axis in axes[::2]] == ["image", "tam", "lens"]
+    for column, (sample, place) in enumerate([(0, 3), (1, 1)]):
+        np.testing.assert_array_equal(axes[column].images[0].get_array(), scenes.image[sample])
+        rows, cols = answers.grid.values[sample]
+        for axis, explainer in zip(axes[2 + column :: 2], (1, 0), strict=True):
+            values = answers.token_heat.values[sample, explainer, place, :rows, :cols]
+            np.testing.assert_array_equal(axis.images[1].get_array(), values)
+            assert axis.images[1].get_clim() == (0, values.max())
+            assert outlined(axis) == [RIGHT]  # each scene's own mask of the object that its word names
+    refused("cases=.*: give at least one", plots.token_cases, answers, scenes, {})
+    refused("sample=5: a whole number", plots.token_cases, answers, scenes, {"far": (5, 0)})
+    refused("token 'disc': the answer has tokens 0 to 7", plots.token_cases, answers, scenes, {"none": (0, "disc")})
+
+
 def test_colours_go_by_the_power_that_is_asked_for(answers, scenes):
     half = plots.token_strip(answers, scenes, 0, "lens").axes[1].images[1]
     full = plots.token_strip(answers, scenes, 0, "lens", gamma=1).axes[1].images[1]

@@ -3,6 +3,7 @@ that says it can, while recording changes nothing; what can't be recorded is ref
 
 import copy
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,9 @@ from xaikit.explainers.registry import explaining
 VISION = {"layers": 2, "width": 48, "head_width": 16, "attn_pooler_heads": 2}
 TEXT = {"width": 32, "heads": 2, "layers": 2, "vocab_size": 49408, "context_length": 16}
 NARROW = {"depth": 2, "embed_dim": 48, "num_heads": 3}  # of timm's
-WIDE = ("MobileCLIP2-B",)  # its stem has the published width
+WIDE = ("MobileCLIP-B", "MobileCLIP2-B")  # their stem has the published width
+# How the names of those without blocks begin, and of large ones whose convolutions can't be made narrow (ViTamin-S and -B stay).
+LEFT_OUT = ("RN", "convnext", "swin", "MobileCLIP-S", "MobileCLIP2-S", "ViTamin-L", "ViTamin-XL")
 QUICK = {
     "integrated_gradients": {"steps": 2},
     "kernel_shap": {"samples": 80},
@@ -37,21 +40,24 @@ def shrunk(tmp_path, monkeypatch):
 
     def build(name):
         config = copy.deepcopy(open_clip.get_model_config(name))
-        vision, patch = config["vision_cfg"], 14 if "14" in name else 32 if "B-32" in name else 16
+        vision = config["vision_cfg"]
+        timm = vision.get("timm_model_name", "")
+        patch = vision.get("patch_size") or int((re.findall(r"patch(\d+)", timm) or [16])[0])
         if name not in WITHOUT_BLOCKS:
             vision["image_size"] = 4 * patch
-            if "timm_model_name" in vision:
-                narrow = {"depth": 2} if name in WIDE else NARROW
+            if timm:
+                narrow = {"depth": 2} if name in WIDE else {} if timm.startswith("vitamin") else NARROW
                 create = partial(timm_model.timm.create_model, img_size=4 * patch, **narrow)
                 monkeypatch.setattr(timm_model.timm, "create_model", create)
             else:
                 vision |= VISION
             config["embed_dim"] = 48
+        width = {} if config["text_cfg"].get("proj_type") != "none" else {"width": 48}
         text = {k: v for k, v in config["text_cfg"].items() if not k.startswith(("hf_", "tokenizer_"))}
-        config["text_cfg"] = text | TEXT
+        config["text_cfg"] = text | TEXT | width
         config |= {"multimodal_cfg": config["multimodal_cfg"] | TEXT} if "multimodal_cfg" in config else {}
         end = config["text_cfg"].get("eos_id", 49407)
-        path = tmp_path / f"shrunk-{name.replace('SigLIP', 'sigl')}.json"
+        path = tmp_path / f"shrunk-{re.sub('siglip', 'sigl', name, flags=re.IGNORECASE)}.json"
         path.write_text(json.dumps(config))
         open_clip.add_model_config(path)
         clip = xk.load_clip(path.stem)
@@ -86,6 +92,23 @@ def test_every_kind_is_explained_by_every_method_that_says_so(shrunk, name):
     everything = {each for each, about in xk.methods().items() if "image" in about["explains"]}
     lacking = {"chefer", "grad_eclip"} if name in AVERAGED else {"maskclip"} if name in POOLED else set()
     assert lacking <= everything - {*able["image"]} and (lacking or everything == {*able["image"]})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in open_clip.list_models() if not name.startswith(LEFT_OUT)])
+def test_every_architecture_is_explained_and_computes_what_it_did(shrunk, name):
+    clip, pixels, tokens = shrunk(name)
+    plain = clip.encode_image(pixels), clip.encode_text(tokens)
+    for side, heat in (("image", "heat"), ("text", "word_heat")):
+        methods = [
+            each for each in explaining(clip, side) if each != "osp"
+        ]  # which reads texts, by a tokenizer of the hub
+        assert len(methods) >= 13, methods
+        options = {k: v for k, v in QUICK.items() if k in methods}
+        assert np.isfinite(xk.explain_all(clip, pixels, tokens, methods, of=side, options=options)[heat]).all()
+        with xk.record(clip, side, None) as tape:
+            own = clip.encode_image(pixels) if side == "image" else clip.encode_text(tokens)
+        assert tape.layers and torch.equal(own, plain[side == "text"])
 
 
 @pytest.mark.parametrize("name", WITHOUT_BLOCKS)

@@ -112,6 +112,16 @@ def test_only_runs_what_was_named_and_keeps_what_is_known_of_the_others(tmp_path
     refused("there is no notebook '05': choose from 00_store, 01_read", run, folder, only=["05"])
 
 
+def test_a_second_half_is_named_by_its_number_and_letter(notebooks, write_notebook):
+    write_notebook(notebooks / "00b_more.ipynb", "run = 'default'  # the run\nn = 2  # scenes", "n", reads=["store"])
+    for only, names in {
+        ("00",): ["00_store"], ("00b",): ["00b_more"], ("00-01",): ["00_store", "00b_more", "01_read"],
+        ("00b_more",): ["00b_more"], ("00,00b",): ["00_store", "00b_more"],
+    }.items():  # fmt: skip
+        assert [*find_notebooks(only)] == names
+    refused("there is no notebook '01b'", find_notebooks, ["01b"])
+
+
 def test_resume_skips_what_is_done_and_says_so(tmp_path, executed, capsys):
     executed.bad = ["01_read"]
     with pytest.raises(RunFailed, match="01_read failed, RuntimeError: no kernel .*; done: 00_store; not run: none"):

@@ -38,6 +38,7 @@ class Batch:
     text_target: Tensor
     own: Tensor  # (captions and swapped ones,) the scene that each is about
     covered: np.ndarray  # (scenes, patches) share of each patch that objects cover
+    named: np.ndarray  # likewise, of objects that the caption names
 
 
 def to_pixels(image: np.ndarray) -> Tensor:
@@ -202,12 +203,13 @@ def draw_batch(rng: np.random.Generator, architecture: Architecture, recipe: Rec
     if not recipe.patch_halves:
         labels[..., 2:] = -1
     own = torch.from_numpy(np.concatenate([np.arange(n), *[np.flatnonzero(two)] * 2]))
-    covered = area_of_patches(masks, architecture.patch).max(1)
+    area = area_of_patches(masks, architecture.patch)
+    named = (said.object[:, :, None] == np.arange(area.shape[1])).any(1)
     return Batch(
         said, to_pixels(image), tokens,
         torch.from_numpy(np.concatenate([truth(statement, layout) for statement in statements])),
         labels, heads.image_target(layout), torch.cat([heads.text_target(s) for s in statements]),
-        own, covered,
+        own, area.max(1), (area * named[..., None]).sum(1),
     )  # fmt: skip
 
 

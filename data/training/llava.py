@@ -194,6 +194,9 @@ def save_llava(
     model.generation_config.do_sample = False
     model.generation_config.max_new_tokens = 64
     model.to(torch.float16 if recipe.architecture.half else torch.float32).save_pretrained(folder)
+    if recipe.architecture.half:  # in which it is kept, but not computed: CPUs are slow at it
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     llava_processor(recipe.architecture).save_pretrained(folder)
     log.round(4).to_csv(folder / "training_log.csv", index=False)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")

@@ -70,12 +70,13 @@ def servers(chromium, notebook, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def small_run(servers):
-    """The folder of the runs, with one of six scenes, their maps by two methods, and what these score."""
+    """The folder of the runs, with one of six scenes of things, their maps by two methods, and what these score."""
     *_, runs = servers
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAIKIT_RUNS", str(runs))
-        clip = xk.load_clip("tiny-clip")
-        scenes = xk.draw_scenes(n=6, seed=3, objects=(2, 3))
+        clip = xk.load_clip("tiny-clip-things")
+        drawn = xk.draw_scenes(n=6, seed=3, objects=(2, 3), world="things", size=clip.image_size[0])
+        scenes = store.annotate(drawn, "inputs", model=clip.name)
         xk.save_store(scenes, RUN, "inputs")
         about = {"made_by": clip, "inputs_digest": store.provenance(xk.open_inputs(RUN))["inputs_digest"]}
         found = xk.explain_all(clip, scenes.image, scenes.caption, ["grad_eclip", "chefer"])

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -118,6 +120,36 @@ def test_every_tab_is_shown_whole(explorer, output, tab, width):
     explorer.page.wait_for_timeout(200)  # pictures are painted
     explorer.root.screenshot(path=output / f"{tab}-{width}.png")
     assert explorer.cut_off() == []
+
+
+# What the notebook of the explorer shows of each view, on the run's scenes.
+SHOWN = {
+    "compare": {"methods": ["grad_eclip", "chefer", "rise"], "threshold": 0.4},
+    "words": {"method": "chefer", "words": [1]},
+    "resonance": {"word": 1, "coupling": "encoder", "time": 3},
+    "answer": {"arc": False},
+    "perturb": {"method": "chefer", "share": 0.2, "masked": [0, 1]},
+    "runs": {"sort": "iou_best", "explainer": "chefer", "metric": "iou_best"},
+}
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_screenshot_of_every_view_for_its_notebook(explorer, output, tab):
+    """Written to the notebooks by ``make screenshots``, else beside the others."""
+    folder = Path(os.environ.get("XAIKIT_SCREENSHOTS", output / "notebook"))
+    folder.mkdir(exist_ok=True)
+    explorer.page.set_viewport_size({"width": 1160, "height": 2600})
+    choices = {"run": "default", "sample": 1, "tab": tab, "upsampling": "bicubic", **SHOWN[tab]}
+    explorer.execute(f"{APP} app.set(**{choices!r}); None")
+    explorer.wait(tab=tab, run="default", sample=1)
+    explorer.page.wait_for_timeout(500)  # pictures are painted
+    explorer.root.screenshot(path=folder / f"{tab}.jpg", type="jpeg", quality=60)
+    assert explorer.cut_off() == [] and explorer.error == ""
+    assert explorer.root.locator("img:visible").count() >= 1
+    nameless = "all => all.filter((each) => !(each.ariaLabel || each.labels?.length || each.textContent)).map((each) => each.outerHTML)"
+    for role in ("slider", "combobox", "textbox", "checkbox", "button"):
+        assert explorer.root.get_by_role(role).evaluate_all(nameless) == []
+    assert explorer.root.locator("img:visible:not([alt]), img:visible[alt='']").count() == 0
 
 
 def test_tabs_by_keyboard(explorer):

@@ -242,7 +242,7 @@ def load_tokenizer(name: str, source: str):
         )  # read as a folder: by its name transformers would ask the hub for more than it needs
         options = {"tokenizer_mode": text.get("tokenizer_mode"), **text.get("tokenizer_kwargs", {})}
         return HFTokenizer(str(folder), text.get("context_length", 77), **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # the last from what would fetch a vocabulary by its address
         raise FileNotFoundError(f"the tokenizer of {name} can't be read: {one_line(error)}") from error
 
 

@@ -13,6 +13,9 @@ from tqdm import tqdm
 from ..files.checks import check_choices
 from ..files.images import read_image
 from .model import Clip, as_sequence
+from .towers import tower
+
+GRAPH = 4 << 30  # bytes that a batch's attention and graph may take, as far as it is known before; one pair always fits
 
 
 class Pairs:
@@ -50,7 +53,9 @@ class Pairs:
         return len(self._images)
 
     def batches(self, size: int, progress: str = "") -> Iterator[tuple[Tensor, Tensor]]:
-        """Pixels and token ids of the good pairs, so many at once, behind a progress bar if it has a name."""
+        """Pixels and token ids of the good pairs, at most so many at once, and fewer where a large tower's attention and graph
+        would take more than 4 GiB, behind a progress bar if it has a name."""
+        size = max(1, min(size, GRAPH // bytes_of_graph(self.clip)))
         for start in tqdm(range(0, len(self.good), size), disable=not progress, desc=progress):
             pixels = self.clip.pixels(_take(self._images, self.good[start : start + size]))
             yield pixels, self.tokens[start : start + size]
@@ -98,6 +103,24 @@ class Pairs:
             except (ValueError, FileNotFoundError) as error:
                 reasons.append(str(error).replace("text 0", f"text {index}", 1))
         return reasons
+
+
+def bytes_of_graph(clip: Clip) -> int:
+    """About what the image tower keeps of one pair where all blocks' attention is kept and differentiated: three numbers
+    for each of its entries and eight for each token's state, a block; 1 for a tower without blocks.
+
+    Examples
+    --------
+    >>> round(xk.clip.pairs.bytes_of_graph(clip) / 1e6, 1)
+    1.9
+    """
+    try:
+        image = tower(clip, "image")
+    except ValueError:
+        return 1
+    tokens, layer = image.grid[0] * image.grid[1] + 1, image.attentions[0]
+    heads, width = getattr(layer, "num_heads", 1), next(layer.parameters()).shape[-1]
+    return clip.dtype.itemsize * len(image.blocks) * (3 * heads * tokens**2 + 8 * width * tokens)
 
 
 def join(parts: list[Tensor], dim: int, fill: float = 0) -> Tensor:

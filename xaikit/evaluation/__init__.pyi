@@ -7,6 +7,7 @@ from .metrics import evaluate as evaluate, measurable as measurable, metric as m
 from .retrieval import retrieval_faithfulness as retrieval_faithfulness
 from .sanity import sanity_cascade as sanity_cascade, seed_stability as seed_stability
 from .tokens import (
+    measure_answers as measure_answers,
     measure_faithfulness as measure_faithfulness,
     measure_tokens as measure_tokens,
     measured_words as measured_words,

@@ -6,6 +6,7 @@ cells as the units.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from ..files.store import annotate
 from ..measures.localisation import cell_shares
 from ..measures.maps import by_explainer, ranks
 from ..measures.planted_tokens import context_auroc, planted_word_scores, word_classes
-from ..measures.words import name_tokens, spoken_words
+from ..measures.token_iou import token_iou
+from ..measures.words import Lemmatiser, Tagger, name_tokens, spoken_words
 from ..mllm.explanation import TOKEN_METHODS, explain_all_tokens
 from ..mllm.model import Mllm
 from ..mllm.passes import teacher_forced
@@ -103,6 +105,60 @@ def measured_words(answers: xr.Dataset, scenes: xr.Dataset) -> xr.Dataset:
         token_text=(("sample", "token"), np.char.strip(answers.answer_text.values.astype(str))),
         token_object=(("sample", "token"), named.token_object.values),
     )
+
+
+def measure_answers(
+    answers: xr.Dataset,
+    masks: Sequence[np.ndarray],
+    categories: Mapping[str, int],
+    tagger: Tagger | None = None,
+    lemmatiser: Lemmatiser | None = None,
+) -> xr.Dataset:
+    """How well maps of free answers lie on labelled objects: ``token_iou`` of the maps that ``explain_tokens`` or
+    ``explain_all_tokens`` gave, where no planted truth says which words name what.
+
+    masks : for each sample (y, x) whole numbers, the label of the object that each pixel shows, 0 for none. categories : the
+    label of each name, such as {"dog": 18}. tagger : a word to its Penn Treebank tag; None for lists of function words. None
+    comes with xaikit; ``PatternTagger`` of textblob brings its own lexicon, so that nothing is fetched: with
+    ``tag = textblob.en.taggers.PatternTagger().tag`` it is ``lambda word: dict(tag(word)).get(word, "")``. lemmatiser : a noun
+    to its lemma.
+
+    Returns ``object_iou`` (sample, explainer, mention) and ``function_iou`` (sample, explainer, word), NaN where an answer has
+    fewer; ``measures.token_iou.token_iou_summary`` takes them together. Samples that couldn't be explained are NaN.
+    Raises ValueError as ``token_iou``.
+
+    Examples
+    --------
+    >>> import numpy as np, xaikit as xk
+    >>> scenes = xk.draw_descriptions(2, seed=1)
+    >>> answers = xk.explain_tokens(xk.load_mllm(), scenes.image, method="attention")
+    >>> masks = np.argmax(np.pad(scenes.object_mask, [(0, 0), (1, 0), (0, 0), (0, 0)]), 1)
+    >>> found = xk.evaluation.measure_answers(answers, masks, {"square": 1}, {"square": "NN", "a": "DT"}.get)
+    >>> found.object_iou.dims, found.function_iou.shape
+    (('sample', 'explainer', 'mention'), (2, 1, 2))
+    """
+    answers = by_explainer(answers)
+    n, names = answers.sizes["sample"], answers.explainer.values.tolist()
+    if len(masks) != n:
+        raise ValueError(f"{n} answers but {len(masks)} masks: give one for each")
+    entries = {"object_iou": {}, "function_iou": {}}
+    for sample, named in product(range(n), range(len(names))):
+        one = answers.isel(sample=sample, explainer=named)
+        texts = [str(text) for text in one.answer_text.values[one.answer_id.values >= 0]]
+        if not texts:
+            continue
+        rows, cols = one.grid.values
+        maps = one.token_heat.values[: len(texts), :rows, :cols]
+        found = token_iou(maps, texts, masks[sample], categories, None, tagger, lemmatiser, one.region.values)
+        for name, values in entries.items():
+            values[sample, named] = getattr(found, name)
+    out = xr.Dataset(coords={"sample": answers.sample, "explainer": names})
+    for (name, values), dim in zip(entries.items(), ("mention", "word"), strict=True):
+        table = np.full((n, len(names), max(map(len, values.values()), default=0)), np.nan)
+        for place, some in values.items():
+            table[place][: len(some)] = some
+        out[name] = ("sample", "explainer", dim), table
+    return out
 
 
 def measure_faithfulness(

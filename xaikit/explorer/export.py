@@ -108,7 +108,7 @@ def save(workspace: Workspace, state: State, code: str, drawn: Drawn, folder: st
 
 
 def links(workspace: Workspace, state: State, code: str, drawn: Drawn) -> str:
-    """HTML with a link to each file, which hold them, and what else the line of code needs."""
+    """HTML with a link to each file, whose bytes are in it, and what else the line of code needs."""
     kinds = {".png": ("picture (PNG)", "image/png"), ".csv": ("numbers (CSV)", "text/csv")}
     found = []
     for file, content in _picture_and_numbers(state, code, drawn).items():

@@ -162,14 +162,14 @@ def _unreadable(name: str) -> ValueError:
 class RunStores:
     """What a run has stored, read when it is asked for. run : its name among the runs, or the path of its folder.
 
-    Raises FileNotFoundError for a folder that isn't there or holds no store.
+    Raises FileNotFoundError for a folder that isn't there or has no store.
     """
 
     def __init__(self, run: str):
         self.run, self.folder = run, folder_of(run)
         self.paths = {path.stem: path for path in _stores_in(self.folder)}
         if not self.paths:
-            raise FileNotFoundError(f"run={run!r}: {self.folder} holds no store (.nc); run the workbook into it first")
+            raise FileNotFoundError(f"run={run!r}: {self.folder} has no store (.nc); run the workbook into it first")
         self._open: dict[str, xr.Dataset] = {}
         self.broken: dict[str, str] = {}  # why a store was left out, by name
 
@@ -251,7 +251,7 @@ def _stores_in(folder: Path) -> list[Path]:
 
 
 def known_runs() -> list[str]:
-    """The names of the runs that hold a store.
+    """The names of the runs that have a store.
 
     Examples
     --------

@@ -55,6 +55,13 @@ class Picture(anywidget.AnyWidget):
             self.press(content["spot"])
 
 
+class Names(anywidget.AnyWidget):
+    """Nothing to see: it names the sliders and the film's buttons of the explorer around it for screen readers, which ipywidgets
+    doesn't."""
+
+    _esm = ASSETS / "names.js"
+
+
 class Sentences(HTML):
     """Plain text, a line each."""
 

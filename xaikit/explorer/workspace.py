@@ -4,9 +4,10 @@ Nothing here knows of widgets. torch and the models are imported when something 
 maps are shown at once.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,13 @@ from .state import State
 KEPT = 1000  # results; a map of a large model takes a few kilobytes, a trajectory a few megabytes
 MODELS, RUNS = 3, 8
 SCENES = {"n": 32, "seed": 0, "objects": (2, 3)}  # drawn where no run is given
+OF_WORLDS = {"shapes": {}, "things": {"world": "things", "size": 96}}  # of each of them
+
+
+@cache
+def drawn_of(world: str) -> xr.Dataset:
+    """The scenes of a world that are drawn where no run is given."""
+    return draw_scenes(**SCENES, **OF_WORLDS[world])
 
 
 class Workspace:
@@ -47,9 +55,12 @@ class Workspace:
 
     def models_of(self, run: str) -> dict[str, Any]:
         """The models that a run was made with. Raises as ``run``."""
-        parameters = self.run(State(run=run)).parameters or {}
-        models = ("model", "pretrained", "multimodal_model")
-        return {name: parameters.get(name, getattr(State, name)) for name in models}
+        stores, usual = self.run(State(run=run)), {**vars(State())}
+        with contextlib.suppress(OSError, ValueError):  # of scenes that can't be read it is said elsewhere
+            if (of_scenes := provenance(stores.scenes).get("model")) in bundled_models():
+                usual["model"] = of_scenes  # where the run was started without naming one
+        parameters = stores.parameters or {}
+        return {name: parameters.get(name, usual[name]) for name in ("model", "pretrained", "multimodal_model")}
 
     def notice(self, state: State) -> str:
         """What a reader must know of the model and the run, "" for nothing."""
@@ -64,11 +75,7 @@ class Workspace:
         """The scenes to choose from."""
         if self.given:
             return self._given
-        return self.run(state).scenes if state.run else self._drawn
-
-    @cached_property
-    def _drawn(self) -> xr.Dataset:
-        return draw_scenes(**SCENES)
+        return self.run(state).scenes if state.run else drawn_of("things" if "things" in state.model else "shapes")
 
     def subject(self, state: State, job: Job | None = None) -> Subject:
         """The picture and the prompt of a state. A picture of one's own needs the model, which crops it.
@@ -334,5 +341,5 @@ def _checked(scenes: Any) -> xr.Dataset | None:
         raise ValueError(f"scenes is a {kind}: a dataset of scenes is needed, or run=... for those of a run")
     validate(scenes, "inputs")
     if not scenes.sizes["sample"]:
-        raise ValueError("scenes holds no sample: at least one is needed")
+        raise ValueError("scenes has no sample: at least one is needed")
     return scenes

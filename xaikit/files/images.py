@@ -44,6 +44,30 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
 def decode(file: Path | BinaryIO, label: str) -> Image.Image:
     """The RGB picture in a file. Raises ValueError, in one sentence that starts with ``label`` and says nothing else of where
     the file is, for one that is damaged or of another format, or whose header tells of too large or too narrow a picture."""
+    return _opened(file, label, as_rgb)
+
+
+def decode_mask(file: Path | BinaryIO, label: str) -> Image.Image:
+    """The mask in a file as an RGB picture: white where it isn't 0 (of a palette the index counts), black elsewhere.
+
+    Raises ValueError, as ``decode`` does, and for one that has more values than 0 and another, as classes, several objects or
+    the noise of JPEG make them, or that shows nothing."""
+    return _opened(file, label, _as_mask)
+
+
+def _as_mask(picture: Image.Image, label: str) -> Image.Image:
+    if picture.mode not in ("1", "L", "P", "I;16"):
+        raise ValueError(f"{label} has mode {picture.mode!r}: a mask is grey, of two colours, or has a palette")
+    values = np.asarray(picture)
+    found = np.unique(values)
+    if len(found) > 2 or (found > 0).sum() != 1:
+        shown = ", ".join(map(str, found[:4].astype(int))) + ", ..." * (len(found) > 4)
+        raise ValueError(f"{label} has the values {shown}: a mask has one beside 0, where the object is")
+    return Image.fromarray(np.where(values > 0, np.uint8(255), np.uint8(0))).convert("RGB")
+
+
+def _opened(file: Path | BinaryIO, label: str, read: Callable[[Image.Image, str], Image.Image]) -> Image.Image:
+    """What ``read`` makes of the picture in a file, once its size is known to be possible."""
 
     def opened() -> Image.Image:
         with Image.open(file, formats=FORMATS) as picture:
@@ -51,7 +75,7 @@ def decode(file: Path | BinaryIO, label: str) -> Image.Image:
             if width * height > MOST_PIXELS:
                 raise ValueError(f"{label} has {width} x {height} pixels, more than can be a picture")
             check_aspect(picture, MOST_ASPECT, label)
-            return as_rgb(picture, label)
+            return read(picture, label)
 
     return _read(opened, label)
 

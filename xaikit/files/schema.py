@@ -2,14 +2,15 @@
 
 Dimensions have the same names everywhere: sample, object, token (a prompt's own tokens, in order), y and x
 (pixels), row and col (patches), rgb, block, explainer, step, word_step, depth, answer_token and context_token (of a
-multimodal LLM's answer, and of its prompt and then its answer), scale, edge, way (deletion and insertion), label (what
-is looked for), first (among how many), width (of an embedding), fill (of what is occluded), estimate (a mean and the ends of its
-interval). Every variable has a ``long_name`` and
+multimodal LLM's answer, and of its prompt and then its answer), image (of a conversation), scale, edge, way (deletion
+and insertion), label (what is looked for), first (among how many), width (of an embedding), fill (of what is occluded),
+estimate (a mean and the ends of its interval), arm
+and report (of a training). Every variable has a ``long_name`` and
 ``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``:
 ``store.annotate`` fills them in from here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 VERSION = 1
@@ -35,6 +36,7 @@ _STATE = ("sample", "state")
 _MODE = ("sample", "token", "mode")
 _CONTEXT = ("sample", "answer_token", "context_token")
 _EACH = ("sample", "explainer")
+_CURVE = ("arm", "seed", "report")
 _PLACED = ("sample", "explainer", "label", "first")
 
 
@@ -45,6 +47,14 @@ def _effects(score: str, units: str) -> dict[str, Variable]:
         "absent": Variable(_OBJECT, "f", f"{score} lost without the object, NaN where there is none", units),
         "replaced": _maybe(_OBJECT, "f", f"{score} lost with another thing in the object's place", units),
         "mark": Variable(("sample",), "f", f"{score} lost without the corner mark, NaN where there is none", units),
+    }
+
+
+def _guided(name: str, long_name: str, *dims: str) -> dict[str, Variable]:
+    """A score of the models of guided training, and of the model from which all of them started."""
+    return {
+        name: Variable(("arm", "seed", *dims), "f", long_name),
+        f"{name}_before": Variable(dims, "f", f"{long_name}, before"),
     }
 
 
@@ -158,6 +168,18 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "turn": Variable(_WORD, "f", "angle that it turns by while it fades to 1/e", "radian"),
         "end": Variable((*_WORD, "row", "col"), "f", "last map of each word"),
     },
+    "guided_training": {
+        "contrastive": Variable(_CURVE, "f", "contrastive loss with swapped captions"),
+        "regulariser": Variable(
+            _CURVE, "f", "minus the logarithm of the share on what is named, NaN without regulariser"
+        ),
+        "step": Variable(_CURVE, "f", "mean step of a report"),
+        **_guided("recall_at_1", "recall@1 of captions"),
+        **_guided("attribute_swap", "share of captions above theirs with colours exchanged"),
+        **_guided("relation_swap", "share of captions above theirs with objects exchanged"),
+        **_guided("average_precision", "average precision of a map against what is named", *_EACH),
+        **_guided("energy", "share of positive heat on what is named", *_EACH),
+    },
     "null_spectra": {
         "mean_amplitude": Variable(("sample", "frequency"), "f", "root mean square amplitude over words and patches"),
         "energy_share": Variable(("sample", "frequency"), "f", "share of the oscillating energy"),
@@ -222,6 +244,8 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "region": Variable(("sample", "edge"), "f", "part of the image that the map covers, in shares of its sides"),
     },
     "claims": {
+        "sentence": _maybe(("claim",), "UTO", "sentence that the claim is read from"),
+        "needs": _maybe(("claim",), "UTO", "whether the sentence needs all of its claims, or any"),
         "paper": Variable(("claim",), "UTO", "paper that makes the claim"),
         "where": Variable(("claim",), "UTO", "section or table"),
         "text": Variable(("claim",), "UTO", "the paper's words"),
@@ -240,6 +264,14 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "holds_if": Variable(("claim",), "UTO", "what the interval must show for the claim to hold"),
         "verdict": Variable(("claim",), "UTO", "whether the claim holds here"),
         "note": Variable(("claim",), "UTO", "arithmetic, reason, or what was compared"),
+    },
+    "replication": {
+        "sentence": Variable(("claim",), "UTO", "sentence that the claim is read from"),
+        "verdict": Variable(("claim",), "UTO", "whether it holds for this model"),
+        "measured": Variable(("claim",), "f", "effect that was measured"),
+        "low": Variable(("claim",), "f", "low end of its 95 % interval"),
+        "high": Variable(("claim",), "f", "high end of its 95 % interval"),
+        "n": Variable(("claim",), "f", "samples that it was measured on"),
     },
     "bad_samples": {
         "dataset": Variable(("bad",), "UTO", "dataset that the sample is of"),
@@ -278,9 +310,19 @@ SCHEMA: dict[str, dict[str, Variable]] = {
     },
 }
 
+_BY_IMAGE = {
+    "token_heat": ("sample", "explainer", "image", "answer_token", "row", "col"),
+    "grid": ("sample", "image", "axis"),
+    "region": ("sample", "image", "edge"),
+}
+SCHEMA["conversations"] = SCHEMA["mllm"] | {
+    name: replace(SCHEMA["mllm"][name], dims=dims) for name, dims in _BY_IMAGE.items()
+}
+
 # Stages that also take variables not named above, as long as these have the dimensions given here.
 OPEN_STAGES = {
     "evaluation": (("sample", "explainer"), ("explainer",), ("explainer", "step"), ("sample", "explainer", "depth")),
+    "replication": (("sample", "explainer"),),
     "sweep": (("row",),),
 }
 DIRECTIONS = HIGHER, LOWER, NEITHER = "higher is better", "lower is better", "neither"

@@ -1,5 +1,7 @@
 """What means over samples say: their intervals, who is best, and whether metrics put explainers in the same order."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -67,6 +69,17 @@ def interval_text(mean: float, low: float, high: float, digits: int = 3, signed:
     return f"{form} [{form}, {form}]".format(mean, low, high)
 
 
+def mean_text(values: np.ndarray, digits: int = 2, signed: bool = False) -> str:
+    """``mean_interval`` of values (n,) as text.
+
+    Examples
+    --------
+    >>> mean_text(np.array([1.0, 2.0, 3.0]))
+    '2.00 [-0.48, 4.48]'
+    """
+    return interval_text(*mean_interval(np.asarray(values, float)), digits, signed)
+
+
 def summary(scores: xr.Dataset, seed: int = 0) -> pd.DataFrame:
     """A row an explainer and metric: mean, low and high end of the 95 % interval over samples. seed : as of ``mean_interval``."""
     rows = []
@@ -118,6 +131,33 @@ def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> p
             behind = turned[:, int(np.nanargmax(means))] - turned[:, row]
             worse[row, place] = min(1.0, 2 * mean_of(behind, scores[metric].attrs.get("whole", 0.0)).above(0))
     return pd.DataFrame((best == 1) | (discoveries(worse) > rate), names, metrics)
+
+
+def over_groups(groups: Sequence[np.ndarray], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over groups (such as trained models) of the means of their samples, with its 95 % interval, each of k columns.
+
+    groups : values (n, k) of each, whose n may differ; NaN ones don't count. The bootstrap is hierarchical: groups are drawn,
+    and in each drawn one samples. With few groups its interval is a rough one, and with a single one that of its samples.
+
+    Examples
+    --------
+    >>> mean, low, high = over_groups([np.full((4, 1), 0.2), np.full((8, 1), 0.4)])
+    >>> [round(float(each[0]), 2) for each in (mean, low, high)]
+    [0.3, 0.2, 0.4]
+    """
+    draws, count = np.random.default_rng(seed), len(groups)
+    resampled = []
+    for values in groups:
+        n = len(values)
+        weights = draws.multinomial(n, np.full(n, 1 / n), RESAMPLES * count)  # how often each sample is drawn
+        known = np.isfinite(values)
+        total, counted = weights @ np.where(known, values, 0), weights @ known.astype(float)
+        resampled.append(np.where(counted > 0, total / np.maximum(counted, 1), np.nan))
+    means = np.stack(resampled).reshape(count, RESAMPLES, count, -1)
+    drawn = draws.integers(count, size=(RESAMPLES, count))
+    each = np.nanmean(means[drawn, np.arange(RESAMPLES)[:, None], np.arange(count)], axis=1)
+    low, high = np.nanpercentile(each, [2.5, 97.5], axis=0)
+    return np.nanmean([np.nanmean(values, axis=0) for values in groups], axis=0), low, high
 
 
 def rank_agreement(

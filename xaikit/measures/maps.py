@@ -42,8 +42,11 @@ def checked(heat: xr.DataArray, scenes: xr.Dataset, what: str = "maps") -> xr.Da
     return heat if heat.dtype.kind == "f" else heat.astype(float)
 
 
-def by_explainer(answers: xr.Dataset) -> xr.Dataset:
-    """What ``explain_tokens`` gives, with the dimension ``explainer`` where there is one only."""
+def by_explainer(answers: xr.Dataset, several: bool = False) -> xr.Dataset:
+    """What ``explain_tokens`` gives, with the dimension ``explainer`` where there is one only. several : whether the answers may
+    be about several images; ValueError where these aren't asked for."""
+    if "image" in answers.token_heat.dims and not several:
+        raise ValueError("answers about several images: choose one, such as answers.isel(image=0)")
     if "explainer" in answers.token_heat.dims:
         return answers
     label = {"explainer": [answers.token_heat.attrs.get("explainer", "map")]}

@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from ..files.checks import check_choices, check_whole
 from ..samples.captions import FUNCTION_WORDS, PADDING, name_objects
+from .maps import by_explainer
 
 Tagger = Callable[[str], str]  # a word to its tag of the Penn Treebank
 Lemmatiser = Callable[[str], str]
@@ -200,3 +203,37 @@ def name_tokens(token_text: np.ndarray, scenes: xr.Dataset) -> xr.Dataset:
         for (name, values), padding in zip(named.data_vars.items(), (PADDING, ""), strict=True)
     }
     return xr.Dataset(spread, {"sample": scenes.sample})
+
+
+def image_shares(answers: xr.Dataset, sample: int = 0, explainer: str | None = None) -> pd.DataFrame:
+    """Which image each word of an answer looks at: a row a word, in order, a column an image, each word's shares adding up to 1.
+
+    answers : of ``explain_tokens`` with ``messages``. explainer : whose maps; None where there is only one. A share is of the mean
+    heat of an image's cells, positive heat only, so that an image with more tokens counts no more; words without heat are
+    NaN. Raises ValueError for answers about one image alone, and a sample or an explainer that there isn't.
+
+    Examples
+    --------
+    >>> parts = [{"type": "image", "image": image} for image in xk.draw_descriptions(2, seed=1).image.values]
+    >>> asked = {"role": "user", "content": [*parts, {"type": "text", "text": "what is this"}]}
+    >>> answers = xk.explain_tokens(xk.load_mllm(), messages=[asked], method="attention")
+    >>> image_shares(answers).columns.tolist()
+    [0, 1]
+    """
+    if "image" not in answers.token_heat.dims:
+        raise ValueError("the answers are about one image each: only conversations with several have shares")
+    check_whole(0, answers.sizes["sample"] - 1, sample=sample)
+    answers = by_explainer(answers, several=True)
+    names = answers.explainer.values.tolist()
+    if explainer is None and len(names) == 1:
+        explainer = names[0]
+    check_choices(explainer=(explainer, names))
+    one = answers.isel(sample=sample).sel(explainer=explainer)
+    grids = one.grid.values
+    grids = grids[grids.prod(1) > 0]
+    heat = one.token_heat.clip(min=0).sum(("row", "col")).values[: len(grids)] / grids.prod(1)[:, None]
+    words = group_words([text for text in one.answer_text.values if text != ""])
+    by_word = np.array([heat[:, word.tokens].sum(1) for word in words]).reshape(len(words), len(grids))
+    total = by_word.sum(1, keepdims=True)
+    shares = np.divide(by_word, total, out=np.full_like(by_word, np.nan), where=total > 0)
+    return pd.DataFrame(shares, [word.text for word in words], pd.RangeIndex(len(grids), name="image"))

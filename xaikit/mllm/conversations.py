@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from ..clip.pairs import as_sequence, labels_of, one_each
 from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
+from .messages import conversations_of, last_words, turns_of
 from .model import Mllm
 from .view import NATIVE, Key, View
+from .wording import IMAGE, Said
 
 KEPT = 16  # samples whose pixels are kept from their check to their batch
 
@@ -74,8 +77,8 @@ def answer_ids(mllm: Mllm, text: str) -> list[int]:
 
 
 class Conversations:
-    """Images and prompts in any form that ``explain_tokens`` takes, and their answers: checked before any work, then in
-    batches.
+    """Images and prompts, or messages, in any form that ``explain_tokens`` takes, and their answers: checked before any work,
+    then in batches.
 
     keys : the scales and enlargements that each image will be seen at. errors : "raise" stops at the first bad sample;
     "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others. at_once : how many samples
@@ -95,25 +98,34 @@ class Conversations:
         errors: str,
         max_new_tokens: int,
         at_once: Callable[[Sequence[int], int], int],
+        messages=None,
     ):
         check_choices(errors=(errors, ("raise", "record")))
         self.mllm, self.keys, self.errors = mllm, list(keys), errors
         self.max_new_tokens, self._at_once = max_new_tokens, at_once
-        if images is None:
+        if images is None and messages is None:
             raise ValueError("images=None: what a word of an answer owes to an image needs one")
-        self._images = as_sequence(images)
-        n = len(self._images)
         labels = labels_of(images)
+        self._images = None if images is None else images if _lists(images) else as_sequence(images)
+        n = None if images is None else len(self._images)
+        self._talks = None if messages is None else conversations_of(messages, n)
+        n = len(self._talks) if n is None else n
+        self._images = [None] * n if images is None else self._images
         self.labels = np.arange(n) if labels is None else labels
-        self.prompts = one_each(prompts, n, "prompt", labels)
+        self.prompts = one_each(prompts, n, "prompt", labels) if messages is None else [""] * n
         self.answers = one_each(answers, n, "answer", labels) if answers is not None else [None] * n
-        self.reasons = [""] * n
+        self.reasons, self.headers = [""] * n, [""] * n
         self._kept: dict[int, list[View]] = {}
         self._groups: dict[tuple, list[int]] = {}
         self._most: dict[int, int] = {}
         for index in range(n):
             self._check(index)
         self.check_any()
+
+    @property
+    def one_image(self) -> bool:
+        """Whether there were prompts, of one image each, and no messages."""
+        return self._talks is None
 
     def check_any(self) -> None:
         """Raise ValueError, with the first one's reason, where no sample is good."""
@@ -135,20 +147,22 @@ class Conversations:
                 by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
                 yield [part[row] for row in good], by_key, [answers[row] for row in good]
 
-    def warn_of_cut(self, ended: Sequence[bool]) -> None:
-        """Say which answers, of good samples, didn't end by themselves."""
-        cut = [
-            str(label) for label, own, bad in zip(self.labels, ended, self.reasons, strict=True) if not own and not bad
-        ]
+    def warn_of_cut(self, ended: Sequence[bool], reasoning: Sequence[bool]) -> None:
+        """Say which answers, of good samples, didn't end by themselves, and whether they were still ``reasoning``."""
+        each = zip(self.labels, ended, reasoning, self.reasons, strict=True)
+        cut = [(str(label), thinks) for label, own, thinks, bad in each if not own and not bad]
         if cut:
-            who = f"sample {cut[0]}" if len(cut) == 1 else f"{len(cut)} samples, the first of them {cut[0]},"
+            who = f"sample {cut[0][0]}" if len(cut) == 1 else f"{len(cut)} samples, the first of them {cut[0][0]},"
+            still = ", within its reasoning" if any(thinks for _, thinks in cut) else ""
             warnings.warn(
-                f"the answer to {who} was cut after {self.max_new_tokens} tokens: raise max_new_tokens", stacklevel=4
+                f"the answer to {who} was cut after {self.max_new_tokens} tokens{still}: raise max_new_tokens",
+                stacklevel=4,
             )
 
     def refuse(self, index: int, error: ValueError | FileNotFoundError) -> None:
         """Raise this error with its sample named, or keep it as the sample's reason."""
-        named = str(error) if f"image {index}" in str(error) else f"sample {index}: {error}"
+        named = self._talks is None and f"image {index}" in str(error)
+        named = str(error) if named else f"sample {index}: {error}"
         if self.errors == "raise":
             raise type(error)(named) from error
         self.reasons[index] = named
@@ -177,14 +191,28 @@ class Conversations:
     def _given(self, index: int) -> list[int] | None:
         return None if self.answers[index] is None else answer_ids(self.mllm, self.answers[index])
 
+    def _asked(self, index: int) -> tuple[list[Image.Image], Said]:
+        """The images of a sample, and what is said about them."""
+        wording = self.mllm.family.wording
+        if self._talks is None:
+            return [read_image(self._images[index], index)], wording.asked(self.prompts[index])
+        turns, pictures = turns_of(self._talks[index], self._images[index])
+        turns = tuple(
+            (role, tuple(part if part is IMAGE else wording.check(part, f"message {place}") for part in parts))
+            for place, (role, parts) in enumerate(turns)
+        )
+        self.prompts[index] = last_words(turns)
+        return [read_image(picture, place) for place, picture in enumerate(pictures)], wording.said(turns)
+
     def _views(self, index: int) -> list[View]:
         """The views at all scales, the native one first."""
-        image, by_way = read_image(self._images[index], index), {NATIVE[1]: []}
+        (images, said), by_way = self._asked(index), {NATIVE[1]: []}
+        self.headers[index] = said.header
         for scale, enlargement in self.keys[1:]:
             by_way.setdefault(enlargement, []).append(scale)
         found = {}
         for way, scales in by_way.items():
-            views = self.mllm.family.distinct_views(image, self.prompts[index], (1.0, *scales), way)
+            views = self.mllm.family.distinct_views(images, said, (1.0, *scales), way)
             found |= {NATIVE: views[0]} | {(scale, way): view for scale, view in zip(scales, views[1:], strict=True)}
         return [found[key] for key in self.keys]
 
@@ -198,6 +226,11 @@ class Conversations:
         except (ValueError, FileNotFoundError) as error:
             self.refuse(index, error)
             return
-        self._groups.setdefault(tuple(view.grid for view in views), []).append(index)
+        self._groups.setdefault(tuple(view.grids for view in views), []).append(index)
         if len(self._images) <= KEPT:  # else they are made again for their batch, since pixels take much memory
             self._kept[index] = views
+
+
+def _lists(images) -> bool:
+    """Whether these are several images a sample."""
+    return isinstance(images, list | tuple) and any(isinstance(each, list | tuple) for each in images)

@@ -1,34 +1,37 @@
 """``explain_tokens``: the model's answers, explained token by token, as one dataset of the stage ``mllm``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import xarray as xr
-from torch import Tensor
 
 from ..files import store
 from ..files.checks import Choices, check_number, check_whole, labelled
 from .conversations import Conversations
 from .memory import Sizes, samples_at_once
+from .messages import ANSWER, segments
 from .methods import REGISTRY
 from .model import Mllm
 from .msea_arc import resized
 from .passes import NotFinite, check_finite, read
-from .steps import PRESETS, SOURCES, Steps, check_grid, needed_rankings, needed_views, steps_of
+from .steps import PRESETS, SOURCES, AtScales, Steps, check_grid, needed_rankings, needed_views, steps_of
 from .view import NATIVE, Key, View
 
 TOKEN_METHODS = (*PRESETS, *REGISTRY.all())
-Method = Steps | Callable[..., Tensor]
+Method = Steps | AtScales
+PROMPT = "describe the picture"
+OF_SCALES = ("scales", "enlargement")  # options of every method
 
 
 def explain_tokens(
     mllm: Mllm,
-    images,
-    prompts: str | Sequence[str] = "describe the picture",
+    images=None,
+    prompts: str | Sequence[str] = PROMPT,
     method: Choices | Mapping[str, Steps] = "msea+arc",
     answer: str | Sequence[str] | None = None,
     max_new_tokens: int = 64,
@@ -36,6 +39,7 @@ def explain_tokens(
     progress: bool = False,
     errors: str = "raise",
     memory: float | None = None,
+    messages: Sequence[Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Explain every token of the answers to images and prompts.
@@ -55,7 +59,11 @@ def explain_tokens(
     errors : "raise" stops at the first bad sample; "record" gives it maps of zeros, its reason in the coordinate
         ``error``, and goes on as long as there is a good one.
     memory : gigabytes that explaining may take beside the model, about, by which batches are chosen; None for 8192 tokens.
-    **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``tam_compat`` ...).
+    messages : instead of prompts a conversation in the chat format, or n of them: messages of the roles system, user and assistant,
+        each with a text or a list of ``{"type": "text", "text": ...}`` and ``{"type": "image", "image": ...}``, the user's
+        last. Images without a picture are those of ``images``, in order, which then has a list for each conversation.
+    **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``tam_compat`` ...);
+        of every method ``scales`` and ``enlargement``, over which the maps are averaged.
 
     Returns
     -------
@@ -64,7 +72,10 @@ def explain_tokens(
     and then the answer's; ``log_probability`` (sample, scale, answer_token), with a scale's ``enlargement``; the
     ``prompt``, the ``answer`` and both's tokens; whether the answer ``ended`` before max_new_tokens; ``grid``
     (sample, axis), the rows and columns that are the sample's own, and ``region`` (sample, edge), the part of the image that
-    these cover, as fractions of its height and width (a centre crop is smaller than 0 to 1).
+    these cover, as fractions of its height and width (a centre crop is smaller than 0 to 1). The coordinate ``segment``
+    (sample, answer_token) tells "reasoning" from "answer". With ``messages`` the maps, ``grid`` and ``region`` have the dimension
+    ``image``, in the order of the conversation; ``measures.words.image_shares`` compares them. The context is what user and
+    assistant said, and ``prompt`` what the user said last.
 
     On the bundled model the lens family finds a word's own object in a quarter of all cases, attention in most (notebook 05).
 
@@ -79,9 +90,13 @@ def explain_tokens(
     >>> answers = xk.explain_tokens(xk.load_mllm(), scenes.image, method="tam", filter=5)
     >>> (answers.answer == scenes.caption).all().item(), answers.token_heat.dims
     (True, ('sample', 'answer_token', 'row', 'col'))
+
+    >>> asked = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what is this"}]}
+    >>> xk.explain_tokens(xk.load_mllm(), scenes.image, messages=[asked], method="attention").token_heat.dims
+    ('sample', 'image', 'answer_token', 'row', 'col')
     """
     given = {"answer": answer, "max_new_tokens": max_new_tokens, "batch_size": batch_size, "progress": progress}
-    given |= {"errors": errors, "memory": memory}
+    given |= {"errors": errors, "memory": memory, "messages": messages}
     if not isinstance(method, str):
         if options:
             raise ValueError(f"options {', '.join(options)} are of no one method: give {{label: (name, options)}}")
@@ -94,8 +109,8 @@ def explain_tokens(
 
 def explain_all_tokens(
     mllm: Mllm,
-    images,
-    prompts: str | Sequence[str] = "describe the picture",
+    images=None,
+    prompts: str | Sequence[str] = PROMPT,
     methods: Choices | Mapping[str, Steps] = TOKEN_METHODS,
     answer: str | Sequence[str] | None = None,
     max_new_tokens: int = 64,
@@ -104,6 +119,7 @@ def explain_all_tokens(
     errors: str = "raise",
     grid: tuple[int, int] | None = None,
     memory: float | None = None,
+    messages: Sequence[Any] | None = None,
 ) -> xr.Dataset:
     """Explain the same answers by many methods, or by one method in many ways.
 
@@ -134,15 +150,21 @@ def explain_all_tokens(
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
     for k in needed_rankings(steps).values():
         check_whole(1, len(mllm.output_weight), k=k)
+    if messages is not None and not (isinstance(prompts, str) and prompts == PROMPT):
+        raise ValueError(f"prompts={prompts!r} and messages: the messages hold the prompts; give one of the two")
+    if messages is not None and any(step.released for step in steps):
+        raise ValueError("tam_compat=True: the released function knows no conversations; give images and prompts")
     if memory is not None:
         check_number(0, open_low=True, memory=memory)
     keeps = {_keeps(way) for way in chosen.values()}
-    sizes = Sizes.of(mllm.model)
+    kept_at = {key for way in chosen.values() if _keeps(way) != "nothing" for key in way.keys}
+    sizes, keys = Sizes.of(mllm.model), needed_views([*chosen.values()])
 
     def at_once(tokens: Sequence[int], written: int) -> int:
-        return samples_at_once(sizes, tokens, written, keeps, batch_size, memory)
+        kept = [many for key, many in zip(keys, tokens, strict=True) if key in kept_at] or tokens[:1]
+        return samples_at_once(sizes, [max(kept), *tokens], written, keeps, batch_size, memory)
 
-    talks = Conversations(mllm, images, prompts, answer, needed_views(steps), errors, max_new_tokens, at_once)
+    talks = Conversations(mllm, images, prompts, answer, keys, errors, max_new_tokens, at_once, messages)
     parts = []
     for index, views, answers in talks.batches("tokens" if progress else ""):
         while index:
@@ -160,19 +182,22 @@ def explain_all_tokens(
             parts.append(found | {"index": index, "answers": answers, "ended": np.array(ended)})
             break
     talks.check_any()
-    described = {
-        label: asdict(way) if isinstance(way, Steps) else {"method": way.func.__name__, **way.keywords}
-        for label, way in chosen.items()
-    }
+    described = {label: asdict(way) if isinstance(way, Steps) else _described(way) for label, way in chosen.items()}
     found = _dataset(mllm, talks, parts, described)
-    talks.warn_of_cut(found.ended.values)
+    talks.warn_of_cut(found.ended.values, (found.segment.values != ANSWER).all(1))
     return found
 
 
 def _keeps(way: Method) -> str:
     """What a method keeps in memory; nothing, for all that is known of another's."""
-    entry = None if isinstance(way, Steps) else REGISTRY.all().get(way.func.__name__)
+    entry = None if isinstance(way, Steps) else REGISTRY.all().get(way.method.func.__name__)
     return entry.keeps if entry else "nothing"
+
+
+def _described(way: AtScales) -> dict[str, Any]:
+    """A registered method's name and options, the scales only where there are several."""
+    scaled = {"scales": way.scales, "enlargement": way.enlargement} if way.scales != (1.0,) else {}
+    return {"method": way.method.func.__name__, **way.method.keywords, **scaled}
 
 
 def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:
@@ -186,10 +211,12 @@ def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Met
         elif name in PRESETS:
             chosen[label] = steps_of(name, options)
         elif name in registered:
-            registered[name].check(options)
+            own = {option: value for option, value in options.items() if option not in OF_SCALES}
+            registered[name].check(own)
             if registered[name].needs:
                 registered[name].needs(mllm)
-            chosen[label] = partial(registered[name].function, **options)
+            of_scales = {option: options[option] for option in OF_SCALES if option in options}
+            chosen[label] = AtScales(partial(registered[name].function, **own), **of_scales)
         else:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join((*PRESETS, *registered))}")
     return chosen
@@ -204,34 +231,41 @@ def _explained(
 ) -> dict[str, Any]:
     """Everything about one batch, its answers' tokens gathered, as arrays; NotFinite where that can't be said."""
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
-    reading = read(mllm, views, answers, needed_rankings(steps))
+    read_at = {key: views[key] for key in needed_views(steps)}
+    reading = read(mllm, read_at, answers, needed_rankings(steps))
     states = reading.states
     _, real = states.answer_places
     seen = real[..., None] & states.real[:, None]
     unknown = torch.full(seen.shape, torch.nan, device=seen.device)
-    maps, overlaps = [], []
+    by_image, overlaps = [], []  # of each method
     for label, method in chosen.items():
         overlap = unknown
         if isinstance(method, Steps):
-            heat = states.of_answers(method.maps(reading, mllm).float())
+            heat = [states.of_answers(each.float()) for each in method.maps(reading, mllm)]
             if method.compares:
                 overlap = states.of_answers(method.rank_overlap(reading).float()).where(seen, unknown)
         else:
-            heat = method(mllm, views[NATIVE], answers).float()
-        check_finite(heat.isfinite().flatten(1).all(1), f"maps by {label}")
-        maps.append(heat * real[..., None, None])
+            heat = method.maps(mllm, views, answers)
+        check_finite(torch.stack([each.isfinite().flatten(1).all(1) for each in heat]).all(0), f"maps by {label}")
+        by_image.append([each * real[..., None, None] for each in heat])
         overlaps.append(overlap)
-    grid = grid or tuple(max((heat.shape[-2:] for heat in maps), key=lambda shape: shape.numel()))
-    likely = torch.stack([states.of_answers(values) for values in reading.likelihood.values()], 1)
+    maps, grids = [], []
+    for heat in zip(*by_image, strict=True):
+        grids.append(grid or tuple(max((each.shape[-2:] for each in heat), key=lambda shape: shape.numel())))
+        maps.append(torch.stack([resized(each, grids[-1]) for each in heat], 1))
+    most = [max(sides) for sides in zip(*grids, strict=True)]
+    padded = [F.pad(each, (0, most[1] - each.shape[-1], 0, most[0] - each.shape[-2])) for each in maps]
+    unread = torch.full_like(reading.likelihood[NATIVE], torch.nan)  # at scales that only other methods take
+    likely = torch.stack([states.of_answers(reading.likelihood.get(key, unread)) for key in views], 1)
     found = {
-        "token_heat": torch.stack([resized(heat, grid) for heat in maps], 1),
+        "token_heat": torch.stack(padded, 2),
         "relevance": states.of_answers(reading.relevance) * seen,
         "rank_overlap": torch.stack(overlaps, 1),
         "log_probability": likely * real[:, None],
     }
     return {name: values.cpu().numpy() for name, values in found.items()} | {
-        "grid": np.tile(grid, (len(answers), 1)),
-        "region": np.array([view.region for view in views[NATIVE]]),
+        "grid": np.tile(grids, (len(answers), 1, 1)),
+        "region": np.array([[image.places.region for image in view.images] for view in views[NATIVE]]),
         "context": [ids[real].tolist() for ids, real in zip(states.ids.cpu(), states.real.cpu(), strict=True)],
     }
 
@@ -254,13 +288,15 @@ def _dataset(
     tokens, context = overlap.shape[2:]
     answer, answer_id = np.full(n, "", object), np.full((n, tokens), -1)
     answer_text, context_text = np.full((n, tokens), "", object), np.full((n, context), "", object)
+    segment = np.full((n, tokens), "", object)
     for part in parts:
         for sample, ids, seen in zip(part["index"], part["answers"], part["context"], strict=True):
             answer[sample], answer_id[sample, : len(ids)] = mllm.tokenizer.decode(ids).strip(), ids
             answer_text[sample, : len(ids)], context_text[sample, : len(seen)] = mllm.decode(ids), mllm.decode(seen)
+            segment[sample, : len(ids)] = segments(mllm.decode(ids), talks.headers[sample])
     found = xr.Dataset(
         {
-            "token_heat": (("sample", "explainer", "answer_token", "row", "col"), whole("token_heat")),
+            "token_heat": (("sample", "explainer", "image", "answer_token", "row", "col"), whole("token_heat")),
             "relevance": (("sample", "answer_token", "context_token"), whole("relevance")),
             "rank_overlap": (("sample", "explainer", "answer_token", "context_token"), overlap),
             "log_probability": (("sample", "scale", "answer_token"), whole("log_probability")),
@@ -270,15 +306,18 @@ def _dataset(
             "answer_text": (("sample", "answer_token"), answer_text.astype(str)),
             "answer_id": (("sample", "answer_token"), answer_id),
             "context_text": (("sample", "context_token"), context_text.astype(str)),
-            "grid": (("sample", "axis"), whole("grid")),
-            "region": (("sample", "edge"), whole("region", (0.0, 0.0, 1.0, 1.0))),
+            "grid": (("sample", "image", "axis"), whole("grid")),
+            "region": (("sample", "image", "edge"), whole("region", (0.0, 0.0, 1.0, 1.0))),
         },
         coords={
             "sample": talks.labels, "explainer": list(parameters), "axis": ["row", "col"],
             "scale": [scale for scale, _ in talks.keys], "enlargement": ("scale", [way for _, way in talks.keys]),
-            "edge": ["top", "left", "bottom", "right"],
+            "edge": ["top", "left", "bottom", "right"], "segment": (("sample", "answer_token"), segment.astype(str)),
         },
     )  # fmt: skip
     if talks.errors == "record":
         found = found.assign_coords(error=("sample", np.array(talks.reasons, str)))
-    return store.annotate(found, "mllm", made_by=mllm, parameters=dict(parameters))
+    stage = "conversations"
+    if talks.one_image:
+        found, stage = found.isel(image=0), "mllm"
+    return store.annotate(found, stage, made_by=mllm, parameters=dict(parameters))

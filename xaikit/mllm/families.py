@@ -1,7 +1,7 @@
 """What some classes of models can do beyond what all can: other sizes of images than their processor's."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .family import Family
 from .view import ENLARGEMENTS
+from .wording import Said
 
 
 class Llava(Family):
@@ -34,10 +35,10 @@ class Llava(Family):
             options["crop_size"] = {"height": height, "width": width}
         return image, options | {"tiles": int(scale)} if enlargement == "crops" else options
 
-    def made(self, image: Any, text: str, options: dict[str, Any]) -> dict[str, Any]:
+    def made(self, images: Sequence[Any], said: Said, options: dict[str, Any]) -> dict[str, Any]:
         tiles = options.get("tiles", 1)
-        made = super().made(image, text, {name: value for name, value in options.items() if name != "tiles"})
-        return made | {"pixel_values": cut(made["pixel_values"][0], tiles)[None]}
+        made = super().made(images, said, {name: value for name, value in options.items() if name != "tiles"})
+        return made | {"pixel_values": cut(made["pixel_values"], tiles)}
 
     def run(self, vision: Mapping[str, Tensor]) -> Any:
         values = vision["pixel_values"]  # (n, tiles, 3, h, w)
@@ -73,10 +74,10 @@ class InternVL(Family):
         size = {"height": many * cell, "width": many * cell}
         return image, {"size": size, "min_patches": tiles, "max_patches": tiles, "image_seq_length": many**2}
 
-    def made(self, image: Any, text: str, options: dict[str, Any]) -> dict[str, Any]:
+    def made(self, images: Sequence[Any], said: Said, options: dict[str, Any]) -> dict[str, Any]:
         others = {name: value for name, value in options.items() if name != "image_seq_length"}
         length = options.get("image_seq_length", self.processor.image_seq_length)
-        return self.wording.processed(image, text, others, image_seq_length=length)
+        return self.wording.processed(images, said, others, image_seq_length=length)
 
     @property
     def _cell(self) -> int:

@@ -6,23 +6,34 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..files.checks import check_choices, check_number
 from ..files.images import read_image
+from .places import Places
 from .sight import Sight, of_image
-from .view import ENLARGEMENTS, Picture, View
+from .view import ENLARGEMENTS, Picture, Seen, View
+from .wording import Said
 
 
 class Family(Sight):
     """Any class whose model takes encoded images (``mm_encoder_outputs``): what it is given is read off its processor, and
     where the image's tokens are off its vision tower. A subclass of a few lines says what a class can do beyond that."""
 
-    _encoded: dict[View, Tensor] | None = None
+    _encoded: dict[Seen, Tensor] | None = None
 
-    def view(self, image: Picture, prompt: str, scale: float = 1.0, enlargement: str = "interpolate") -> View:
-        """An image and a prompt as the model gets them at this scale.
+    def view(
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str | Said,
+        scale: float = 1.0,
+        enlargement: str = "interpolate",
+    ) -> View:
+        """An image and a prompt as the model gets them at this scale; or several images, as a list, and the conversation that
+        names them, as ``wording.said`` makes it.
 
         enlargement: "interpolate" resizes the image and the tower's position embeddings; "crops" cuts the
         resized image into scale x scale tiles, each seen at native size. Raises ValueError for an image, prompt
@@ -36,64 +47,89 @@ class Family(Sight):
             raise ValueError(
                 f"scale={scale}: enlargement='crops' takes whole numbers, since it cuts scale x scale tiles"
             )
-        prompt = self.wording.check(prompt, "the prompt")
-        text = self.wording.rendered(prompt)
-        image = self.within(read_image(image))
-        seen, places = self.seen(image, text, scale, enlargement)
-        ids, vision = seen["input_ids"][0], of_image(seen)
-        rows, cols = places.grid
-        if min(rows, cols) < 2:  # which shows no place
-            raise ValueError(
-                f"scale={scale}: the image becomes {rows} x {cols} tokens, and at least 2 x 2 are needed; use a larger scale"
-            )
-        if scale != 1 and not self.grows and places.grid == self.native(image).grid:
-            raise ValueError(
-                f"scale={scale}: {self.name} brings an image to the same {rows} x {cols} tokens at any scale; use scale 1"
-            )
+        said = prompt if isinstance(prompt, Said) else self.wording.asked(prompt)
+        given = image if isinstance(image, list | tuple) else [image]
+        pictures = [self.within(read_image(each, index)) for index, each in enumerate(given)]
+        one = len(pictures) == 1
+        alone = [self.seen(each, said if one else self.wording.blank, scale, enlargement) for each in pictures]
+        for each, (_, places) in zip(pictures, alone, strict=True):
+            self._check_grid(each, places, scale)
+        counts = [int((seen["input_ids"] == self.image_token_id).sum()) for seen, _ in alone]
+        whole = alone[0][0] if one else self.seen_together(pictures, said, scale, enlargement, sum(counts))
+        ids = whole["input_ids"][0]
+        tokens = (ids == self.image_token_id).nonzero()[:, 0].split(counts)
         return View(
             ids=ids,
-            kinds={name: seen[name][0] for name in self._kinds if name in seen},
-            tokens=(ids == self.image_token_id).nonzero()[:, 0],
-            places=places,
-            prompt_positions=self.wording.own(seen, prompt),
-            vision=vision,
+            kinds={name: whole[name][0] for name in self._kinds if name in whole},
+            images=tuple(Seen(own, places, of_image(seen)) for own, (seen, places) in zip(tokens, alone, strict=True)),
+            prompt_positions=self.wording.own(whole, said),
             scale=float(scale),
         )
 
     def distinct_views(
-        self, image: Picture, prompt: str, scales: Sequence[float] = (1.0,), enlargement: str = "interpolate"
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str | Said,
+        scales: Sequence[float] = (1.0,),
+        enlargement: str = "interpolate",
     ) -> list[View]:
-        """The views of an image and a prompt at all scales, in the order of ``scales``.
+        """The views at all scales, in the order of ``scales``; the rest as in ``view``.
 
-        Raises ValueError where two scales give the same grid, which would count that one twice, and whatever ``view``
-        raises.
+        Raises ValueError where two scales give an image the same grid, which would count that one twice, and whatever
+        ``view`` raises.
         """
-        views: dict[tuple[int, int], View] = {}
+        views: list[View] = []
         for scale in scales:
             view = self.view(image, prompt, scale, enlargement)
-            if view.grid in views:
-                (rows, cols), twin = view.grid, scales[list(views).index(view.grid)]
-                raise ValueError(
-                    f"scales {twin} and {scale} both give a grid of {rows} x {cols} image tokens for this image: leave one"
-                    " out or move them further apart"
-                )
-            views[view.grid] = view
-        return list(views.values())
+            for twin, other in zip(scales, views, strict=False):
+                if alike := [a for a, b in zip(view.grids, other.grids, strict=True) if a == b]:
+                    rows, cols = alike[0]
+                    raise ValueError(
+                        f"scales {twin} and {scale} both give a grid of {rows} x {cols} image tokens for this image: leave"
+                        " one out or move them further apart"
+                    )
+            views.append(view)
+        return views
+
+    def possible_scales(self, image: Picture, scales: Sequence[float], enlargement: str = "interpolate") -> list[float]:
+        """Those of the scales, in order, at which the model sees this image with a grid of its own; models of one input size
+        have one. Scale 1 is always seen.
+
+        Examples
+        --------
+        >>> import xaikit as xk
+        >>> family, image = xk.load_mllm().family, xk.draw_descriptions(1, seed=1).image.values[0]
+        >>> family.possible_scales(image, [1.0, 1.01, 2.0, 50.0])
+        [1.0, 2.0]
+        """
+        grids, found = {self.view(image, self.wording.blank).grid}, []
+        for scale in scales:
+            try:
+                grid = self.view(image, self.wording.blank, scale, enlargement).grid
+            except ValueError:
+                continue
+            if scale == 1 or grid not in grids:
+                found.append(scale)
+            grids.add(grid)
+        return found
 
     def encode(self, views: Sequence[View]) -> list[Tensor]:
         """Features (image tokens, D) of each view, in sequence order, after the projector; gradients flow.
 
-        Views whose pixels have the same shape go through the vision tower in one batch.
+        Images whose pixels have the same shape go through the vision tower in one batch.
         """
         known = self._encoded or {}
-        features = {index: known[view] for index, view in enumerate(views) if view in known}
-        for group in _alike(views, features):
-            vision = [views[index].vision for index in group]
+        images = [seen for view in views for seen in view.images]
+        features = {index: known[seen] for index, seen in enumerate(images) if seen in known}
+        for group in _alike(images, features):
+            vision = [images[index].vision for index in group]
             rows = self.rows(self.run({name: torch.cat([one[name] for one in vision]) for name in vision[0]}))
-            features |= zip(group, rows.split([len(views[index].tokens) for index in group]), strict=True)
+            features |= zip(group, rows.split([len(images[index].tokens) for index in group]), strict=True)
         if self._encoded is not None and not torch.is_grad_enabled():
-            self._encoded.update((view, features[index]) for index, view in enumerate(views))
-        return [features[index] for index in range(len(views))]
+            self._encoded.update((seen, features[index]) for index, seen in enumerate(images))
+        each = iter([features[index] for index in range(len(images))])
+        parts = [[next(each) for _ in view.images] for view in views]
+        return [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
 
     @contextmanager
     def encoding_once(self) -> Iterator[None]:
@@ -108,19 +144,23 @@ class Family(Sight):
         """The views with images in which the cells that aren't kept have the mean colour, wherever else in the input they are
         seen, too, as in thumbnails.
 
-        keep: (n, rows * cols) of 0 and 1, row-major; values between them fade. All views have the same grid.
+        keep: (n, cells) of 0 and 1, row-major, image by image; values between them fade. All views have the same grids.
         """
-        found: dict[int, View] = {}
-        kept = torch.cat([keep.float(), torch.ones(len(keep), 1)], 1)  # the last one stands for no cell
-        for group in _alike(views):
-            some = [views[index] for index in group]
-            cells = torch.stack([view.places.cell_of for view in some]).long() % kept.shape[1]
-            share = kept[group].gather(1, cells.flatten(1)).view(cells.shape)
-            fill = torch.tensor([view.places.fill for view in some]).view(-1, *[1] * (cells.ndim - 1))
-            pixels = torch.stack([view.vision["pixel_values"] for view in some]) * share + (1 - share) * fill
-            for index, view, one in zip(group, some, pixels, strict=True):
-                found[index] = replace(view, vision=view.vision | {"pixel_values": one})
-        return [found[index] for index in range(len(views))]
+        sizes = [rows * cols for rows, cols in views[0].grids]
+        images = [seen for view in views for seen in view.images]
+        kept = [part for row in keep.float() for part in row.split(sizes)]
+        found: dict[int, Seen] = {}
+        for group in _alike(images):
+            some = [images[index] for index in group]
+            shares = torch.stack([F.pad(kept[index], (0, 1), value=1.0) for index in group])  # the last is no cell's
+            cells = torch.stack([seen.places.cell_of for seen in some]).long()
+            share = shares.gather(1, (cells % shares.shape[1]).flatten(1)).view(cells.shape)
+            fill = torch.tensor([seen.places.fill for seen in some]).view(-1, *[1] * (cells.ndim - 1))
+            pixels = torch.stack([seen.vision["pixel_values"] for seen in some]) * share + (1 - share) * fill
+            for index, seen, one in zip(group, some, pixels, strict=True):
+                found[index] = replace(seen, vision=seen.vision | {"pixel_values": one})
+        each = iter([found[index] for index in range(len(images))])
+        return [replace(view, images=tuple(next(each) for _ in view.images)) for view in views]
 
     def language_inputs(
         self, views: Sequence[View], ids: Tensor, features: Sequence[Tensor], padded_left: bool = False
@@ -128,7 +168,10 @@ class Family(Sight):
         """What the model needs besides ids (n, L), answers and padding behind those of the views, or padding before them, and
         their mask: the features of each view, already encoded, and what else the class asks of tokens and images."""
         listed, shape, other, kind, deep, apart = self._form
-        parts = [rows.chunk(deep + 1, -1) for rows in features]
+        images = [seen for view in views for seen in view.images]
+        counts = [[len(seen.tokens) for seen in view.images] for view in views]
+        each = [rows for whole, sizes in zip(features, counts, strict=True) for rows in whole.split(sizes)]
+        parts = [rows.chunk(deep + 1, -1) for rows in each]
         main = [part[0] for part in parts]
         joined = main if listed else torch.cat(main).reshape(-1, *shape)
         out = kind(pooler_output=joined) if other or deep else BaseModelOutputWithPooling(pooler_output=joined)
@@ -138,8 +181,8 @@ class Family(Sight):
             levels = [[part[level + 1] for part in parts] for level in range(deep)]
             out["deepstack_features"] = levels if apart else [torch.cat(level) for level in levels]
         found: dict[str, Any] = {"mm_encoder_outputs": {"image": out}}
-        for name in self._shared & set(views[0].vision):
-            found[name] = torch.cat([view.vision[name] for view in views]).to(ids.device)
+        for name in self._shared & set(images[0].vision):
+            found[name] = torch.cat([seen.vision[name] for seen in images]).to(ids.device)
         for name in self._kinds & set(views[0].kinds):
             # Kinds that don't tell the image apart are those of a prefix, which the answer isn't of (PaliGemma).
             text = int(not any(view.kinds[name].any() for view in views))
@@ -149,6 +192,17 @@ class Family(Sight):
                 row[start : start + len(view.ids)] = view.kinds[name]
             found[name] = kinds
         return found
+
+    def _check_grid(self, image: Image.Image, places: Places, scale: float) -> None:
+        rows, cols = places.grid
+        if min(rows, cols) < 2:  # which shows no place
+            raise ValueError(
+                f"scale={scale}: the image becomes {rows} x {cols} tokens, and at least 2 x 2 are needed; use a larger scale"
+            )
+        if scale != 1 and not self.grows and places.grid == self.native(image).grid:
+            raise ValueError(
+                f"scale={scale}: {self.name} brings an image to the same {rows} x {cols} tokens at any scale; use scale 1"
+            )
 
     def check_fits(self, view: View, answer: Sequence[int] | Tensor) -> None:
         """Raise ValueError where an answer's ids don't fit behind a view's prompt and image."""
@@ -161,10 +215,10 @@ class Family(Sight):
             raise ValueError(f"an answer holds the image token {self.image_token_id}: it stands for no word")
 
 
-def _alike(views: Sequence[View], done: Collection[int] = ()) -> list[list[int]]:
-    """The places in ``views`` of those whose images have the same shape, without those that are done."""
+def _alike(images: Sequence[Seen], done: Collection[int] = ()) -> list[list[int]]:
+    """The places in ``images`` of those that have the same shape, without those that are done."""
     groups: dict[tuple, list[int]] = {}
-    for index, view in enumerate(views):
+    for index, seen in enumerate(images):
         if index not in done:
-            groups.setdefault(view.shape, []).append(index)
+            groups.setdefault(seen.shape, []).append(index)
     return list(groups.values())

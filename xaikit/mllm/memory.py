@@ -42,8 +42,8 @@ class Sizes:
     def of_sample(self, tokens: Collection[int], answer: int, keeps: Collection[Keeps] = (), samples: int = 1) -> int:
         """Bytes for explaining one sample of a batch of ``samples``.
 
-        tokens : of prompt, image and answer, scale 1 first and then at each further one. answer : tokens of the answer.
-        keeps : what the methods keep.
+        tokens : of prompt, image and answer, first those of the largest scale at which ``keeps`` is kept, or of scale 1, and then at
+        each scale. answer : tokens of the answer. keeps : what the methods keep.
         """
         native, longest = next(iter(tokens)), max(tokens)
         cache = 2 * self.layers * native * self.key_width * self.number

@@ -148,7 +148,7 @@ def random(mllm: Mllm, views: Views, answers: Answers, *, seed: int = 0) -> Tens
     longest = max(map(len, answers))
     maps = []
     for view in views:
-        pixels = b"".join(view.vision[name].numpy().tobytes() for name in sorted(view.vision))
+        pixels = b"".join(seen.vision[name].numpy().tobytes() for seen in view.images for name in sorted(seen.vision))
         generator = torch.Generator().manual_seed(zlib.crc32(pixels, int(seed)))
         maps.append(torch.stack([torch.rand(view.grid, generator=generator) for _ in range(longest)]))
     return torch.stack(maps).to(mllm.device)

@@ -12,7 +12,7 @@ from .attending import Rows, watched
 from .memory import ROWS_AT_ONCE
 from .model import Mllm
 from .msea_arc import top_ids
-from .view import NATIVE, Answers, Key, View
+from .view import NATIVE, Answers, Grid, Key, View
 
 
 @dataclass
@@ -155,7 +155,7 @@ class Reading:
     states : of scale 1. maps : for each scale and enlargement (n, T, rows, cols), the logit-lens maps ReLU(F W[token]).
     likelihood : for each of these the log-probability (n, T) of each token, 0 for the prompt's. relevance : (n, T, T),
     r[t, k] = ReLU(logit of token t's word at the state of k). top : for each choice of positions the likeliest next tokens
-    (n, T, k). made : what several steps share.
+    (n, T, k). grids : of each scale and enlargement the grids of the views' images. made : what several steps share.
     """
 
     states: States
@@ -163,6 +163,7 @@ class Reading:
     likelihood: dict[Key, Tensor]
     relevance: Tensor
     top: dict[str, Tensor]
+    grids: dict[Key, tuple[Grid, ...]]
     made: dict[tuple, Tensor] = field(default_factory=dict)
 
 
@@ -188,7 +189,8 @@ def read(mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers, rank
             native = states
             relevance = mllm.logits_of(states.ids, states.at(states.emitting)).relu()
     top = {name: _top(mllm, native.at(getattr(native, name)), k) for name, k in rankings.items()}
-    return Reading(native, maps, likelihood, relevance, top)
+    grids = {key: at_scale[0].grids for key, at_scale in views.items()}
+    return Reading(native, maps, likelihood, relevance, top, grids)
 
 
 def check_finite(finite: Tensor, what: str) -> None:

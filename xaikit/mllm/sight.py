@@ -1,7 +1,7 @@
 """What a class's own processor and vision tower make of an image, and where in it each of its tokens is."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .places import Places, coordinates, located, owners, without_mixing
-from .wording import KINDS, Wording
+from .wording import KINDS, Said, Wording
 
 # Of what an encoder returns, that which isn't handed on as it is.
 _KNOWN = ("pooler_output", "last_hidden_state", "hidden_states", "attentions", "deepstack_features")
@@ -58,9 +58,9 @@ class Sight:
             return image, {}
         return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC), {}
 
-    def made(self, image: Any, text: str, options: dict[str, Any]) -> dict[str, Any]:
-        """What the processor makes of an image and a text; ``options`` are those of ``sized``."""
-        return self.wording.processed(image, text, options)
+    def made(self, images: Sequence[Any], said: Said, options: dict[str, Any]) -> dict[str, Any]:
+        """What the processor makes of images and a conversation; ``options`` are those of ``sized``."""
+        return self.wording.processed(images, said, options)
 
     def run(self, vision: Mapping[str, Tensor]) -> Any:
         """What the class's own encoder makes of pixels, of one image or of several, one after the other."""
@@ -85,7 +85,7 @@ class Sight:
 
     def check_processor(self) -> None:
         """Raise ValueError for a processor that doesn't write the image as the token that the model reads."""
-        ids = self.made(Image.new("RGB", (64, 64)), self.wording.blank, {})["input_ids"]
+        ids = self.made([Image.new("RGB", (64, 64))], self.wording.blank, {})["input_ids"]
         if not (ids == self.image_token_id).any():
             raise ValueError(
                 f"the processor of {self.name} writes no token {self.image_token_id}, which the model reads as the image's:"
@@ -103,32 +103,55 @@ class Sight:
         return image.resize([max(1, int(side * factor)) for side in image.size], Image.Resampling.BICUBIC)
 
     def seen(
-        self, image: Image.Image, text: str, scale: float = 1.0, enlargement: str = "interpolate"
+        self, image: Image.Image, said: Said, scale: float = 1.0, enlargement: str = "interpolate"
     ) -> tuple[dict[str, Any], Places]:
-        """What the processor makes of an image and a text at a scale, and the places of the image's tokens."""
+        """What the processor makes of an image and a conversation at a scale, and the places of the image's tokens."""
         shown, options = self.sized(image, scale, enlargement)
-        try:
-            seen = self.made(shown, text, options)
-        except ValueError as error:
-            size = f"an image of {image.width} x {image.height} pixels"
-            raise ValueError(f"{size} at scale {scale} is refused by the processor of {self.name}: {error}") from error
-        vision, ids = of_image(seen), seen["input_ids"][0]
-        tokens = int((ids == self.image_token_id).sum())
+        size = f"an image of {image.width} x {image.height} pixels"
+        seen, tokens = self._processed([shown], said, options, scale, size)
+        vision = of_image(seen)
         many = vision["pixel_values"].numel() // 3 // getattr(self.processor.image_processor, "temporal_patch_size", 1)
         if self.max_pixels is not None and many > (self.max_pixels**0.5 + PATCH) ** 2:
             raise ValueError(
                 f"scale={scale}: {self.name} makes {many} pixels of this image, more than max_pixels={self.max_pixels}: use"
                 " a smaller scale or a larger max_pixels"
             )
+        key = (shown.size, scale, enlargement)
+        if key not in self._places:
+            _remember(self._places, key, self._located(shown, options, vision, tokens))
+        return seen, self._places[key]
+
+    def seen_together(
+        self, images: Sequence[Image.Image], said: Said, scale: float, enlargement: str, tokens: int
+    ) -> dict[str, Any]:
+        """What the processor makes of several images and a conversation, if it makes as many tokens of these as of each alone."""
+        shown, options = zip(*(self.sized(image, scale, enlargement) for image in images), strict=True)
+        if any(option != options[0] for option in options):
+            raise ValueError(f"scale={scale}: {self.name} takes images of one shape only at this scale; use scale 1")
+        seen, found = self._processed(shown, said, options[0], scale, f"{len(images)} images")
+        if found != tokens:
+            raise ValueError(
+                f"{self.name} makes {found} tokens of {len(images)} images together, but {tokens} of each alone, so that"
+                " their places can't be told: give one image"
+            )
+        return seen
+
+    def _processed(
+        self, shown: Sequence[Image.Image], said: Said, options: dict[str, Any], scale: float, what: str
+    ) -> tuple[dict[str, Any], int]:
+        """What the processor makes, and how many image tokens there are; ValueError where it refuses or these are too many."""
+        try:
+            seen = self.made(shown, said, options)
+        except ValueError as error:
+            raise ValueError(f"{what} at scale {scale} is refused by the processor of {self.name}: {error}") from error
+        ids = seen["input_ids"][0]
+        tokens = int((ids == self.image_token_id).sum())
         if len(ids) >= self.context_length:
             raise ValueError(
                 f"scale={scale}: prompt and image have {len(ids)} tokens, {tokens} of them the image's, but {self.name}"
                 f" takes {self.context_length} with the answer; use a smaller scale or a shorter prompt"
             )
-        key = (shown.size, scale, enlargement)
-        if key not in self._places:
-            _remember(self._places, key, self._located(shown, options, vision, tokens))
-        return seen, self._places[key]
+        return seen, tokens
 
     @torch.no_grad()
     def _located(self, shown: Image.Image, options: dict[str, Any], vision: dict[str, Tensor], tokens: int) -> Places:
@@ -137,10 +160,10 @@ class Sight:
 
         def pixels_of(image: Tensor) -> Tensor:
             try:
-                made = self.made(image, self.wording.blank, options)
+                made = self.made([image], self.wording.blank, options)
             except (TypeError, ValueError):  # some take nothing but pictures
                 drawn = Image.fromarray(image.round().byte().permute(1, 2, 0).numpy())
-                made = self.made(drawn, self.wording.blank, options)
+                made = self.made([drawn], self.wording.blank, options)
             return made["pixel_values"].float()
 
         down, across, fill = coordinates(pixels_of, shown.height, shown.width)

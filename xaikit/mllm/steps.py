@@ -1,6 +1,6 @@
 """What is done to the logit-lens maps of a token: the choices behind lens, TAM, MSEA and ARC, each a switch of its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..files.checks import check_choices, check_number, check_options, check_whole
 from ..files.registry import check_option
 from .model import Mllm
-from .msea_arc import aggregate, overlap_matrix
+from .msea_arc import aggregate, overlap_matrix, resized
 from .passes import Reading
 from .tam import (
     WEIGHTINGS,
@@ -20,7 +20,7 @@ from .tam import (
     released_tam,
     remove_interference,
 )
-from .view import NATIVE, Key
+from .view import NATIVE, Answers, Key, View, apart, together
 
 GRIDS = ("finest", "native")
 SCALES = (1.0, 1.5, 2.0)  # of MSEA
@@ -104,16 +104,18 @@ class Steps:
     @property
     def keys(self) -> list[Key]:
         """The scales, each in its enlargement."""
-        return [NATIVE if scale == 1 else (scale, self.enlargement) for scale in self.scales]
+        return _keys(self.scales, self.enlargement)
 
-    def maps(self, reading: Reading, mllm: Mllm) -> Tensor:
-        """The maps (n, T, rows, cols) of all tokens after these steps; those of the answer are meant to be looked at.
+    def maps(self, reading: Reading, mllm: Mllm) -> list[Tensor]:
+        """Each image's maps (n, T, rows, cols) of all tokens after these steps; those of the answer are meant to be looked at.
 
-        mllm : the model that was read, for ``released`` only.
+        What is taken off and what a map is normalised by are of all images together, so that these can be compared; the filter
+        is each image's own. mllm : the model that was read, for ``released`` only.
         """
         if self.released:
-            return _released(reading, mllm)
-        maps = self._over_scales(reading)
+            return [_released(reading, mllm)]
+        averaged = self._over_scales(reading)
+        grids, maps = [tuple(each.shape[-2:]) for each in averaged], together(averaged)
         states = reading.states
         tokens = (states.ids, states.is_answer, states.real, self.prompt_context)
         if self.weighting is not None:
@@ -121,9 +123,10 @@ class Steps:
             maps = remove_interference(maps, self.weighting, *given, self.threshold, self.least_squares)
         if self.joint:
             maps = joint_normalisation(maps, reading.relevance, context_mask(*tokens, repeated=True))
+        each = apart(maps, grids)
         if self.filter:
-            maps = rank_gaussian_filter(maps, self.filter)
-        return maps * states.real[..., None, None]
+            each = [rank_gaussian_filter(image, self.filter) for image in each]
+        return [image * states.real[..., None, None] for image in each]
 
     def rank_overlap(self, reading: Reading) -> Tensor:
         """Rank-biased overlap (n, T, T) of the tokens' rankings, as these steps take them."""
@@ -133,16 +136,19 @@ class Steps:
             reading.made[choice] = overlap_matrix(top, self.persistence, self.normalised, reading.states.real)
         return reading.made[choice]
 
-    def _over_scales(self, reading: Reading) -> Tensor:
+    def _over_scales(self, reading: Reading) -> list[Tensor]:
         choice = (self.scales, self.enlargement, self.scale_weights, self.scale_normalisation, self.grid)
         if choice not in reading.made:
             omega = None
             if self.scale_weights == "likelihood":  # 0 for the prompt's tokens
                 total = torch.stack([reading.likelihood[key].sum(1) for key in self.keys], 1)
                 omega = (total / reading.states.is_answer.sum(1, keepdim=True)).softmax(1)
-            at_scale = [reading.maps[key] for key in self.keys]
+            at_scale = [apart(reading.maps[key], reading.grids[key]) for key in self.keys]
             native = self.scales.index(1.0) if 1.0 in self.scales else 0
-            reading.made[choice] = aggregate(at_scale, omega, self.grid, self.scale_normalisation, native)
+            reading.made[choice] = [
+                aggregate(list(image), omega, self.grid, self.scale_normalisation, native)
+                for image in zip(*at_scale, strict=True)
+            ]
         return reading.made[choice]
 
 
@@ -159,9 +165,43 @@ def _released(reading: Reading, mllm: Mllm) -> Tensor:
     return result
 
 
-def needed_views(steps: Sequence[Steps]) -> list[Key]:
-    """Which scales, in which enlargement, these steps need; the answer is written at the first."""
-    return list(dict.fromkeys([NATIVE, *(key for choice in steps for key in choice.keys)]))
+@dataclass(frozen=True)
+class AtScales:
+    """A registered method, with its options, at several scales of the input image; the maps are averaged over them.
+
+    scales, enlargement : as in ``Steps``, so that MSEA isn't compared with methods that see one scale. Each scale's map is
+    resized to the finest grid with its sum kept: a share of attention stays one. Raises ValueError for scales that aren't possible.
+    """
+
+    method: Callable[..., Tensor]
+    scales: tuple[float, ...] = (1.0,)
+    enlargement: Literal["interpolate", "crops"] = "interpolate"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", _scales(self.scales))
+        check_option("enlargement", self.enlargement, "Literal['interpolate', 'crops']")
+
+    @property
+    def keys(self) -> list[Key]:
+        """The scales, each in its enlargement."""
+        return _keys(self.scales, self.enlargement)
+
+    def maps(self, mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers) -> list[Tensor]:
+        """Each image's maps (n, answer tokens, rows, cols), float32."""
+        each = [apart(self.method(mllm, views[key], answers).float(), views[key][0].grids) for key in self.keys]
+        return [_mean_of_sums(image) for image in zip(*each, strict=True)]
+
+
+def _mean_of_sums(maps: Sequence[Tensor]) -> Tensor:
+    """The mean of maps of several scales on the finest grid, each with its sum kept."""
+    grid = max((each.shape[-2:] for each in maps), key=lambda shape: shape.numel())
+    parts = [resized(each, tuple(grid)) * (each.shape[-2:].numel() / grid.numel()) for each in maps]
+    return torch.stack(parts).mean(0) if len(parts) > 1 else parts[0]
+
+
+def needed_views(choices: Sequence[Steps | AtScales]) -> list[Key]:
+    """Which scales, in which enlargement, these need; the answer is written at the first."""
+    return list(dict.fromkeys([NATIVE, *(key for choice in choices for key in choice.keys)]))
 
 
 def needed_rankings(steps: Sequence[Steps]) -> dict[str, int]:
@@ -180,6 +220,10 @@ def check_grid(grid: Any, wanted: str) -> None:
     except (TypeError, ValueError):
         raise ValueError(f"grid={grid!r}: {wanted}") from None
     check_whole(1, rows=rows, cols=cols)
+
+
+def _keys(scales: Sequence[float], enlargement: str) -> list[Key]:
+    return [NATIVE if scale == 1 else (scale, enlargement) for scale in scales]
 
 
 def _scales(scales: Any) -> tuple[float, ...]:

@@ -1,26 +1,53 @@
-"""The text around an image: what a class's processor and chat template make of a prompt, and where in it the prompt is."""
+"""The text around images: what a class's processor and chat template make of a conversation, and where in it its words are."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from ..clip.model import shortened, unknown_word
 
 KINDS = ("token_type_ids", "mm_token_type_ids")  # what a class may ask of each token
 _MARK = "\ue000"  # private use: no template and no prompt holds it
+IMAGE = None  # in the place of a text
+Turn = tuple[str, tuple[str | None, ...]]  # a role, and its texts and images in order
 
 
-class _Recording:
-    """A tokenizer that keeps the text it gets: processors add to it, and write a word for each image token."""
+@dataclass(frozen=True)
+class Said:
+    """A conversation as its template writes it, with a mark in the place of each text; ``context``, of each text, is whether
+    later words are explained by it, as by all that user and assistant said."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, self.text = tokenizer, ""
+    blank: str
+    texts: tuple[str, ...]
+    context: tuple[bool, ...]
+
+    @property
+    def header(self) -> str:
+        """What the template writes behind the last text, before the answer."""
+        return self.blank.rpartition(_MARK)[2]
+
+
+class _Marked:
+    """A tokenizer that puts texts in the place of their marks, and keeps where in the whole each one is: processors write a word
+    for each image token before."""
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str]) -> None:
+        self._tokenizer, self._texts, self.spans = tokenizer, texts, []
 
     def __call__(self, text: Any, **options: Any) -> Any:
-        self.text = text if isinstance(text, str) else text[0]
+        parts = (text if isinstance(text, str) else text[0]).split(_MARK)
+        if len(parts) == len(self._texts) + 1:
+            text, self.spans = parts[0], []
+            for one, after in zip(self._texts, parts[1:], strict=True):
+                self.spans.append((len(text), len(text) + len(one)))
+                text += one + after
+            text = [text]
         return self._tokenizer(text, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -28,14 +55,14 @@ class _Recording:
 
 
 class Wording:
-    """Prompts of one model as texts and tokens; ``chat`` are options of its template."""
+    """Conversations of one model as texts and tokens; ``chat`` are options of its template."""
 
     def __init__(self, processor: Any, image_token_id: int, name: str, chat: Mapping[str, Any] | None = None) -> None:
         self.processor, self.tokenizer, self.name, self.chat = processor, processor.tokenizer, name, dict(chat or {})
         special = {id_ for id_, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         self._special = special | {image_token_id, *self.tokenizer.all_special_ids}
         self._chat = lru_cache(maxsize=256)(self._written)
-        self.blank = self._chat(_MARK)  # with a prompt that says nothing
+        self.blank = Said(self._chat((("user", (IMAGE, _MARK)),)), ("",), (True,))  # with a prompt that says nothing
 
     def check(self, text: str, label: str) -> str:
         """The text without blanks around it; ValueError, naming it, where the model can't take it as its user's words."""
@@ -52,39 +79,79 @@ class Wording:
             )
         return text
 
-    def rendered(self, prompt: str) -> str:
-        """The whole text of a user's checked prompt with one image."""
-        before, _, after = self.blank.partition(_MARK)
-        text = self._chat(prompt)
-        if text != before + prompt + after:
-            raise ValueError(
-                f"the chat template of {self.name} must write one image and the prompt as it is; it writes {shortened(text)}"
-            )
-        return text
+    def asked(self, prompt: str) -> Said:
+        """One image and a prompt, checked."""
+        return self.said((("user", (IMAGE, self.check(prompt, "the prompt"))),))
 
-    def processed(self, image: Any, text: str, options: dict[str, Any], **changes: Any) -> dict[str, Any]:
-        """What the processor makes of one image and a rendered text, with ``options`` for the image and ``changes`` of its own
-        attributes; and as ``text`` and ``offset_mapping`` what was tokenised, and where in it each token is."""
+    def said(self, turns: Sequence[Turn]) -> Said:
+        """A conversation, whose texts are checked. Raises ValueError where the template writes it otherwise than it is."""
+        turns = tuple(turns)
+        texts = tuple(part for _, parts in turns for part in parts if part is not IMAGE)
+        context = tuple(role != "system" for role, parts in turns for part in parts if part is not IMAGE)
+        blank = self._chat(tuple((role, tuple(part and _MARK for part in parts)) for role, parts in turns))
+        pieces = blank.split(_MARK)
+        text = self._chat(turns)
+        if len(pieces) != len(texts) + 1 or text != "".join(
+            piece + own for piece, own in zip(pieces, (*texts, ""), strict=True)
+        ):
+            raise ValueError(
+                f"the chat template of {self.name} must write images and texts as they are, in order; it writes"
+                f" {shortened(text)}"
+            )
+        if sum(part is IMAGE for _, parts in turns for part in parts) > 1 and self._chat(_shorter(turns)) == text:
+            raise ValueError(f"the chat template of {self.name} takes one image only: give no more")
+        return Said(blank, texts, context)
+
+    def processed(self, images: Sequence[Any], said: Said, options: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        """What the processor makes of images and a conversation, with ``options`` for the images and ``changes`` of its own
+        attributes; and as ``offset_mapping`` and ``spans`` where in the text each token and each of the conversation's texts is."""
         processor, bos = copy.copy(self.processor), self.tokenizer.bos_token
         for name, value in changes.items():
             setattr(processor, name, value)
-        processor.tokenizer = _Recording(self.tokenizer)
-        adds = {"add_special_tokens": bos is None or not text.startswith(bos)}
+        processor.tokenizer = marked = _Marked(self.tokenizer, said.texts)
+        adds = {"add_special_tokens": bos is None or not said.blank.startswith(bos)}
+        given = list(images) if len(images) == 1 else [list(images)]  # as those of one conversation
         made = processor(
-            images=[image], text=[text], return_tensors="pt", return_offsets_mapping=True, **adds, **options
+            images=given, text=[said.blank], return_tensors="pt", return_offsets_mapping=True, **adds, **options
         )
-        return dict(made) | {"text": processor.tokenizer.text}
+        return dict(made) | {"spans": marked.spans}
 
-    def own(self, made: dict[str, Any], prompt: str) -> Tensor:
-        """Positions of the prompt's own tokens in what ``processed`` made."""
-        after = self.blank.partition(_MARK)[2]
-        start = made["text"].rindex(prompt + after)
+    def own(self, made: dict[str, Any], said: Said) -> Tensor:
+        """Positions of the context's tokens in what ``processed`` made."""
         first, last = made["offset_mapping"][0].T
-        return ((first < start + len(prompt)) & (last > start) & (last > first)).nonzero()[:, 0]
+        inside = torch.zeros(len(first), dtype=torch.bool)
+        for (start, end), counts in zip(made["spans"], said.context, strict=True):
+            if counts:
+                inside |= (first < end) & (last > start) & (last > first)
+        return inside.nonzero()[:, 0]
 
-    def _written(self, prompt: str) -> str:
+    def _written(self, turns: tuple[Turn, ...]) -> str:
         if self.processor.chat_template is None:  # as PaliGemma's
-            return self.processor.image_token + prompt
-        content = [{"type": "image"}, {"type": "text", "text": prompt}]
-        messages = [{"role": "user", "content": content}]
-        return self.processor.apply_chat_template(messages, add_generation_prompt=True, **self.chat)
+            if [role for role, _ in turns] != ["user"]:
+                raise ValueError(f"{self.name} has no chat template: it takes what one user says once, and no more")
+            return "".join(self.processor.image_token if part is IMAGE else part for part in turns[0][1])
+        messages = [
+            {
+                "role": role,
+                "content": [{"type": "image"} if part is IMAGE else {"type": "text", "text": part} for part in parts],
+            }
+            for role, parts in turns
+        ]
+        try:
+            return self.processor.apply_chat_template(messages, add_generation_prompt=True, **self.chat)
+        except TemplateError as error:
+            raise ValueError(f"the chat template of {self.name} refuses this conversation: {error}") from error
+
+
+def _shorter(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns without their last image."""
+    left = sum(part is IMAGE for _, parts in turns for part in parts)
+    found = []
+    for role, parts in turns:
+        kept = []
+        for part in parts:
+            left -= part is IMAGE
+            if part is not IMAGE or left:
+                kept.append(part)
+        found.append((role, tuple(kept)))
+    return tuple(found)

@@ -15,6 +15,7 @@ from .measures import (
     intervals_of as intervals_of,
     leaderboard as leaderboard,
     metric_points as metric_points,
+    paired_differences as paired_differences,
     protocol_curves as protocol_curves,
     score_table as score_table,
     settings_points as settings_points,
@@ -30,6 +31,7 @@ from .resonance import (
 from .tokens import (
     context_matrix as context_matrix,
     scales_side_by_side as scales_side_by_side,
+    token_cases as token_cases,
     token_comparison as token_comparison,
     token_strip as token_strip,
 )

@@ -18,12 +18,13 @@ NAMES = {"mode": "dominant mode", "resonance": "all that oscillates", "end": "la
 LINE = "#0173b2"  # the first of seaborn's "colorblind"
 
 
-def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str) -> Figure:
+def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str, least: float = 0.01) -> Figure:
     """The concepts of one sample as a tree, a band of frequencies a row, from low at the top to high at the bottom.
 
     concepts : what ``concept_hierarchy`` gives. image : that sample's picture (y, x, rgb), uint8. A node is the picture
     with all but the concept faded; below it its words, and its share of the sample's energy. A line is as wide as
-    the mutual information of the concepts that it links. Raises ValueError for an unknown sample.
+    the mutual information of the concepts that it links. least : share of the energy that a band must have to be drawn.
+    Raises ValueError for an unknown sample.
 
     Examples
     --------
@@ -31,7 +32,10 @@ def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str) ->
     >>> concepts = xk.resonance.concept_hierarchy(course)
     >>> figure = xk.plots.concept_tree(concepts, 0, scenes.image.values[0], "Concepts")
     """
-    return drawn_tree(graph(concepts, sample), image, title)
+    of_sample = concepts.isel(concept=concepts.sample.values == sample)
+    share = of_sample.energy.groupby(of_sample.band).sum() if of_sample.sizes["concept"] else of_sample.energy
+    kept = [int(band) for band in share.band.values[share.values >= least]] if of_sample.sizes["concept"] else []
+    return drawn_tree(graph(concepts, sample), image, title, bands=kept or None)
 
 
 def graph(concepts: xr.Dataset, sample) -> nx.DiGraph:
@@ -55,27 +59,29 @@ def graph(concepts: xr.Dataset, sample) -> nx.DiGraph:
     return drawn
 
 
-def drawn_tree(tree: nx.DiGraph, image: np.ndarray, title: str, width: float = WIDTH) -> Figure:
-    """``concept_tree`` of what ``graph`` gives, on a page of so many inches.
+def drawn_tree(
+    tree: nx.DiGraph, image: np.ndarray, title: str, width: float = WIDTH, bands: list[int] | None = None
+) -> Figure:
+    """``concept_tree`` of what ``graph`` gives, on a page of so many inches. bands : those that are drawn, None for all.
 
     The axes of a concept's picture have its node as their ``gid``. Figure and axes never pass through pyplot, so that a
     thread can draw them while a notebook runs.
     """
-    bands = int(max(band for _, band in tree.nodes(data="band"))) + 1
-    rows = _rows(tree, bands)
-    slot = (width - LEFT) / max(map(len, rows))
+    every = int(max(band for _, band in tree.nodes(data="band"))) + 1
+    rows = {band: nodes for band, nodes in enumerate(_rows(tree, every)) if bands is None or band in bands}
+    slot = (width - LEFT) / max(map(len, rows.values()))
     side = min(LARGEST, 0.85 * slot)
     step = side + WORDS + GAP
-    height = TOP + bands * step - GAP + BOTTOM
+    height = TOP + len(rows) * step - GAP + BOTTOM
     figure = Figure(figsize=(width, height))
     page = figure.add_axes((0, 0, 1, 1))
     page.set(xlim=(0, width), ylim=(0, height))
     page.axis("off")
-    edges = np.linspace(0, 0.5, bands + 1)
+    edges = np.linspace(0, 0.5, every + 1)
     place = {}
-    for band, nodes in enumerate(rows):
-        top = height - TOP - band * step
-        name = {0: "low\n", bands - 1: "high\n"}.get(band, "") if bands > 1 else ""
+    for row, (band, nodes) in enumerate(rows.items()):
+        top = height - TOP - row * step
+        name = {0: "low\n", every - 1: "high\n"}.get(band, "") if every > 1 else ""
         text = f"{name}{edges[band]:.2f} to {edges[band + 1]:.2f}\ncycles per\niteration"
         page.text(0.12, top - side / 2, text, fontsize=TEXT, va="center")
         for index, node in enumerate(nodes):
@@ -87,10 +93,13 @@ def drawn_tree(tree: nx.DiGraph, image: np.ndarray, title: str, width: float = W
             label = wrapped(tree.nodes[node]["label"] or "(no word)", max(8, int(slot * 14)))
             share = f"{100 * tree.nodes[node]['energy']:.3g} % of energy"
             page.text(middle, top - side - 0.05, f"{label}\n{share}", fontsize=TEXT, ha="center", va="top")
-    for source, target, shared in tree.edges(data="mutual_information"):
+    links = [link for link in tree.edges(data="mutual_information") if {*link[:2]} <= {*place}]
+    for source, target, shared in links:
         (x, y), (to_x, to_y) = place[source], place[target]
         start = y - side - WORDS + 0.05
         page.plot([x, to_x], [start, to_y + 0.03], color=LINE, linewidth=_line_width(shared), solid_capstyle="round")
+    if not links:
+        return finished(figure, title)
     widths = {f"{nats:.2g}": _line_width(nats) for nats in (0, 0.1, 0.3, 0.69)}
     figure.legend(
         handles=[Line2D([], [], color=LINE, linewidth=width, label=label) for label, width in widths.items()],

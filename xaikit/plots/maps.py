@@ -5,15 +5,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import xarray as xr
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ..measures.intervals import oriented
 from ..measures.maps import checked
-from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, outline, panels, wrapped
-
-OVER = 0.6  # opacity of a map that is laid over a picture
+from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, laid_over, outline, panels, wrapped
 
 
 def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines: bool = False) -> Figure:
@@ -38,9 +34,11 @@ def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines:
     return finished(figure, title)
 
 
-def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2)) -> Figure:
-    """Scenes beside one map an explainer (sample, explainer, row, col), each over its own maximum and laid, smooth, over the
-    picture in grey, with the named objects outlined.
+def compare(
+    scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2), smooth: bool = True
+) -> Figure:
+    """Scenes beside one map an explainer (sample, explainer, row, col), each over its own maximum and laid over the picture
+    in grey, with the named objects outlined. smooth : False for the grid of patches as it is.
 
     Examples
     --------
@@ -55,11 +53,9 @@ def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[i
         one = scenes.isel(sample=index)
         bare(row[0], one.image.values)
         row[0].set_title(wrapped(str(one.caption.item())), fontsize=TEXT)
-        grey = np.repeat(one.image.mean("rgb").values[..., None] / 255, 3, axis=-1)
         for axis, name in zip(row[1:], explainers, strict=True):
-            bare(axis, grey)
             values = fitted(heat.isel(sample=index).sel(explainer=name).values)
-            drawn = heated(axis, values, one.image.shape[:2], OVER, "bicubic")
+            drawn = laid_over(axis, values, one.image.values, smooth)
             outline(axis, _named(one))
             axis.set_title(name.replace("_", " "), fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat of the map")
@@ -89,16 +85,15 @@ def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
     bare(middle)
     drawn = heated(middle, heat, image.shape[:2])
     middle.set_title("heat on the patch grid", fontsize=TEXT)
-    bare(right, image)
-    heated(right, heat, image.shape[:2], OVER, "bicubic")
+    laid_over(right, heat, image)
     right.set_title("laid over", fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="heat / largest heat")
     return finished(figure, title)
 
 
-def blocks(heads: np.ndarray, title: str) -> Figure:
+def blocks(heads: np.ndarray, title: str, image: np.ndarray | None = None, smooth: bool = True) -> Figure:
     """Attention of the class token to each patch, blocks down and heads across: (block, head, row, col), on
-    one scale a block.
+    one scale a block. image : (y, x, rgb) that the maps are laid over. smooth : False for the grid of patches as it is.
 
     Examples
     --------
@@ -107,8 +102,8 @@ def blocks(heads: np.ndarray, title: str) -> Figure:
     figure, axes = panels(*heads.shape[:2], width=1.5, height=1.5)
     for block, row in enumerate(axes):
         for head, axis in enumerate(row):
-            bare(axis)
-            drawn = axis.imshow(heads[block, head], cmap="viridis", vmin=0, vmax=heads[block].max())
+            picture = np.zeros((*heads.shape[2:], 3)) if image is None else image
+            drawn = laid_over(axis, heads[block, head], picture, smooth and image is not None, heads[block].max())
             axis.set_title(f"head {head}" if block == 0 else "", fontsize=TEXT)
         row[0].set_ylabel(f"block {block}", fontsize=TEXT)
         figure.colorbar(drawn, ax=row, shrink=0.8, label="attention")
@@ -140,9 +135,12 @@ def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1,
     return finished(figure, title)
 
 
-def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title: str, cols: int = 2) -> Figure:
+def extremes(
+    scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title: str, cols: int = 2, smooth: bool = True
+) -> Figure:
     """For each explainer its best scene (left) and its worst (right) by a score (sample, explainer), the map laid over
-    the image, the named objects outlined; ``cols`` explainers side by side.
+    the image in grey, the named objects outlined; ``cols`` explainers side by side. smooth : False for the grid of
+    patches as it is.
 
     Examples
     --------
@@ -159,14 +157,12 @@ def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title:
         pair = axes[2 * index : 2 * index + 2]
         for axis, which in zip(pair, (np.nanargmax(values), np.nanargmin(values)), strict=True):
             one = scenes.isel(sample=int(which))
-            bare(axis, one.image.values)
             hot = fitted(np.maximum(heat.isel(sample=int(which)).sel(explainer=name).values, 0))
-            heated(axis, hot, one.image.shape[:2], 0.25 + 0.6 * hot)
+            scale = laid_over(axis, hot, one.image.values, smooth)
             outline(axis, _named(one))
             number = f"{score.sel(explainer=name).values[which]:.2f}"
             axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{number}", fontsize=TEXT - 2)
         pair[0].set_ylabel(name.replace("_", " "), fontsize=TEXT)
-    scale = ScalarMappable(Normalize(0, 1), HEAT)  # that of a map drawn half through would be pale
     figure.colorbar(scale, ax=axes, shrink=0.4, label="heat / largest heat of the map")
     return finished(figure, title)
 

@@ -8,15 +8,23 @@ import pandas as pd
 import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from ..measures.intervals import mean_interval, oriented
+from ..measures.intervals import mean_interval, oriented, paired_difference
 from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
+LEAST_SPAN = 0.005  # to either side of a difference of zero, so that rounding isn't shown as one
+VERDICTS = {
+    "better": ("#0072b2", "o"),
+    "worse": ("#d55e00", "s"),
+    "not told apart": ("0.5", "d"),
+}  # colours of Okabe and Ito
 
 
 def training_curves(log: pd.DataFrame, title: str) -> Figure:
-    """Retrieval and swap accuracy, and the losses, against the training step. log: step, model, figures.
+    """Retrieval and swap accuracy above, the losses below, against the training step, a model a column. log: step, model,
+    figures; those that a model's log lacks are left out.
 
     Examples
     --------
@@ -24,20 +32,31 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
     >>> log = pd.read_csv(xk.files.data_folder() / "tiny-clip" / "training_log.csv").assign(model="tiny-clip")
     >>> figure = xk.plots.training_curves(log, "Training")
     """
-    accuracy, losses = ["recall_at_1", "attribute_swap", "relation_swap"], ["contrastive", "patch_heads", "pooled_head"]
-    figure, axes = panels(1, 2, width=4.8, height=3)
-    for axis, columns in zip(axes[0], (accuracy, losses), strict=True):
-        long = log.melt(["step", "model"], columns, "figure", "value")
-        sns.lineplot(long, x="step", y="value", hue="figure", style="model", palette="colorblind", ax=axis)
-        axis.set_xlabel("training step")
-        axis.legend(fontsize=TEXT - 1)
-    axes[0, 0].set(ylabel="accuracy on fresh scenes", ylim=(0, 1.02))
-    axes[0, 1].set(ylabel="loss (log scale)", yscale="log")
+    models = list(dict.fromkeys(log.model))
+    rows = (
+        ("accuracy on fresh scenes", ("recall_at_1", "attribute_swap", "relation_swap"), {"ylim": (0, 1.02)}),
+        ("loss (log scale)", ("contrastive", "patch_heads", "pooled_head"), {"yscale": "log"}),
+    )
+    figure, axes = panels(2, len(models), width=9.6 / len(models), height=2.1, sharex="col", sharey="row")
+    for row, (label, columns, limits) in zip(axes, rows, strict=True):
+        for axis, model in zip(row, models, strict=True):
+            own = log[log.model == model]
+            for name, colour, style in zip(columns, sns.color_palette("colorblind"), ("-", "--", ":"), strict=False):
+                known = own[["step", name]].dropna() if name in own else pd.DataFrame({"step": [], name: []})
+                axis.plot(known.step, known[name], style, color=colour, label=name.replace("_", " "))
+            axis.set(**limits)
+            axis.grid(alpha=0.3)
+            axis.tick_params(labelsize=TEXT)
+        row[0].set_ylabel(label, fontsize=TEXT + 1)
+        row[-1].legend(fontsize=TEXT, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for top, bottom, model in zip(*axes, models, strict=True):
+        top.set_title(model, fontsize=TEXT + 1)
+        bottom.set_xlabel("training step", fontsize=TEXT + 1)
     return finished(figure, title)
 
 
 def curves(evaluation: xr.Dataset, title: str) -> Figure:
-    """Deletion and insertion curves, mean over samples with its 95 % band.
+    """Deletion and insertion curves, mean over samples with its 95 % interval; explainers whose curves are the same share one.
 
     Examples
     --------
@@ -47,19 +66,30 @@ def curves(evaluation: xr.Dataset, title: str) -> Figure:
     >>> figure = xk.plots.curves(xr.Dataset(made, {"explainer": ["srm", "centre"]}), "Faithfulness")
     """
     figure, axes = panels(1, 2, width=4.6, height=3.2)
+    evaluation = _shared(evaluation)
     for axis, kind in zip(axes[0], ("deletion", "insertion"), strict=True):
         curve = evaluation[f"{kind}_curve"].assign_coords(fraction=evaluation.fraction)
         frame = curve.to_dataframe(name="cosine").reset_index()
         frame["explainer"] = frame.explainer.str.replace("_", " ")
         sns.lineplot(
             frame, x="fraction", y="cosine", hue="explainer", style="explainer", palette="colorblind", ax=axis,
-            dashes=True, errorbar=interval_ends, legend=kind == "insertion",
+            dashes=True, errorbar=interval_ends, err_style="bars", legend=kind == "insertion",
         )  # fmt: skip
         better = "lower is better" if kind == "deletion" else "higher is better"
         axis.set_title(f"{kind} ({better})")
         axis.set(xlabel="share of patches, hottest first", ylabel="cosine of image and caption")
     axes[0, 1].legend(fontsize=TEXT, loc="lower right")
     return finished(figure, title)
+
+
+def _shared(evaluation: xr.Dataset) -> xr.Dataset:
+    """Explainers with the same curves as one, by all their names."""
+    both = xr.concat([evaluation.deletion_curve, evaluation.insertion_curve], "kind").transpose("explainer", ...)
+    alike = {}
+    for name, curve in zip(both.explainer.values.astype(str), both.values, strict=True):
+        alike.setdefault(curve.astype("f4").round(4).tobytes(), []).append(name)
+    first = evaluation.sel(explainer=[names[0] for names in alike.values()])
+    return first.assign_coords(explainer=[" = ".join(names) for names in alike.values()])
 
 
 def share_curves(
@@ -112,6 +142,44 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
         )  # fmt: skip
         axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
         axis.grid(axis="x", alpha=0.3)
+    return finished(figure, title)
+
+
+def paired_differences(
+    evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3, seed: int = 0
+) -> Figure:
+    """Explainers minus those that they are compared with, paired over samples, for each metric that was measured: mean and
+    bootstrap 95 % interval, coloured by whether the interval lies on the better side of 0, on the worse, or contains it.
+
+    against : for each explainer the one that is subtracted. seed : of the bootstrap.
+
+    Examples
+    --------
+    >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"])
+    >>> measured = heat.heat.max(("row", "col")).to_dataset(name="largest")
+    >>> figure = xk.plots.paired_differences(measured, ["largest"], {"centre": "srm"}, "The centre minus SRM")
+    """
+    metrics = [metric for metric in metrics if metric in evaluation]
+    cols, rows = min(cols, len(metrics)), len(against)
+    figure, axes = grid(len(metrics), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
+    for axis, metric in zip(axes, metrics, strict=True):
+        sign = -1 if evaluation[metric].attrs.get("score_direction") == "lower is better" else 1
+        for place, pair in enumerate(against.items()):
+            mean, low, high = paired_difference(evaluation[metric], *pair, seed)
+            better, worse = min(sign * low, sign * high) > 0, max(sign * low, sign * high) < 0
+            colour, marker = VERDICTS["better" if better else "worse" if worse else "not told apart"]
+            axis.hlines(place, low, high, color=colour, linewidth=2)
+            axis.plot(mean, place, marker, color=colour, markersize=5)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set_xlabel(
+            f"{metric.replace('_', ' ')}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
+        )
+        axis.tick_params(labelsize=TEXT)
+        axis.locator_params(axis="x", nbins=4)
+        axis.grid(axis="x", alpha=0.3)
+        _rows(axis, [name.replace("_", " ") for name in against])
+    marks = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in VERDICTS.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize=TEXT, frameon=False)
     return finished(figure, title)
 
 
@@ -181,27 +249,27 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
 
 
 def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlabel: str) -> Figure:
-    """Each explainer's cost (explainer) against its mean quality (sample, explainer) with its 95 % interval, the cost on a
-    logarithmic axis.
+    """Each explainer's mean quality (sample, explainer) with its 95 % interval, best first, and beside it its cost (explainer),
+    on a logarithmic axis.
 
     Examples
     --------
     >>> heat = xk.explain_all(clip, scenes.image, scenes.caption, ["srm", "centre"])
     >>> figure = xk.plots.cost_and_quality(heat.seconds, heat.heat.max(("row", "col")), "Cost", "seconds a sample")
     """
-    figure, axis = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-    names = quality.explainer.values.astype(str)
-    by_cost = [str(name) for name in cost.sortby(cost).explainer.values]
-    for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
-        right = by_cost.index(name) % 2 == 0  # neighbours' names to either side, so that they seldom meet
-        mean, low, high = mean_interval(quality.sel(explainer=name).values)
-        at = float(cost.sel(explainer=name)), mean
-        axis.errorbar(*at, yerr=[[mean - low], [high - mean]], fmt="o", color=colour, markersize=5, linewidth=1)
-        place = {"xytext": (5 if right else -5, 3), "textcoords": "offset points", "ha": "left" if right else "right"}
-        axis.annotate(name.replace("_", " "), at, fontsize=TEXT - 1, **place)
-    axis.margins(x=0.12)
-    axis.set(xscale="log", xlabel=xlabel, ylabel=quality.attrs.get("long_name", str(quality.name)))
-    axis.grid(alpha=0.3)
+    mean = quality.mean("sample")
+    names = mean.explainer.values[np.argsort(-mean.values)]
+    mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name).values) for name in names])
+    place, cost = np.arange(len(names)), cost.sel(explainer=names)
+    figure, axes = panels(1, 2, width=3.7, height=0.6 + 0.19 * len(names), sharey=True)
+    _intervals(axes[0, 0], place, mean, low, high, "C0")
+    axes[0, 0].set(xlabel=wrapped(quality.attrs.get("long_name", str(quality.name)), 30))
+    axes[0, 1].hlines(place, cost.min(), cost, color="0.8", linewidth=1)
+    axes[0, 1].plot(cost, place, "D", color="C1", markersize=5)
+    axes[0, 1].set(xscale="log", xlabel=wrapped(xlabel, 30))
+    _rows(axes[0, 0], [str(name).replace("_", " ") for name in names])
+    for axis in axes[0]:
+        axis.grid(axis="x", alpha=0.3)
     return finished(figure, title)
 
 

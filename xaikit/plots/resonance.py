@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from .panels import HEAT, TEXT, bare, finished, heated, interval_ends, panels, wrapped
 
@@ -48,7 +49,9 @@ def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
         axis.set_title(f"{name}, {one.sizes['sample']} scenes", fontsize=TEXT + 2)
         axis.grid(alpha=0.3)
         axis.get_legend().remove()
-    axes[0, 0].legend(fontsize=TEXT - 1)
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    grey = Patch(color="black", alpha=0.2, linewidth=0, label="their mean's 95 % interval")
+    axes[0, 0].legend(handles=[*handles, grey], fontsize=TEXT - 1)
     return finished(figure, title)
 
 
@@ -144,8 +147,8 @@ def regime_maps(regimes: dict[str, pd.DataFrame], title: str) -> Figure:
 def mode_maps(modes: xr.Dataset, title: str, sample: int = 0, token: int = 0, count: int = 4) -> Figure:
     """Size and angle of the first modes' spatial patterns for one token of one sample.
 
-    modes : of ``dynamic_modes``. Above: |U|; below: its angle, grey where |U| is faint. One angle, or two that differ by a
-    half turn, is a standing wave; an angle that turns over the map is a travelling one.
+    modes : of ``dynamic_modes``. Above: |U|; below, of modes with a frequency: its angle, grey where |U| is faint. One angle,
+    or two that differ by a half turn, is a standing wave; an angle that turns over the map is a travelling one.
 
     Examples
     --------
@@ -156,23 +159,29 @@ def mode_maps(modes: xr.Dataset, title: str, sample: int = 0, token: int = 0, co
     count = min(count, int((one.amplitude > 0).sum()))
     if count == 0:
         raise ValueError(f"token {token} of sample {sample} has no mode: its maps are all 0")
-    figure, axes = panels(2, count, width=2.1, height=2.1)
+    turning = one.frequency.values[:count] != 0
+    figure, axes = panels(1 + turning.any(), count, width=2.1, height=2.1)
     peak = max(float(np.abs(one.pattern[:count]).max()), 1e-12)
     for k in range(count):
         mode = one.isel(mode=k)
         size, angle = np.abs(mode.pattern.values), np.angle(mode.pattern.values)
         for axis in axes[:, k]:
             bare(axis)
+        if turning.any():
+            axes[1, k].set_visible(turning[k])
         drawn = axes[0, k].imshow(size, cmap="viridis", vmin=0, vmax=peak)
-        axes[1, k].set_facecolor("0.6")
-        clear = np.where(size >= FAINT * size.max(), angle, np.nan)
-        axes[1, k].imshow(clear, cmap="twilight", vmin=-np.pi, vmax=np.pi)
+        if turning[k]:
+            axes[1, k].set_facecolor("0.6")
+            clear = np.where(size >= FAINT * size.max(), angle, np.nan)
+            axes[1, k].imshow(clear, cmap="twilight", vmin=-np.pi, vmax=np.pi)
         numbers = f"growth {mode.growth.item():.3f}\namplitude {mode.amplitude.item():.3g}"
         text = f"mode {k + 1}: {mode.frequency.item():.3f} cycles\nper iteration, {numbers}"
         axes[0, k].set_title(text, fontsize=TEXT)
     axes[0, 0].set_ylabel("size |U|", fontsize=TEXT)
-    axes[1, 0].set_ylabel("angle of U", fontsize=TEXT)
     figure.colorbar(drawn, ax=list(axes[0]), shrink=0.8, label="|U|")
+    if not turning.any():
+        return finished(figure, title)
+    axes[1, turning.argmax()].set_ylabel("angle of U", fontsize=TEXT)
     bar = figure.colorbar(
         ScalarMappable(Normalize(-np.pi, np.pi), "twilight"), ax=list(axes[1]), shrink=0.8, label="angle (radian)"
     )
@@ -237,14 +246,15 @@ def filmstrip(
     key.axis("off")
     bar = key.inset_axes((0.1, 0.05, 0.1, 0.9))
     figure.colorbar(ScalarMappable(scale, HEAT), cax=bar, label="map, from least to largest of the row")
-    _course(figure.add_subplot(grid[rows, :-1]), phases, starts, ends, palette)
+    patches = trajectory.sizes["row"] * trajectory.sizes["col"]
+    _course(figure.add_subplot(grid[rows, :-1]), phases, starts, ends, palette, np.log(patches))
     shown = trajectory.isel(token=list(tokens)).values
     _spectra(figure.add_subplot(grid[rows + 1, :-1]), shown, starts, ends, palette)
     return finished(figure, title)
 
 
-def _course(axis, phases: xr.Dataset, starts: list[int], ends: list[int], palette) -> None:
-    """Step size and entropy over the phases, as spans."""
+def _course(axis, phases: xr.Dataset, starts: list[int], ends: list[int], palette, most: float) -> None:
+    """Step size and entropy, from 0 to the most that there can be, over the phases, as spans."""
     time = np.arange(phases.sizes["time"])
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
         # the step to the first map of a phase is the phase's own
@@ -258,8 +268,9 @@ def _course(axis, phases: xr.Dataset, starts: list[int], ends: list[int], palett
     axis.xaxis.get_major_locator().set_params(integer=True)
     other = axis.twinx()
     other.plot(time, phases.entropy, color="C0", linestyle="--", label="spatial entropy (right)")
+    other.axhline(most, color="C0", linewidth=0.8, linestyle=":", label="of an even map (right)")
     other.set_ylabel("entropy (nat)", color="C0")
-    other.margins(y=0.2)
+    other.set_ylim(0, 1.25 * most)
     lines = [*axis.get_lines(), *other.get_lines()]
     beside = {"fontsize": TEXT - 1, "loc": "center left", "bbox_to_anchor": (1.09, 0.5)}
     other.legend(lines, [line.get_label() for line in lines], **beside).set_in_layout(False)

@@ -1,6 +1,6 @@
 """Figures of a multimodal LLM's answer, token by token: maps over the image, and the context of each token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -128,6 +128,44 @@ def scales_side_by_side(
     """
     title = "The same tokens at each scale, a row on one scale of heat" if title is None else title
     return _table(answers, scenes, sample, tokens, explainers, objects, title, token_a_row=True)
+
+
+def token_cases(
+    answers: xr.Dataset,
+    scenes: xr.Dataset | Sequence | np.ndarray,
+    cases: Mapping[str, tuple[int, str | int]],
+    explainers: Sequence[str] | None = None,
+    objects: np.ndarray | None = None,
+    title: str | None = None,
+) -> Figure:
+    """One token of one sample across for each case, such as a success and a failure; below, the image and the map by each
+    explainer, each over its own peak, with the token's own object outlined.
+
+    cases : a label to a sample, by its place, and a token, by place or by text. The rest, and what is raised, as in
+    ``token_comparison``; ValueError for no case.
+    """
+    if not cases:
+        raise ValueError("cases={}: give at least one, a label to a sample and a token")
+    answers = by_explainer(answers)
+    if explainers is not None:
+        check_names(answers.explainer.values.tolist(), explainers=explainers)
+        answers = answers.sel(explainer=list(explainers))
+    names = answers.explainer.values.tolist()
+    found = [(_answer(answers, scenes, sample, objects), token) for sample, token in cases.values()]
+    shown = [(one, *_places(one, [token])) for one, token in found]
+    figure, axes = _panels(shown[0][0], 1 + len(names), len(cases), titles=2)
+    for (one, place), label, column in zip(shown, cases, axes.T, strict=True):
+        bare(column[0], one.image)
+        for axis, heat in zip(column[1:], one.heat[:, place], strict=True):
+            _map(axis, one, heat, Normalize(0, heat.max() or 1.0))
+        for axis in column:
+            outline(axis, one.own(place))
+        _entitle(column[0], f"{label}\n{readable(one.texts[place])}")
+    for axis, name in zip(axes[:, 0], ["image", *names], strict=True):
+        axis.set_ylabel(wrapped(name.replace("_", " "), 12), fontsize=TEXT + 1, parse_math=False)
+    _bar(figure, list(axes.flat), Normalize(0, 1), "heat / largest heat of the map")
+    title = f"{', '.join(cases)}: one word each, every map over its own peak" if title is None else title
+    return finished(figure, _title(figure, title))
 
 
 def _table(answers, scenes, sample, tokens, explainers, objects, title: str, token_a_row: bool) -> Figure:

@@ -9,7 +9,12 @@ from .coupling import COUPLINGS as COUPLINGS, TEMPERATURES as TEMPERATURES
 from .end_points import fixed_points as fixed_points, outcomes as outcomes, regimes as regimes
 from .interventions import ablate_modes as ablate_modes
 from .modes import dynamic_modes as dynamic_modes, phases as phases
-from .recursion import Recursion as Recursion, patch_features as patch_features, resonate as resonate
+from .recursion import (
+    Recursion as Recursion,
+    arrival as arrival,
+    patch_features as patch_features,
+    resonate as resonate,
+)
 from .spectra import (
     null_spectra as null_spectra,
     peaks as peaks,

@@ -115,6 +115,20 @@ def resonate(
 
 
 @torch.no_grad()
+def arrival(maps: np.ndarray) -> np.ndarray:
+    """The iteration (sample, token) from which on each step of maps (sample, time, token, row, col) is below 1 % of the sum of
+    all its steps; 0 for a map that never moves.
+
+    Examples
+    --------
+    >>> arrival(np.array([1, 0.1, 0.05, 0.05]).reshape(1, 4, 1, 1, 1))
+    array([[2]])
+    """
+    size = np.linalg.norm(np.diff(maps, axis=1), axis=(3, 4))
+    moving = size > 0.01 * size.sum(1, keepdims=True)
+    return np.where(moving, np.arange(1, size.shape[1] + 1)[:, None], 0).max(1)
+
+
 def patch_features(clip: Clip, images, texts, batch_size: int = 64) -> xr.DataArray:
     """What the recursion reads of the patches alone, (sample, patch, width): after the final norm and the projection,
     patches in reading order. Arguments and errors as in ``resonate``.

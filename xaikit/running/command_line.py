@@ -82,6 +82,17 @@ def _sweep(options: argparse.Namespace) -> int:
     return _list_bad_samples(folder)
 
 
+def _replicate(options: argparse.Namespace) -> int:
+    from . import SweepFailed, replicate
+
+    try:
+        print(*replicate(options.out, options.workers, options.time_limit), sep="\n")
+    except SweepFailed as error:
+        print(error, file=sys.stderr)
+        return _say("some rows failed; give the same command again once they are mended, and it goes on", 1)
+    return 0
+
+
 def _status(options: argparse.Namespace) -> int:
     from .status import report
 
@@ -223,6 +234,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=1, help="of each notebook's computations (%(default)s)")
     add("--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, instead of this machine's cores")
     add("--retry", action="store_true", help="only rows of the sweep in --out that failed or met bad samples")
+    add("--time-limit", type=float, metavar="SECONDS", help=limit)
+
+    add = command("replicate", _replicate, "run the ledger for every bundled CLIP, and write its results beside them")
+    add("--out", type=Path, metavar="runs/NAME", help="the sweep's folder (runs/replications)")
+    add("--workers", type=int, help="processes, each for one notebook at a time (one a core)")
     add("--time-limit", type=float, metavar="SECONDS", help=limit)
 
     add = command("check", _check, "hold every store of a run against the schema and its digest")

@@ -14,6 +14,7 @@ from ..files.paths import bundled, find_named, notebooks_folder
 # glibc gives large arrays back to the system after each use and then waits for fresh pages: nearly half of a notebook's time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 OFFLINE = "XAIKIT_OFFLINE"
+UNATTENDED = "XAIKIT_UNATTENDED"  # nobody presses a widget: its picture is enough
 _OFF_NETWORK = dict.fromkeys((OFFLINE, "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 HERE = {"localhost", "127.0.0.1", "::1", "", "0.0.0.0"}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -50,7 +51,7 @@ def execute(
     from traitlets.config import Config
 
     part = target.resolve().with_suffix(".part.ipynb")
-    variables = {"XAIKIT_RUNS": str(runs), **_MEMORY, **_OFF_NETWORK}
+    variables = {"XAIKIT_RUNS": str(runs), UNATTENDED: "1", **_MEMORY, **_OFF_NETWORK}
     variables |= dict.fromkeys(_THREADS if threads else (), str(threads))
     stopped = OutOfTime(f"stopped at its time limit of {limit} s (see {part})")
     end = None if limit is None else time.monotonic() + limit

@@ -109,10 +109,11 @@ def read_parameters(source: str, where: str = "the parameters cell") -> dict[str
 
 
 def find_notebooks(only: Sequence[str] | None = None, folder: Path | None = None) -> dict[str, Notebook]:
-    """The numbered notebooks by name, or those named in ``only`` by number, by a range of numbers ("01-06"), in full, or by
-    several of these with commas between ("00,06"): in the order of their names, but each after those whose stores it reads."""
+    """The numbered notebooks by name, or those named in ``only`` by number ("04", or "04b" for its second half), by a range of
+    numbers ("01-06", halves and all), in full, or by several of these with commas between ("00,06"): in the order of their
+    names, but each after those whose stores it reads."""
     folder = folder or notebooks_folder()
-    paths = sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if ".part" not in path.name)
+    paths = sorted(path for path in folder.glob("[0-9][0-9]*_*.ipynb") if ".part" not in path.name)
     if not paths:
         raise FileNotFoundError(f"{folder} holds no numbered notebook such as 00_name.ipynb")
     chosen = [name for several in only or () for name in several.split(",")]
@@ -165,7 +166,7 @@ def _in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
 def _is_named(path: Path, name: str) -> bool:
     if between := re.fullmatch(r"(\d\d)-(\d\d)", name):
         return between[1] <= path.stem[:2] <= between[2]
-    return name.removesuffix(".ipynb") in (path.stem, path.stem[:2])
+    return name.removesuffix(".ipynb") in (path.stem, path.stem.partition("_")[0])
 
 
 def parameters_for(

@@ -75,7 +75,7 @@ def parse_data(data: str) -> tuple[str, Path, str | None]:
 
 
 def open_inputs(
-    run: str,
+    run: str | None,
     data: str = "planted",
     n: int | None = None,
     clip: Reader | None = None,
@@ -87,6 +87,7 @@ def open_inputs(
     Of a dataset these are the first n good samples, 64 for None, as ``clip`` gets them; the provenance's ``left_out`` tells
     of the bad ones. The provenance holds their ``inputs_digest``. For what can only be measured against planted truth,
     ``instead`` says how scenes are drawn (keywords of ``draw_scenes``) where what is opened has none; a warning tells of it.
+    run : None to draw n "planted" scenes anew, by ``instead``: what one notebook tuned by is no evidence in another.
 
     Examples
     --------
@@ -96,7 +97,9 @@ def open_inputs(
     """
     found = find_named(data)
     path = found.path if found else Path.cwd() / data
-    if data == "photos" or (":" in data and not path.is_file()):
+    if data == "planted" and run is None:
+        scenes = draw_scenes(n, objects=(2, 4), **instead)
+    elif data == "photos" or (":" in data and not path.is_file()):
         scenes = first_good(open_source(data), 64 if n is None else n, clip)
     else:
         if n is not None:

@@ -202,13 +202,31 @@ def box_mask(box: Sequence[float], size: tuple[int, int], seen: Callable[[Image.
     painted = Image.new("RGB", size)
     x, y = round(max(left, 0)), round(max(top, 0))
     painted.paste((255, 255, 255), (x, y, max(round(right), x + 1), max(round(bottom), y + 1)))  # at least one pixel
+    return _seen_white(painted, seen)
+
+
+def _seen_white(painted: Image.Image, seen: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Which pixels (y, x) of what ``seen`` makes of a picture in black and white are white by more than half."""
     return seen(painted)[..., 0] > seen(ImageChops.invert(painted))[..., 0]
+
+
+def drawn_mask(mask: Image.Image, picture: Image.Image, seen: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Which pixels (y, x) of a resized and cropped image show what its mask (black and white, as ``seen`` takes it) does.
+    Raises ValueError for one of another size, or of a picture that may have been turned since."""
+    turned = picture.info.get("turned", 1)
+    if turned != 1 and (turned < 5 or picture.width == picture.height):  # else the size tells
+        raise ValueError("its EXIF note turns the image: whether its mask was drawn before or after isn't known")
+    if mask.size != picture.size:
+        raise ValueError(
+            f"the mask has {mask.width} x {mask.height} pixels, but its image {picture.width} x {picture.height}"
+        )
+    return _seen_white(mask, seen)
 
 
 def _storable(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a column ``problem``, and without NULs in texts, which end there for a store: each is that row's problem."""
     table = table.assign(problem=table.get("problem", ""))
-    for name in table.columns.difference(["image", "foil_image", "problem"]):
+    for name in table.columns.difference(["image", "foil_image", "mask", "problem"]):
         if (
             table[name].dtype.kind in "OUT"
             and (held := table[name].map(lambda text: "\0" in text if isinstance(text, str) else False)).any()
@@ -247,7 +265,7 @@ class Pictures(Source):
     table : a row a sample, in the order of the labels. The columns ``image`` (what ``read`` takes) and ``caption`` are
         always there; others are ``image_id``, ``class_index``, ``foil``, ``pair``, ``foil_image``, ``attributes``, and
         ``box`` ((left, top, width, height)) with ``box_size`` (width, height) of the image on which it was annotated and
-        ``object_name`` of the one object that the caption names.
+        ``object_name`` of the one object that the caption names; or ``mask`` (what ``read.mask`` takes) instead of the box.
     read : from an entry of ``image`` (or ``foil_image``) to an RGB picture; raises ValueError or OSError, in one sentence,
         for a bad one.
     """
@@ -275,7 +293,7 @@ class Pictures(Source):
         values = {name: table[name].tolist() for name in sorted(table)}
         if stamp is not None:
             values["stamps"] = [
-                stamp(entry) for name in ("image", "foil_image") if name in table for entry in table[name]
+                stamp(entry) for name in ("image", "foil_image", "mask") if name in table for entry in table[name]
             ]
         return hexadecimal([self.layout, self.prompts, [str(label) for label in self.labels[rows]], values])
 
@@ -284,7 +302,7 @@ class Pictures(Source):
         table, labels = self._rows(rows), self.labels[rows].astype(str)
         (height, width), n = clip.image_size if clip else (size, size), len(table)
         shown = {name: np.zeros((n, height, width, 3), np.uint8) for name in ("image", "foil_image") if name in table}
-        if "box" in table:
+        if "box" in table or "mask" in table:
             shown["object_mask"] = np.zeros((n, 1, height, width), bool)
         read = lru_cache(maxsize=1)(self.read)  # captions of one image follow one another
         texts, errors = [[] for _ in range(n)], [""] * n
@@ -299,7 +317,7 @@ class Pictures(Source):
         values = {**shown, "caption": table.caption.to_numpy(str)}
         values["token_text"] = np.array([[*text, *[""] * (length - len(text))] for text in texts], str)
         values |= {name: table[name].to_numpy(kind) for name, kind in KNOWN.items() if name in table}
-        if "box" in table:
+        if "object_name" in table:
             values["object_name"] = table.object_name.to_numpy(str)[:, None]
             values["object_named"] = np.ones((n, 1), bool)
         ds = as_inputs(values, sample=labels).assign_coords(error=("sample", errors))
@@ -334,6 +352,8 @@ class Pictures(Source):
             arrays["object_mask"] = box_mask(
                 _box_on(picture, row["box"], row.get("box_size", (None, None))), picture.size, seen
             )
+        elif "mask" in row:
+            arrays["object_mask"] = drawn_mask(self.read.mask(row["mask"]), picture, seen)
         return words, arrays
 
     def _rows(self, rows: slice) -> pd.DataFrame:

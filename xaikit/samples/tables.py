@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from ..files.images import decode
+from ..files.images import decode, decode_mask
 from ..files.registry import Entry, Registry
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -64,10 +64,17 @@ class PicturesIn:
         self.folder, self.links = folder, frozenset(links)
 
     def __call__(self, entry: object) -> Image.Image:
+        return decode(self._file(entry), f"the image {entry}")
+
+    def mask(self, entry: object) -> Image.Image:
+        """A mask, in black and white."""
+        return decode_mask(self._file(entry), f"the mask {entry}")
+
+    def _file(self, entry: object) -> Path:
         path = self.path(entry)
         if not os.path.isfile(path):  # which says no to a name that is too long, too
             raise FileNotFoundError(f"there is no file {_short(str(entry))}")
-        return decode(path, f"the image {entry}")
+        return path
 
     def path(self, entry: object) -> Path:
         head, _, name = str(entry).rpartition("/")

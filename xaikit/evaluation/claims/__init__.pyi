@@ -1,5 +1,6 @@
 from .calibration import calibration as calibration
 from .contrasts import FEWEST as FEWEST, map_change as map_change
+from .replications import carried_over as carried_over, replication as replication, replications as replications
 from .rules import (
     CONTROLS as CONTROLS,
     RESONANCE_CONTROLS as RESONANCE_CONTROLS,
@@ -9,7 +10,14 @@ from .rules import (
     paper_tables as paper_tables,
     rules as rules,
 )
-from .table import fill as fill, measure as measure, measured_in as measured_in, readable as readable
+from .table import (
+    by_sentence as by_sentence,
+    fill as fill,
+    measure as measure,
+    measured_in as measured_in,
+    readable as readable,
+    verdicts_of as verdicts_of,
+)
 from .verdicts import (
     ANALYTIC as ANALYTIC,
     FAILS as FAILS,

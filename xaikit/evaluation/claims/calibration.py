@@ -52,7 +52,7 @@ def _claims(count: int) -> pd.DataFrame:
     given |= {"direction": "higher", "bound": "0", "margin": "0.01"}
     blank = "paper where text claimed statement_tested notebook above controls reason argument".split()
     names = [f"score-{index}" for index in range(count)]
-    return pd.DataFrame({"claim": names, "metric": names} | given | dict.fromkeys(blank, ""))
+    return pd.DataFrame({"claim": names, "sentence": names, "metric": names} | given | dict.fromkeys(blank, ""))
 
 
 def _scores(draws: np.random.Generator, count: int, scenes: int) -> xr.Dataset:

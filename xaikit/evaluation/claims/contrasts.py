@@ -26,20 +26,18 @@ class Contrast:
 Reading = list[Contrast]
 
 
-def compared(
-    rule: Rule, suites: Mapping[str, xr.Dataset], scenes: Mapping[str, xr.Dataset]
-) -> tuple[dict[str, Reading], list[str]]:
+def compared(rule: Rule, suites: Mapping[str, xr.Dataset]) -> tuple[dict[str, Reading], list[str]]:
     """The one reading of a comparison: the first against each named rival and each control on each suite; and what of
     that wasn't measured."""
     contrasts, missing = [], []
     for suite in rule.suites:
         scores = suites[suite].get(rule.metric) if suite in suites else None
         there = [] if scores is None else scores.explainer.values.tolist()
-        if rule.first not in there or (rule.above is not None and suite not in scenes):
+        if rule.first not in there or (rule.above is not None and "object_count" not in scores.coords):
             missing.append(f"suite {suite}")
             continue
         of = dict(zip(there, scores.transpose("explainer", "sample").values.astype(float), strict=True))
-        many = None if rule.above is None else (scenes[suite].object_name != "").sum("object").values > rule.above
+        many = None if rule.above is None else scores.object_count.values > rule.above
         pairs = [(name, True) for name in rule.second or ("",)] + [(name, False) for name in rule.controls]
         missing += [name for name, _ in pairs if name and name not in of]
         for name, named in (pair for pair in pairs if not pair[0] or pair[0] in of):

@@ -71,16 +71,19 @@ class Rule:
 
 
 def ledger() -> pd.DataFrame:
-    """A row a claim: its id, paper, where it stands, text, the number claimed, how it is tested, the notebook that does
-    so (by its name without the number), the columns of its ``Rule``, why it can't be tested where it can't, and the
-    argument by which it follows where it does. All are strings.
+    """A row a claim: its id, the sentence of the paper that it is read from, whether that ``needs`` "all" of its claims or
+    "any" (readings of what it leaves open), paper, where it stands, text, the number claimed, how it is tested, the notebook
+    that does so (by its name without the number), the columns of its ``Rule``, why it can't be tested where it can't, and
+    the argument by which it follows where it does. All are strings.
 
     Examples
     --------
     >>> str(rules(ledger())["mmel-drop-gradcam"])
     'mmel - gradcam: confidence_drop lower than 0, and than that of random, centre, edge'
     """
-    return pd.read_csv(data_folder() / "claims.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(data_folder() / "claims.csv", dtype=str, keep_default_na=False)
+    alone = table.sentence == ""  # most sentences are read in one way
+    return table.assign(sentence=table.sentence.mask(alone, table.claim), needs=table.needs.mask(alone, "all"))
 
 
 def rules(claims: pd.DataFrame) -> dict[str, Rule]:

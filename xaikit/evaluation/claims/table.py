@@ -9,16 +9,15 @@ import xarray as xr
 from ...files.store import annotate
 from .contrasts import compared, valued
 from .rules import ledger, rules
-from .verdicts import ANALYTIC, INCONSISTENT, NUMBERS, RATE, SAME, UNTESTABLE, decided, tested
+from .verdicts import ANALYTIC, INCONSISTENT, NUMBERS, RATE, SAME, UNTESTABLE, decided, of_sentences, tested
 
-TEXTS = ("paper", "where", "text", "claimed", "statement_tested", "notebook")
+TEXTS = ("sentence", "needs", "paper", "where", "text", "claimed", "statement_tested", "notebook")
 
 
 def measure(
     claims: pd.DataFrame,
     images: Mapping[str, xr.Dataset],
     words: Mapping[str, xr.Dataset] | None = None,
-    scenes: Mapping[str, xr.Dataset] | None = None,
     values: Mapping[str, object] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -28,8 +27,8 @@ def measure(
     ----------
     claims : rows of ``ledger()``.
     images, words : what ``evaluate`` gives for maps of the image (or of an answer's tokens), and of the text, by the suites
-        that the rules name; the controls' maps among them.
-    scenes : the scenes by suite, where a claim needs their number of objects.
+        that the rules name; the controls' maps among them. Where a claim is about the number of objects, the suite has it as
+        the coordinate ``object_count`` (sample).
     values : for claims that are not compared what their rule's kind takes: values (n,), or several by name, readings of a
         claim that leaves open what it means, of which one that holds is enough; or groups.
 
@@ -37,7 +36,7 @@ def measure(
     -------
     A row a claim: measured, low, high (its 95 % interval) and n of that contrast for which it holds least, among those
     with the claim's rivals and with all controls that apply; detectable, the smallest effect that would be found with 80 %
-    power among as many claims as the ledger has; margin, below which an effect is none; p values of its holding, failing and
+    power among as many sentences as the ledger has; margin, below which an effect is none; p values of its holding, failing and
     having no effect; note. What was not computed is named in the note: without it, a control included, a claim can fail,
     but not hold; a claim of which nothing was computed has only a note.
 
@@ -48,13 +47,13 @@ def measure(
     strange = sorted({*values} - {*valuable})
     if strange:
         raise ValueError(f"values for {strange[0]!r}, which is none of {', '.join(valuable)}")
-    family = max(len(known), int((ledger().kind != "").sum()))
+    family = max(each.sentence[each.kind != ""].nunique() for each in (claims, ledger()))
     rows = []
     for claim, rule in known.items():
         if rule.kind != "compared" and claim not in values:
             continue
         if rule.kind == "compared":
-            readings, missing = compared(rule, (words if rule.of == "text" else images) or {}, scenes or {})
+            readings, missing = compared(rule, (words if rule.of == "text" else images) or {})
         else:
             readings = valued(rule, values[claim], seed)
             missing = ["the control"] if rule.kind == "separated" and len(values[claim]) < 4 else []
@@ -69,13 +68,14 @@ def fill(
     checked: pd.DataFrame | None = None,
     rate: float = RATE,
 ) -> xr.Dataset:
-    """The ledger with a verdict a claim, as a dataset of the stage ``claims``: variables over ``claim``.
+    """The ledger with a verdict a sentence, which all claims read from it share, as a dataset of the stage ``claims``:
+    variables over ``claim``.
 
-    measured: rows of ``measure``, over all of which that measurement decides false discoveries are kept to ``rate`` (so that
-    a claim's verdict can change with those beside it). checked: rows of claim, consistent and arithmetic, of claims held
-    against the paper's own numbers. One that these contradict is inconsistent whatever was measured, and its note has the
-    arithmetic; one that follows by an argument has this for its note; one that is neither measured nor untestable says who
-    fills it.
+    measured: rows of ``measure``. False discoveries are kept to ``rate`` over all sentences that measurement decides (so that
+    a verdict can change with those beside it). checked: rows of claim, consistent and arithmetic, of claims held
+    against the paper's own numbers. A sentence that these contradict is inconsistent whatever was measured, and the note has
+    the arithmetic; a claim that follows by an argument has this for its note; a sentence of which nothing was measured says
+    who fills it. Of one that says several things what can't be tested doesn't count beside what can.
     Raises ValueError for a measured claim that isn't in the ledger, or is measured twice.
     """
     table = claims.set_index("claim")
@@ -87,14 +87,18 @@ def fill(
     checked = pd.DataFrame(columns=["claim", "consistent", "arithmetic"]) if checked is None else checked
     checked = checked.set_index("claim").reindex(table.index)
     cases = [checked.consistent.eq(False), table.reason.ne(""), table.argument.ne("")]
-    settled = table.index[np.any(cases, axis=0)]  # by no measurement: they take no part in the corrections
-    open_rows = rows[~rows.index.isin(settled) & rows.n.notna()]
-    verdict = decided(open_rows, rate).reindex(table.index)
     rows = rows.reindex(table.index)
+    group = table.sentence
+    # By no measurement: such sentences take no part in the corrections.
+    settled = [of.groupby(group).transform(each) for of, each in zip(cases, ("any", "all", "all"), strict=True)]
+    to_test = ~np.any([settled[0], *cases[1:]], axis=0)
+    parts = rows.join(table[["sentence", "needs"]])[to_test]
+    measured_parts = parts[parts.n.notna().groupby(group).transform("any")]
+    verdict = group.map(decided(of_sentences(measured_parts), rate).astype(object)).astype(object)
     verdicts = np.select(
-        [*cases, verdict.notna()],
+        [*settled, verdict.notna()],
         [INCONSISTENT, UNTESTABLE, ANALYTIC, verdict.fillna("")],
-        "filled by notebook " + table.notebook,
+        "filled by notebook " + table.notebook.groupby(group).transform("first"),
     )
     note = np.select(cases, [checked.arithmetic.fillna(""), table.reason, table.argument], rows.note.fillna(""))
     out = xr.Dataset(coords={"claim": table.index.to_numpy(str)})
@@ -127,3 +131,32 @@ def readable(filled: xr.Dataset, digits: int = 3) -> pd.DataFrame:
     same = table.verdict == SAME
     table.loc[same, "verdict"] = [f"{SAME} (smaller than {each:g})" for each in filled.margin.values[same]]
     return table
+
+
+def by_sentence(filled: xr.Dataset, digits: int = 3) -> pd.DataFrame:
+    """The ledger as it is read: a row a claim, by sentence and claim, with the paper, the paper's words and the verdict once a
+    sentence, whether it needs "all" of its claims or "any", and of each claim what was measured and below which margin an
+    effect is none.
+
+    Examples
+    --------
+    >>> by_sentence(fill(ledger())).loc["srm-oscillation"].verdict.tolist()
+    ['filled by notebook srm_spectral', '', '', '']
+    """
+    own = {name: filled[name].values for name in ("sentence", "needs", "verdict")}
+    table = readable(filled, digits).assign(**own)
+    table.insert(6, "margin", [f"{each:g}" if each > 0 else "" for each in filled.margin.values])
+    order = {name: place for place, name in enumerate(dict.fromkeys(table.sentence))}
+    table = table.iloc[np.argsort(table.sentence.map(order), kind="stable")]
+    later, many = table.sentence.duplicated(), table.sentence.duplicated(keep=False)
+    table["needs"] = table.needs.where(many, "")
+    once = ["paper", "text", "needs", "verdict"]
+    # Parts of a sentence can be quoted apart.
+    same = table[once].eq(table.groupby("sentence")[once].transform("first")).mul(later, axis=0)
+    table[once] = table[once].mask(same, "")
+    return table.set_index(["sentence", table.index])
+
+
+def verdicts_of(filled: xr.Dataset) -> pd.Series:
+    """The verdict of each sentence, each counted once."""
+    return pd.Series(filled.verdict.values, filled.sentence.values, name="verdict").groupby(level=0, sort=False).first()

@@ -117,9 +117,22 @@ def _reading_text(rule: Rule, part: Contrast) -> str:
     return f"{part.against} {part.estimate.value:+.2f}{' (too few values)' * _few(rule, part)}"
 
 
+def of_sentences(rows: pd.DataFrame) -> pd.DataFrame:
+    """The p values of sentences, of rows of ``measure`` with ``sentence`` and ``needs``.
+
+    A sentence that needs all of its claims holds where each does (an intersection, each at its full level), and fails, or is
+    without effect, where one is (paid for by their number, Bonferroni); one that needs any, the other way round. A claim
+    that wasn't measured counts as one of which nothing is known.
+    """
+    groups = rows[list(TESTS)].fillna(1.0).groupby(rows.sentence, sort=False)
+    low, high = groups.min().mul(groups.size(), axis=0).clip(upper=1.0), groups.max()
+    of_all = rows.groupby("sentence", sort=False).needs.first().eq("all")
+    return pd.DataFrame({name: low[name].where(of_all ^ (name == "p_holds"), high[name]) for name in TESTS})
+
+
 def decided(rows: pd.DataFrame, rate: float = RATE) -> pd.Series:
-    """The verdict of each row of ``measure``: its p values, adjusted for their number, in this order: it holds, it
-    doesn't, it has no effect beyond its margin, or that can't be decided.
+    """The verdict of each row of ``measure``, or of ``of_sentences``, by its p values, adjusted for their number, in this order: it
+    holds, it doesn't, it has no effect beyond its margin, or that can't be decided.
 
     Of the claims that hold a share of ``rate`` is expected not to (Benjamini and Hochberg 1995), and likewise of those
     that fail and of those without effect.

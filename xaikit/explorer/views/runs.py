@@ -38,7 +38,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         tables, unreadable = _tables(run)
         said = _record(state.run, run) | unreadable
         if not tables:
-            said["table"] = "It holds no measurements of samples: run notebook 06_evaluation into it first."
+            said["table"] = "It has no measurements of samples: run notebook 06_evaluation into it first."
     if not tables:
         return Drawn({}, pd.DataFrame(), sentences=said, choices={"table": [state.table] if state.table else []})
     name = state.table or (FIRST if FIRST in tables else next(iter(tables)))
@@ -90,7 +90,9 @@ def _record(name: str, run: RunStores) -> dict[str, str]:
     try:
         record = read_record(run.folder)
         first = record_table(record).splitlines()[0]
-    except (FileNotFoundError, ValueError, KeyError) as error:
+    except FileNotFoundError:
+        return {"record": f"Run {name} has no readable record: there is no run.json in it."}
+    except (ValueError, KeyError) as error:
         return {"record": f"Run {name} has no readable record: {error}."}
     by_status: dict[str, list[str]] = {}
     for notebook, entry in record["notebooks"].items():

@@ -12,9 +12,10 @@ from ..source import Pictures, cleaned
 from ..tables import LayoutError, PicturesIn, check_lines, choose_split, column, layout, read_rows, whole_numbers
 
 BOX = r"\s*(\d+\.?\d*|\.\d+)(\s+(\d+\.?\d*|\.\d+)){3}\s*"
+PLACES = {"box": "'left top width height' in pixels", "mask": "the name of a picture"}  # of an object, what each is
 HOW = (
-    "write a table with the columns image and caption, and maybe class, foil, pair, box and object, an image's name relative to the"
-    " folder"
+    "write a table with the columns image and caption, and maybe class, foil, pair, object and its box or mask, names of files"
+    " relative to the folder"
 )
 
 
@@ -23,8 +24,9 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     """A sample a row of ``captions.csv``, labelled by the image's name, and for further captions of it "NAME-1", "NAME-2".
 
     folder : holds the table (separated by commas or tabs) with a header: image (or file or filepath), caption (or title), and
-        maybe class (a name), foil (a caption that is false of the image), pair (a whole number), and box, of the object that the
-        caption names, "left top width height" in pixels of the file, with its name in object.
+        maybe class (a name), foil (a caption that is false of the image), pair (a whole number), and where the object that the
+        caption names lies, with its name in object: box, "left top width height" in pixels of the file, or mask, the name of
+        a picture of the same size that is 0 beside the object and one other value on it.
 
     The classes are all that the table names, in the order of the alphabet, each with the prompt "a photo of a NAME."; blanks
     around a name don't count, and a row without one is a bad sample. Samples stay in the table's order, but for those of a
@@ -47,11 +49,16 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
         table["problem"] = (named == "").map({True: "the class is empty: its name is needed", False: ""})
     if "foil" in rows:
         table["foil"] = rows.foil
-    if "box" in rows:
-        given = rows.box.str.strip() != ""
-        check_lines(path, rows.box[given], BOX, ", but 'left top width height' in pixels is needed")
-        table["box"] = rows.box.map(lambda text: tuple(map(float, text.split())))
-        lacking = given.map({False: "the box is empty: 'left top width height' in pixels is needed", True: ""})
+    if "box" in rows and "mask" in rows:
+        raise LayoutError(f"{path} has both columns box and mask: one of them says where the object is")
+    for name, needed in PLACES.items():
+        if name not in rows:
+            continue
+        given = rows[name].str.strip() != ""
+        if name == "box":
+            check_lines(path, rows.box[given], BOX, f", but {needed} is needed")
+        table[name] = rows[name] if name == "mask" else rows.box.map(lambda text: tuple(map(float, text.split())))
+        lacking = given.map({False: f"the {name} is empty: {needed} is needed", True: ""})
         table["problem"] = lacking if "problem" not in table else table.problem.where(table.problem != "", lacking)
         table["object_name"] = rows.object if "object" in rows else ""
     if "pair" in rows:

@@ -1,0 +1,301 @@
+"""Conversations: several turns and images against the classes' own processors and models, and what is said of bad ones."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from refusals import refused
+from small_families import small_family
+from small_mllms import picture, small_mllm
+
+from xaikit.evaluation.tokens import measure_faithfulness
+from xaikit.files.store import open_store, save_store, validate
+from xaikit.measures.words import image_shares
+from xaikit.mllm.conversations import generate
+from xaikit.mllm.explanation import explain_all_tokens, explain_tokens
+from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.messages import segments, turns_of
+from xaikit.mllm.passes import teacher_forced
+from xaikit.mllm.places import without_mixing
+from xaikit.plots.tokens import token_strip
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the answer to .* was cut:UserWarning"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # of transformers' processors
+]
+SEVERAL = (
+    "llava", "llava_siglip", "pixtral", "mistral3", "llava_next", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v",
+    "internvl", "gemma3", "gemma4", "idefics3", "smolvlm", "aya_vision", "deepseek_vl", "ovis2", "vip_llava",
+)  # fmt: skip
+IMAGE = {"type": "image"}
+METHODS = ["lens", "tam", "arc", "attention", "gradient_x_input", "random"]
+
+
+def text(words):
+    return {"type": "text", "text": words}
+
+
+def pictures():
+    return [picture(90, 150, 0), picture(150, 70, 1)]
+
+
+def talk(*images):
+    """A system prompt, text before an image, an answer, and a further image with text behind it."""
+    first, second = [IMAGE | ({"image": image} if image is not None else {}) for image in (images or (None, None))]
+    return [
+        {"role": "system", "content": "now please"},
+        {"role": "user", "content": [text("describe the scene"), first]},
+        {"role": "assistant", "content": "a red circle"},
+        {"role": "user", "content": [second, text("what is left of a circle ?")]},
+    ]
+
+
+def view_of(mllm, **options):
+    turns, images = turns_of(talk(), pictures())
+    return mllm.family.view(images, mllm.family.wording.said(turns), **options)
+
+
+@pytest.fixture(params=SEVERAL)
+def family(request):
+    return request.param
+
+
+@torch.no_grad()
+def test_a_conversation_is_what_the_class_makes_of_it(family):
+    mllm = small_family(family)
+    processor = mllm.processor
+    messages = [
+        {
+            **message,
+            "content": [text(message["content"])] if isinstance(message["content"], str) else message["content"],
+        }
+        for message in talk()
+    ]
+    written = processor.apply_chat_template(messages, add_generation_prompt=True)
+    own = processor(
+        images=[[Image.fromarray(image) for image in pictures()]], text=[written], return_tensors="pt",
+        add_special_tokens=not written.startswith(mllm.tokenizer.bos_token),
+    )  # fmt: skip
+    own.pop("labels", None)
+    view = view_of(mllm)
+    assert torch.equal(view.ids, own["input_ids"][0])
+    said = "describe the scene a red circle what is left of a circle ?"
+    assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == said
+    plain = mllm.model(**own).logits[0]
+    states = teacher_forced(mllm, [view], [mllm.tokenizer("now", add_special_tokens=False).input_ids])
+    torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
+    options = {"max_new_tokens": 3, "suppress_tokens": mllm.family.unwritable}
+    expected = mllm.model.generate(**own, **options)[0, len(view.ids) :].tolist()
+    assert generate(mllm, [view], 3)[0] == [token for token in expected if token != mllm.tokenizer.eos_token_id]
+
+
+def test_every_image_has_its_own_places(family):
+    mllm = small_family(family)
+    view = view_of(mllm)
+    alone = [mllm.family.view(image, "now") for image in pictures()]
+    assert view.grids == tuple(one.grid for one in alone)
+    assert view.images[0].tokens.max() < view.images[1].tokens.min()
+    cells = [rows * cols for rows, cols in view.grids]
+    keep = torch.ones(1, sum(cells))
+    keep[0, cells[0] + 1] = 0  # the second cell of the second image
+    (masked,) = mllm.family.masked([view], keep)
+    with torch.no_grad(), without_mixing(mllm.model.base_model):
+        plain, changed = (each[view.feature_rows] for each in mllm.family.encode([view, masked]))
+    moved = (plain - changed).norm(dim=-1)
+    assert moved.argmax() == cells[0] + 1 and not moved[: cells[0]].any()
+
+
+def test_maps_of_each_image(family):
+    mllm = small_family(family)
+    answers = explain_all_tokens(mllm, [pictures()], messages=talk(), methods=METHODS, answer="a red circle")
+    assert answers.token_heat.dims == ("sample", "explainer", "image", "answer_token", "row", "col")
+    view = view_of(mllm)
+    told = mllm.tokenizer("a red circle", add_special_tokens=False).input_ids
+    states = teacher_forced(mllm, [view], [told])
+    for place, (seen, (rows, cols)) in enumerate(zip(view.images, view.grids, strict=True)):
+        assert answers.grid.values[0, place].tolist() == [rows, cols]
+        np.testing.assert_allclose(answers.region.values[0, place], seen.places.region)
+        at = states.hidden[0, seen.tokens[seen.places.order]]
+        lens = mllm.logits(at)[:, told].relu().T.reshape(3, rows, cols)
+        ours = answers.token_heat.sel(explainer="lens").values[0, place, :, :rows, :cols]
+        np.testing.assert_allclose(ours, lens, atol=1e-4, rtol=1e-4)
+        beyond = answers.token_heat.values[0, :, place].copy()
+        beyond[..., :rows, :cols] = 0
+        assert not beyond.any()
+    heat = answers.token_heat.sum(("image", "row", "col"))
+    assert (heat.sel(explainer="attention") < 1).all(), "attention is shared among the images"
+    assert (answers.token_heat.sel(explainer="random").sum(("row", "col")).values > 0).all()
+
+
+def test_a_batch_gives_what_singles_give_however_many_images():
+    mllm = small_family("qwen2_vl")
+    one = [{"role": "user", "content": [IMAGE, text("now")]}]
+    talks, images = [talk(), one, talk()], [pictures(), picture(90, 150, 3), pictures()[::-1]]
+    options = {"methods": [*METHODS, "msea+arc"], "answer": "a red circle"}
+    options["methods"] = {name: (name, {"k": 20} if "arc" in name else {}) for name in options["methods"]}
+    whole = explain_all_tokens(mllm, images, messages=talks, **options)
+    assert whole.sizes["image"] == 2 and not whole.token_heat[1, :, 1].any() and not whole.grid[1, 1].any()
+    for sample in range(3):
+        single = explain_all_tokens(mllm, [images[sample]], messages=talks[sample], **options)
+        for place in range(single.sizes["image"]):
+            rows, cols = single.grid.values[0, place]
+            assert whole.grid.values[sample, place].tolist() == [rows, cols]
+            ours = whole.token_heat.values[sample, :, place, :, :rows, :cols]
+            np.testing.assert_allclose(
+                ours, single.token_heat.values[0, :, place, :, :rows, :cols], atol=1e-4, rtol=1e-3
+            )
+    alone = explain_all_tokens(mllm, images[1], "now", **options)
+    np.testing.assert_allclose(
+        whole.token_heat[1, :, 0, :, : alone.sizes["row"], : alone.sizes["col"]], alone.token_heat[0], atol=1e-4
+    )
+
+
+def test_pictures_stand_in_the_messages_or_beside_them():
+    mllm, options = small_mllm("llava"), {"method": "lens", "answer": "a red circle"}
+    beside = explain_tokens(mllm, [pictures()], messages=talk(), **options)
+    inside = explain_tokens(mllm, messages=talk(*pictures()), **options)
+    mixed = explain_tokens(mllm, [pictures()[1:]], messages=talk(pictures()[0], None), **options)
+    assert beside.equals(inside) and beside.equals(mixed)
+    assert beside.prompt.item() == "what is left of a circle ?"
+    one = [{"role": "user", "content": [IMAGE, text("now")]}]
+    both = explain_tokens(mllm, pictures(), messages=one, **options)  # one conversation for all
+    assert both.isel(image=0).token_heat.equals(explain_tokens(mllm, pictures(), "now", **options).token_heat)
+
+
+def test_conversations_are_stored_and_one_image_of_them_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAIKIT_RUNS", str(tmp_path))
+    found = explain_all_tokens(
+        small_mllm("qwen2_vl"), [pictures()], messages=talk(), methods=["lens"], answer="a red circle"
+    )
+    validate(found, "conversations")
+    save_store(found, "one", "talks", "conversations")
+    assert open_store("one", "talks", "conversations").token_heat.equals(found.token_heat)
+    token_strip(found.isel(image=1), pictures()[1:])
+    refused(
+        "answers about several images: choose one, such as answers.isel\\(image=0\\)",
+        token_strip,
+        found,
+        pictures()[:1],
+    )
+    refused("answers about several images", measure_faithfulness, small_mllm("qwen2_vl"), pictures()[:1], found)
+
+
+def test_which_image_a_word_looks_at():
+    found = explain_all_tokens(
+        small_mllm("qwen2_vl"), [pictures()], messages=talk(), methods=["lens", "attention"], answer="a red circle"
+    )
+    heat = np.zeros_like(found.token_heat.values)
+    (rows, cols), (other_rows, other_cols) = found.grid.values[0]
+    heat[0, 0, 0, 0, :rows, :cols] = 3
+    heat[0, 0, 1, 0, :other_rows, :other_cols] = 1
+    heat[0, 0, 1, 1, 0, 0] = 2
+    heat[0, 0, 0, 1, 0, 0] = -5
+    found["token_heat"] = found.token_heat.dims, heat
+    expected = pd.DataFrame({0: [0.75, 0, np.nan], 1: [0.25, 1, np.nan]}, ["a", "red", "circle"])
+    pd.testing.assert_frame_equal(
+        image_shares(found, explainer="lens"), expected, check_names=False, check_column_type=False
+    )
+    refused("explainer='tam': choose from lens, attention", image_shares, found, explainer="tam")
+    refused("sample=1: a whole number from 0 to 0", image_shares, found, 1, "lens")
+    refused("the answers are about one image each", image_shares, found.isel(image=0))
+
+
+@pytest.mark.parametrize(
+    ("texts", "header", "thought"),
+    [
+        (["a", " ring"], "assistant\n", 0),
+        (["<think>", " so", "</think>", " ring"], "assistant\n", 3),
+        (["<think>", " so"], "assistant\n", 2),
+        ([" so", "</think>", "\n", "ring"], "assistant\n<think>\n", 2),
+        ([" so", " it"], "assistant\n<think>\n", 2),
+        (["ring"], "<think>\n\n</think>\n\n", 0),
+        (["<", "think", ">", "so", "</", "think", ">ring", " it"], "", 6),
+        (["<|channel>", "thought", "<channel|>", "ring"], "model\n", 3),
+    ],
+)
+def test_reasoning_and_answer_are_told_apart(texts, header, thought):
+    assert segments(texts, header).tolist() == ["reasoning"] * thought + ["answer"] * (len(texts) - thought)
+
+
+def test_an_answer_cut_in_its_reasoning_says_so():
+    mllm = small_family("qwen3_vl")
+    processor = copy.deepcopy(mllm.processor)
+    processor.chat_template += "{% if enable_thinking %} <think>{% endif %}"
+    thinking = load_mllm((mllm.model, processor), chat={"enable_thinking": True})
+    with pytest.warns(
+        UserWarning, match="the answer to sample 0 was cut after 3 tokens, within its reasoning: raise max"
+    ):
+        found = explain_tokens(thinking, picture(90, 90), "now", "lens", max_new_tokens=3)
+    assert (found.segment == "reasoning").all() and not found.ended.any()
+    with pytest.warns(UserWarning, match="the answer to sample 0 was cut after 3 tokens: raise max"):
+        explain_tokens(mllm, picture(90, 90), "now", "lens", max_new_tokens=3)
+
+
+BAD = [
+    ({"messages": []}, "messages=.*: give a list of messages such as"),
+    ({"messages": "what is this"}, "messages='what is this': give a list of messages such as"),
+    ({"messages": [["what"]]}, "sample 0: message 0 is 'what': a message is such as"),
+    ({"messages": [{"role": "user"}]}, "sample 0: message 0 is .* a message is such as"),
+    ({"messages": [{"role": "narrator", "content": "now"}]}, "message 0 has the role 'narrator': choose from system, user"),
+    ({"messages": [{"role": "user", "content": 3}]}, "message 0 has the content 3: a text, or a list"),
+    ({"messages": [{"role": "user", "content": []}]}, "message 0 has the content"),
+    ({"messages": [{"role": "user", "content": [{"type": "sound"}]}]}, "message 0 holds .*'sound'.*: a part is"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "message 0 holds .*: a part is"),
+    ({"messages": [{"role": "user", "content": [{"type": "video", "video": []}]}]}, "holds a video: give its frames as"),
+    ({"messages": [{"role": "user", "content": "now"}], "images": None}, "no message names an image by"),
+    ({"images": [[*pictures(), picture()]]}, "sample 0: 3 images are given, but the messages name 2 without"),
+    ({"images": [pictures()[:1]]}, "sample 0: 1 images are given, but the messages name 2 without"),
+    ({"images": None}, "sample 0: 0 images are given, but the messages name 2"),
+    ({"images": [[pictures()[0], pictures()[1][..., 0]]]}, "sample 0: image 1 has shape"),
+    ({"messages": talk()[:-1], "images": pictures()[:1]}, "the last message is of the role 'assistant': the user's must"),
+    ({"messages": [*talk()[:-1], {"role": "user", "content": [IMAGE, text(" ")]}]}, "sample 0: message 3 .* is empty"),
+    ({"messages": [{"role": "user", "content": [IMAGE, text("the spoon")]}], "images": picture()}, "'spoon' is outside"),
+    ({"messages": [talk(), talk(), talk()], "images": [pictures()] * 2}, "images for 2 samples but 3 conversations"),
+    ({"prompts": "now"}, "prompts='now' and messages: the messages hold the prompts"),
+    ({"method": "tam", "tam_compat": True}, "tam_compat=True: the released function knows no conversations"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_bad_conversations_are_refused_in_one_sentence_before_any_work(monkeypatch, change, message):
+    mllm = small_mllm("llava")
+    monkeypatch.setattr(mllm.family, "encode", None)
+    given = {"images": [pictures()], "messages": talk(), "method": "lens", "answer": "a red circle"}
+    refused(message, explain_tokens, mllm, **given | change)
+
+
+def test_templates_that_take_less_say_so(monkeypatch):
+    mllm = small_mllm("llava")
+    given = {"images": [pictures()], "messages": talk(), "method": "lens", "answer": "a red circle"}
+    for template, message in (
+        ("<image>{% for m in messages %}{% for c in m['content'] if c['type'] == 'text' %} {{ c['text'] }}{% endfor %}"
+         "{% endfor %}", "the chat template of .* takes one image only: give no more"),
+        ("<image>{{ messages[-1]['content'][-1]['text'] }}", "must write images and texts as they are, in order"),
+        ("<image>{{ raise_exception('roles must alternate') }}", "refuses this conversation: roles must alternate"),
+    ):  # fmt: skip
+        monkeypatch.setattr(mllm.processor, "chat_template", template)
+        mllm.family.wording._chat.cache_clear()
+        refused(message, explain_tokens, mllm, **given)
+    monkeypatch.undo()
+    mllm.family.wording._chat.cache_clear()
+    refused(
+        "has no chat template: it takes what one user says once", explain_tokens, small_family("paligemma"), **given
+    )
+    refused(
+        "makes 34 tokens of 2 images together, but .* of each alone",
+        explain_tokens,
+        small_family("llava_onevision"),
+        **given,
+    )
+
+
+def test_a_bad_conversation_is_recorded_and_the_others_explained():
+    mllm = small_mllm("llava")
+    found = explain_tokens(
+        mllm, [pictures(), pictures()[:1]], messages=talk(), method="lens", answer="a red circle", errors="record"
+    )
+    assert found.error.values[0] == "" and found.error.values[1].startswith("sample 1: 1 images are given")
+    assert found.token_heat[0].any() and not found.token_heat[1].any() and not found.grid[1].any()

@@ -1,0 +1,83 @@
+"""Figures say what the numbers say: differences on the right side of zero, heat where it is hot, titles that fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+import xaikit as xk
+from xaikit.plots.measures import VERDICTS
+from xaikit.plots.panels import laid_over, panels
+
+
+def measured(direction):
+    """Two explainers over twelve samples: "up" lies one above "base" in each, "same" as often above as below."""
+    base = np.linspace(0, 1, 12)
+    values = np.stack([base, base + 1, base + np.tile([0.5, -0.5], 6)], 1)
+    scores = xr.DataArray(values, {"explainer": ["base", "up", "same"]}, ("sample", "explainer"))
+    return xr.Dataset({"score": scores.assign_attrs(score_direction=direction)})
+
+
+@pytest.mark.parametrize(("direction", "verdict"), [("higher is better", "better"), ("lower is better", "worse")])
+def test_a_difference_stands_where_it_is_in_the_colour_of_its_verdict(direction, verdict):
+    figure = xk.plots.paired_differences(measured(direction), ["score"], {"up": "base", "same": "base"}, "Differences")
+    points = {line.get_ydata()[0]: line for line in figure.axes[0].lines if line.get_marker() not in ("", "None")}
+    assert [points[k].get_xdata()[0] for k in (0, 1)] == pytest.approx([1, 0])
+    assert [points[k].get_color() for k in (0, 1)] == [VERDICTS[verdict][0], VERDICTS["not told apart"][0]]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["up", "same"]
+
+
+def drawn(smooth):
+    """The pixels (y, x, rgb) of a grey picture with one hot patch of 4 x 4 over it."""
+    heat = np.zeros((4, 4))
+    heat[1, 2] = 0.5
+    figure, axes = panels(1, 1, width=4, height=4)
+    laid_over(axes[0, 0], heat, np.full((64, 64, 3), 128, np.uint8), smooth, largest=0.5)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box = axes[0, 0].get_window_extent().extents.round().astype(int)
+    pixels = np.asarray(canvas.buffer_rgba())[::-1][box[1] + 3 : box[3] - 3, box[0] + 3 : box[2] - 3, :3]
+    return pixels[::-1].astype(float)
+
+
+def test_heat_hides_the_picture_where_it_is_hot_alone():
+    patches, smooth = drawn(False), drawn(True)
+    height, width = patches.shape[:2]
+    coloured = {how: np.ptp(pixels, -1) > 25 for how, pixels in (("patches", patches), ("smooth", smooth))}
+    rows, cols = np.nonzero(coloured["patches"])
+    inside = (rows * 4 // height == 1) & (cols * 4 // width == 2)
+    assert inside.mean() > 0.95 and len(rows) / (height * width) == pytest.approx(1 / 16, rel=0.1)
+    rows, cols = np.nonzero(coloured["smooth"])
+    assert abs(rows.mean() / height - 1.5 / 4) < 0.02 and abs(cols.mean() / width - 2.5 / 4) < 0.02
+    assert len(np.unique(smooth.reshape(-1, 3), axis=0)) > 5 * len(np.unique(patches.reshape(-1, 3), axis=0))
+
+
+def test_a_long_title_fits_the_figure(scenes, heat):
+    figure = xk.plots.compare(scenes, heat, "A title of many words that says what was found, and how sure that is " * 2)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    (title,) = (text for text in figure.texts if "many words" in " ".join(text.get_text().split()))
+    box = title.get_window_extent(canvas.get_renderer())
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return xk.draw_scenes(2, objects=(2, 2))
+
+
+@pytest.fixture(scope="module")
+def heat(scenes):
+    values = np.random.default_rng(0).random((2, 1, 4, 4))
+    return xr.DataArray(values, {"explainer": ["noise"]}, ("sample", "explainer", "row", "col"))
+
+
+def test_a_models_curves_are_those_of_its_log_and_what_it_lacks_is_left_out():
+    log = pd.DataFrame({"step": [1, 2, 1], "model": ["one", "one", "other"], "recall_at_1": [0.1, 0.6, 0.3]})
+    figure = xk.plots.training_curves(log.assign(contrastive=[3.0, 2.0, None]), "Training")
+    one, other = figure.axes[:2]
+    assert [axis.get_title() for axis in (one, other)] == ["one", "other"]
+    lines = {line.get_label(): line.get_ydata().tolist() for line in one.lines}
+    assert lines == {"recall at 1": [0.1, 0.6], "attribute swap": [], "relation swap": []}
+    assert {line.get_label(): len(line.get_ydata()) for line in figure.axes[3].lines}["contrastive"] == 0

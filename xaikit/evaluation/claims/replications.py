@@ -1,0 +1,65 @@
+"""What carries over from one trained model to others: the ledger and the leaderboard of each, as ``xaikit replicate`` left them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from ...files.paths import data_folder
+from ...files.store import annotate, provenance, read
+from .table import verdicts_of
+from .verdicts import FAILS, HOLDS, SAME, UNDECIDED
+
+FOLDER = "replications"
+OF_CLAIMS = ("sentence", "verdict", "measured", "low", "high", "n")
+JUDGED = (HOLDS, FAILS, SAME, UNDECIDED)  # by a measurement of this model
+
+
+def replication(evaluation: xr.Dataset, filled: xr.Dataset, **about) -> xr.Dataset:
+    """One model's small results, as a dataset of the stage ``replication``: of its leaderboard each score (sample, explainer),
+    and of its ledger (claim) what was measured, but for what isn't about this model.
+
+    evaluation, filled : of notebooks evaluation and ledger. about : added to the evaluation's provenance, such as ``world``.
+    """
+    scores = evaluation[[name for name, each in evaluation.data_vars.items() if each.dims == ("sample", "explainer")]]
+    of_model = (
+        (filled.notebook != "mllm_msea_arc").values & filled.verdict.isin(JUDGED).values & filled.n.notnull().values
+    )
+    claims = filled[list(OF_CLAIMS)].isel(claim=of_model)
+    both = xr.merge([scores.astype("f4"), claims], combine_attrs="drop_conflicts", join="outer", compat="no_conflicts")
+    return annotate(both.assign_attrs(evaluation.attrs), "replication", **about)
+
+
+def replications(folder: Path | None = None) -> dict[str, xr.Dataset]:
+    """The results of each model, by its name, from a folder; None for ``data/replications``.
+
+    Examples
+    --------
+    >>> all("verdict" in each for each in replications().values())
+    True
+    """
+    paths = sorted((folder or data_folder() / FOLDER).glob("*.nc"))
+    found = [read(path, "replication") for path in paths]
+    return {provenance(each)["model"]: each for each in found}
+
+
+def carried_over(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """For each sentence that was judged on some model: on how many it ``holds`` and on how many not (``fails``), of so many
+    ``models``, and whether it ``carries_over``: it holds on more than half of at least two, and fails on none.
+
+    Examples
+    --------
+    >>> one = xr.Dataset({"sentence": ("claim", ["a"]), "verdict": ("claim", ["holds here"])}, {"claim": ["a"]})
+    >>> carried_over({"first": one, "second": one}).loc["a"].tolist()
+    [2, 0, 2, True]
+    """
+    verdicts = pd.DataFrame({name: verdicts_of(each) for name, each in found.items()})
+    table = pd.DataFrame(
+        {
+            "holds": (verdicts == HOLDS).sum(axis=1),
+            "fails": (verdicts == FAILS).sum(axis=1),
+            "models": verdicts.isin(JUDGED).sum(axis=1),
+        }
+    )
+    return table.assign(carries_over=(table.models > 1) & (2 * table.holds > table.models) & (table.fails == 0))
