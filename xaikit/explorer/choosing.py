@@ -11,8 +11,8 @@ import traitlets
 from ipywidgets import HTML, Layout, VBox
 
 from ..files.checks import one_line
-from .beside import Option, Shown
 from .panels import Panel, Table, Word, shaded_words
+from .shown import Option, Shown
 from .widgets import ASSETS, Picture, TableView, Words
 
 TROUBLE = '<span role="alert">⚠ {}</span>'
