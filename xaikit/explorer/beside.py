@@ -59,7 +59,7 @@ def beside(draw: Callable[..., Figure | pd.DataFrame], **options: Iterable | str
     if os.environ.get(UNATTENDED) == "1":
         return Still(shown)
     try:
-        from .controls import Beside
+        from .choosing import Beside
     except ModuleNotFoundError as error:
         if extra := EXTRAS.get(str(error.name).partition(".")[0]):
             return Still(shown, f" ({needs(error.name, extra)})")

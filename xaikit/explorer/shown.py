@@ -1,4 +1,4 @@
-"""What is drawn of a few choices, without any widget: the options, the figure or the table, and its picture."""
+"""What can be chosen, and what is drawn of what was: nothing here knows of a widget."""
 
 import base64
 import inspect
