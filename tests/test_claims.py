@@ -604,7 +604,8 @@ NOTHING = {"p_same": 1e-6}
         ("any", [SURE, NEVER], HOLDS),
         ("any", [UNSURE, NEVER], UNDECIDED),
         ("any", [NEVER, NEVER], FAILS),
-        ("any", [NOTHING, NEVER], UNDECIDED),
+        ("any", [NOTHING, NEVER], FAILS),
+        ("any", [NOTHING, UNSURE], UNDECIDED),
         ("any", [NOTHING, NOTHING], SAME),
         # What a choice among several costs: one p value of 0.03 is enough, one of two isn't.
         ("any", [{"p_holds": 0.03}, UNSURE], UNDECIDED),

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
@@ -36,31 +38,46 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
     True
     """
     check_whole(1, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    parts = [views[start : start + batch_size] for start in range(0, len(views), batch_size)]
+    return [answer for part in parts for answer in written(mllm, part, max_new_tokens)[0]]
+
+
+@torch.no_grad()
+def written(mllm: Mllm, views: Sequence[View], max_new_tokens: int) -> tuple[list[list[int]], Tensor]:
+    """The greedy answers of a batch, and the states (n, L, D) behind prompts and answers that the model went through as it wrote
+    them, so that no pass is needed for these; zeros for the last token of an answer that was cut, whose state nothing reads."""
     ends = mllm.model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
-    answers = []
-    for start in range(0, len(views), batch_size):
-        part = views[start : start + batch_size]
-        each = [view.ids for view in part]
-        ids = pad_sequence(each, True, mllm.model.generation_config.pad_token_id, padding_side="left").to(mllm.device)
-        real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
-        written = mllm.model.generate(
+    each = [view.ids for view in views]
+    ids = pad_sequence(each, True, mllm.model.generation_config.pad_token_id, padding_side="left").to(mllm.device)
+    real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
+    states: list[Tensor] = []
+    hook = mllm.model.base_model.register_forward_hook(lambda _, __, out: states.append(out.last_hidden_state))
+    try:
+        made = mllm.model.generate(
             input_ids=ids,
             attention_mask=real,
             max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
             suppress_tokens=mllm.family.unwritable,
-            **mllm.family.language_inputs(part, ids, mllm.family.encode(part), padded_left=True),
+            **mllm.family.language_inputs(views, ids, mllm.family.encode(views), padded_left=True),
         )
-        for view, row in zip(part, written[:, ids.shape[1] :].tolist(), strict=True):
-            length = next((index for index, token in enumerate(row) if token in ends), len(row))
-            room = mllm.context_length - len(view.ids)
-            if length > room or (length == room < max_new_tokens and length == len(row)):
-                raise ValueError(
-                    f"the answer hasn't ended after {room} tokens, which with {len(view.ids)} of prompt and image fill the"
-                    f" {mllm.context_length} that {mllm.name} takes; use max_new_tokens={room} or a smaller scale"
-                )
-            answers.append(row[:length])
-    return answers
+    finally:
+        hook.remove()
+    answers = []
+    for view, row in zip(views, made[:, ids.shape[1] :].tolist(), strict=True):
+        length = next((index for index, token in enumerate(row) if token in ends), len(row))
+        room = mllm.context_length - len(view.ids)
+        if length > room or (length == room < max_new_tokens and length == len(row)):
+            raise ValueError(
+                f"the answer hasn't ended after {room} tokens, which with {len(view.ids)} of prompt and image fill the"
+                f" {mllm.context_length} that {mllm.name} takes; use max_new_tokens={room} or a smaller scale"
+            )
+        answers.append(row[:length])
+    whole = F.pad(torch.cat(states, 1), (0, 0, 0, 1))  # the state of what was written last isn't computed
+    starts = [ids.shape[1] - len(view.ids) for view in views]
+    lengths = [len(view.ids) + len(answer) for view, answer in zip(views, answers, strict=True)]
+    cut = [row[start : start + length] for row, start, length in zip(whole, starts, lengths, strict=True)]
+    return answers, pad_sequence(cut, True)
 
 
 def answer_ids(mllm: Mllm, text: str) -> list[int]:
@@ -132,9 +149,12 @@ class Conversations:
         if all(self.reasons):
             raise ValueError(f"no sample can be explained; the first one: {self.reasons[0]}")
 
-    def batches(self, progress: str = "") -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]]]]:
+    def batches(
+        self, progress: str = ""
+    ) -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]], Tensor | None]]:
         """Samples whose grids agree, so many at once: their indices, their views at each scale, and their answers' ids,
-        those that weren't given written by the model; without samples that are refused."""
+        those that weren't given written by the model, with the states behind them at scale 1 where all were; without samples that
+        are refused."""
         parts = []
         for group in self._groups.values():
             most = min(self._most[index] for index in group)
@@ -142,10 +162,11 @@ class Conversations:
         for part in tqdm(parts, disable=not progress, desc=progress):
             views = [self._kept.get(index) or self._views(index) for index in part]
             with self.mllm.family.encoding_once():
-                answers = self._answered(part, views, self.max_new_tokens)
+                answers, states = self._answered(part, views, self.max_new_tokens)
                 good = [row for row, ids in enumerate(answers) if ids]
                 by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
-                yield [part[row] for row in good], by_key, [answers[row] for row in good]
+                states = states if len(good) == len(part) else None
+                yield [part[row] for row in good], by_key, [answers[row] for row in good], states
 
     def warn_of_cut(self, ended: Sequence[bool], reasoning: Sequence[bool]) -> None:
         """Say which answers, of good samples, didn't end by themselves, and whether they were still ``reasoning``."""
@@ -167,18 +188,22 @@ class Conversations:
             raise type(error)(named) from error
         self.reasons[index] = named
 
-    def _answered(self, part: list[int], views: list[list[View]], max_new_tokens: int) -> list[list[int]]:
-        """The answers' ids, none for samples that are refused."""
+    def _answered(
+        self, part: list[int], views: list[list[View]], max_new_tokens: int
+    ) -> tuple[list[list[int]], Tensor | None]:
+        """The answers' ids, none for samples that are refused; and the states behind them where the model wrote all at once."""
         answers = [self._given(index) for index in part]
         open_ = [row for row, answer in enumerate(answers) if answer is None]
-        try:
-            written = generate(self.mllm, [views[row][0] for row in open_], max_new_tokens, max(1, len(open_)))
-        except ValueError:  # one of them can't be answered: which one shows when each is written alone
-            written = None
+        made, states = None, None
+        if open_:
+            try:
+                made, states = written(self.mllm, [views[row][0] for row in open_], max_new_tokens)
+            except ValueError:  # one of them can't be answered: which one shows when each is written alone
+                pass
         for place, row in enumerate(open_):
             answers[row] = []
             try:
-                answer = written[place] if written else generate(self.mllm, views[row][:1], max_new_tokens)[0]
+                answer = made[place] if made else generate(self.mllm, views[row][:1], max_new_tokens)[0]
                 if not answer:
                     raise ValueError("the model ends its answer before the first word; there is nothing to explain")
                 for view in views[row]:
@@ -186,7 +211,7 @@ class Conversations:
                 answers[row] = answer
             except ValueError as error:
                 self.refuse(part[row], error)
-        return answers
+        return answers, states if len(open_) == len(part) else None
 
     def _given(self, index: int) -> list[int] | None:
         return None if self.answers[index] is None else answer_ids(self.mllm, self.answers[index])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
+from torch import Tensor
 
 from ..files import store
 from ..files.checks import Choices, check_number, check_whole, labelled
@@ -166,16 +167,16 @@ def explain_all_tokens(
 
     talks = Conversations(mllm, images, prompts, answer, keys, errors, max_new_tokens, at_once, messages)
     parts = []
-    for index, views, answers in talks.batches("tokens" if progress else ""):
+    for index, views, answers, states in talks.batches("tokens" if progress else ""):
         while index:
             try:
-                found = _explained(mllm, chosen, views, answers, grid)
+                found = _explained(mllm, chosen, views, answers, grid, states)
             except NotFinite as error:  # the others are explained without these
                 for row in error.rows:
                     talks.refuse(index[row], ValueError(str(error)))
                 kept = [row for row in range(len(index)) if row not in error.rows]
                 index, answers, *seen = ([of_all[row] for row in kept] for of_all in (index, answers, *views.values()))
-                views = dict(zip(views, seen, strict=True))
+                views, states = dict(zip(views, seen, strict=True)), None if states is None else states[kept]
                 continue
             given = (talks.answers[i] is not None for i in index)
             ended = [own or len(ids) < max_new_tokens for own, ids in zip(given, answers, strict=True)]
@@ -228,11 +229,12 @@ def _explained(
     views: dict[Key, list[View]],
     answers: list[list[int]],
     grid: tuple[int, int] | None,
+    hidden: Tensor | None = None,
 ) -> dict[str, Any]:
     """Everything about one batch, its answers' tokens gathered, as arrays; NotFinite where that can't be said."""
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
     read_at = {key: views[key] for key in needed_views(steps)}
-    reading = read(mllm, read_at, answers, needed_rankings(steps))
+    reading = read(mllm, read_at, answers, needed_rankings(steps), hidden)
     states = reading.states
     _, real = states.answer_places
     seen = real[..., None] & states.real[:, None]

@@ -121,13 +121,16 @@ def of_sentences(rows: pd.DataFrame) -> pd.DataFrame:
     """The p values of sentences, of rows of ``measure`` with ``sentence`` and ``needs``.
 
     A sentence that needs all of its claims holds where each does (an intersection, each at its full level), and fails, or is
-    without effect, where one is (paid for by their number, Bonferroni); one that needs any, the other way round. A claim
-    that wasn't measured counts as one of which nothing is known.
+    without effect, where one is (paid for by their number, Bonferroni). One that needs any holds where one does, is without
+    effect where all are, and fails where each fails or is without effect, and one fails at least. A claim that wasn't measured
+    counts as one of which nothing is known.
     """
-    groups = rows[list(TESTS)].fillna(1.0).groupby(rows.sentence, sort=False)
-    low, high = groups.min().mul(groups.size(), axis=0).clip(upper=1.0), groups.max()
+    tests = rows[list(TESTS)].fillna(1.0).assign(not_so=lambda each: 2 * each[["p_fails", "p_same"]].min(axis=1))
+    groups = tests.groupby(rows.sentence, sort=False)
+    one, each = groups.min().mul(groups.size(), axis=0).clip(upper=1.0), groups.max().clip(upper=1.0)
+    of_any = each.assign(p_holds=one.p_holds, p_fails=np.maximum(each.not_so, one.p_fails))
     of_all = rows.groupby("sentence", sort=False).needs.first().eq("all")
-    return pd.DataFrame({name: low[name].where(of_all ^ (name == "p_holds"), high[name]) for name in TESTS})
+    return one.assign(p_holds=each.p_holds).where(of_all, of_any, axis=0)[list(TESTS)]
 
 
 def decided(rows: pd.DataFrame, rate: float = RATE) -> pd.Series:
