@@ -524,6 +524,14 @@ def test_every_method_sees_several_scales(bundled, scenes, method):
     assert setting == {"method": method, "scales": [1.0, 2.0], "enlargement": "interpolate"}
 
 
+def test_scales_of_different_methods_may_give_one_grid(bundled, scenes):
+    """Only where one method would count a grid twice they may not."""
+    ways = {"low": ("lens", {"scales": (1, 1.5)}), "near": ("lens", {"scales": (1, 1.51)})}
+    found = explain_all_tokens(bundled, scenes.image[:1], methods=ways, answer=TOLD)
+    assert found.scale.values.tolist() == [1, 1.5, 1.51]
+    np.testing.assert_array_equal(*found.token_heat.transpose("explainer", ...))
+
+
 def test_random_maps_are_of_the_sample_alone(bundled, scenes):
     options = {"method": "random", "answer": ["a ring", TOLD, TOLD]}
     whole = explain_tokens(bundled, scenes.image, **options).token_heat.values

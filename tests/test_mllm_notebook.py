@@ -26,7 +26,9 @@ def saved(name, folder, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize(("name", "scales"), [("llava_onevision", "1"), ("qwen2_5_vl", "1, 1.5, 2"), ("gemma3", "1")])
+@pytest.mark.parametrize(
+    ("name", "scales"), [("llava_onevision", "1, 1.5"), ("qwen2_5_vl", "1, 1.5, 2"), ("gemma3", "1")]
+)
 def test_the_notebook_takes_any_family(tmp_path, monkeypatch, name, scales):
     folder = saved(name, tmp_path / name, monkeypatch)
     target = run(tmp_path / "run", {"multimodal_model": str(folder), **FEW}, only=["05"])

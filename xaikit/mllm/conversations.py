@@ -1,7 +1,7 @@
 """Answers: those that a model writes, and those that a user gives, to many images with a prompt each."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..clip.pairs import as_sequence, labels_of, one_each
 from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
+from .family import check_distinct
 from .messages import conversations_of, last_words, turns_of
 from .model import Mllm
 from .view import NATIVE, Key, View
@@ -97,7 +98,8 @@ class Conversations:
     """Images and prompts, or messages, in any form that ``explain_tokens`` takes, and their answers: checked before any work,
     then in batches.
 
-    keys : the scales and enlargements that each image will be seen at. errors : "raise" stops at the first bad sample;
+    choices : the scales and enlargements that each method sees, all of which must differ in their grids; ``keys`` are all of them,
+    scale 1 first. errors : "raise" stops at the first bad sample;
     "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others. at_once : how many samples
     make a batch, of a sample's tokens at each scale and its answer's; ValueError where not even one does.
 
@@ -111,14 +113,15 @@ class Conversations:
         images,
         prompts,
         answers,
-        keys: Sequence[Key],
+        choices: Sequence[Sequence[Key]],
         errors: str,
         max_new_tokens: int,
-        at_once: Callable[[Sequence[int], int], int],
+        at_once: Callable[[Mapping[Key, int], int], int],
         messages=None,
     ):
         check_choices(errors=(errors, ("raise", "record")))
-        self.mllm, self.keys, self.errors = mllm, list(keys), errors
+        self.mllm, self.errors, self._choices = mllm, errors, choices
+        self.keys = list(dict.fromkeys([NATIVE, *(key for choice in choices for key in choice)]))
         self.max_new_tokens, self._at_once = max_new_tokens, at_once
         if images is None and messages is None:
             raise ValueError("images=None: what a word of an answer owes to an image needs one")
@@ -231,15 +234,12 @@ class Conversations:
 
     def _views(self, index: int) -> list[View]:
         """The views at all scales, the native one first."""
-        (images, said), by_way = self._asked(index), {NATIVE[1]: []}
+        images, said = self._asked(index)
         self.headers[index] = said.header
-        for scale, enlargement in self.keys[1:]:
-            by_way.setdefault(enlargement, []).append(scale)
-        found = {}
-        for way, scales in by_way.items():
-            views = self.mllm.family.distinct_views(images, said, (1.0, *scales), way)
-            found |= {NATIVE: views[0]} | {(scale, way): view for scale, view in zip(scales, views[1:], strict=True)}
-        return [found[key] for key in self.keys]
+        found = {key: self.mllm.family.view(images, said, *key) for key in self.keys}
+        for choice in self._choices:
+            check_distinct([found[key] for key in choice])
+        return list(found.values())
 
     def _check(self, index: int) -> None:
         try:
@@ -247,7 +247,8 @@ class Conversations:
             for view in views if given is not None else ():
                 self.mllm.family.check_fits(view, given)
             written = self.max_new_tokens if given is None else len(given)
-            self._most[index] = self._at_once([len(view.ids) + written for view in views], written)
+            tokens = {key: len(view.ids) + written for key, view in zip(self.keys, views, strict=True)}
+            self._most[index] = self._at_once(tokens, written)
         except (ValueError, FileNotFoundError) as error:
             self.refuse(index, error)
             return

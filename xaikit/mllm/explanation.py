@@ -159,13 +159,13 @@ def explain_all_tokens(
         check_number(0, open_low=True, memory=memory)
     keeps = {_keeps(way) for way in chosen.values()}
     kept_at = {key for way in chosen.values() if _keeps(way) != "nothing" for key in way.keys}
-    sizes, keys = Sizes.of(mllm.model), needed_views([*chosen.values()])
+    sizes, choices = Sizes.of(mllm.model), [way.keys for way in chosen.values()]
 
-    def at_once(tokens: Sequence[int], written: int) -> int:
-        kept = [many for key, many in zip(keys, tokens, strict=True) if key in kept_at] or tokens[:1]
-        return samples_at_once(sizes, [max(kept), *tokens], written, keeps, batch_size, memory)
+    def at_once(tokens: Mapping[Key, int], written: int) -> int:
+        kept = max([many for key, many in tokens.items() if key in kept_at], default=tokens[NATIVE])
+        return samples_at_once(sizes, [kept, *tokens.values()], written, keeps, batch_size, memory)
 
-    talks = Conversations(mllm, images, prompts, answer, keys, errors, max_new_tokens, at_once, messages)
+    talks = Conversations(mllm, images, prompts, answer, choices, errors, max_new_tokens, at_once, messages)
     parts = []
     for index, views, answers, states in talks.batches("tokens" if progress else ""):
         while index:

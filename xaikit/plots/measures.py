@@ -149,9 +149,9 @@ def paired_differences(
     evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3, seed: int = 0
 ) -> Figure:
     """Explainers minus those that they are compared with, paired over samples, for each metric that was measured: mean and
-    bootstrap 95 % interval, coloured by whether the interval lies on the better side of 0, on the worse, or contains it.
+    95 % interval, coloured by whether the interval lies on the better side of 0, on the worse, or contains it.
 
-    against : for each explainer the one that is subtracted. seed : of the bootstrap.
+    against : for each explainer the one that is subtracted. seed : as of ``mean_interval``.
 
     Examples
     --------

@@ -202,8 +202,8 @@ def parameters_for(
 def with_whole_paths(parameters: Mapping[str, object]) -> dict[str, object]:
     """The parameters, with each file or folder that one names by its whole path: kernels work in another folder.
 
-    It is looked for in the working folder, the notebooks' and the repository. A name that is none stays as it is, but for data:
-    raises ValueError where these aren't there, before any kernel starts.
+    It is looked for in the working folder, the notebooks' and the repository. What names none stays as it is; for data that
+    aren't there ValueError is raised, before any kernel starts.
     """
     from ..samples.layouts import LAYOUTS, parse_data
 
