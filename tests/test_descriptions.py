@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from small_mllms import tiny_llava
+from training.bundled import SEEN_STYLES
 from training.llava import (
     GROUND,
     IGNORED,
@@ -223,9 +224,9 @@ def test_texts_survive_the_processor(which, described):
         assert tokenizer.unk_token_id not in tokenizer(request).input_ids
 
 
-def exact(scenes, prompt, scale=1.0):
+def exact(scenes, prompt, scale=1.0, mllm=None):
     """Share of scenes whose answer, written by the model itself, is the caption to the last word."""
-    mllm = tiny_llava()
+    mllm = mllm or tiny_llava()
     views = [mllm.family.view(image, prompt, scale) for image in scenes.image.values]
     answers = [mllm.tokenizer.decode(ids) for ids in generate(mllm, views, batch_size=64)]
     return sum(a == b for a, b in zip(answers, scenes.caption.values, strict=True)) / len(answers)
@@ -235,6 +236,13 @@ def exact(scenes, prompt, scale=1.0):
 def test_it_describes_fresh_scenes_exactly(objects, n, least):
     scenes = draw_descriptions(n, seed=2_000_000, objects=(objects, objects))
     assert exact(scenes, "describe the picture") >= least
+
+
+@pytest.mark.parametrize(("scale", "least"), [(1.0, 0.85), (1.5, 0.7)])
+def test_the_model_of_things_describes_them_as_it_saw_them_drawn(scale, least):
+    scenes = draw_descriptions(64, seed=5, world="things", styles=SEEN_STYLES)
+    mllm = load_mllm("tiny-llava-things")
+    assert mllm.dtype == torch.float32 and exact(scenes, "describe the picture", scale, mllm) >= least
 
 
 @pytest.mark.parametrize("scale", [0.75, 1.5, 2.0])

@@ -390,6 +390,25 @@ def test_written_answers_are_explained_as_given_ones(bundled, scenes):
     assert len(set(answers)) > 1
 
 
+def test_what_the_model_wrote_is_not_passed_through_again(bundled):
+    """The states at scale 1 are those of the writing, of answers that end early and of one that is cut, too."""
+    images, calls = draw_descriptions(6, seed=3, objects=(1, 4)).image, []
+    hook = bundled.model.base_model.register_forward_hook(lambda *_: calls.append(1))
+    options = {"prompts": 2 * REQUESTS, "methods": ["lens", "tam", "arc"]}
+    try:
+        made = explain_all_tokens(bundled, images, **options, max_new_tokens=11)
+        assert len(calls) == 11, "one pass a token, none besides"
+        calls.clear()
+        given = explain_all_tokens(bundled, images, **options, answer=made.answer)
+        assert len(calls) == 1
+    finally:
+        hook.remove()
+    lengths = (made.answer_id >= 0).sum("answer_token").values
+    assert lengths.min() < 11 == lengths.max() and made.answer_text.equals(given.answer_text)
+    for name in ("token_heat", "relevance", "rank_overlap", "log_probability"):
+        np.testing.assert_allclose(made[name], given[name], atol=1e-4, rtol=1e-3, err_msg=name)
+
+
 def test_samples_keep_their_labels_and_regions(bundled, scenes):
     named = scenes.image.assign_coords(sample=["a", "b", "c"])
     found = explain_tokens(bundled, named, method="lens", answer=TOLD)
@@ -503,6 +522,14 @@ def test_every_method_sees_several_scales(bundled, scenes, method):
     torch.testing.assert_close(two, plainly, atol=1e-6, rtol=1e-4)
     setting = provenance(found["both"])["parameters"]["both"]
     assert setting == {"method": method, "scales": [1.0, 2.0], "enlargement": "interpolate"}
+
+
+def test_scales_of_different_methods_may_give_one_grid(bundled, scenes):
+    """Only where one method would count a grid twice they may not."""
+    ways = {"low": ("lens", {"scales": (1, 1.5)}), "near": ("lens", {"scales": (1, 1.51)})}
+    found = explain_all_tokens(bundled, scenes.image[:1], methods=ways, answer=TOLD)
+    assert found.scale.values.tolist() == [1, 1.5, 1.51]
+    np.testing.assert_array_equal(*found.token_heat.transpose("explainer", ...))
 
 
 def test_random_maps_are_of_the_sample_alone(bundled, scenes):

@@ -1,5 +1,6 @@
 """Figures say what the numbers say: differences on the right side of zero, heat where it is hot, titles that fit."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +38,7 @@ def drawn(smooth):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     box = axes[0, 0].get_window_extent().extents.round().astype(int)
+    plt.close(figure)
     pixels = np.asarray(canvas.buffer_rgba())[::-1][box[1] + 3 : box[3] - 3, box[0] + 3 : box[2] - 3, :3]
     return pixels[::-1].astype(float)
 

@@ -19,7 +19,7 @@ from xaikit.clip.setups import fetch_tokenizer
 from xaikit.files import data_folder
 from xaikit.files.hub import HubError
 from xaikit.mllm.fetching import fetch_mllm
-from xaikit.running import command_line, models
+from xaikit.running import command_line, execution
 
 OPENAI, SIGLIP, HALF = "timm/vit_base_patch32_clip_224.openai", "timm/ViT-B-16-SigLIP", "owner/half"
 PUBLISHED = {  # a small model of the kind, and the repository of its tag
@@ -208,7 +208,7 @@ def test_models_are_looked_up_before_any_kernel_starts(
 
 def test_weights_and_tokenizer_are_fetched_for_the_kernels(hub, monkeypatch):
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS["small-siglip"]["text_cfg"], "hf_tokenizer_name", SIGLIP)
-    models.fetch_models([{"model": "small-siglip", "pretrained": "published"}, {"model": "tiny-clip", "n": 3}])
+    execution.fetch_models([{"model": "small-siglip", "pretrained": "published"}, {"model": "tiny-clip", "n": 3}])
     point_at(monkeypatch, "http://hub.invalid")
     loaded = xk.load_clip("small-siglip", "published")
     assert loaded.token_strings("a ring") == [["a", "ring"]] and same_weights(small_clip("small-siglip"), loaded)

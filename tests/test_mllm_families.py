@@ -216,9 +216,21 @@ def test_images_can_be_enlarged(family):
         assert len(mllm.family.encode([larger])[0]) == len(larger.tokens)
 
 
+def test_of_an_image_no_larger_than_its_thumbnail_the_tiles_are_the_cells():
+    mllm, image = small_family("llava_onevision"), picture(56, 56)
+    view = mllm.family.view(image, "now")
+    assert view.grid == (4, 4) and len(view.tokens) == 36  # the thumbnail, the tile, and a newline a row
+    assert view.feature_rows.tolist() == [16 + 5 * row + col for row in range(4) for col in range(4)]
+    (gone,) = mllm.family.masked([view], torch.zeros(1, 16))
+    assert len(gone.vision["pixel_values"].unique()) == 1
+
+
 def test_possible_scales_are_those_with_a_grid_of_their_own(family):
-    found = small_family(family).family.possible_scales(pictures()[0], [2.0, 1.0, 1.01, 400.0])
-    assert found == ([2.0, 1.0] if family in LARGER else [1.0])
+    own, image = small_family(family).family, pictures()[0]
+    found = own.possible_scales(image, [1.0, 2.0, 1.0001])
+    grids = {own.view(image, "now", scale).grid for scale in found}
+    assert found[0] == 1 and 1.0001 not in found and len(grids) == len(found)
+    assert 2 in found or family not in LARGER
 
 
 def test_what_has_one_size_says_so(family):

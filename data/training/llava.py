@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from xaikit.clip.loading import load_clip
+from xaikit.files.paths import data_folder
 from xaikit.samples.assembly import describable
 from xaikit.samples.captions import vocabulary
 from xaikit.samples.scenes import MOST_DESCRIBED
@@ -66,6 +67,7 @@ class CaptioningRecipe:
     """Every choice of the training."""
 
     clip: str = "tiny-clip"  # the bundled CLIP from whose vision tower it starts, and whose world it describes
+    start: str | None = None  # the bundled multimodal LLM that is trained on instead, if any
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 2e-3
@@ -95,10 +97,13 @@ ON_THINGS = CaptioningRecipe(
     rescaled=0.2,
     styles=SEEN_STYLES,
 )
+# The positive controls go on from the models that they stand beside.
+CONTROL = {"steps": 400, "learning_rate": 1e-3, "tower_learning_rate": 0.0, "lens_weight": 1.0, "seed": 1}
 LLAVAS = {
     "tiny-llava": CaptioningRecipe(),
+    "tiny-llava-lens": replace(CaptioningRecipe(), start="tiny-llava", **CONTROL),
     "tiny-llava-things": ON_THINGS,
-    "tiny-llava-things-lens": replace(ON_THINGS, lens_weight=1.0),
+    "tiny-llava-things-lens": replace(ON_THINGS, start="tiny-llava-things", **CONTROL),
 }
 
 
@@ -194,6 +199,12 @@ def save_llava(
     model.generation_config.do_sample = False
     model.generation_config.max_new_tokens = 64
     model.to(torch.float16 if recipe.architecture.half else torch.float32).save_pretrained(folder)
+    if recipe.architecture.half:  # in which it is kept, but not computed: CPUs are slow at it
+        config = folder / "config.json"
+        settings = json.loads(config.read_text())
+        for part in (settings, *(each for each in settings.values() if isinstance(each, dict))):
+            part |= {name: "float32" for name in ("dtype", "torch_dtype") if name in part}
+        config.write_text(json.dumps(settings, indent=2) + "\n")
     llava_processor(recipe.architecture).save_pretrained(folder)
     log.round(4).to_csv(folder / "training_log.csv", index=False)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
@@ -272,8 +283,8 @@ def logits_of(model: LlavaForConditionalGeneration, batch: CaptioningBatch, pad:
 
 
 class Captioning:
-    """A model in training, its vision tower started from that of ``clip`` (an open_clip model of the recipe's architecture),
-    and its optimiser; every step draws from random numbers of its own, as in ``clip.Training``."""
+    """A model in training, its vision tower started from that of ``clip`` (an open_clip model of the recipe's architecture)
+    unless the recipe goes on from another, and its optimiser; every step draws from random numbers of its own, as in ``clip.Training``."""
 
     def __init__(self, recipe: CaptioningRecipe, clip: CLIP, progress: bool = True):
         self.recipe, self.progress = recipe, progress
@@ -281,8 +292,12 @@ class Captioning:
         torch.manual_seed(recipe.seed)
         torch.set_num_threads(recipe.threads)
         self.tokenizer = llava_tokenizer(recipe.architecture.world)
-        self.model = new_llava(recipe.architecture).train()
-        start_from_clip(self.model, clip)
+        if recipe.start:
+            self.model = LlavaForConditionalGeneration.from_pretrained(data_folder() / recipe.start, dtype="float32")
+        else:
+            self.model = new_llava(recipe.architecture)
+            start_from_clip(self.model, clip)
+        self.model.train()
         tower = self.model.model.vision_tower.requires_grad_(recipe.tower_learning_rate > 0)
         of_tower = {id(p) for p in tower.parameters()}
         learnt = [p for p in self.model.parameters() if p.requires_grad]

@@ -21,8 +21,8 @@ from xaikit import explorer
 
 def draw(time=0, grey="dark", name="a", word=0, cell=("one", "x")):
     """A ground whose level is the sum of what was chosen; the name "none" is refused."""
-    if name == "none":
-        raise ValueError("there is no name 'none'")
+    if name == "none" or (time, grey) == (1, "light"):
+        raise ValueError("there is no name 'none', and no light at 1")
     level = 20 * time + {"dark": 0, "light": 100}[grey] + 10 * word + 5 * (cell == ("two", "x")) + 3 * len(name)
     figure = Figure(figsize=(3, 2), facecolor=(level / 255,) * 3)
     figure.suptitle(f"Level {level}", color="w")
@@ -83,9 +83,13 @@ def test_every_control_changes_the_picture_to_what_was_chosen(page, output):
     alert.wait_for()
     assert "there is no name 'none'" in alert.inner_text()
     level(page, 178)
+    assert field.input_value() == "none"  # to be mended
     field.fill("bb")
     field.press("Tab")
     level(page, 181)
+    slider.fill("1")  # refused: it goes back to what is shown
+    alert.wait_for()
+    page.page.wait_for_function("slider => slider.value === '3'", arg=slider.element_handle())
     page.root.screenshot(path=output / "beside.png")
     box = slider.bounding_box()
     page.page.mouse.click(box["x"] + 3, box["y"] + box["height"] / 2)

@@ -122,6 +122,7 @@ def test_every_tab_is_shown_whole(explorer, output, tab, width):
     assert explorer.cut_off() == []
 
 
+WIDTH = 850  # pixels of a screenshot, as wide as the notebook shows it
 # What the notebook of the explorer shows of each view, on the run's scenes.
 SHOWN = {
     "compare": {"methods": ["grad_eclip", "chefer", "rise"], "threshold": 0.4},
@@ -143,7 +144,9 @@ def test_a_screenshot_of_every_view_for_its_notebook(explorer, output, tab):
     explorer.execute(f"{APP} app.set(**{choices!r}); None")
     explorer.wait(tab=tab, run="default", sample=1)
     explorer.page.wait_for_timeout(500)  # pictures are painted
-    explorer.root.screenshot(path=folder / f"{tab}.jpg", type="jpeg", quality=60)
+    picture = Image.open(io.BytesIO(explorer.root.screenshot())).convert("RGB")
+    picture.thumbnail((WIDTH, 10 * WIDTH), Image.LANCZOS)
+    picture.save(folder / f"{tab}.jpg", quality=55, optimize=True)
     assert explorer.cut_off() == [] and explorer.error == ""
     assert explorer.root.locator("img:visible").count() >= 1
     nameless = "all => all.filter((each) => !(each.ariaLabel || each.labels?.length || each.textContent)).map((each) => each.outerHTML)"

@@ -317,6 +317,23 @@ def test_a_line_names_the_model_where_the_run_has_another(stored_run, tmp_path):
     assert xk.explore(run=run, model="tiny-clip", methods=["edge"]).code.endswith("model='tiny-clip')")
 
 
+def test_a_run_that_names_no_model_has_that_of_its_scenes(tmp_path):
+    """As one by the notebooks' defaults, which are of another model than the explorer's."""
+    things = xk.draw_scenes(n=2, objects=(1, 2), world="things", size=96)
+    run = write_run(tmp_path, store.annotate(things, "inputs", model="tiny-clip-things"))
+    found = Workspace().models_of(run)
+    assert (found["model"], found["multimodal_model"]) == ("tiny-clip-things", "tiny-llava-things")
+    (tmp_path / "run.json").write_text('{"parameters": {"model": "tiny-clip-shortcut"}}')
+    assert Workspace().models_of(run)["model"] == "tiny-clip-shortcut"
+
+
+@pytest.mark.parametrize("model, size", [("tiny-clip", 64), ("tiny-clip-things", 96), ("ViT-B-32", 64)])
+def test_scenes_drawn_on_the_spot_are_of_the_models_world_and_size(model, size):
+    drawn = Workspace().scenes(State(model=model))
+    assert drawn.image.shape[1:3] == (size, size)
+    assert any("ring" in str(caption) for caption in drawn.caption.values) == (model != "tiny-clip-things")
+
+
 def test_bad_scenes_are_one_sentence(scenes):
     none = scenes.isel(sample=slice(0))
     bad = {"scenes is a str": "runs/x", "schema version None": xr.Dataset(), "scenes has no sample": none}

@@ -13,8 +13,8 @@ from refusals import refused
 
 import xaikit as xk
 from xaikit.explorer import beside
-from xaikit.explorer.beside import DPI
 from xaikit.explorer.pixels import figure_png
+from xaikit.explorer.shown import DPI
 from xaikit.running.execution import UNATTENDED
 
 from .conftest import pixels

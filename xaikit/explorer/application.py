@@ -18,7 +18,7 @@ from .exploration import Exploration
 from .sources import known_runs
 from .state import TABS, State
 from .tabs import follow, tab_class
-from .widgets import Picture, SliderNames, Upload
+from .widgets import Names, Picture, Upload
 from .workspace import Workspace, bundled_models
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class Explorer(Exploration, VBox):
             HBox([self.exporter, self.files], layout=wrapped),
             self.line,
             self.eye,
-            SliderNames(),
+            Names(),
         ]
 
     def _listen(self) -> None:

@@ -1,7 +1,8 @@
 """The widget of ``beside``: controls, and below them the figure or the table that follows them."""
 
+import html
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
@@ -10,9 +11,12 @@ import traitlets
 from ipywidgets import HTML, Layout, VBox
 
 from ..files.checks import one_line
-from .beside import Option, Shown
 from .panels import Panel, Table, Word, shaded_words
+from .shown import Option, Shown
 from .widgets import ASSETS, Picture, TableView, Words
+
+if TYPE_CHECKING:
+    from .beside import Option, Shown  # which opens this file, where there are widgets
 
 TROUBLE = '<span role="alert">⚠ {}</span>'
 
@@ -30,7 +34,7 @@ class Controls(anywidget.AnyWidget):
         self.change = change
         self.on_msg(self._heard)
 
-    def show(self, options: list[Option], values: list[Any]) -> None:
+    def show(self, options: "list[Option]", values: list[Any]) -> None:
         """Show these options at these values."""
         about = zip(options, values, strict=True)
         self.controls = [_control(option, value) for option, value in about]
@@ -45,7 +49,7 @@ class Controls(anywidget.AnyWidget):
 class Beside(VBox):
     """What is drawn of a few choices, and their controls. ``set`` chooses from code; ``result`` is what was drawn."""
 
-    def __init__(self, shown: Shown):
+    def __init__(self, shown: "Shown"):
         self.shown = shown
         self.rowed = [option for option in shown.options.values() if option.kind in ("slider", "list", "text")]
         self.controls, self.error, self.page = Controls(self._chosen), HTML(), HTML()
@@ -84,7 +88,7 @@ class Beside(VBox):
         except Exception as error:  # whatever a reader's own function raises
             known = isinstance(error, ValueError | LookupError | OSError)
             text = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
-            self.error.value = TROUBLE.format(_escaped(text))
+            self.error.value = TROUBLE.format(html.escape(text, quote=False))
 
     def _chosen(self, control: int, value: int | str) -> None:
         option = self.rowed[control]
@@ -101,7 +105,7 @@ class Beside(VBox):
 
     # words and tables to press
 
-    def _pressable(self, option: Option) -> Words | TableView:
+    def _pressable(self, option: "Option") -> Words | TableView:
         name = option.name
         if option.kind == "words":
             return Words(lambda place: self.tell(**{name: place}), label=name)
@@ -111,13 +115,13 @@ class Beside(VBox):
             lambda: self._sort(option, None),
         )
 
-    def _sort(self, option: Option, column: str | None) -> None:
+    def _sort(self, option: "Option", column: str | None) -> None:
         before = self.order[option.name]
         again = before is not None and before[0] == column
         self.order[option.name] = None if column is None else (column, not (again and before[1]))
         self._show()
 
-    def _buttons(self, option: Option, value: Any) -> tuple[Word, ...] | Table:
+    def _buttons(self, option: "Option", value: Any) -> tuple[Word, ...] | Table:
         if option.kind == "words":
             share, labels = np.clip(option.given.to_numpy(float), 0, 1), [f"{share:.2f}" for share in option.given]
             return shaded_words(option.labels, share, "magma", (value,), labels)
@@ -131,7 +135,7 @@ class Beside(VBox):
         return Table(str(table.index.name or ""), tuple(map(str, table.columns)), rows, by, falling, pressed)
 
 
-def _control(option: Option, value: Any) -> dict[str, Any]:
+def _control(option: "Option", value: Any) -> dict[str, Any]:
     """What the page must know of a control: a text is its own value, of others it is a place."""
     at = value if option.kind == "text" else option.place(value)
     return {"name": option.name.replace("_", " "), "kind": option.kind, "labels": option.labels, "value": at}
@@ -144,7 +148,3 @@ def _cell(table: pd.DataFrame, row: str, column: str) -> tuple[Any, Any]:
 
 def _word(value: Any) -> Word:
     return Word(f"{value:.3g}" if isinstance(value, float) else str(value))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -55,8 +55,9 @@ class Picture(anywidget.AnyWidget):
             self.press(content["spot"])
 
 
-class SliderNames(anywidget.AnyWidget):
-    """Nothing to see: it names the sliders of the explorer around it for screen readers, which ipywidgets doesn't."""
+class Names(anywidget.AnyWidget):
+    """Nothing to see: it names the sliders and the film's buttons of the explorer around it for screen readers, which ipywidgets
+    doesn't."""
 
     _esm = ASSETS / "names.js"
 

@@ -23,6 +23,7 @@ from .state import State
 KEPT = 1000  # results; a map of a large model takes a few kilobytes, a trajectory a few megabytes
 MODELS, RUNS = 3, 8
 SCENES = {"n": 32, "seed": 0, "objects": (2, 3)}  # drawn where no run is given
+OF_THINGS = "tiny-llava-things"  # what describes them
 OF_WORLDS = {"shapes": {}, "things": {"world": "things", "size": 96}}  # of each of them
 
 
@@ -59,6 +60,7 @@ class Workspace:
         with contextlib.suppress(OSError, ValueError):  # of scenes that can't be read it is said elsewhere
             if (of_scenes := provenance(stores.scenes).get("model")) in bundled_models():
                 usual["model"] = of_scenes  # where the run was started without naming one
+        usual["multimodal_model"] = OF_THINGS if "things" in usual["model"] else usual["multimodal_model"]
         parameters = stores.parameters or {}
         return {name: parameters.get(name, usual[name]) for name in ("model", "pretrained", "multimodal_model")}
 

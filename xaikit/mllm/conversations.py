@@ -1,17 +1,20 @@
 """Answers: those that a model writes, and those that a user gives, to many images with a prompt each."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from ..clip.pairs import as_sequence, labels_of, one_each
 from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
+from .family import check_distinct
 from .messages import conversations_of, last_words, turns_of
 from .model import Mllm
 from .view import NATIVE, Key, View
@@ -36,31 +39,46 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
     True
     """
     check_whole(1, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    parts = [views[start : start + batch_size] for start in range(0, len(views), batch_size)]
+    return [answer for part in parts for answer in written(mllm, part, max_new_tokens)[0]]
+
+
+@torch.no_grad()
+def written(mllm: Mllm, views: Sequence[View], max_new_tokens: int) -> tuple[list[list[int]], Tensor]:
+    """The greedy answers of a batch, and the states (n, L, D) behind prompts and answers that the model went through as it wrote
+    them, so that no pass is needed for these; zeros for the last token of an answer that was cut, whose state nothing reads."""
     ends = mllm.model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
-    answers = []
-    for start in range(0, len(views), batch_size):
-        part = views[start : start + batch_size]
-        each = [view.ids for view in part]
-        ids = pad_sequence(each, True, mllm.model.generation_config.pad_token_id, padding_side="left").to(mllm.device)
-        real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
-        written = mllm.model.generate(
+    each = [view.ids for view in views]
+    ids = pad_sequence(each, True, mllm.model.generation_config.pad_token_id, padding_side="left").to(mllm.device)
+    real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
+    states: list[Tensor] = []
+    hook = mllm.model.base_model.register_forward_hook(lambda _, __, out: states.append(out.last_hidden_state))
+    try:
+        made = mllm.model.generate(
             input_ids=ids,
             attention_mask=real,
             max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
             suppress_tokens=mllm.family.unwritable,
-            **mllm.family.language_inputs(part, ids, mllm.family.encode(part), padded_left=True),
+            **mllm.family.language_inputs(views, ids, mllm.family.encode(views), padded_left=True),
         )
-        for view, row in zip(part, written[:, ids.shape[1] :].tolist(), strict=True):
-            length = next((index for index, token in enumerate(row) if token in ends), len(row))
-            room = mllm.context_length - len(view.ids)
-            if length > room or (length == room < max_new_tokens and length == len(row)):
-                raise ValueError(
-                    f"the answer hasn't ended after {room} tokens, which with {len(view.ids)} of prompt and image fill the"
-                    f" {mllm.context_length} that {mllm.name} takes; use max_new_tokens={room} or a smaller scale"
-                )
-            answers.append(row[:length])
-    return answers
+    finally:
+        hook.remove()
+    answers = []
+    for view, row in zip(views, made[:, ids.shape[1] :].tolist(), strict=True):
+        length = next((index for index, token in enumerate(row) if token in ends), len(row))
+        room = mllm.context_length - len(view.ids)
+        if length > room or (length == room < max_new_tokens and length == len(row)):
+            raise ValueError(
+                f"the answer hasn't ended after {room} tokens, which with {len(view.ids)} of prompt and image fill the"
+                f" {mllm.context_length} that {mllm.name} takes; use max_new_tokens={room} or a smaller scale"
+            )
+        answers.append(row[:length])
+    whole = F.pad(torch.cat(states, 1), (0, 0, 0, 1))  # the state of what was written last isn't computed
+    starts = [ids.shape[1] - len(view.ids) for view in views]
+    lengths = [len(view.ids) + len(answer) for view, answer in zip(views, answers, strict=True)]
+    cut = [row[start : start + length] for row, start, length in zip(whole, starts, lengths, strict=True)]
+    return answers, pad_sequence(cut, True)
 
 
 def answer_ids(mllm: Mllm, text: str) -> list[int]:
@@ -80,7 +98,8 @@ class Conversations:
     """Images and prompts, or messages, in any form that ``explain_tokens`` takes, and their answers: checked before any work,
     then in batches.
 
-    keys : the scales and enlargements that each image will be seen at. errors : "raise" stops at the first bad sample;
+    choices : the scales and enlargements that each method sees, all of which must differ in their grids; ``keys`` are all of them,
+    scale 1 first. errors : "raise" stops at the first bad sample;
     "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others. at_once : how many samples
     make a batch, of a sample's tokens at each scale and its answer's; ValueError where not even one does.
 
@@ -94,14 +113,15 @@ class Conversations:
         images,
         prompts,
         answers,
-        keys: Sequence[Key],
+        choices: Sequence[Sequence[Key]],
         errors: str,
         max_new_tokens: int,
-        at_once: Callable[[Sequence[int], int], int],
+        at_once: Callable[[Mapping[Key, int], int], int],
         messages=None,
     ):
         check_choices(errors=(errors, ("raise", "record")))
-        self.mllm, self.keys, self.errors = mllm, list(keys), errors
+        self.mllm, self.errors, self._choices = mllm, errors, choices
+        self.keys = list(dict.fromkeys([NATIVE, *(key for choice in choices for key in choice)]))
         self.max_new_tokens, self._at_once = max_new_tokens, at_once
         if images is None and messages is None:
             raise ValueError("images=None: what a word of an answer owes to an image needs one")
@@ -132,9 +152,12 @@ class Conversations:
         if all(self.reasons):
             raise ValueError(f"no sample can be explained; the first one: {self.reasons[0]}")
 
-    def batches(self, progress: str = "") -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]]]]:
+    def batches(
+        self, progress: str = ""
+    ) -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]], Tensor | None]]:
         """Samples whose grids agree, so many at once: their indices, their views at each scale, and their answers' ids,
-        those that weren't given written by the model; without samples that are refused."""
+        those that weren't given written by the model, with the states behind them at scale 1 where all were; without samples that
+        are refused."""
         parts = []
         for group in self._groups.values():
             most = min(self._most[index] for index in group)
@@ -142,10 +165,11 @@ class Conversations:
         for part in tqdm(parts, disable=not progress, desc=progress):
             views = [self._kept.get(index) or self._views(index) for index in part]
             with self.mllm.family.encoding_once():
-                answers = self._answered(part, views, self.max_new_tokens)
+                answers, states = self._answered(part, views, self.max_new_tokens)
                 good = [row for row, ids in enumerate(answers) if ids]
                 by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
-                yield [part[row] for row in good], by_key, [answers[row] for row in good]
+                states = states if len(good) == len(part) else None
+                yield [part[row] for row in good], by_key, [answers[row] for row in good], states
 
     def warn_of_cut(self, ended: Sequence[bool], reasoning: Sequence[bool]) -> None:
         """Say which answers, of good samples, didn't end by themselves, and whether they were still ``reasoning``."""
@@ -167,18 +191,22 @@ class Conversations:
             raise type(error)(named) from error
         self.reasons[index] = named
 
-    def _answered(self, part: list[int], views: list[list[View]], max_new_tokens: int) -> list[list[int]]:
-        """The answers' ids, none for samples that are refused."""
+    def _answered(
+        self, part: list[int], views: list[list[View]], max_new_tokens: int
+    ) -> tuple[list[list[int]], Tensor | None]:
+        """The answers' ids, none for samples that are refused; and the states behind them where the model wrote all at once."""
         answers = [self._given(index) for index in part]
         open_ = [row for row, answer in enumerate(answers) if answer is None]
-        try:
-            written = generate(self.mllm, [views[row][0] for row in open_], max_new_tokens, max(1, len(open_)))
-        except ValueError:  # one of them can't be answered: which one shows when each is written alone
-            written = None
+        made, states = None, None
+        if open_:
+            try:
+                made, states = written(self.mllm, [views[row][0] for row in open_], max_new_tokens)
+            except ValueError:  # one of them can't be answered: which one shows when each is written alone
+                pass
         for place, row in enumerate(open_):
             answers[row] = []
             try:
-                answer = written[place] if written else generate(self.mllm, views[row][:1], max_new_tokens)[0]
+                answer = made[place] if made else generate(self.mllm, views[row][:1], max_new_tokens)[0]
                 if not answer:
                     raise ValueError("the model ends its answer before the first word; there is nothing to explain")
                 for view in views[row]:
@@ -186,7 +214,7 @@ class Conversations:
                 answers[row] = answer
             except ValueError as error:
                 self.refuse(part[row], error)
-        return answers
+        return answers, states if len(open_) == len(part) else None
 
     def _given(self, index: int) -> list[int] | None:
         return None if self.answers[index] is None else answer_ids(self.mllm, self.answers[index])
@@ -206,15 +234,12 @@ class Conversations:
 
     def _views(self, index: int) -> list[View]:
         """The views at all scales, the native one first."""
-        (images, said), by_way = self._asked(index), {NATIVE[1]: []}
+        images, said = self._asked(index)
         self.headers[index] = said.header
-        for scale, enlargement in self.keys[1:]:
-            by_way.setdefault(enlargement, []).append(scale)
-        found = {}
-        for way, scales in by_way.items():
-            views = self.mllm.family.distinct_views(images, said, (1.0, *scales), way)
-            found |= {NATIVE: views[0]} | {(scale, way): view for scale, view in zip(scales, views[1:], strict=True)}
-        return [found[key] for key in self.keys]
+        found = {key: self.mllm.family.view(images, said, *key) for key in self.keys}
+        for choice in self._choices:
+            check_distinct([found[key] for key in choice])
+        return list(found.values())
 
     def _check(self, index: int) -> None:
         try:
@@ -222,7 +247,8 @@ class Conversations:
             for view in views if given is not None else ():
                 self.mllm.family.check_fits(view, given)
             written = self.max_new_tokens if given is None else len(given)
-            self._most[index] = self._at_once([len(view.ids) + written for view in views], written)
+            tokens = {key: len(view.ids) + written for key, view in zip(self.keys, views, strict=True)}
+            self._most[index] = self._at_once(tokens, written)
         except (ValueError, FileNotFoundError) as error:
             self.refuse(index, error)
             return

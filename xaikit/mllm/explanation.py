@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
+from torch import Tensor
 
 from ..files import store
 from ..files.checks import Choices, check_number, check_whole, labelled
@@ -158,24 +159,24 @@ def explain_all_tokens(
         check_number(0, open_low=True, memory=memory)
     keeps = {_keeps(way) for way in chosen.values()}
     kept_at = {key for way in chosen.values() if _keeps(way) != "nothing" for key in way.keys}
-    sizes, keys = Sizes.of(mllm.model), needed_views([*chosen.values()])
+    sizes, choices = Sizes.of(mllm.model), [way.keys for way in chosen.values()]
 
-    def at_once(tokens: Sequence[int], written: int) -> int:
-        kept = [many for key, many in zip(keys, tokens, strict=True) if key in kept_at] or tokens[:1]
-        return samples_at_once(sizes, [max(kept), *tokens], written, keeps, batch_size, memory)
+    def at_once(tokens: Mapping[Key, int], written: int) -> int:
+        kept = max([many for key, many in tokens.items() if key in kept_at], default=tokens[NATIVE])
+        return samples_at_once(sizes, [kept, *tokens.values()], written, keeps, batch_size, memory)
 
-    talks = Conversations(mllm, images, prompts, answer, keys, errors, max_new_tokens, at_once, messages)
+    talks = Conversations(mllm, images, prompts, answer, choices, errors, max_new_tokens, at_once, messages)
     parts = []
-    for index, views, answers in talks.batches("tokens" if progress else ""):
+    for index, views, answers, states in talks.batches("tokens" if progress else ""):
         while index:
             try:
-                found = _explained(mllm, chosen, views, answers, grid)
+                found = _explained(mllm, chosen, views, answers, grid, states)
             except NotFinite as error:  # the others are explained without these
                 for row in error.rows:
                     talks.refuse(index[row], ValueError(str(error)))
                 kept = [row for row in range(len(index)) if row not in error.rows]
                 index, answers, *seen = ([of_all[row] for row in kept] for of_all in (index, answers, *views.values()))
-                views = dict(zip(views, seen, strict=True))
+                views, states = dict(zip(views, seen, strict=True)), None if states is None else states[kept]
                 continue
             given = (talks.answers[i] is not None for i in index)
             ended = [own or len(ids) < max_new_tokens for own, ids in zip(given, answers, strict=True)]
@@ -228,11 +229,12 @@ def _explained(
     views: dict[Key, list[View]],
     answers: list[list[int]],
     grid: tuple[int, int] | None,
+    hidden: Tensor | None = None,
 ) -> dict[str, Any]:
     """Everything about one batch, its answers' tokens gathered, as arrays; NotFinite where that can't be said."""
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
     read_at = {key: views[key] for key in needed_views(steps)}
-    reading = read(mllm, read_at, answers, needed_rankings(steps))
+    reading = read(mllm, read_at, answers, needed_rankings(steps), hidden)
     states = reading.states
     _, real = states.answer_places
     seen = real[..., None] & states.real[:, None]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -78,17 +79,8 @@ class Family(Sight):
         Raises ValueError where two scales give an image the same grid, which would count that one twice, and whatever
         ``view`` raises.
         """
-        views: list[View] = []
-        for scale in scales:
-            view = self.view(image, prompt, scale, enlargement)
-            for twin, other in zip(scales, views, strict=False):
-                if alike := [a for a, b in zip(view.grids, other.grids, strict=True) if a == b]:
-                    rows, cols = alike[0]
-                    raise ValueError(
-                        f"scales {twin} and {scale} both give a grid of {rows} x {cols} image tokens for this image: leave"
-                        " one out or move them further apart"
-                    )
-            views.append(view)
+        views = [self.view(image, prompt, scale, enlargement) for scale in scales]
+        check_distinct(views)
         return views
 
     def possible_scales(self, image: Picture, scales: Sequence[float], enlargement: str = "interpolate") -> list[float]:
@@ -99,9 +91,12 @@ class Family(Sight):
         --------
         >>> import xaikit as xk
         >>> family, image = xk.load_mllm().family, xk.draw_descriptions(1, seed=1).image.values[0]
-        >>> family.possible_scales(image, [1.0, 1.01, 2.0, 50.0])
+        >>> family.possible_scales(image, [1.0, 1.01, 2.0, 5.0])
         [1.0, 2.0]
         """
+        check_choices(enlargement=(enlargement, ENLARGEMENTS))
+        for scale in scales:
+            check_number(0, what="number", open_low=True, scale=scale)
         grids, found = {self.view(image, self.wording.blank).grid}, []
         for scale in scales:
             try:
@@ -213,6 +208,17 @@ class Family(Sight):
             )
         if self.image_token_id in list(map(int, answer)):
             raise ValueError(f"an answer holds the image token {self.image_token_id}: it stands for no word")
+
+
+def check_distinct(views: Sequence[View]) -> None:
+    """Raise ValueError where two of these give an image the same grid, which would count that one twice."""
+    for twin, view in combinations(views, 2):
+        if alike := [a for a, b in zip(view.grids, twin.grids, strict=True) if a == b]:
+            rows, cols = alike[0]
+            raise ValueError(
+                f"scales {twin.scale} and {view.scale} both give a grid of {rows} x {cols} image tokens for this image: leave"
+                " one out or move them further apart"
+            )
 
 
 def _alike(images: Sequence[Seen], done: Collection[int] = ()) -> list[list[int]]:

@@ -41,7 +41,7 @@ def load_mllm(
 
     Parameters
     ----------
-    name : a bundled model ("tiny-llava"), a folder as ``save_pretrained`` writes it, or a hub name "owner/name";
+    name : a bundled model ("tiny-llava" or "tiny-llava-things"), a folder as ``save_pretrained`` writes it, or a hub name "owner/name";
         the network is used only for the last. Or (model, processor) that are loaded already: the model is frozen, and its
         generation settings become those of greedy decoding.
     device, dtype : where and how to compute; dtype is "auto" (the checkpoint's own), "float32", "float16" or "bfloat16".

@@ -80,12 +80,13 @@ def teacher_forced(
     answers: Answers,
     features: Sequence[Tensor] | None = None,
     watch: Callable[[Rows, int], None] | None = None,
+    hidden: Tensor | None = None,
 ) -> States:
     """States of all tokens of prompt and answer, from one pass over a batch of views of one scale.
 
     features: what ``family.encode`` gave for each view; encoded here if None; gradients flow where
-    they ask for them. watch: called with each layer's attention in turn, see ``watched``. Raises ValueError for answers that
-    don't fit the views or the model's context.
+    they ask for them. watch: called with each layer's attention in turn, see ``watched``. hidden: the states, where they are known
+    already. Raises ValueError for answers that don't fit the views or the model's context.
 
     Examples
     --------
@@ -108,14 +109,15 @@ def teacher_forced(
         for view, answer in zip(views, answers, strict=True)
     ]
     ids = pad_sequence(rows, True, padding_value=mllm.model.generation_config.pad_token_id).to(device)
-    features = mllm.family.encode(views) if features is None else features
-    with watched(mllm.decoder, watch):
-        out = mllm.model.base_model(
-            input_ids=ids,
-            attention_mask=_mask(rows, device).long(),
-            use_cache=False,
-            **mllm.family.language_inputs(views, ids, features),
-        )
+    if hidden is None:
+        features = mllm.family.encode(views) if features is None else features
+        with watched(mllm.decoder, watch):
+            hidden = mllm.model.base_model(
+                input_ids=ids,
+                attention_mask=_mask(rows, device).long(),
+                use_cache=False,
+                **mllm.family.language_inputs(views, ids, features),
+            ).last_hidden_state
     each = [
         torch.cat([view.prompt_positions, torch.arange(len(view.ids), len(row))])
         for view, row in zip(views, rows, strict=True)
@@ -123,7 +125,7 @@ def teacher_forced(
     real, context = _mask(each, device), pad_sequence(each, True).to(device)
     image = [view.image_positions for view in views]
     return States(
-        hidden=out.last_hidden_state.to(device),
+        hidden=hidden.to(device),
         lengths=torch.tensor([len(row) for row in rows], device=device),
         views=list(views),
         image=pad_sequence(image, True).to(device),
@@ -168,8 +170,16 @@ class Reading:
 
 
 @torch.no_grad()
-def read(mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers, rankings: Mapping[str, int]) -> Reading:
+def read(
+    mllm: Mllm,
+    views: Mapping[Key, Sequence[View]],
+    answers: Answers,
+    rankings: Mapping[str, int],
+    hidden: Tensor | None = None,
+) -> Reading:
     """Read a batch, whose views agree in their grid at each scale, with one teacher-forced pass a scale.
+
+    hidden : the states at scale 1, as ``written`` gives them, which then needs no pass.
 
     rankings : the choices of positions whose likeliest next tokens are needed, and how many of them. Raises NotFinite
     for samples whose own states aren't finite, as with broken weights or where half precision overflows.
@@ -177,7 +187,7 @@ def read(mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers, rank
     """
     maps, likelihood, native = {}, {}, None
     for key, at_scale in views.items():
-        states = teacher_forced(mllm, at_scale, answers)
+        states = teacher_forced(mllm, at_scale, answers, hidden=hidden if key == NATIVE else None)
         padding = torch.arange(states.hidden.shape[1], device=states.hidden.device) >= states.lengths[:, None]
         check_finite((states.hidden.isfinite().all(-1) | padding).all(1), f"hidden states at scale {key[0]:g}")
         maps[key] = (

@@ -43,7 +43,7 @@ def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
         frame = one.energy_share.to_dataframe().reset_index()
         sns.lineplot(
             frame, x="frequency", y="energy_share", ax=axis, color="black", marker="o", markersize=4,
-            errorbar=lambda shares: np.clip(interval_ends(shares), 0, 1), label="the model and its captions",
+            errorbar=lambda shares: np.clip(interval_ends(shares), shares.min(), shares.max()), label="the model and its captions",
         )  # fmt: skip
         axis.set(xlabel="frequency (cycles per iteration)", ylabel="share of the energy", xlim=(0, 0.51), yscale="log")
         axis.set_title(f"{name}, {one.sizes['sample']} scenes", fontsize=TEXT + 2)

@@ -151,10 +151,10 @@ def token_cases(
         check_names(answers.explainer.values.tolist(), explainers=explainers)
         answers = answers.sel(explainer=list(explainers))
     names = answers.explainer.values.tolist()
-    shown = [(_answer(answers, scenes, sample, objects), token) for sample, token in cases.values()]
+    found = [(_answer(answers, scenes, sample, objects), token) for sample, token in cases.values()]
+    shown = [(one, *_places(one, [token])) for one, token in found]
     figure, axes = _panels(shown[0][0], 1 + len(names), len(cases), titles=2)
-    for (one, token), label, column in zip(shown, cases, axes.T, strict=True):
-        (place,) = _places(one, [token])
+    for (one, place), label, column in zip(shown, cases, axes.T, strict=True):
         bare(column[0], one.image)
         for axis, heat in zip(column[1:], one.heat[:, place], strict=True):
             _map(axis, one, heat, Normalize(0, heat.max() or 1.0))

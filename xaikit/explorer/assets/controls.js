@@ -4,22 +4,23 @@
 function render({ model, el }) {
   el.classList.add("xaikit-controls");
   let waiting = false;
-  let wish = null; // the latest one that wasn't sent yet
+  const wishes = new Map(); // the latest of each control that wasn't sent yet
 
   function tell(control, value) {
     if (waiting) {
-      wish = [control, value];
+      wishes.set(control, value);
       return;
     }
     waiting = true;
-    wish = null;
+    wishes.delete(control);
     model.send({ control, value });
   }
 
   function done(message) {
     if (!message.done) return;
     waiting = false;
-    if (wish) tell(...wish);
+    if (wishes.size) tell(...wishes.entries().next().value);
+    else draw(false); // what couldn't be drawn was not chosen; a text stays to be mended
   }
 
   function field({ kind, labels }, place) {
@@ -39,7 +40,7 @@ function render({ model, el }) {
     slider.nextSibling.textContent = label;
   }
 
-  function draw() {
+  function draw(texts = true) {
     const controls = model.get("controls");
     if (el.children.length !== controls.length) {
       el.replaceChildren(...controls.map((control, place) => {
@@ -55,9 +56,10 @@ function render({ model, el }) {
       }));
     }
     controls.forEach((control, place) => {
+      if (control.kind === "text" && !texts) return;
       const made = el.children[place].querySelector("input, select");
       const text = String(control.value);
-      if (made.value !== text && !(made === document.activeElement && wish)) made.value = text;
+      if (made.value !== text && !(made === document.activeElement && wishes.has(place))) made.value = text;
       if (control.kind === "slider") say(made, control.labels[made.value]);
     });
   }
@@ -66,7 +68,7 @@ function render({ model, el }) {
   el.addEventListener("keydown", (event) => {
     if (event.key !== "Tab" && !event.ctrlKey && !event.metaKey && !event.shiftKey) event.stopPropagation();
   });
-  model.on("change:controls", draw);
+  model.on("change:controls", () => draw());
   model.on("msg:custom", done);
   draw();
 }

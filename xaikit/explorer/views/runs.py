@@ -90,7 +90,9 @@ def _record(name: str, run: RunStores) -> dict[str, str]:
     try:
         record = read_record(run.folder)
         first = record_table(record).splitlines()[0]
-    except (FileNotFoundError, ValueError, KeyError) as error:
+    except FileNotFoundError:
+        return {"record": f"Run {name} has no readable record: there is no run.json in it."}
+    except (ValueError, KeyError) as error:
         return {"record": f"Run {name} has no readable record: {error}."}
     by_status: dict[str, list[str]] = {}
     for notebook, entry in record["notebooks"].items():
