@@ -47,10 +47,11 @@ unit: $(INSTALLED) ## the unit tests alone
 numbers: $(INSTALLED) ## the numbers stored in the notebooks alone
 	$(PYTHON) $(PYTEST) $(NBVAL) $(ARGS) notebooks
 
-# Copies, which looking and trying change: of each version of the notebooks those that were opened first.
+# Looking and trying change a notebook, so copies are opened: a folder of them for each version of the notebooks.
 lab: $(INSTALLED) ## open copies of the notebooks in JupyterLab, the explorer first (options: ARGS="--no-browser --port=8888")
 	copies=runs/lab/$$(cat notebooks/*.ipynb | cksum | cut -d ' ' -f 1) && \
-	{ test -d $$copies || { mkdir -p $$copies && cp notebooks/*.ipynb $$copies; }; } && \
+	{ test -d $$copies || { rm -rf $$copies.part && mkdir -p $$copies.part && cp notebooks/*.ipynb $$copies.part && \
+		mv $$copies.part $$copies; }; } && \
 	$(PYTHON) -m jupyterlab $(ARGS) $$(grep -l '"application"' $$copies/*.ipynb)
 
 app: $(INSTALLED) ## serve the explorer alone, as a web page (options: ARGS="--run mine -- --no-browser --port=8866")

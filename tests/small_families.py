@@ -364,9 +364,8 @@ def mllama():
     )
 
 
-@cache
-def small_family(name):
-    """The loaded model of a class, made once a session."""
+def made(name):
+    """A random model of a class and its processor."""
     torch.manual_seed(0)
     model, processor = globals()[name]()
     # Defaults would hide faults: positions of nearly zero, and norms that change nothing when applied twice.
@@ -375,4 +374,10 @@ def small_family(name):
             torch.nn.init.normal_(weight, std=0.3)
         elif "norm" in key and key.endswith("weight"):
             torch.nn.init.uniform_(weight, 0.5, 1.5)
-    return load_mllm((model, processor))
+    return model, processor
+
+
+@cache
+def small_family(name):
+    """The loaded model of a class, made once a session."""
+    return load_mllm(made(name))

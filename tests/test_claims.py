@@ -583,7 +583,7 @@ def test_simulated_ledgers_keep_what_they_promise():
     nothing = claims.calibration(ledgers=200, claims=15, true=0)
     assert (nothing.false > 0).mean() <= claims.RATE + 1.64 * np.sqrt(claims.RATE * (1 - claims.RATE) / 200)
     known = claims.calibration(ledgers=60, claims=15, true=2)
-    assert known.found.mean() >= 0.8
+    assert known.found.mean() >= 0.8 - 1.64 * np.sqrt(0.8 * 0.2 / (60 * 2))
     assert known.false.sum() / (2 * known.found.sum() + known.false.sum()) <= claims.RATE
     # Without paying for their number there would be far more.
     assert (claims.calibration(ledgers=40, claims=15, true=0, rate=0.5).false > 0).mean() > 0.1

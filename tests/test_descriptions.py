@@ -238,7 +238,7 @@ def test_it_describes_fresh_scenes_exactly(objects, n, least):
     assert exact(scenes, "describe the picture") >= least
 
 
-@pytest.mark.parametrize(("scale", "least"), [(1.0, 0.85), (1.5, 0.8)])
+@pytest.mark.parametrize(("scale", "least"), [(1.0, 0.85), (1.5, 0.7)])
 def test_the_model_of_things_describes_them_as_it_saw_them_drawn(scale, least):
     scenes = draw_descriptions(64, seed=5, world="things", styles=SEEN_STYLES)
     mllm = load_mllm("tiny-llava-things")

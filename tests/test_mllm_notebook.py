@@ -16,13 +16,11 @@ FEW = {"n": 4, "measured_n": 4, "compared_n": 4, "faithful_n": 4, "max_new_token
 def saved(name, folder, monkeypatch):
     """A random model of a class, whose tokenizer knows the words of the scenes."""
     monkeypatch.setattr(small_families, "WORDS", [*vocabulary("shapes"), "describe", "now"])
-    torch.manual_seed(0)
-    model, processor = getattr(small_families, name)()
-    mllm = load_mllm((model, processor))
+    mllm = load_mllm(small_families.made(name))
     with torch.no_grad():  # or a random model may end its answer before the first word
         mllm.model.get_output_embeddings().weight[mllm.tokenizer.eos_token_id] = 0
     mllm.model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    mllm.processor.save_pretrained(folder)
     return folder
 
 
@@ -36,4 +34,6 @@ def test_the_notebook_takes_any_family(tmp_path, monkeypatch, name, scales):
     said = [output.data["text/markdown"] for cell in cells for output in cell.get("outputs", []) if "text/markdown" in
             output.get("data", {})]  # fmt: skip
     assert f"is shown the scales {scales} (left out: " in said[0] and "answers name a planted object" in said[0]
-    assert len([path for path in (target / "store").glob("*") if path.is_file()] or [*target.glob("*.nc")]) >= 1
+    assert f"Learnt, from {folder}" in said[-1]
+    for store in ("mllm", "mllm_evaluation", "mllm_misleading", "mllm_claims"):
+        assert (target / f"{store}.nc").is_file()

@@ -201,7 +201,10 @@ def save_llava(
     model.to(torch.float16 if recipe.architecture.half else torch.float32).save_pretrained(folder)
     if recipe.architecture.half:  # in which it is kept, but not computed: CPUs are slow at it
         config = folder / "config.json"
-        config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+        settings = json.loads(config.read_text())
+        for part in (settings, *(each for each in settings.values() if isinstance(each, dict))):
+            part |= {name: "float32" for name in ("dtype", "torch_dtype") if name in part}
+        config.write_text(json.dumps(settings, indent=2) + "\n")
     llava_processor(recipe.architecture).save_pretrained(folder)
     log.round(4).to_csv(folder / "training_log.csv", index=False)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")

@@ -80,7 +80,7 @@ class Shown:
         self.draw, self.options = draw, {name: option_of(name, given) for name, given in options.items()}
         self.values = {}
         for name, option in self.options.items():
-            default = taken[name].default if name in taken else None
+            default = taken[name].default if name in taken else inspect.Parameter.empty
             first = option.given if option.kind == "text" else option.values[0]
             self.values[name] = default if default in option.values else first
         self.set()
@@ -89,8 +89,11 @@ class Shown:
         """Draw other values; what was chosen before stays when they can't be drawn."""
         check_options("the widget", values, list(self.options))
         chosen = self.values | {name: self.options[name].checked(value) for name, value in values.items()}
-        self.result = self.draw(**chosen)
-        self.values = chosen
+        result = self.draw(**chosen)
+        if not isinstance(result, Figure | pd.DataFrame):
+            name = getattr(self.draw, "__name__", "the function")
+            raise ValueError(f"{name} returned {result!r:.40}: it must return a figure or a DataFrame")
+        self.result, self.values = result, chosen
 
     def __repr__(self) -> str:
         return f"shown: {self.chosen}"

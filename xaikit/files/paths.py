@@ -108,7 +108,8 @@ def find_named(value: str, kinds: Collection[str] = (), *folders: Path) -> Named
     inner, _, split = path.rpartition("#")
     for name, part in ((path, ""), (inner, split)):
         for folder in folders or (Path.cwd(), CHECKOUT):
-            if name and (found := folder / os.path.expanduser(name)).exists():
+            found = folder / os.path.expanduser(name)
+            if name and os.path.exists(found):  # which says no to a name that is too long, too
                 return Named(kind, found, part)
     return None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .estimates import RESAMPLES, discoveries, finite, mean_of, wilson
+from .estimates import RESAMPLES, Estimate, discoveries, finite, mean_of, wilson
 from .maps import unit_ranks
 
 RATE = 0.05  # of the differences that are called significant the share that is expected not to be
@@ -66,7 +66,8 @@ def interval_text(mean: float, low: float, high: float, digits: int = 3, signed:
     ('0.123 [0.100, 0.200]', '+0.12 [-0.10, +0.20]')
     """
     form = f"{{:{'+' if signed else ''}.{digits}f}}"
-    return f"{form} [{form}, {form}]".format(mean, low, high)
+    ends = "" if np.isnan([low, high]).all() else f" [{form}, {form}]"  # a single sample has none
+    return f"{form}{ends}".format(mean, low, high)
 
 
 def mean_text(values: np.ndarray, digits: int = 2, signed: bool = False) -> str:
@@ -102,8 +103,21 @@ def as_text(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
 def paired_difference(scores: xr.DataArray, first: str, second: str, seed: int = 0) -> tuple[float, float, float]:
     """Mean of first minus second over samples, with its interval. seed : as of ``mean_interval``."""
+    found = difference_in(scores, first, second)
+    return found.value, *found.interval()
+
+
+def difference_in(scores: xr.DataArray, first: str, second: str) -> Estimate:
+    """First minus second, paired over samples, as an estimate.
+
+    Examples
+    --------
+    >>> scores = xr.DataArray([[0.9, 0.1], [0.8, 0.2]], {"explainer": ["mmel", "edge"]}, ("sample", "explainer"))
+    >>> round(difference_in(scores, "mmel", "edge").value, 2)
+    0.7
+    """
     difference = scores.sel(explainer=first) - scores.sel(explainer=second)
-    return mean_interval(difference.values, whole=scores.attrs.get("whole", 0.0))
+    return mean_of(difference.values, whole=scores.attrs.get("whole", 0.0))
 
 
 def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> pd.DataFrame:
@@ -133,31 +147,20 @@ def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> p
     return pd.DataFrame((best == 1) | (discoveries(worse) > rate), names, metrics)
 
 
-def over_groups(groups: Sequence[np.ndarray], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def over_groups(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over groups (such as trained models) of the means of their samples, with its 95 % interval, each of k columns.
 
-    groups : values (n, k) of each, whose n may differ; NaN ones don't count. The bootstrap is hierarchical: groups are drawn,
-    and in each drawn one samples. With few groups its interval is a rough one, and with a single one that of its samples.
+    groups : values (n, k) of each, whose n may differ; NaN ones don't count. The interval is Student's t over the groups'
+    means, for it is of groups that weren't seen: with two of them it is very wide. Of a single group it is that of its samples.
 
     Examples
     --------
-    >>> mean, low, high = over_groups([np.full((4, 1), 0.2), np.full((8, 1), 0.4)])
+    >>> mean, low, high = over_groups([np.full((4, 1), each) for each in (0.2, 0.3, 0.4)])
     >>> [round(float(each[0]), 2) for each in (mean, low, high)]
-    [0.3, 0.2, 0.4]
+    [0.3, 0.05, 0.55]
     """
-    draws, count = np.random.default_rng(seed), len(groups)
-    resampled = []
-    for values in groups:
-        n = len(values)
-        weights = draws.multinomial(n, np.full(n, 1 / n), RESAMPLES * count)  # how often each sample is drawn
-        known = np.isfinite(values)
-        total, counted = weights @ np.where(known, values, 0), weights @ known.astype(float)
-        resampled.append(np.where(counted > 0, total / np.maximum(counted, 1), np.nan))
-    means = np.stack(resampled).reshape(count, RESAMPLES, count, -1)
-    drawn = draws.integers(count, size=(RESAMPLES, count))
-    each = np.nanmean(means[drawn, np.arange(RESAMPLES)[:, None], np.arange(count)], axis=1)
-    low, high = np.nanpercentile(each, [2.5, 97.5], axis=0)
-    return np.nanmean([np.nanmean(values, axis=0) for values in groups], axis=0), low, high
+    columns = np.stack([np.nanmean(values, axis=0) for values in groups]).T if len(groups) > 1 else groups[0].T
+    return tuple(np.array([mean_interval(column) for column in columns]).T)
 
 
 def rank_agreement(

@@ -94,6 +94,9 @@ class Family(Sight):
         >>> family.possible_scales(image, [1.0, 1.01, 2.0, 5.0])
         [1.0, 2.0]
         """
+        check_choices(enlargement=(enlargement, ENLARGEMENTS))
+        for scale in scales:
+            check_number(0, what="number", open_low=True, scale=scale)
         grids, found = {self.view(image, self.wording.blank).grid}, []
         for scale in scales:
             try:

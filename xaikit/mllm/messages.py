@@ -75,7 +75,7 @@ def _parts(content: Any, place: int) -> list[Mapping[str, Any]]:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "video":
             raise ValueError(f"message {place} holds a video: give its frames as images, each with maps of its own")
-        if kind not in ("text", "image") or (kind == "text" and "text" not in part):
+        if kind not in ("text", "image") or (kind == "text" and not isinstance(part.get("text"), str)):
             raise ValueError(
                 f'message {place} holds {part!r:.60}: a part is {{"type": "text", "text": ...}} or {{"type": "image"}}'
             )
@@ -100,9 +100,9 @@ def segments(texts: Sequence[str], header: str) -> np.ndarray:
     ends = np.cumsum([len(text) for text in texts])
     whole = "".join(texts)
     for opened, closed in THINKING:
-        end = whole.find(closed)
-        if end >= 0:
-            return np.where(ends <= end + len(closed), REASONING, ANSWER)
-        if opened in whole or header.rstrip().endswith(opened):
-            return np.where(ends >= whole.find(opened), REASONING, ANSWER)
+        start, end = whole.find(opened), whole.find(closed)
+        if start < 0 and end < 0 and not header.rstrip().endswith(opened):
+            continue
+        inside = (ends > max(start, 0)) & ((ends <= end + len(closed)) | (end < 0))
+        return np.where(inside, REASONING, ANSWER)
     return np.full(len(texts), ANSWER)

@@ -195,8 +195,15 @@ class AtScales:
 def _mean_of_sums(maps: Sequence[Tensor]) -> Tensor:
     """The mean of maps of several scales on the finest grid, each with its sum kept."""
     grid = max((each.shape[-2:] for each in maps), key=lambda shape: shape.numel())
-    parts = [resized(each, tuple(grid)) * (each.shape[-2:].numel() / grid.numel()) for each in maps]
-    return torch.stack(parts).mean(0) if len(parts) > 1 else parts[0]
+    if len(maps) == 1:
+        return maps[0]
+    parts = []
+    for each in maps:
+        larger, own = resized(each, tuple(grid)), each.sum((-2, -1), keepdim=True)
+        total = larger.sum((-2, -1), keepdim=True)
+        kept = torch.where(total.abs() > 1e-12, own / total, each.shape[-2:].numel() / grid.numel())
+        parts.append(larger * kept)
+    return torch.stack(parts).mean(0)
 
 
 def needed_views(choices: Sequence[Steps | AtScales]) -> list[Key]:

@@ -10,11 +10,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..measures.intervals import mean_interval, oriented, paired_difference
+from ..measures.estimates import discoveries
+from ..measures.intervals import RATE, difference_in, mean_interval, oriented
 from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
-LEAST_SPAN = 0.005  # to either side of a difference of zero, so that rounding isn't shown as one
 VERDICTS = {
     "better": ("#0072b2", "o"),
     "worse": ("#d55e00", "s"),
@@ -149,9 +149,10 @@ def paired_differences(
     evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3, seed: int = 0
 ) -> Figure:
     """Explainers minus those that they are compared with, paired over samples, for each metric that was measured: mean and
-    95 % interval, coloured by whether the interval lies on the better side of 0, on the worse, or contains it.
+    95 % interval (Student's t), coloured by whether it is better, worse, or not told apart: a t test, with false discoveries
+    among all that is drawn kept to 5 %.
 
-    against : for each explainer the one that is subtracted. seed : as of ``mean_interval``.
+    against : for each explainer the one that is subtracted. Raises ValueError where none of the metrics was measured.
 
     Examples
     --------
@@ -159,17 +160,20 @@ def paired_differences(
     >>> measured = heat.heat.max(("row", "col")).to_dataset(name="largest")
     >>> figure = xk.plots.paired_differences(measured, ["largest"], {"centre": "srm"}, "The centre minus SRM")
     """
-    metrics = [metric for metric in metrics if metric in evaluation]
-    cols, rows = min(cols, len(metrics)), len(against)
-    figure, axes = grid(len(metrics), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
-    for axis, metric in zip(axes, metrics, strict=True):
+    measured = [metric for metric in metrics if metric in evaluation]
+    if not measured:
+        raise ValueError(f"metrics={metrics!r}: none was measured; measured were {', '.join(map(str, evaluation))}")
+    cols, rows = min(cols, len(measured)), len(against)
+    figure, axes = grid(len(measured), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
+    found = [[difference_in(evaluation[metric], *pair) for pair in against.items()] for metric in measured]
+    clear = discoveries([[min(1.0, 2 * min(each.above(0), each.below(0))) for each in row] for row in found]) <= RATE
+    for axis, metric, row, told in zip(axes, measured, found, clear, strict=True):
         sign = -1 if evaluation[metric].attrs.get("score_direction") == "lower is better" else 1
-        for place, pair in enumerate(against.items()):
-            mean, low, high = paired_difference(evaluation[metric], *pair, seed)
-            better, worse = min(sign * low, sign * high) > 0, max(sign * low, sign * high) < 0
-            colour, marker = VERDICTS["better" if better else "worse" if worse else "not told apart"]
-            axis.hlines(place, low, high, color=colour, linewidth=2)
-            axis.plot(mean, place, marker, color=colour, markersize=5)
+        for place, each in enumerate(row):
+            kind = "not told apart" if not told[place] else "better" if sign * each.value > 0 else "worse"
+            colour, marker = VERDICTS[kind]
+            axis.hlines(place, *each.interval(), color=colour, linewidth=2)
+            axis.plot(each.value, place, marker, color=colour, markersize=5)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_xlabel(
             f"{metric.replace('_', ' ')}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
@@ -258,7 +262,7 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     >>> figure = xk.plots.cost_and_quality(heat.seconds, heat.heat.max(("row", "col")), "Cost", "seconds a sample")
     """
     mean = quality.mean("sample")
-    names = mean.explainer.values[np.argsort(-mean.values)]
+    names = mean.explainer.values[np.argsort(-oriented(quality).mean("sample").values)]
     mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name).values) for name in names])
     place, cost = np.arange(len(names)), cost.sel(explainer=names)
     figure, axes = panels(1, 2, width=3.7, height=0.6 + 0.19 * len(names), sharey=True)

@@ -114,7 +114,6 @@ def resonate(
     return out
 
 
-@torch.no_grad()
 def arrival(maps: np.ndarray) -> np.ndarray:
     """The iteration (sample, token) from which on each step of maps (sample, time, token, row, col) is below 1 % of the sum of
     all its steps; 0 for a map that never moves.
@@ -129,6 +128,7 @@ def arrival(maps: np.ndarray) -> np.ndarray:
     return np.where(moving, np.arange(1, size.shape[1] + 1)[:, None], 0).max(1)
 
 
+@torch.no_grad()
 def patch_features(clip: Clip, images, texts, batch_size: int = 64) -> xr.DataArray:
     """What the recursion reads of the patches alone, (sample, patch, width): after the final norm and the projection,
     patches in reading order. Arguments and errors as in ``resonate``.

@@ -115,8 +115,7 @@ def _check(options: argparse.Namespace) -> int:
 def _folder_of(run: str) -> Path:
     from ..files.paths import run_folder
 
-    here = next((folder for folder in (Path(run), Path("runs", run)) if folder.is_dir()), None)
-    return here or run_folder(run, create=False)
+    return Path(run) if Path(run).is_dir() else run_folder(run, create=False)
 
 
 def _list_bad_samples(folder: Path) -> int:

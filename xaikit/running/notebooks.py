@@ -8,6 +8,7 @@ about an unknown parameter, after running with it ignored; here it is an error b
 import ast
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ..files.store import declared_stores
 
 TAG = "parameters"
 FOR_THE_RUNNER = "run"
+NUMBERED = re.compile(r"\d\d[a-z]?_")  # "04_", and "04b_" for a second half
 PLAIN = (type(None), bool, int, float, str, list, dict)  # what papermill can write into a notebook
 
 
@@ -54,7 +56,7 @@ class Notebook:
     """A notebook, by what it declares.
 
     code : of its cells. stores, reads : the stores that it writes and reads, from ``metadata.xaikit``; ``reads`` is None
-    where it doesn't say, which is taken for all that come before.
+    where it doesn't say, which is taken for all that come before. reads_data : the folders of results in ``data/`` that it reads.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Notebook:
     parameters: dict[str, Parameter]
     stores: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
+    reads_data: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -88,7 +91,8 @@ def _read(path: Path, changed: int) -> Notebook:
     if len(tagged) != 1:
         raise ValueError(f"{path.name} has {len(tagged)} cells tagged {TAG!r}: one is needed")
     code = tuple(source for _, source in cells)
-    return Notebook(path, code, read_parameters(tagged[0], path.name), *declared_stores(found))
+    data = tuple(found["metadata"].get("xaikit", {}).get("reads_data", ()))
+    return Notebook(path, code, read_parameters(tagged[0], path.name), *declared_stores(found), data)
 
 
 def read_parameters(source: str, where: str = "the parameters cell") -> dict[str, Parameter]:
@@ -113,7 +117,9 @@ def find_notebooks(only: Sequence[str] | None = None, folder: Path | None = None
     numbers ("01-06", halves and all), in full, or by several of these with commas between ("00,06"): in the order of their
     names, but each after those whose stores it reads."""
     folder = folder or notebooks_folder()
-    paths = sorted(path for path in folder.glob("[0-9][0-9]*_*.ipynb") if ".part" not in path.name)
+    paths = sorted(
+        path for path in folder.glob("[0-9][0-9]*_*.ipynb") if NUMBERED.match(path.name) and ".part" not in path.name
+    )
     if not paths:
         raise FileNotFoundError(f"{folder} holds no numbered notebook such as 00_name.ipynb")
     chosen = [name for several in only or () for name in several.split(",")]
@@ -209,9 +215,11 @@ def with_whole_paths(parameters: Mapping[str, object]) -> dict[str, object]:
 
     found = dict(parameters)
     for name, value in parameters.items():
-        kind = value.partition(":")[0] if isinstance(value, str) else ""
-        is_data = kind in LAYOUTS or (name == "data" and isinstance(value, str) and value not in ("planted", "photos"))
-        ours = name in ("pretrained", "multimodal_model") and (data_folder() / str(value)).exists()  # a bundled model
+        if not isinstance(value, str):
+            continue
+        kind = value.partition(":")[0]
+        is_data = kind in LAYOUTS or (name == "data" and value not in ("planted", "photos"))
+        ours = name in ("pretrained", "multimodal_model") and os.path.exists(data_folder() / value)  # a bundled model
         if is_data or kind == "local-dir" or (name in ("pretrained", "multimodal_model") and value and not ours):
             named = find_named(value, ("local-dir", *LAYOUTS), Path.cwd(), notebooks_folder(), CHECKOUT)
             if named is None and is_data:

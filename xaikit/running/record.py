@@ -157,6 +157,7 @@ def stamp(notebook: Path, parameters: Mapping[str, object], needs: Mapping[str, 
     digest.update(code_digest().encode())
     # Notebooks use weights and tables in ``data/`` without a parameter that names them.
     bundled = sorted(path for path in data_folder().rglob("*") if path.suffix in (".safetensors", ".csv", ".json"))
+    bundled += sorted(path for folder in found.reads_data for path in (data_folder() / folder).glob("*.nc"))
     values = {**found.defaults, **parameters}
     for file in [*bundled, *_named(values)]:
         digest.update(file_digest(file).encode())

@@ -98,7 +98,7 @@ def open_inputs(
     found = find_named(data)
     path = found.path if found else Path.cwd() / data
     if data == "planted" and run is None:
-        scenes = draw_scenes(n, objects=(2, 4), **instead)
+        scenes = draw_scenes(n, **{"objects": (2, 4), **(instead or {})})
     elif data == "photos" or (":" in data and not path.is_file()):
         scenes = first_good(open_source(data), 64 if n is None else n, clip)
     else:
@@ -112,7 +112,7 @@ def open_inputs(
             " instead",
             stacklevel=2,
         )
-        scenes = draw_scenes(n, objects=(2, 4), **instead)
+        scenes = draw_scenes(n, **{"objects": (2, 4), **(instead or {})})
     return annotate(scenes, "inputs", inputs_digest=inputs_digest(scenes))
 
 

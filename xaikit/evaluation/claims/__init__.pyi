@@ -20,6 +20,7 @@ from .table import (
 )
 from .verdicts import (
     ANALYTIC as ANALYTIC,
+    CONSISTENT as CONSISTENT,
     FAILS as FAILS,
     HOLDS as HOLDS,
     INCONSISTENT as INCONSISTENT,

@@ -19,7 +19,8 @@ def calibration(
 
     In each ledger ``true`` of the claims are so, by just the effect that their row says it could have found; in the others
     method and rival are equally good. All beat the controls, so that these rule out no false one: the worst case. Scores
-    share the difficulty of their scene, and the method's are skewed. rate : of false discoveries.
+    share the difficulty of their scene, and the method's are skewed. Sentences of one claim each; how often "does not hold" and
+    "no effect" are wrong isn't simulated. rate : of false discoveries.
 
     Returns a row a ledger: ``false``, claims without effect that are said to hold, and ``found``, the share of the true ones
     that are (NaN for none). Without a true one at most a share ``rate`` of the ledgers should have a false one; found should
@@ -38,7 +39,9 @@ def calibration(
     rows = []
     for _ in range(ledgers):
         scores = _scores(draws, claims, scenes)
-        detectable = measure(table, {"mixed": scores}).detectable.to_numpy() if true else np.zeros(claims)
+        detectable = (
+            measure(table, {"mixed": scores}, family=claims).detectable.to_numpy() if true else np.zeros(claims)
+        )
         for name, effect in zip(table.metric[:true], detectable, strict=False):
             scores[name].loc[{"explainer": "method"}] += effect
         holds = decided(measure(table, {"mixed": scores}), rate).to_numpy() == HOLDS

@@ -8,6 +8,7 @@ import xarray as xr
 
 from ...files.paths import data_folder
 from ...files.store import annotate, provenance, read
+from .rules import ledger
 from .table import verdicts_of
 from .verdicts import FAILS, HOLDS, SAME, UNDECIDED
 
@@ -23,9 +24,8 @@ def replication(evaluation: xr.Dataset, filled: xr.Dataset, **about) -> xr.Datas
     evaluation, filled : of notebooks evaluation and ledger. about : added to the evaluation's provenance, such as ``world``.
     """
     scores = evaluation[[name for name, each in evaluation.data_vars.items() if each.dims == ("sample", "explainer")]]
-    of_model = (
-        (filled.notebook != "mllm_msea_arc").values & filled.verdict.isin(JUDGED).values & filled.n.notnull().values
-    )
+    chosen = ledger().set_index("claim").models.reindex(filled.claim.values) == ""  # not of models of their own
+    of_model = chosen.values & filled.verdict.isin(JUDGED).values & filled.n.notnull().values
     claims = filled[list(OF_CLAIMS)].isel(claim=of_model)
     both = xr.merge([scores.astype("f4"), claims], combine_attrs="drop_conflicts", join="outer", compat="no_conflicts")
     return annotate(both.assign_attrs(evaluation.attrs), "replication", **about)
@@ -45,8 +45,8 @@ def replications(folder: Path | None = None) -> dict[str, xr.Dataset]:
 
 
 def carried_over(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """For each sentence that was judged on some model: on how many it ``holds`` and on how many not (``fails``), of so many
-    ``models``, and whether it ``carries_over``: it holds on more than half of at least two, and fails on none.
+    """For each sentence that was judged on some model: on how many it ``holds`` and on how many not, or without effect
+    (``fails``), of so many ``models``, and whether it ``carries_over``: it holds on more than half of at least two, and fails on none.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def carried_over(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "holds": (verdicts == HOLDS).sum(axis=1),
-            "fails": (verdicts == FAILS).sum(axis=1),
+            "fails": verdicts.isin([FAILS, SAME]).sum(axis=1),
             "models": verdicts.isin(JUDGED).sum(axis=1),
         }
     )

@@ -73,7 +73,8 @@ class Rule:
 def ledger() -> pd.DataFrame:
     """A row a claim: its id, the sentence of the paper that it is read from, whether that ``needs`` "all" of its claims or
     "any" (readings of what it leaves open), paper, where it stands, text, the number claimed, how it is tested, the notebook
-    that does so (by its name without the number), the columns of its ``Rule``, why it can't be tested where it can't, and
+    that does so (by its name without the number), whether by "own" ``models``, the same whichever the run is about, the columns
+    of its ``Rule``, why it can't be tested where it can't, and
     the argument by which it follows where it does. All are strings.
 
     Examples

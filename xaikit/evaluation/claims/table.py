@@ -9,7 +9,7 @@ import xarray as xr
 from ...files.store import annotate
 from .contrasts import compared, valued
 from .rules import ledger, rules
-from .verdicts import ANALYTIC, INCONSISTENT, NUMBERS, RATE, SAME, UNTESTABLE, decided, of_sentences, tested
+from .verdicts import ANALYTIC, CONSISTENT, INCONSISTENT, NUMBERS, RATE, SAME, UNTESTABLE, decided, of_sentences, tested
 
 TEXTS = ("sentence", "needs", "paper", "where", "text", "claimed", "statement_tested", "notebook")
 
@@ -20,6 +20,7 @@ def measure(
     words: Mapping[str, xr.Dataset] | None = None,
     values: Mapping[str, object] | None = None,
     seed: int = 0,
+    family: int | None = None,
 ) -> pd.DataFrame:
     """What was measured of each claim that has a rule.
 
@@ -31,6 +32,8 @@ def measure(
         the coordinate ``object_count`` (sample).
     values : for claims that are not compared what their rule's kind takes: values (n,), or several by name, readings of a
         claim that leaves open what it means, of which one that holds is enough; or groups.
+
+    family : among how many sentences the smallest detectable effect would have to be found; None for all that the ledger tests.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def measure(
     strange = sorted({*values} - {*valuable})
     if strange:
         raise ValueError(f"values for {strange[0]!r}, which is none of {', '.join(valuable)}")
-    family = max(each.sentence[each.kind != ""].nunique() for each in (claims, ledger()))
+    family = family or max(each.sentence[each.kind != ""].nunique() for each in (claims, ledger()))
     rows = []
     for claim, rule in known.items():
         if rule.kind != "compared" and claim not in values:
@@ -74,8 +77,9 @@ def fill(
     measured: rows of ``measure``. False discoveries are kept to ``rate`` over all sentences that measurement decides (so that
     a verdict can change with those beside it). checked: rows of claim, consistent and arithmetic, of claims held
     against the paper's own numbers. A sentence that these contradict is inconsistent whatever was measured, and the note has
-    the arithmetic; a claim that follows by an argument has this for its note; a sentence of which nothing was measured says
-    who fills it. Of one that says several things what can't be tested doesn't count beside what can.
+    the arithmetic; one of which nothing but that can be
+    asked, and that they confirm, is consistent; a claim that follows by an argument has this for its note; a sentence of which
+    nothing was measured says who fills it. Of one that says several things what can't be tested doesn't count beside what can.
     Raises ValueError for a measured claim that isn't in the ledger, or is measured twice.
     """
     table = claims.set_index("claim")
@@ -90,17 +94,20 @@ def fill(
     rows = rows.reindex(table.index)
     group = table.sentence
     # By no measurement: such sentences take no part in the corrections.
-    settled = [of.groupby(group).transform(each) for of, each in zip(cases, ("any", "all", "all"), strict=True)]
-    to_test = ~np.any([settled[0], *cases[1:]], axis=0)
+    agreed = checked.consistent.eq(True) & table.kind.eq("")
+    whole = (*cases, agreed), ("any", "all", "all", "all")
+    settled = [of.groupby(group).transform(each) for of, each in zip(*whole, strict=True)]
+    to_test = ~np.any([settled[0], *cases, agreed], axis=0)
     parts = rows.join(table[["sentence", "needs"]])[to_test]
     measured_parts = parts[parts.n.notna().groupby(group).transform("any")]
     verdict = group.map(decided(of_sentences(measured_parts), rate).astype(object)).astype(object)
     verdicts = np.select(
         [*settled, verdict.notna()],
-        [INCONSISTENT, UNTESTABLE, ANALYTIC, verdict.fillna("")],
+        [INCONSISTENT, UNTESTABLE, ANALYTIC, CONSISTENT, verdict.fillna("")],
         "filled by notebook " + table.notebook.groupby(group).transform("first"),
     )
-    note = np.select(cases, [checked.arithmetic.fillna(""), table.reason, table.argument], rows.note.fillna(""))
+    arithmetic = checked.arithmetic.fillna("")
+    note = np.select([*cases, agreed], [arithmetic, table.reason, table.argument, arithmetic], rows.note.fillna(""))
     out = xr.Dataset(coords={"claim": table.index.to_numpy(str)})
     for known, names, kind in ((table, TEXTS, str), (rows, NUMBERS, float)):
         for name in names:

@@ -12,7 +12,7 @@ from .rules import Rule
 
 HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided here"
 SAME, ANALYTIC = "no effect here", "analytic"
-INCONSISTENT, UNTESTABLE = "inconsistent in the paper", "cannot be tested here"
+CONSISTENT, INCONSISTENT, UNTESTABLE = "consistent in the paper", "inconsistent in the paper", "cannot be tested here"
 RATE = 0.05  # of the claims that are said to hold the share that is expected not to; of those without effect the same
 TESTS = ("p_holds", "p_fails", "p_same")
 NUMBERS = ("measured", "low", "high", "n", "detectable", "margin", *TESTS)

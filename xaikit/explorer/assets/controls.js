@@ -4,22 +4,22 @@
 function render({ model, el }) {
   el.classList.add("xaikit-controls");
   let waiting = false;
-  let wish = null; // the latest one that wasn't sent yet
+  const wishes = new Map(); // the latest of each control that wasn't sent yet
 
   function tell(control, value) {
     if (waiting) {
-      wish = [control, value];
+      wishes.set(control, value);
       return;
     }
     waiting = true;
-    wish = null;
+    wishes.delete(control);
     model.send({ control, value });
   }
 
   function done(message) {
     if (!message.done) return;
     waiting = false;
-    if (wish) tell(...wish);
+    if (wishes.size) tell(...wishes.entries().next().value);
     else draw(false); // what couldn't be drawn was not chosen; a text stays to be mended
   }
 
@@ -59,7 +59,7 @@ function render({ model, el }) {
       if (control.kind === "text" && !texts) return;
       const made = el.children[place].querySelector("input, select");
       const text = String(control.value);
-      if (made.value !== text && !(made === document.activeElement && wish)) made.value = text;
+      if (made.value !== text && !(made === document.activeElement && wishes.has(place))) made.value = text;
       if (control.kind === "slider") say(made, control.labels[made.value]);
     });
   }
