@@ -251,3 +251,23 @@ def test_a_metric_of_another_shape_is_refused(clip, scenes, registered):
     heat = xk.explain("edge", clip, scenes.image, scenes.caption)
     with pytest.raises(ValueError, match=r"the metric 'shape' gave the shape \(4,\): \(12, 1\) is needed"):
         xk.evaluate(heat, clip, scenes, metrics=["shape"])
+
+
+def test_which_steps_of_deletion_take_a_named_patch():
+    """Patches go in the order of each map alone: one whose heat is small everywhere isn't the last to lose them."""
+    page = functions_of("evaluation")
+    up, down = np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])
+    heat = np.stack([[up, down], [1e-3 * up, 1e-3 * down]]).reshape(2, 2, 2, 2)
+    touching = np.array([[True, False, False, False], [False, True, False, False]])
+    went = page.named_went(heat, np.linspace(0, 1, 5), touching, 0)
+    assert went.argmax(-1).tolist() == [[3, 0], [2, 1]] and (went.sum(-1) == 1).all()
+    by_twos = page.named_went(heat, np.linspace(0, 1, 3), touching, 0)
+    assert by_twos.argmax(-1).tolist() == [[1, 0], [1, 0]]
+
+
+def test_a_scene_is_one_share_of_steps_however_many_methods_it_has():
+    page = functions_of("evaluation")
+    steps = np.array([[[True, False, True]] * 4, [[False] * 3] * 4])
+    chosen = np.array([[[True, True, False]] * 4, [[False] * 3] * 4])
+    np.testing.assert_array_equal(page.share_among(steps, chosen), [0.5, np.nan])
+    np.testing.assert_array_equal(page.share_among(steps, ~chosen), [1.0, 0.0])
