@@ -474,10 +474,10 @@ def test_of_several_pairs_that_of_most_energy_counts():
 
 def spectra(*shares, draws=200):
     """Hand-made: the shares of each sample; the weights' null within 0.1 to 0.2, that of captions within 0.1 to 0.3."""
-    flat = np.linspace(0, 1, draws)[:, None] * np.ones(len(shares[0]))
+    flat = np.linspace(0, 1, draws)[:, None, None] * np.ones(np.shape(shares))
     shares, null = (("sample", "frequency"), [*shares]), np.stack([0.1 + 0.1 * flat, 0.1 + 0.2 * flat])
-    null = ("null", "draw", "frequency"), null
-    return xr.Dataset({"energy_share": shares, "null_share": null}, {"null": ["weights", "captions"]})
+    null = ("null", "draw", "sample", "frequency"), null
+    return xr.Dataset({"energy_share": shares, "null_scene_share": null}, {"null": ["weights", "captions"]})
 
 
 def test_a_peak_is_above_both_nulls_and_its_neighbours():
@@ -492,6 +492,47 @@ def test_a_peak_is_above_both_nulls_and_its_neighbours():
     )
     assert notebook.has_peak(made).tolist() == [1, 0, 0, 1, 0, 0, 1]
     assert notebook.has_peak(made.isel(null=[0])).tolist() == [1, 1, 0, 1, 0, 1, 1]
+    # Its own nulls count, not those of other scenes.
+    wider = made.null_scene_share.copy()
+    wider[:, :, 0] += 0.5
+    assert notebook.has_peak(made.assign(null_scene_share=wider)).tolist() == [0, 0, 0, 1, 0, 0, 1]
+
+
+def test_what_chance_gives_is_how_often_a_draw_of_a_null_has_a_peak():
+    """A scene whose spectrum is one more draw has a peak as often as the nulls have, single draws though they are."""
+    made = spectra(*[[0.2] * 5] * 2, draws=4)
+    assert notebook.null_peaks(made).tolist() == [0, 0]  # level draws have none
+    null = np.full((2, 4, 2, 5), 0.2)
+    null[0, 1, 0, 2] = 0.5  # one draw of eight, of the first scene
+    made["null_scene_share"] = made.null_scene_share.dims, null
+    assert notebook.null_peaks(made).tolist() == [1 / 8, 0]
+    drawn = np.random.default_rng(0).dirichlet(np.ones(10), size=(2, 21, 200))
+    noise = xr.Dataset({"energy_share": (("sample", "frequency"), drawn[0, 20])})
+    noise["null_scene_share"] = made.null_scene_share.dims, drawn[:, :20]
+    own, chance = notebook.has_peak(noise), notebook.null_peaks(noise)
+    assert own.mean() > 0.1 and abs((own - chance).mean()) < 0.1
+
+
+def test_a_pair_of_multipliers_counts_once_and_rounding_not_at_all():
+    found = np.array([0.5 + 0.3j, 0.5 - 0.3j, -0.2, 0.9 + 1e-4j, 0.9 - 1e-4j, complex(NAN, NAN)])
+    assert notebook.complex_pairs(found) == 1 and notebook.complex_pairs(found[2:]) == 0
+
+
+def test_of_captions_on_other_images_neither_is_true():
+    pairs = xk.draw_pairs("attribute", 6, seed=0)
+    moved = notebook.on_other_images(pairs)
+    true = {(image.tobytes(), text) for image, text in zip(pairs.image.values, pairs.caption.values, strict=True)}
+    for texts in ("caption", "foil"):
+        given = zip(moved.image.values, moved[texts].values, strict=True)
+        assert not true & {(image.tobytes(), text) for image, text in given}
+    assert moved.caption.equals(pairs.caption) and moved.foil.equals(pairs.foil)
+
+
+def test_a_pair_is_one_value():
+    pairs = xk.draw_pairs("attribute", 3, seed=0)
+    each = xr.Dataset({"energy": ("sample", np.arange(6.0))}, {"sample": pairs.sample})
+    found = notebook.by_pair(each, pairs)
+    assert found.energy.dims == ("sample",) and found.energy.values.tolist() == [0.5, 2.5, 4.5]
 
 
 @pytest.mark.parametrize(
