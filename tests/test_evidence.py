@@ -477,7 +477,8 @@ def spectra(*shares, draws=200):
     flat = np.linspace(0, 1, draws)[:, None, None] * np.ones(np.shape(shares))
     shares, null = (("sample", "frequency"), [*shares]), np.stack([0.1 + 0.1 * flat, 0.1 + 0.2 * flat])
     null = ("null", "draw", "sample", "frequency"), null
-    return xr.Dataset({"energy_share": shares, "null_scene_share": null}, {"null": ["weights", "captions"]})
+    both = {"null_scene_share": null, "null_share": (("null", "draw", "frequency"), null[1].mean(2))}
+    return xr.Dataset({"energy_share": shares} | both, {"null": ["weights", "captions"]})
 
 
 def test_a_peak_is_above_both_nulls_and_its_neighbours():
