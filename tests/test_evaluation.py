@@ -16,6 +16,7 @@ from xaikit.clip import perturbation as perturbing
 from xaikit.clip.towers import Tower
 from xaikit.evaluation import faithfulness, metrics, retrieval
 from xaikit.measures import intervals
+from xaikit.measures.estimates import mean_of
 
 
 @pytest.fixture
@@ -271,3 +272,26 @@ def test_a_scene_is_one_share_of_steps_however_many_methods_it_has():
     chosen = np.array([[[True, True, False]] * 4, [[False] * 3] * 4])
     np.testing.assert_array_equal(page.share_among(steps, chosen), [0.5, np.nan])
     np.testing.assert_array_equal(page.share_among(steps, ~chosen), [1.0, 0.0])
+
+
+def test_what_is_told_from_what_is_absent_pays_for_the_number_of_explainers():
+    page = functions_of("hard_cases")
+    names = [f"method {index}" for index in range(20)]
+
+    def told(low):
+        value = np.where(np.arange(20) == 0, 0.7, 0.5)
+        scores = {"auroc_box": ("explainer", value), "auroc_box_low": ("explainer", value - low)}
+        return page.told(xr.Dataset(scores, {"explainer": names}), names, 40)
+
+    assert told(0.19) == []  # an interval above 0.5, of one in twenty, is what chance gives
+    assert told(0.1) == ["method 0"]
+    assert page.told(xr.Dataset({"auroc_box": ("explainer", [0.7]), "auroc_box_low": ("explainer", [0.51])},
+                                {"explainer": ["mmel"]}), ["mmel"], 40) == ["mmel"]  # fmt: skip
+
+
+def test_above_controls_is_counted_among_all_methods():
+    page = functions_of("evaluation")
+    near, far = (mean_of(np.linspace(at - 0.5, at + 0.5, 30)) for at in (0.115, 0.5))
+    assert near.interval()[0] > 0 and page.count_above([near]) == 1
+    assert page.count_above([near] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 0
+    assert page.count_above([far] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 1
