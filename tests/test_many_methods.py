@@ -194,15 +194,14 @@ def test_the_interval_over_groups_is_as_wide_as_groups_differ():
     """Scenes of one model say nothing of another: with models apart the interval covers them, however many scenes there are."""
     draws = np.random.default_rng(0)
     apart = [draws.normal(mean, 0.1, (size, 2)) + [0, 5] for mean, size in ((0.2, 30), (0.4, 40), (0.9, 50))]
+    means = np.array([each.mean(0) for each in apart])
     mean, low, high = over_groups(apart)
-    np.testing.assert_allclose(mean, np.mean([each.mean(0) for each in apart], axis=0))
-    np.testing.assert_allclose([low, high], [mean - 0.32, mean + 0.39], atol=0.08)
-    alike = [draws.normal(0.5, 0.1, (400, 1)) for _ in range(5)]
-    _, low, high = over_groups(alike)
-    assert high - low < 4 * 1.96 * 0.1 / np.sqrt(5 * 400)
+    np.testing.assert_allclose(mean, means.mean(0))
+    reach = 4.302653 * means.std(0, ddof=1) / np.sqrt(3)  # Student's t, two degrees of freedom
+    np.testing.assert_allclose([low, high], [mean - reach, mean + reach], rtol=1e-5)
     # One group alone: its samples; missing values don't count.
     gappy = np.where(draws.random((200, 1)) < 0.5, np.nan, draws.normal(1, 1, (200, 1)))
     mean, low, high = over_groups([gappy])
     known = gappy[np.isfinite(gappy)]
     assert mean == pytest.approx(known.mean())
-    np.testing.assert_allclose(high - low, 2 * 1.96 * known.std() / np.sqrt(len(known)), rtol=0.15)
+    np.testing.assert_allclose(high - low, 2 * 1.98 * known.std() / np.sqrt(len(known)), rtol=0.05)
