@@ -13,6 +13,14 @@ from xaikit.explainers import registry
 from xaikit.measures.words import content_words
 from xaikit.samples.source import Source
 
+SMALL = 8  # samples of a block, so that a few scenes make several
+
+
+def small_blocks(monkeypatch):
+    """Blocks of planted scenes, and of all that is computed in parts, of ``SMALL`` samples."""
+    for module in ("source", "layouts"):
+        monkeypatch.setattr(f"xaikit.samples.{module}.BLOCK", SMALL)
+
 
 @dataclass(frozen=True, eq=False)
 class Altered(Source):

@@ -668,6 +668,7 @@ def _of_models(*verdicts):
         ([HOLDS] * 5, 5, True),
         ([HOLDS] * 3 + [UNDECIDED] * 2, 3, True),
         ([HOLDS] * 4 + [FAILS], 4, False),
+        ([HOLDS] * 4 + [SAME], 4, False),  # that there is no effect speaks against it
         ([HOLDS, UNDECIDED], 1, False),
         ([HOLDS], 1, False),
         ([SAME] * 3, 0, False),

@@ -51,6 +51,14 @@ def test_status_shows_how_a_run_went(tmp_path, executed, capsys, monkeypatch):
     assert "was interrupted" in capsys.readouterr().out
 
 
+def test_a_run_is_looked_for_where_runs_are_kept(tmp_path, executed, capsys, monkeypatch):
+    (tmp_path / "here" / "runs" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("XAIKIT_RUNS", str(tmp_path / "kept"))
+    assert main(["status", "mine"]) == 2 and "kept" in capsys.readouterr().err
+    assert main(["status", "runs/mine"]) == 2 and "holds no run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -58,6 +66,7 @@ def test_status_shows_how_a_run_went(tmp_path, executed, capsys, monkeypatch):
         (["run", "--out", "{}/notebooks/00_store.ipynb"], "is a file: a run needs a folder"),
         (["run", "--only", "7"], "there is no notebook '7'"),
         (["run", "--out", "{}/toy", "-p", "data", "coco:none/here#val"], "there is no folder none/here"),
+        (["run", "--out", "{}/toy", "-p", "data", "coco:" + 300 * "x"], "there is no folder xxx"),
         (["run", "--out", "{}/toy", "-p", "data", "cooco:none"], "LAYOUT one of coco"),
         (["status", "none"], "holds no run: there is no run.json in it"),
         (["status", "../none"], "without slashes"),

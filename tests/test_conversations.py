@@ -20,6 +20,7 @@ from xaikit.mllm.loading import load_mllm
 from xaikit.mllm.messages import segments, turns_of
 from xaikit.mllm.passes import teacher_forced
 from xaikit.mllm.places import without_mixing
+from xaikit.mllm.steps import _mean_of_sums
 from xaikit.plots.tokens import token_strip
 
 pytestmark = [
@@ -299,3 +300,33 @@ def test_a_bad_conversation_is_recorded_and_the_others_explained():
     )
     assert found.error.values[0] == "" and found.error.values[1].startswith("sample 1: 1 images are given")
     assert found.token_heat[0].any() and not found.token_heat[1].any() and not found.grid[1].any()
+
+
+REASONED = {  # texts of an answer's tokens, and which of them are reasoning
+    "opened": (["so ", "<think>", "why"], [0, 1, 1]),
+    "behind a word": (["Sure. ", "<think>", "x", "</think>", "a"], [0, 1, 1, 1, 0]),
+    "from the start": (["<think>", "x", "</think>", "a"], [1, 1, 1, 0]),
+    "opened by the template": (["x", "</think>", "a"], [1, 1, 0]),
+    "tags in pieces": (["a ", "<th", "ink>", "x", "</thi", "nk>", "b"], [0, 1, 1, 1, 1, 1, 0]),
+    "none": (["a", "b"], [0, 0]),
+}
+
+
+@pytest.mark.parametrize("kind", REASONED)
+def test_reasoning_is_what_stands_between_the_tags(kind):
+    texts, reasoning = REASONED[kind]
+    assert (segments(texts, "assistant") == "reasoning").tolist() == [bool(each) for each in reasoning]
+
+
+@pytest.mark.parametrize("grids", [((3, 3), (5, 5)), ((8, 8), (12, 12)), ((2, 5), (7, 3)), ((4, 4), (4, 4))])
+def test_the_mean_over_scales_keeps_the_sums(grids):
+    draw = torch.Generator().manual_seed(0)
+    maps = [torch.rand(6, *grid, generator=draw) for grid in grids]
+    corner = torch.zeros(1, *grids[0])
+    corner[0, 0, 0] = 1.0
+    maps[0] = torch.cat([maps[0], corner, 0 * corner])
+    maps[1] = torch.cat([maps[1], torch.ones(2, *grids[1]) / np.prod(grids[1])])
+    found = _mean_of_sums([each[None] for each in maps])
+    assert found.shape[2:] == max(grids, key=np.prod)
+    sums = torch.stack([each.sum((1, 2)) for each in maps]).mean(0)
+    torch.testing.assert_close(found[0].sum((1, 2)), sums, rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from altered_sources import SMALL, small_blocks
 from dataset_fixtures import SCENES, save, write_folder
 from refusals import refused
 
@@ -39,44 +40,48 @@ def test_what_is_no_share(shard):
     refused("a share such as '3/16' is needed, from '1/16' to '16/16'", parse_shard, shard)
 
 
-def test_shares_in_any_order_give_what_one_run_gives_to_the_last_byte(clip, tmp_path, counted):
-    source = xk.open_source("planted", 3 * BLOCK + 5, seed=3)
+def test_shares_in_any_order_give_what_one_run_gives_to_the_last_byte(clip, tmp_path, counted, monkeypatch):
+    small_blocks(monkeypatch)
+    source = xk.open_source("planted", 3 * SMALL + 5, seed=3)
     whole = xk.explain_source("grad_eclip", clip, source, tmp_path / "whole")
-    assert counted == [BLOCK, BLOCK, BLOCK, 5]
+    assert counted == [SMALL, SMALL, SMALL, 5]
     for shard in ("3/3", "1/3"):
         part = xk.explain_source("grad_eclip", clip, source, tmp_path / "shared", shard=shard)
-    assert part.sample.values.tolist() == source.labels[[*range(BLOCK), *range(3 * BLOCK, 3 * BLOCK + 5)]].tolist()
+    assert part.sample.values.tolist() == source.labels[[*range(SMALL), *range(3 * SMALL, 3 * SMALL + 5)]].tolist()
     xk.explain_source("grad_eclip", clip, source, tmp_path / "shared", shard="2/2")  # another division goes on with it
     counted.clear()
     together = xk.explain_source("grad_eclip", clip, source, tmp_path / "shared")
     assert counted == []
-    assert together.heat.chunks[0] == (BLOCK, BLOCK, BLOCK, 5)  # not read yet
+    assert together.heat.chunks[0] == (SMALL, SMALL, SMALL, 5)  # not read yet
     files = sorted((tmp_path / "whole").iterdir())
     assert [path.read_bytes() for path in files] == [(tmp_path / "shared" / path.name).read_bytes() for path in files]
     assert together.load().identical(whole.load())
     inputs = source.inputs()
-    maps = xk.explain("grad_eclip", clip, inputs.image, inputs.caption, batch_size=BLOCK)
+    maps = xk.explain("grad_eclip", clip, inputs.image, inputs.caption, batch_size=SMALL)
     np.testing.assert_allclose(whole.heat.values[:, 0], maps.values, atol=1e-6)
 
 
-def test_only_what_changed_is_computed_again(clip, tmp_path, counted):
+def test_only_what_changed_is_computed_again(clip, tmp_path, counted, monkeypatch):
+    small_blocks(monkeypatch)
+
     def explain(n, **options):
         counted.clear()
         return xk.explain_source({"noise": ("random", options)}, clip, xk.open_source("planted", n, seed=1), tmp_path)
 
-    explain(2 * BLOCK)
-    assert explain(2 * BLOCK + 3).sizes["sample"] == 2 * BLOCK + 3 and counted == [3]
-    assert explain(2 * BLOCK + 3, seed=1).sizes["sample"] == 2 * BLOCK + 3 and counted == [BLOCK, BLOCK, 3]
+    explain(2 * SMALL)
+    assert explain(2 * SMALL + 3).sizes["sample"] == 2 * SMALL + 3 and counted == [3]
+    assert explain(2 * SMALL + 3, seed=1).sizes["sample"] == 2 * SMALL + 3 and counted == [SMALL, SMALL, 3]
     for part in tmp_path.glob("000001.*.nc"):
         part.write_bytes(b"half")
-    explain(2 * BLOCK + 3, seed=1)
-    assert counted == [BLOCK]
+    explain(2 * SMALL + 3, seed=1)
+    assert counted == [SMALL]
 
 
-def test_words_are_as_long_as_the_context_and_parts_fit_together(clip, tmp_path):
-    source = xk.open_source("planted", BLOCK + 4)
+def test_words_are_as_long_as_the_context_and_parts_fit_together(clip, tmp_path, monkeypatch):
+    small_blocks(monkeypatch)
+    source = xk.open_source("planted", SMALL + 4)
     heat = xk.explain_source(["grad_eclip", "mmel"], clip, source, tmp_path, of="text").word_heat
-    assert heat.dims == ("sample", "explainer", "token") and heat.shape == (BLOCK + 4, 2, clip.context_length)
+    assert heat.dims == ("sample", "explainer", "token") and heat.shape == (SMALL + 4, 2, clip.context_length)
     inputs = source.inputs()
     words = xk.explain("mmel", clip, inputs.image, inputs.caption, of="text")
     np.testing.assert_allclose(heat.sel(explainer="mmel").values[:, : words.shape[1]], words, atol=1e-6)

@@ -231,6 +231,8 @@ def test_possible_scales_are_those_with_a_grid_of_their_own(family):
     grids = {own.view(image, "now", scale).grid for scale in found}
     assert found[0] == 1 and 1.0001 not in found and len(grids) == len(found)
     assert 2 in found or family not in LARGER
+    refused("enlargement='crop': choose from", own.possible_scales, image, [1.0, 2.0], "crop")
+    refused("scale=-1: a number above 0", own.possible_scales, image, [1.0, -1])
 
 
 def test_what_has_one_size_says_so(family):

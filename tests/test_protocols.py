@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import xarray as xr
-from altered_sources import altered, breaking, held, spoiled, with_foils
+from altered_sources import SMALL, altered, breaking, held, small_blocks, spoiled, with_foils
 from refusals import refused
 
 import xaikit as xk
@@ -34,10 +34,12 @@ def compute(protocol, clip, folder, source=None, methods=METHODS, n=24, **choice
 
 
 @pytest.mark.parametrize("protocol", KINDS)
-def test_shares_in_any_order_give_what_one_run_gives(clip, tmp_path, protocol):
-    at_once = compute(protocol, clip, tmp_path / "one", methods=["random"], n=66).load()
-    for shard, known in (("2/3", 32), ("3/3", 2), ("1/3", 32), (None, 66)):
-        shared = compute(protocol, clip, tmp_path / "shared", methods=["random"], n=66, shard=shard)
+def test_shares_in_any_order_give_what_one_run_gives(clip, tmp_path, protocol, monkeypatch):
+    small_blocks(monkeypatch)
+    source = held(open_source("planted", 2 * SMALL + 2, 1, KINDS[protocol]))
+    at_once = compute(protocol, clip, tmp_path / "one", source, ["random"]).load()
+    for shard, known in (("2/3", SMALL), ("3/3", 2), ("1/3", SMALL), (None, 2 * SMALL + 2)):
+        shared = compute(protocol, clip, tmp_path / "shared", source, ["random"], shard=shard)
         assert len(shared.sample) == known
     shared.load()
     for name in at_once.data_vars:

@@ -186,3 +186,14 @@ def test_a_new_picture_of_maps_that_are_there_takes_less_than_150_milliseconds(c
         press(widget, 0, place)
         times.append(time.process_time() - start)
     assert np.median(times) < 0.15
+
+
+def test_a_function_that_returns_nothing_is_told_of():
+    def forgotten(height):
+        bars(height)
+
+    refused("forgotten returned None: it must return a figure or a DataFrame", beside, forgotten, height=[1.0, 2.0])
+
+
+def test_a_function_of_any_options_shows_the_first_value():
+    assert repr(beside(lambda **chosen: bars(), colour={"a": "red", "none": None})) == "shown: colour a"

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -14,9 +14,6 @@ from ..files.checks import one_line
 from .panels import Panel, Table, Word, shaded_words
 from .shown import Option, Shown
 from .widgets import ASSETS, Picture, TableView, Words
-
-if TYPE_CHECKING:
-    from .beside import Option, Shown  # which opens this file, where there are widgets
 
 TROUBLE = '<span role="alert">⚠ {}</span>'
 
@@ -34,7 +31,7 @@ class Controls(anywidget.AnyWidget):
         self.change = change
         self.on_msg(self._heard)
 
-    def show(self, options: "list[Option]", values: list[Any]) -> None:
+    def show(self, options: list[Option], values: list[Any]) -> None:
         """Show these options at these values."""
         about = zip(options, values, strict=True)
         self.controls = [_control(option, value) for option, value in about]
@@ -49,7 +46,7 @@ class Controls(anywidget.AnyWidget):
 class Beside(VBox):
     """What is drawn of a few choices, and their controls. ``set`` chooses from code; ``result`` is what was drawn."""
 
-    def __init__(self, shown: "Shown"):
+    def __init__(self, shown: Shown):
         self.shown = shown
         self.rowed = [option for option in shown.options.values() if option.kind in ("slider", "list", "text")]
         self.controls, self.error, self.page = Controls(self._chosen), HTML(), HTML()
@@ -105,7 +102,7 @@ class Beside(VBox):
 
     # words and tables to press
 
-    def _pressable(self, option: "Option") -> Words | TableView:
+    def _pressable(self, option: Option) -> Words | TableView:
         name = option.name
         if option.kind == "words":
             return Words(lambda place: self.tell(**{name: place}), label=name)
@@ -115,13 +112,13 @@ class Beside(VBox):
             lambda: self._sort(option, None),
         )
 
-    def _sort(self, option: "Option", column: str | None) -> None:
+    def _sort(self, option: Option, column: str | None) -> None:
         before = self.order[option.name]
         again = before is not None and before[0] == column
         self.order[option.name] = None if column is None else (column, not (again and before[1]))
         self._show()
 
-    def _buttons(self, option: "Option", value: Any) -> tuple[Word, ...] | Table:
+    def _buttons(self, option: Option, value: Any) -> tuple[Word, ...] | Table:
         if option.kind == "words":
             share, labels = np.clip(option.given.to_numpy(float), 0, 1), [f"{share:.2f}" for share in option.given]
             return shaded_words(option.labels, share, "magma", (value,), labels)
@@ -135,7 +132,7 @@ class Beside(VBox):
         return Table(str(table.index.name or ""), tuple(map(str, table.columns)), rows, by, falling, pressed)
 
 
-def _control(option: "Option", value: Any) -> dict[str, Any]:
+def _control(option: Option, value: Any) -> dict[str, Any]:
     """What the page must know of a control: a text is its own value, of others it is a place."""
     at = value if option.kind == "text" else option.place(value)
     return {"name": option.name.replace("_", " "), "kind": option.kind, "labels": option.labels, "value": at}
