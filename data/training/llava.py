@@ -80,6 +80,7 @@ class CaptioningRecipe:
     rescaled: float = 0.35  # share of the steps with a larger or smaller image, by one of the factors below
     factors: tuple[float, ...] = (0.75, 1.25, 1.5, 2.0)
     styles: tuple[str, ...] | None = None  # of drawing; None for all of the world
+    half: bool = False  # whether the weights are stored as float16, as those of some CLIPs are
     seed: int = 0
     threads: int = 1
     report_every: int = 50
@@ -98,7 +99,7 @@ ON_THINGS = CaptioningRecipe(
     styles=SEEN_STYLES,
 )
 # The positive controls go on from the models that they stand beside.
-CONTROL = {"steps": 400, "learning_rate": 1e-3, "tower_learning_rate": 0.0, "lens_weight": 1.0, "seed": 1}
+CONTROL = {"steps": 400, "learning_rate": 1e-3, "tower_learning_rate": 0.0, "lens_weight": 1.0, "half": True, "seed": 1}
 LLAVAS = {
     "tiny-llava": CaptioningRecipe(),
     "tiny-llava-lens": replace(CaptioningRecipe(), start="tiny-llava", **CONTROL),
@@ -198,8 +199,9 @@ def save_llava(
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config.do_sample = False
     model.generation_config.max_new_tokens = 64
-    model.to(torch.float16 if recipe.architecture.half else torch.float32).save_pretrained(folder)
-    if recipe.architecture.half:  # in which it is kept, but not computed: CPUs are slow at it
+    half = recipe.half or recipe.architecture.half
+    model.to(torch.float16 if half else torch.float32).save_pretrained(folder)
+    if half:  # in which it is kept, but not computed: CPUs are slow at it
         config = folder / "config.json"
         settings = json.loads(config.read_text())
         for part in (settings, *(each for each in settings.values() if isinstance(each, dict))):

@@ -113,7 +113,7 @@ def difference_in(scores: xr.DataArray, first: str, second: str) -> Estimate:
     Examples
     --------
     >>> scores = xr.DataArray([[0.9, 0.1], [0.8, 0.2]], {"explainer": ["mmel", "edge"]}, ("sample", "explainer"))
-    >>> round(difference_in(scores, "mmel", "edge").value, 2)
+    >>> round(float(difference_in(scores, "mmel", "edge").value), 2)
     0.7
     """
     difference = scores.sel(explainer=first) - scores.sel(explainer=second)

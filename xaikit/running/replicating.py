@@ -7,7 +7,7 @@ from ..clip.loading import BUNDLED
 from ..evaluation.claims.replications import FOLDER, replication
 from ..files.paths import data_folder, runs_folder
 from ..files.store import read, write
-from ..samples import WORLDS, vocabulary
+from ..samples.captions import world_of_model
 from .sweep_plan import make_plan
 from .sweeping import sweep
 
@@ -36,19 +36,10 @@ def replicated() -> list[dict[str, str]]:
     {'model': 'tiny-clip', 'world': 'shapes'}
     """
     return [
-        {"model": name, "world": world_of(name)}
+        {"model": name, "world": world_of_model(name)}
         for name in BUNDLED
         if not any(step.get("shortcut") for step in recipe_of(name))
     ]
-
-
-def world_of(model: str) -> str:
-    """The first world whose words a bundled CLIP's tokenizer knows. Raises ValueError where there is none."""
-    known = json.loads((data_folder() / model / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    for world in sorted(WORLDS):
-        if {*vocabulary(world)} <= {*known}:
-            return world
-    raise ValueError(f"{model} knows the words of no world: {', '.join(WORLDS)}")
 
 
 def recipe_of(model: str) -> list[dict]:
@@ -60,5 +51,5 @@ def collect(folder: Path, model: str) -> Path:
     """Write what a finished run says of a model into ``data/replications/MODEL.nc``, and return that file."""
     scores, filled = (read(folder / f"{name}.nc", name) for name in ("evaluation", "claims"))
     helped = any(step.get("patch_weight", 0) > 0 for step in recipe_of(model))
-    found = replication(scores, filled, model=model, world=world_of(model), patch_supervision=helped)
+    found = replication(scores, filled, model=model, world=world_of_model(model), patch_supervision=helped)
     return write(found, data_folder() / FOLDER / f"{model}.nc", "replication")

@@ -1,5 +1,6 @@
 """What a caption or a description says, as arrays and as words; and which objects a text's words name."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -7,7 +8,8 @@ from functools import cache
 import numpy as np
 import xarray as xr
 
-from .worlds import find_world
+from ..files.paths import data_folder
+from .worlds import WORLDS, find_world
 from .worlds.layout import COLOURS, MAX_OBJECTS, RELATIONS, Layout, World
 
 KINDS = ("object", "relation", "list", "count")
@@ -37,6 +39,21 @@ def vocabulary(world: str) -> tuple[str, ...]:
     places = ("left", "right", "above", "below")
     others = ("photo", "picture", "the", "is", "with", "object", "mark")
     return tuple(dict.fromkeys([*LITTLE_WORDS, *made.sizes, *COLOURS, *named, *places, *NUMBERS, *others]))
+
+
+def world_of_model(model: str) -> str:
+    """The first world whose words a bundled CLIP's tokenizer knows. Raises ValueError where there is none.
+
+    Examples
+    --------
+    >>> world_of_model("tiny-clip-things")
+    'things'
+    """
+    known = json.loads((data_folder() / model / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    for world in sorted(WORLDS):
+        if {*vocabulary(world)} <= {*known}:
+            return world
+    raise ValueError(f"{model} knows the words of no world: {', '.join(WORLDS)}")
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def carried_over(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     Examples
     --------
     >>> one = xr.Dataset({"sentence": ("claim", ["a"]), "verdict": ("claim", ["holds here"])}, {"claim": ["a"]})
-    >>> carried_over({"first": one, "second": one}).loc["a"].tolist()
-    [2, 0, 2, True]
+    >>> carried_over({"first": one, "second": one}).to_dict("records")
+    [{'holds': 2, 'fails': 0, 'models': 2, 'carries_over': True}]
     """
     verdicts = pd.DataFrame({name: verdicts_of(each) for name, each in found.items()})
     table = pd.DataFrame(
