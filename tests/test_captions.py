@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from notebook_functions import functions_of
 from training.statements import descriptions, question
 
 import xaikit as xk
@@ -19,6 +20,15 @@ def phrases(scene):
     words, owners = scene.token_text.values, scene.token_object.values
     starts = np.flatnonzero(np.isin(words, SIZES))
     return [(" ".join(words[start : start + 3]), set(owners[start : start + 3].tolist())) for start in starts]
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "fits"),
+    [("small red ring", "red ring", True), ("red car", "car", True), ("car", "car", True), ("pineapple", "apple", False),
+     ("hot dog", "dog", False), ("greenhouse", "house", False), ("red ring", "blue ring", False)],
+)  # fmt: skip
+def test_a_name_is_a_whole_name_but_for_size_and_colour(own, name, fits):
+    assert functions_of("grad_eclip").is_named(own, name) is fits
 
 
 def test_every_object_is_told_once_in_reading_order(described):

@@ -15,7 +15,7 @@ from xaikit import evaluation
 from xaikit.clip import perturbation as perturbing
 from xaikit.clip.towers import Tower
 from xaikit.evaluation import faithfulness, metrics, retrieval
-from xaikit.measures import intervals
+from xaikit.measures import estimates, intervals
 
 
 @pytest.fixture
@@ -121,6 +121,16 @@ def test_grid_search_finds_the_planted_best(clip, scenes, monkeypatch):
     assert found.share.values.tolist() == [1.0, 0.5, 0.0]
     assert (np.diff(found.score.values) < 0).all()
     refused("grid={}", grid_search, "mmel", clip, scenes, {})
+
+
+def test_no_effect_pays_for_the_number_of_tests():
+    """One change whose interval just fits into the margin is found alone, and not beside nineteen that are unknown."""
+    near, unknown = (estimates.Estimate(0.0, error, 30, 31) for error in (0.005, 0.1))
+    unchanged = functions_of("mmel").unchanged
+    assert unchanged({"one": near}) == {"one": True}
+    many = unchanged({"one": near} | {place: unknown for place in range(19)})
+    assert not any(many.values())
+    assert unchanged({"one": near}, margin=0.001) == {"one": False}
 
 
 def test_shared_best_and_paired_difference():

@@ -1,5 +1,6 @@
 """What the notebooks about resonance make of its claims, against scenes and courses made by hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 import xarray as xr
 from notebook_functions import functions_of
 from refusals import refused
+from training import guided
 
 import xaikit as xk
 from xaikit.clip.towers import tower
+from xaikit.files.store import read as read_store
 from xaikit.resonance import coupling as couplings
 from xaikit.resonance.end_points import regimes
 from xaikit.resonance.modes import dynamic_modes
@@ -666,8 +669,8 @@ def test_regimes_weigh_each_word_alike_in_any_batches(clip, drawn):
     refused("alpha=2.5: a number above 0 and below 2", regimes, clip, drawn.image, drawn.caption, [0.5, 2.5], [0.5])
 
 
-@pytest.mark.parametrize("way, expected", [("resonance", [1, 0, 0.8]), ("fixed point", [0, 1, 0.5])])
-def test_the_share_of_heat_that_guides_a_training(way, expected):
+@pytest.mark.parametrize("arm, expected", [("resonance energy", [1, 0, 0.8]), ("fixed point", [0, 1, 0.5])])
+def test_the_share_of_heat_that_guides_a_training(arm, expected):
     """Of what oscillates, or of the last map above its least value; with a gradient."""
     inside = torch.tensor([[1.0, 0, 0, 0]] * 3)
     swing = np.sin(2 * np.pi * TIME * 5 / (T + 1))
@@ -679,15 +682,22 @@ def test_the_share_of_heat_that_guides_a_training(way, expected):
     course[2, :, 0, :2] += swing[:, None] * [2, 1]  # energy is a square
     course[2, -1, 0] = [1, 1, 0, 0]
     tensor = torch.from_numpy(course).requires_grad_()
-    found = notebook.share_inside(tensor, inside, way)
-    atol = 0.1 if way == "resonance" else 1e-6  # the last map, set by hand, has a spectrum too
-    np.testing.assert_allclose(found.detach(), expected, atol=atol)
-    found.sum().backward()
+    heat = guided.heat_of(arm, tensor)
+    atol = 0.1 if arm == "resonance energy" else 1e-6  # the last map, set by hand, has a spectrum too
+    np.testing.assert_allclose(((heat * inside).sum(1) / heat.sum(1)).detach(), expected, atol=atol)
+    one = torch.tensor([[1.0, 1.0], [1.0, 3.0]])
+    halves = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert guided.outside(one, halves).item() == pytest.approx(-np.log([0.5, 0.75]).mean(), rel=1e-5)
+    guided.outside(heat, inside).backward()
     assert torch.isfinite(tensor.grad).all() and tensor.grad.abs().sum() > 0
 
 
-def test_plain_training_is_the_contrastive_loss(clip, drawn):
-    pixels, tokens = clip.pixels(drawn.image), clip.tokens(drawn.caption)
-    cosines = clip.similarity(drawn.image, drawn.caption) * clip.model.logit_scale.exp()
-    expected = -(cosines.log_softmax(0).diagonal().mean() + cosines.log_softmax(1).diagonal().mean()) / 2
-    assert notebook.guided_loss(clip, pixels, tokens, None, "plain").item() == pytest.approx(expected.item(), rel=1e-4)
+def test_guided_training_is_measured_and_stored(tmp_path):
+    few = replace(guided.STEPS, steps=2, batch_size=8, report_every=1)
+    found = guided.guided(tmp_path / "guided.nc", seeds=2, n=8, recipe=few)
+    again = read_store(tmp_path / "guided.nc", "guided_training")
+    xr.testing.assert_equal(found, again)
+    assert found.sizes["arm"] == 3 and found.contrastive.shape == (3, 2, 2) and np.isfinite(found.contrastive).all()
+    first = found.contrastive.isel(report=0)
+    assert np.ptp(first.values, axis=0).max() < 1e-5, "the same scenes and the same start for all arms"
+    assert found.regulariser.isnull().all(("seed", "report")).values.tolist() == [True, False, False]

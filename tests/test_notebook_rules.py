@@ -17,10 +17,12 @@ from xaikit.running.notebooks import read_notebook, read_parameters
 
 COMMON = {"run", "n", "seed", "device", "batch_size"}
 OF_CLIP = {"model", "pretrained", "data"}  # but for a notebook that is about another kind of model, by another name
+MOST_CELLS = 35
 LONGEST_CELL = 25
 LONGEST_FUNCTION = 15
 HIDING = {"exec", "eval", "compile", "__import__", "get_ipython"}  # code in strings, magics
 LARGEST_FILE = 1_000_000
+FRAME = ("You learn", "You need", "Time")  # of the first cell: what a reader gets, brings and spends
 COMPARED = {"text/plain", "application/json", "text/latex", "text/markdown"}
 
 
@@ -32,6 +34,13 @@ def violations(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
         yield "the first cell is not a title"
+    yield from (
+        f"the first cell does not say {word!r}" for word in FRAME if f"**{word}" not in notebook.cells[0].source
+    )
+    if "**References.**" not in notebook.cells[-1].source:
+        yield "the last cell has no references"
+    if len(notebook.cells) > MOST_CELLS:
+        yield f"it has more than {MOST_CELLS} cells"
     # nbval compares nothing in a cell without execution count: a notebook never run would always pass
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
         yield "the cells were not executed once each, from top to bottom"
@@ -138,7 +147,10 @@ class Toy:
 
 @pytest.fixture
 def notebook(tmp_path, write_notebook):
-    return Toy(write_notebook(tmp_path / "00_toy.ipynb", PARAMETERS, "n + 1", "print(n)"))
+    toy = Toy(write_notebook(tmp_path / "00_toy.ipynb", PARAMETERS, "n + 1", "print(n)"))
+    toy.cells[0].source = "# A toy\n\n**You learn** to add. **You need** nothing. **Time**: a minute."
+    toy.cells.append(nbformat.v4.new_markdown_cell("**References.** Peano 1889.", id="toy-last"))
+    return toy
 
 
 DOUBLE = '''def double(x):
@@ -180,6 +192,20 @@ BAD_PARAMETERS = {
 def test_a_bad_cell_is_found(notebook, source):
     notebook.cells[2].source = source
     assert notebook.broken() == [f"cell 2 {BAD_CELLS[source]}"]
+
+
+@pytest.mark.parametrize("word", ["You learn", "You need", "Time"])
+def test_a_missing_word_to_the_reader_is_found(notebook, word):
+    notebook.cells[0].source = notebook.cells[0].source.replace(f"**{word}**", "")
+    assert notebook.broken() == [f"the first cell does not say {word!r}"]
+
+
+def test_missing_references_and_many_cells_are_found(notebook):
+    more = [nbformat.v4.new_markdown_cell("more", id=f"more-{place:02}") for place in range(30)]
+    notebook.cells[1:1] = more
+    assert notebook.broken() == []  # 35 cells
+    notebook.cells.append(nbformat.v4.new_markdown_cell("The end", id="end"))
+    assert notebook.broken() == ["the last cell has no references", "it has more than 35 cells"]
 
 
 @pytest.mark.parametrize("source", BAD_PARAMETERS)
