@@ -4,6 +4,9 @@ import numpy as np
 import xarray as xr
 from notebook_functions import functions_of
 
+import xaikit as xk
+from xaikit.evaluation import claims
+from xaikit.explainers.registry import explaining
 from xaikit.measures.estimates import mean_of
 
 evaluation, hard_cases = functions_of("evaluation"), functions_of("hard_cases")
@@ -46,3 +49,13 @@ def test_above_controls_is_counted_among_all_methods():
     assert near.interval()[0] > 0 and evaluation.count_above([near]) == 1
     assert evaluation.count_above([near] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 0
     assert evaluation.count_above([far] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 1
+
+
+def test_methods_are_beside_all_controls_with_what_they_may_cost(clip):
+    some = claims.beside_controls(clip, ["rise"], perturbations=8, seed=3)
+    assert [*some] == ["centre", "edge", "random", "rise"] and some["rise"] == ("rise", {"masks": 8, "seed": 3})
+    everything = claims.beside_controls(clip, path_steps=5)
+    assert {*everything} == {*explaining(clip, "image")} and everything["integrated_gradients"][1] == {"steps": 5}
+    scenes = xk.draw_scenes(1, seed=0)
+    heat = xk.explain(some | claims.OTHER_BLOCKS, clip, scenes.image, scenes.caption)
+    assert heat.explainer.values.tolist() == [*some, *claims.OTHER_BLOCKS]

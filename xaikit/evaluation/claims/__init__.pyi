@@ -3,9 +3,11 @@ from .contrasts import FEWEST as FEWEST, map_change as map_change
 from .replications import carried_over as carried_over, replication as replication, replications as replications
 from .rules import (
     CONTROLS as CONTROLS,
+    OTHER_BLOCKS as OTHER_BLOCKS,
     RESONANCE_CONTROLS as RESONANCE_CONTROLS,
     UNCORRECTED as UNCORRECTED,
     Rule as Rule,
+    beside_controls as beside_controls,
     ledger as ledger,
     paper_tables as paper_tables,
     rules as rules,

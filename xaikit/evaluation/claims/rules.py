@@ -1,9 +1,12 @@
 """What must show for a claim to hold: the rows of ``data/claims.csv``, their rules, and the controls that apply to each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from ...clip.model import Clip
+from ...explainers.registry import explaining
 from ...files.paths import data_folder
 
 DIRECTIONS = ("higher", "lower", "equal")
@@ -21,6 +24,33 @@ RESONANCE_CONTROLS = {
     "srm_displacement": "srm_displacement",
     "displacement, summed": ("srm_displacement", {"summed": True}),
 }
+
+# Of methods whose papers leave the blocks open, the reading that isn't their default.
+OTHER_BLOCKS = {"grad_eclip, all blocks": ("grad_eclip", {"blocks": None}), "mmel, last block": ("mmel", {"blocks": 1})}
+
+
+def beside_controls(
+    clip: Clip, methods: Sequence[str] | None = None, perturbations: int = 128, path_steps: int = 16, seed: int = 0
+) -> dict[str, tuple[str, dict]]:
+    """Methods of the image and all controls, by name, with the options that bound what each may cost, as ``explain`` takes them.
+
+    methods : None for all that can explain the model. perturbations : masks of RISE and coalitions of KernelSHAP, for each
+    input. path_steps : of integrated gradients. seed : of stochastic methods.
+
+    Examples
+    --------
+    >>> beside_controls(xk.load_clip(), ["rise"], perturbations=64)["rise"]
+    ('rise', {'masks': 64, 'seed': 0})
+    """
+    budget = {
+        "rise": {"masks": perturbations, "seed": seed},
+        "kernel_shap": {"samples": perturbations, "seed": seed},
+        "integrated_gradients": {"steps": path_steps},
+        "m2ib": {"seed": seed},
+        "random": {"seed": seed},
+    }
+    names = sorted({*methods, *CONTROLS["image"]}) if methods else explaining(clip, "image")
+    return {name: (name, budget.get(name, {})) for name in names}
 
 
 @dataclass(frozen=True)
