@@ -140,3 +140,9 @@ def test_the_notebook_on_hooks_takes_all_scenes_a_batch_at_a_time(clip):
     whole, parts = (torch.cat([*notebook.batches(notebook.summary_attention, clip, few, size)]) for size in (5, 2))
     assert len(parts) == few.sizes["sample"] == 5
     torch.testing.assert_close(parts, whole)
+
+
+def test_the_notebook_on_grad_eclip_says_that_a_pooled_tower_has_no_more_blocks(clip):
+    notebook = functions_of("grad_eclip")
+    notebook.depth_differences.__globals__.update(variants={"last 1": ("grad_eclip", {"blocks": 1})}, clip=clip)
+    assert "no more blocks to sum over" in notebook.depth_differences().data
