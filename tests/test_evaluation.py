@@ -16,6 +16,7 @@ from xaikit.clip import perturbation as perturbing
 from xaikit.clip.towers import Tower
 from xaikit.evaluation import faithfulness, metrics, retrieval
 from xaikit.measures import estimates, intervals
+from xaikit.measures.estimates import mean_of
 
 
 @pytest.fixture
@@ -261,3 +262,46 @@ def test_a_metric_of_another_shape_is_refused(clip, scenes, registered):
     heat = xk.explain("edge", clip, scenes.image, scenes.caption)
     with pytest.raises(ValueError, match=r"the metric 'shape' gave the shape \(4,\): \(12, 1\) is needed"):
         xk.evaluate(heat, clip, scenes, metrics=["shape"])
+
+
+def test_which_steps_of_deletion_take_a_named_patch():
+    """Patches go in the order of each map alone: one whose heat is small everywhere isn't the last to lose them."""
+    page = functions_of("evaluation")
+    up, down = np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])
+    heat = np.stack([[up, down], [1e-3 * up, 1e-3 * down]]).reshape(2, 2, 2, 2)
+    touching = np.array([[True, False, False, False], [False, True, False, False]])
+    went = page.named_went(heat, np.linspace(0, 1, 5), touching, 0)
+    assert went.argmax(-1).tolist() == [[3, 0], [2, 1]] and (went.sum(-1) == 1).all()
+    by_twos = page.named_went(heat, np.linspace(0, 1, 3), touching, 0)
+    assert by_twos.argmax(-1).tolist() == [[1, 0], [1, 0]]
+
+
+def test_a_scene_is_one_share_of_steps_however_many_methods_it_has():
+    page = functions_of("evaluation")
+    steps = np.array([[[True, False, True]] * 4, [[False] * 3] * 4])
+    chosen = np.array([[[True, True, False]] * 4, [[False] * 3] * 4])
+    np.testing.assert_array_equal(page.share_among(steps, chosen), [0.5, np.nan])
+    np.testing.assert_array_equal(page.share_among(steps, ~chosen), [1.0, 0.0])
+
+
+def test_what_is_told_from_what_is_absent_pays_for_the_number_of_explainers():
+    page = functions_of("hard_cases")
+    names = [f"method {index}" for index in range(20)]
+
+    def told(low):
+        value = np.where(np.arange(20) == 0, 0.7, 0.5)
+        scores = {"auroc_box": ("explainer", value), "auroc_box_low": ("explainer", value - low)}
+        return page.told(xr.Dataset(scores, {"explainer": names}), names, 40)
+
+    assert told(0.19) == []  # an interval above 0.5, of one in twenty, is what chance gives
+    assert told(0.1) == ["method 0"]
+    assert page.told(xr.Dataset({"auroc_box": ("explainer", [0.7]), "auroc_box_low": ("explainer", [0.51])},
+                                {"explainer": ["mmel"]}), ["mmel"], 40) == ["mmel"]  # fmt: skip
+
+
+def test_above_controls_is_counted_among_all_methods():
+    page = functions_of("evaluation")
+    near, far = (mean_of(np.linspace(at - 0.5, at + 0.5, 30)) for at in (0.115, 0.5))
+    assert near.interval()[0] > 0 and page.count_above([near]) == 1
+    assert page.count_above([near] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 0
+    assert page.count_above([far] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 1

@@ -1,5 +1,6 @@
 """What the notebooks about resonance make of its claims, against scenes and courses made by hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 import xarray as xr
 from notebook_functions import functions_of
 from refusals import refused
+from training import guided
 
 import xaikit as xk
 from xaikit.clip.towers import tower
+from xaikit.files.store import read as read_store
 from xaikit.resonance import coupling as couplings
 from xaikit.resonance.end_points import regimes
 from xaikit.resonance.modes import dynamic_modes
@@ -474,10 +477,11 @@ def test_of_several_pairs_that_of_most_energy_counts():
 
 def spectra(*shares, draws=200):
     """Hand-made: the shares of each sample; the weights' null within 0.1 to 0.2, that of captions within 0.1 to 0.3."""
-    flat = np.linspace(0, 1, draws)[:, None] * np.ones(len(shares[0]))
+    flat = np.linspace(0, 1, draws)[:, None, None] * np.ones(np.shape(shares))
     shares, null = (("sample", "frequency"), [*shares]), np.stack([0.1 + 0.1 * flat, 0.1 + 0.2 * flat])
-    null = ("null", "draw", "frequency"), null
-    return xr.Dataset({"energy_share": shares, "null_share": null}, {"null": ["weights", "captions"]})
+    null = ("null", "draw", "sample", "frequency"), null
+    both = {"null_scene_share": null, "null_share": (("null", "draw", "frequency"), null[1].mean(2))}
+    return xr.Dataset({"energy_share": shares} | both, {"null": ["weights", "captions"]})
 
 
 def test_a_peak_is_above_both_nulls_and_its_neighbours():
@@ -492,6 +496,47 @@ def test_a_peak_is_above_both_nulls_and_its_neighbours():
     )
     assert notebook.has_peak(made).tolist() == [1, 0, 0, 1, 0, 0, 1]
     assert notebook.has_peak(made.isel(null=[0])).tolist() == [1, 1, 0, 1, 0, 1, 1]
+    # Its own nulls count, not those of other scenes.
+    wider = made.null_scene_share.copy()
+    wider[:, :, 0] += 0.5
+    assert notebook.has_peak(made.assign(null_scene_share=wider)).tolist() == [0, 0, 0, 1, 0, 0, 1]
+
+
+def test_what_chance_gives_is_how_often_a_draw_of_a_null_has_a_peak():
+    """A scene whose spectrum is one more draw has a peak as often as the nulls have, single draws though they are."""
+    made = spectra(*[[0.2] * 5] * 2, draws=4)
+    assert notebook.null_peaks(made).tolist() == [0, 0]  # level draws have none
+    null = np.full((2, 4, 2, 5), 0.2)
+    null[0, 1, 0, 2] = 0.5  # one draw of eight, of the first scene
+    made["null_scene_share"] = made.null_scene_share.dims, null
+    assert notebook.null_peaks(made).tolist() == [1 / 8, 0]
+    drawn = np.random.default_rng(0).dirichlet(np.ones(10), size=(2, 21, 200))
+    noise = xr.Dataset({"energy_share": (("sample", "frequency"), drawn[0, 20])})
+    noise["null_scene_share"] = made.null_scene_share.dims, drawn[:, :20]
+    own, chance = notebook.has_peak(noise), notebook.null_peaks(noise)
+    assert own.mean() > 0.1 and abs((own - chance).mean()) < 0.1
+
+
+def test_a_pair_of_multipliers_counts_once_and_rounding_not_at_all():
+    found = np.array([0.5 + 0.3j, 0.5 - 0.3j, -0.2, 0.9 + 1e-4j, 0.9 - 1e-4j, complex(NAN, NAN)])
+    assert notebook.complex_pairs(found) == 1 and notebook.complex_pairs(found[2:]) == 0
+
+
+def test_of_captions_on_other_images_neither_is_true():
+    pairs = xk.draw_pairs("attribute", 6, seed=0)
+    moved = notebook.on_other_images(pairs)
+    true = {(image.tobytes(), text) for image, text in zip(pairs.image.values, pairs.caption.values, strict=True)}
+    for texts in ("caption", "foil"):
+        given = zip(moved.image.values, moved[texts].values, strict=True)
+        assert not true & {(image.tobytes(), text) for image, text in given}
+    assert moved.caption.equals(pairs.caption) and moved.foil.equals(pairs.foil)
+
+
+def test_a_pair_is_one_value():
+    pairs = xk.draw_pairs("attribute", 3, seed=0)
+    each = xr.Dataset({"energy": ("sample", np.arange(6.0))}, {"sample": pairs.sample})
+    found = notebook.by_pair(each, pairs)
+    assert found.energy.dims == ("sample",) and found.energy.values.tolist() == [0.5, 2.5, 4.5]
 
 
 @pytest.mark.parametrize(
@@ -624,8 +669,8 @@ def test_regimes_weigh_each_word_alike_in_any_batches(clip, drawn):
     refused("alpha=2.5: a number above 0 and below 2", regimes, clip, drawn.image, drawn.caption, [0.5, 2.5], [0.5])
 
 
-@pytest.mark.parametrize("way, expected", [("resonance", [1, 0, 0.8]), ("fixed point", [0, 1, 0.5])])
-def test_the_share_of_heat_that_guides_a_training(way, expected):
+@pytest.mark.parametrize("arm, expected", [("resonance energy", [1, 0, 0.8]), ("fixed point", [0, 1, 0.5])])
+def test_the_share_of_heat_that_guides_a_training(arm, expected):
     """Of what oscillates, or of the last map above its least value; with a gradient."""
     inside = torch.tensor([[1.0, 0, 0, 0]] * 3)
     swing = np.sin(2 * np.pi * TIME * 5 / (T + 1))
@@ -637,15 +682,22 @@ def test_the_share_of_heat_that_guides_a_training(way, expected):
     course[2, :, 0, :2] += swing[:, None] * [2, 1]  # energy is a square
     course[2, -1, 0] = [1, 1, 0, 0]
     tensor = torch.from_numpy(course).requires_grad_()
-    found = notebook.share_inside(tensor, inside, way)
-    atol = 0.1 if way == "resonance" else 1e-6  # the last map, set by hand, has a spectrum too
-    np.testing.assert_allclose(found.detach(), expected, atol=atol)
-    found.sum().backward()
+    heat = guided.heat_of(arm, tensor)
+    atol = 0.1 if arm == "resonance energy" else 1e-6  # the last map, set by hand, has a spectrum too
+    np.testing.assert_allclose(((heat * inside).sum(1) / heat.sum(1)).detach(), expected, atol=atol)
+    one = torch.tensor([[1.0, 1.0], [1.0, 3.0]])
+    halves = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert guided.outside(one, halves).item() == pytest.approx(-np.log([0.5, 0.75]).mean(), rel=1e-5)
+    guided.outside(heat, inside).backward()
     assert torch.isfinite(tensor.grad).all() and tensor.grad.abs().sum() > 0
 
 
-def test_plain_training_is_the_contrastive_loss(clip, drawn):
-    pixels, tokens = clip.pixels(drawn.image), clip.tokens(drawn.caption)
-    cosines = clip.similarity(drawn.image, drawn.caption) * clip.model.logit_scale.exp()
-    expected = -(cosines.log_softmax(0).diagonal().mean() + cosines.log_softmax(1).diagonal().mean()) / 2
-    assert notebook.guided_loss(clip, pixels, tokens, None, "plain").item() == pytest.approx(expected.item(), rel=1e-4)
+def test_guided_training_is_measured_and_stored(tmp_path):
+    few = replace(guided.STEPS, steps=2, batch_size=8, report_every=1)
+    found = guided.guided(tmp_path / "guided.nc", seeds=2, n=8, recipe=few)
+    again = read_store(tmp_path / "guided.nc", "guided_training")
+    xr.testing.assert_equal(found, again)
+    assert found.sizes["arm"] == 3 and found.contrastive.shape == (3, 2, 2) and np.isfinite(found.contrastive).all()
+    first = found.contrastive.isel(report=0)
+    assert np.ptp(first.values, axis=0).max() < 1e-5, "the same scenes and the same start for all arms"
+    assert found.regulariser.isnull().all(("seed", "report")).values.tolist() == [True, False, False]

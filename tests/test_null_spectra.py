@@ -81,6 +81,7 @@ def test_spectra_are_those_of_the_trajectories(clip, scenes, tmp_path, coupling)
             at = {"null": name, "draw": draw}
             np.testing.assert_allclose(found.null_amplitude.sel(at), amplitude.mean(0), rtol=1e-3, atol=1e-7)
             np.testing.assert_allclose(found.null_share.sel(at), share.mean(0), rtol=1e-3, atol=1e-6)
+            np.testing.assert_allclose(found.null_scene_share.sel(at), share, rtol=1e-3, atol=1e-6)
     about = json.loads(found.attrs["provenance"])["parameters"]
     assert about["draws"] == 2 and about["null_seed"] == 4 and about["alpha"] == 1.4
 

@@ -185,6 +185,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "energy_share": Variable(("sample", "frequency"), "f", "share of the oscillating energy"),
         "null_amplitude": Variable(("null", "draw", "frequency"), "f", "mean amplitude where nothing is to be found"),
         "null_share": Variable(("null", "draw", "frequency"), "f", "share of the energy where nothing is to be found"),
+        "null_scene_share": _maybe(("null", "draw", "sample", "frequency"), "f", "the same of each sample"),
     },
     "ablation": {
         "change": Variable(_ABLATION, "f", "change of the similarity without the patches"),

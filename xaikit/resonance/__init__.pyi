@@ -6,7 +6,7 @@ from .concepts import (
     planted_hierarchy as planted_hierarchy,
 )
 from .coupling import COUPLINGS as COUPLINGS, TEMPERATURES as TEMPERATURES
-from .end_points import fixed_points as fixed_points, outcomes as outcomes, regimes as regimes
+from .end_points import COMPLEX as COMPLEX, fixed_points as fixed_points, outcomes as outcomes, regimes as regimes
 from .interventions import ablate_modes as ablate_modes
 from .modes import dynamic_modes as dynamic_modes, phases as phases
 from .recursion import (

@@ -151,7 +151,8 @@ def null_spectra(
 
     Returns over (sample, frequency) ``mean_amplitude``, the root mean square over words and patches of the detrended
     trajectory's amplitudes, and ``energy_share``, each frequency's share of their squares; over (null, draw, frequency) the
-    means over samples of both, ``null_amplitude`` and ``null_share``. Raises as ``resonate``, and for a wrong null.
+    means over samples of both, ``null_amplitude`` and ``null_share``, and over (null, draw, sample, frequency) the latter
+    of each sample, ``null_scene_share``. Raises as ``resonate``, and for a wrong null.
 
     Examples
     --------
@@ -168,17 +169,18 @@ def null_spectra(
         raise ValueError("one pair only: shuffled captions need at least 2")
     frequency = torch.fft.rfftfreq(recursion.iterations + 1)[1:].double().numpy()
     own = _amplitudes(clip, pairs, recursion, batch_size)
-    drawn = np.zeros((len(nulls), draws, 2, len(frequency)))
+    drawn = np.zeros((len(nulls), draws, 2, *own[0].shape))
     order = np.random.default_rng(seed)
     for draw in tqdm(range(draws), disable=not progress, desc=f"nulls, {recursion.coupling}"):
         for index, null in enumerate(nulls):
             model = shuffled_weights(clip, seed + draw) if null == "weights" else clip
             exchange = None if null == "weights" else _another(len(pairs.good), order)
-            drawn[index, draw] = np.stack(_amplitudes(model, pairs, recursion, batch_size, exchange)).mean(1)
+            drawn[index, draw] = _amplitudes(model, pairs, recursion, batch_size, exchange)
     out = xr.Dataset(coords={"frequency": frequency, "sample": pairs.labels[pairs.good], "null": list(nulls)})
     for index, names in enumerate((("mean_amplitude", "null_amplitude"), ("energy_share", "null_share"))):
         out[names[0]] = ("sample", "frequency"), own[index]
-        out[names[1]] = ("null", "draw", "frequency"), drawn[:, :, index]
+        out[names[1]] = ("null", "draw", "frequency"), drawn[:, :, index].mean(2)
+    out["null_scene_share"] = ("null", "draw", "sample", "frequency"), drawn[:, :, 1]
     parameters = {**dataclasses.asdict(recursion), "draws": int(draws), "null_seed": int(seed)}
     return annotate(out, "null_spectra", made_by=clip, source=SOURCE, parameters=parameters)
 

@@ -72,7 +72,7 @@ def _single(rule: Rule, values: np.ndarray) -> Estimate:
     if rule.kind == "worst":  # a single case refutes it, so that there is nothing to sample
         worst = {"higher": values.min(), "lower": values.max(), "equal": np.abs(values).max()}[rule.direction]
         return Estimate(worst, 0.0, np.inf, len(values))
-    return share_of(values) if rule.kind == "share" else mean_of(values)
+    return share_of(values) if rule.kind == "share" else mean_of(values, whole=float(rule.kind == "excess"))
 
 
 def _separated(rule: Rule, groups, seed: int) -> dict[str, Reading]:

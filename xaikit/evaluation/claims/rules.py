@@ -7,7 +7,7 @@ import pandas as pd
 from ...files.paths import data_folder
 
 DIRECTIONS = ("higher", "lower", "equal")
-KINDS = ("compared", "mean", "worst", "share", "every", "groups", "separated")
+KINDS = ("compared", "mean", "worst", "share", "excess", "every", "groups", "separated")
 UNCORRECTED = "nothing taken off"  # a label of token methods: the steps of TAM and ARC but for their correction
 
 # What knows nothing of the model, by the side that a method explains: whoever doesn't beat these explains nothing.
@@ -29,7 +29,8 @@ class Rule:
 
     kind : "compared", ``first`` minus each of ``second`` on each of ``suites`` by ``metric``, paired over samples, or
         without a second the metric of the first itself. The others are about values that are measured elsewhere:
-        "mean" of values (n,), the "worst" of them, or the "share" of those that are 1, not 0; "every": a mean of which
+        "mean" of values (n,), the "worst" of them, or the "share" of those that are 1, not 0; "excess": the mean of hits, 1
+        or 0, each less how often chance gives one; "every": a mean of which
         all readings must hold, not the best; "groups": the mean of one group minus that of another, values (n,) and (m,);
         "separated": that a statistic tells two groups of n scenes apart, more than it tells apart two others that are
         without what it should detect: four datasets of k statistics over sample.

@@ -1,0 +1,48 @@
+"""What notebooks 06 and 06b make of what was measured, against steps and scores made by hand."""
+
+import numpy as np
+import xarray as xr
+from notebook_functions import functions_of
+
+from xaikit.measures.estimates import mean_of
+
+evaluation, hard_cases = functions_of("evaluation"), functions_of("hard_cases")
+
+
+def test_which_steps_of_deletion_take_a_named_patch():
+    """Patches go in the order of each map alone: one whose heat is small everywhere isn't the last to lose them."""
+    up, down = np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])
+    heat = np.stack([[up, down], [1e-3 * up, 1e-3 * down]]).reshape(2, 2, 2, 2)
+    touching = np.array([[True, False, False, False], [False, True, False, False]])
+    went = evaluation.named_went(heat, np.linspace(0, 1, 5), touching, 0)
+    assert went.argmax(-1).tolist() == [[3, 0], [2, 1]] and (went.sum(-1) == 1).all()
+    by_twos = evaluation.named_went(heat, np.linspace(0, 1, 3), touching, 0)
+    assert by_twos.argmax(-1).tolist() == [[1, 0], [1, 0]]
+
+
+def test_a_scene_is_one_share_of_steps_however_many_methods_it_has():
+    steps = np.array([[[True, False, True]] * 4, [[False] * 3] * 4])
+    chosen = np.array([[[True, True, False]] * 4, [[False] * 3] * 4])
+    np.testing.assert_array_equal(evaluation.share_among(steps, chosen), [0.5, np.nan])
+    np.testing.assert_array_equal(evaluation.share_among(steps, ~chosen), [1.0, 0.0])
+
+
+def test_what_is_told_from_what_is_absent_pays_for_the_number_of_explainers():
+    names = [f"method {index}" for index in range(20)]
+
+    def told(low):
+        value = np.where(np.arange(20) == 0, 0.7, 0.5)
+        scores = {"auroc_box": ("explainer", value), "auroc_box_low": ("explainer", value - low)}
+        return hard_cases.told(xr.Dataset(scores, {"explainer": names}), names, 40)
+
+    assert told(0.19) == []  # an interval above 0.5, of one in twenty, is what chance gives
+    assert told(0.1) == ["method 0"]
+    assert hard_cases.told(xr.Dataset({"auroc_box": ("explainer", [0.7]), "auroc_box_low": ("explainer", [0.51])},
+                                {"explainer": ["mmel"]}), ["mmel"], 40) == ["mmel"]  # fmt: skip
+
+
+def test_above_controls_is_counted_among_all_methods():
+    near, far = (mean_of(np.linspace(at - 0.5, at + 0.5, 30)) for at in (0.115, 0.5))
+    assert near.interval()[0] > 0 and evaluation.count_above([near]) == 1
+    assert evaluation.count_above([near] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 0
+    assert evaluation.count_above([far] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 1
