@@ -13,9 +13,12 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 def functions_of(name: str) -> SimpleNamespace:
     """What a notebook, named without its number, imports and defines: functions, and constants in capitals."""
     (path,) = NOTEBOOKS.glob(f"[0-9][0-9]*_{name}.ipynb")
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    lines = [line for source in cells for line in ast.parse(TransformerManager().transform_cell(source)).body]
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    lines = [line for cell in cells for line in ast.parse(TransformerManager().transform_cell(cell.source)).body]
     namespace = {}
+    for cell in cells:  # functions have parameters as defaults
+        if "parameters" in cell.metadata.get("tags", []):
+            exec(cell.source, namespace)
     exec(compile(ast.Module([line for line in lines if _is_kept(line)], []), path.name, "exec"), namespace)
     return SimpleNamespace(**namespace)
 

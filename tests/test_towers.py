@@ -135,8 +135,14 @@ def test_the_notebook_on_hooks_reads_each_kind(shrunk, name):
     assert (heads.sum((3, 4)) <= 1 + 1e-5).all() and (heads.sum((3, 4)) > 0.5).all()
 
 
-def test_the_notebook_on_hooks_takes_all_scenes_a_batch_at_a_time(clip, scenes):
-    notebook, few = functions_of("hooking_clip"), scenes.isel(sample=slice(5))
+def test_the_notebook_on_hooks_takes_all_scenes_a_batch_at_a_time(clip):
+    notebook, few = functions_of("hooking_clip"), xk.draw_scenes(5, 3, size=clip.image_size[0])
     whole, parts = (torch.cat([*notebook.batches(notebook.summary_attention, clip, few, size)]) for size in (5, 2))
     assert len(parts) == few.sizes["sample"] == 5
     torch.testing.assert_close(parts, whole)
+
+
+def test_the_notebook_on_grad_eclip_says_that_a_pooled_tower_has_no_more_blocks(clip):
+    notebook = functions_of("grad_eclip")
+    notebook.depth_differences.__globals__.update(variants={"last 1": ("grad_eclip", {"blocks": 1})}, clip=clip)
+    assert "no more blocks to sum over" in notebook.depth_differences().data

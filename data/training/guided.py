@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 import xaikit as xk
 from xaikit.clip.model import Clip
-from xaikit.files.paths import replacing
-from xaikit.files.store import annotate
+from xaikit.files.store import annotate, write
 from xaikit.resonance.recursion import Recursion, read, trajectory
 from xaikit.resonance.spectra import resonance_energy
 
@@ -130,6 +129,5 @@ def guided(
         "learning_rate": recipe.learning_rate,
     }
     out = annotate(out, "guided_training", xk.load_clip(name), parameters=made)
-    with replacing(Path(file)) as path:
-        out.to_netcdf(path, engine="h5netcdf")
+    write(out, Path(file), "guided_training")
     return out
