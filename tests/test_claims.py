@@ -364,7 +364,7 @@ def test_what_oscillates_is_measured_in_every_coupling():
 
 
 def test_what_another_notebook_measured_goes_into_the_ledger():
-    values = {"srm-phases": np.zeros(12), "srm-resonance": np.linspace(-1, 1, 12)}
+    values = {"srm-phases": np.zeros(12), "srm-undamped": np.linspace(-1, 1, 12)}
     its_own = ROWS[ROWS.notebook == "srm_spectral"]
     own = claims.fill(its_own, claims.measure(its_own, {}, values=values))
     found = claims.fill(ROWS, claims.measured_in(own))
