@@ -274,7 +274,7 @@ def test_no_scene_is_evidence_in_two_notebooks():
     """Notebooks that measure for the ledger draw scenes by seeds of their own, and none reads those of notebook 00."""
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
     of = {path.stem: set().union(*(seeds_drawn(path, seed) for seed in range(10))) for path in paths}
-    assert seeds_drawn(NOTEBOOKS / "04b_srm_evidence.ipynb", 3) == {453, 473, 483, 484, 485}
+    assert seeds_drawn(NOTEBOOKS / "04b_srm_evidence.ipynb", 3) == {453, 473}
     for name in ("04_srm_spectral", "04b_srm_evidence", "06_evaluation", "06b_hard_cases"):
         others = set().union(*(each for other, each in of.items() if other != name))
         assert of[name] and not of[name] & others, name
