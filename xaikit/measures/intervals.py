@@ -17,13 +17,11 @@ def oriented(scores: xr.DataArray) -> xr.DataArray:
     return -scores if scores.attrs.get("score_direction") == "lower is better" else scores
 
 
-def mean_interval(
-    values: np.ndarray, seed: int = 0, level: float = 0.95, whole: float = 0.0
-) -> tuple[float, float, float]:
+def mean_interval(values: np.ndarray, level: float = 0.95, whole: float = 0.0) -> tuple[float, float, float]:
     """Mean and its interval over samples (n,), Student's t, as ``estimates.mean_of`` has it; NaN samples do not count.
 
-    seed : decides nothing any more, as nothing is drawn. whole : of a difference of scores that are all or nothing what a hit
-    counts: equal differences are then no certainty. The ends are NaN of fewer than two samples, which say nothing of them.
+    whole : of a difference of scores that are all or nothing what a hit counts: equal differences are then no certainty. The
+    ends are NaN of fewer than two samples, which say nothing of them.
 
     Examples
     --------
@@ -81,8 +79,8 @@ def mean_text(values: np.ndarray, digits: int = 2, signed: bool = False) -> str:
     return interval_text(*mean_interval(np.asarray(values, float)), digits, signed)
 
 
-def summary(scores: xr.Dataset, seed: int = 0) -> pd.DataFrame:
-    """A row an explainer and metric: mean, low and high end of the 95 % interval over samples. seed : as of ``mean_interval``."""
+def summary(scores: xr.Dataset) -> pd.DataFrame:
+    """A row an explainer and metric: mean, low and high end of the 95 % interval over samples."""
     rows = []
     for metric, values in scores.data_vars.items():
         if values.dims != ("sample", "explainer"):
@@ -101,8 +99,8 @@ def as_text(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     return wide.loc[table.explainer.unique(), table.metric.unique()]
 
 
-def paired_difference(scores: xr.DataArray, first: str, second: str, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of first minus second over samples, with its interval. seed : as of ``mean_interval``."""
+def paired_difference(scores: xr.DataArray, first: str, second: str) -> tuple[float, float, float]:
+    """Mean of first minus second over samples, with its interval."""
     found = difference_in(scores, first, second)
     return found.value, *found.interval()
 

@@ -146,7 +146,7 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
 
 
 def paired_differences(
-    evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3, seed: int = 0
+    evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3
 ) -> Figure:
     """Explainers minus those that they are compared with, paired over samples, for each metric that was measured: mean and
     95 % interval (Student's t), coloured by whether it is better, worse, or not told apart: a t test, with false discoveries

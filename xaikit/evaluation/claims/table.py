@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from ...files.store import annotate
+from ...measures.intervals import interval_text
 from .contrasts import compared, valued
 from .rules import ledger, rules
 from .verdicts import ANALYTIC, CONSISTENT, INCONSISTENT, NUMBERS, RATE, SAME, UNTESTABLE, decided, of_sentences, tested
@@ -129,8 +130,7 @@ def readable(filled: xr.Dataset, digits: int = 3) -> pd.DataFrame:
     effect that could have been found, what makes it hold, verdict (with the margin below which there is no effect) and note.
     """
     numbers = zip(*(filled[name].values for name in NUMBERS[:3]), strict=True)
-    form = f"{{:+.{digits}f}} [{{:+.{digits}f}}, {{:+.{digits}f}}]"
-    shown = ["" if np.isnan(row[0]) else form.format(*row).replace(" [+nan, +nan]", "") for row in numbers]
+    shown = ["" if np.isnan(row[0]) else interval_text(*row, digits, signed=True) for row in numbers]
     table = filled[["paper", "where", "text", "claimed", "holds_if", "verdict", "note"]].to_dataframe()
     table.insert(4, "measured", shown)
     found = filled.detectable.values

@@ -50,12 +50,11 @@ def measured(ds: xr.Dataset, progress: bool = False) -> xr.Dataset:
     return annotate(out, "evaluation", made_with=about)
 
 
-def table(ds: xr.Dataset, interval: bool = False, digits: int = 3, seed: int = 0) -> pd.DataFrame:
+def table(ds: xr.Dataset, interval: bool = False, digits: int = 3) -> pd.DataFrame:
     """Methods x columns, named as in ``data/paper_tables.csv``: means over the good samples.
 
     ds : a protocol's results, or what ``measured`` made of them. interval : text instead of numbers, "mean [low, high]"
-        with the 95 % interval over samples; those that a retrieval searches among stay the same. digits, seed :
-        of that.
+        with the 95 % interval over samples; those that a retrieval searches among stay the same. digits : of that.
 
     ``attrs`` of the table say of which protocol, model and data it is, and of how many good samples.
     """
@@ -63,7 +62,7 @@ def table(ds: xr.Dataset, interval: bool = False, digits: int = 3, seed: int = 0
     columns = [name for name, values in found.data_vars.items() if values.dims == ("sample", "explainer")]
     made_with = provenance(found)["made_with"]
     if interval:
-        shown = as_text(summary(found[columns], seed), digits).replace("nan [nan, nan]", "")
+        shown = as_text(summary(found[columns]), digits).replace("nan", "")
     else:
         shown = pd.DataFrame({name: found[name].mean("sample").to_series() for name in columns})
     shown = shown.rename_axis(index="method", columns=None)
