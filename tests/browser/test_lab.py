@@ -146,7 +146,7 @@ def test_a_screenshot_of_every_view_for_its_notebook(explorer, output, tab):
     explorer.page.wait_for_timeout(500)  # pictures are painted
     picture = Image.open(io.BytesIO(explorer.root.screenshot())).convert("RGB")
     picture.thumbnail((WIDTH, 10 * WIDTH), Image.LANCZOS)
-    picture.save(folder / f"{tab}.jpg", quality=55, optimize=True)
+    picture.save(folder / f"{tab}.jpg", quality=35, optimize=True)
     assert explorer.cut_off() == [] and explorer.error == ""
     assert explorer.root.locator("img:visible").count() >= 1
     nameless = "all => all.filter((each) => !(each.ariaLabel || each.labels?.length || each.textContent)).map((each) => each.outerHTML)"

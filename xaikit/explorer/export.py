@@ -19,7 +19,7 @@ SIDE, LARGE = 320, 500  # pixels: the shorter side of a picture in it; from whic
 TEXT, MONO, BOLD = 14, "DejaVuSansMono", "DejaVuSans-Bold"
 PRESSED, UNPRESSED = ("#e69f00", 3), ("#777777", 1)  # edges of words
 FIRST, OTHER = 220, 96  # pixels: a table's columns
-JPEG = 0.77  # of the PNG's size; with little loss a fifth of its bytes
+JPEG = 0.7  # of the PNG's size; with little loss a fifth of its bytes
 SCENES = "xaikit-scenes.nc"
 
 
@@ -39,7 +39,7 @@ def view_picture(code: str, drawn: Drawn, kind: str = "png") -> bytes:
     page = np.pad(stacked(parts, GAP // 2), ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
     if kind == "png":
         return encoded(page, "PNG")
-    return encoded(resized(page, tuple(round(JPEG * side) for side in page.shape[:2])), "JPEG", quality=60)
+    return encoded(resized(page, tuple(round(JPEG * side) for side in page.shape[:2])), "JPEG", quality=50)
 
 
 def _titled(panel: Panel) -> np.ndarray:
