@@ -55,6 +55,8 @@ def test_a_run_is_looked_for_where_runs_are_kept(tmp_path, executed, capsys, mon
     (tmp_path / "here" / "runs" / "mine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("XAIKIT_RUNS", str(tmp_path / "kept"))
+    assert main(["status", "mine"]) == 2 and "kept" not in capsys.readouterr().err
+    (tmp_path / "kept" / "mine").mkdir(parents=True)
     assert main(["status", "mine"]) == 2 and "kept" in capsys.readouterr().err
     assert main(["status", "runs/mine"]) == 2 and "holds no run" in capsys.readouterr().err
 

@@ -65,7 +65,7 @@ def test_methods_beat_the_controls_on_the_bundled_model(clip, scenes):
     assert energy[:2].min() > 1.5 * energy[2:].max()
 
 
-NAMES = "give a list of names, or None for all; the names are pointing_game, energy"
+NAMES = "give names, or None for all; the names are pointing_game, energy"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ NAMES = "give a list of names, or None for all; the names are pointing_game, ene
         (lambda heat: heat.isel(row=slice(5)), {}, r"\(5, 8\) rows and columns, but tiny-clip has \(8, 8\)"),
         (None, {"steps": 999}, "steps=999: a whole number from 1 to the 64 patches"),
         (None, {"fill": "x"}, "fill='x': for the image choose from"),
-        *((None, {"metrics": names}, NAMES) for names in ([], ["enery"], "energy", ["word_deletion_auc"])),
+        *((None, {"metrics": names}, NAMES) for names in ([], ["enery"], "enery", ["word_deletion_auc"])),
     ],
 )
 def test_what_cannot_be_evaluated(clip, scenes, damage, choice, message):

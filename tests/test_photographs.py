@@ -150,3 +150,41 @@ def test_boxes_and_masks_at_once_are_refused(tmp_path):
     (tmp_path / "captions.csv").write_text("image,caption,box,mask\na.png,a cat,1 1 2 2,b.png\n")
     with pytest.raises(ValueError, match="has both columns box and mask: one of them says where the object is"):
         xk.open_source(f"folder:{tmp_path}")
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A folder of which one picture is fine, one is no picture, and one is missing."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    (tmp_path / "captions.csv").write_text("image,caption\n" + "".join(f"{name}.png,a red ring\n" for name in "abc"))
+    return f"folder:{tmp_path}"
+
+
+def test_samples_that_are_left_out_are_told_of(broken):
+    with pytest.warns(
+        UserWarning, match=r"2 samples of the folder dataset can't be used and are left out: b.png: .*; c.png: "
+    ):
+        assert xk.open_inputs("none", broken, 3).sizes["sample"] == 1
+
+
+def test_bad_samples_are_no_black_pictures(clip, broken):
+    own = xk.open_source(broken).inputs(clip=clip)
+    for ask in (
+        lambda: xk.explain("centre", clip, own.image, own.caption),
+        lambda: xk.evaluate(
+            xk.explain("centre", clip, own.image.values, "a red ring").assign_coords(sample=own.sample), clip, own
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"2 of 3 samples can't be used, such as b.png: .*; leave them out by"):
+            ask()
+    found = xk.explain("centre", clip, own.image, own.caption, errors="record")
+    assert [bool(reason) for reason in found.error.values] == [False, True, True]
+    assert found.error.values[1] == own.error.values[1]
+    good = own.isel(sample=own.error == "")
+    assert (
+        xk.evaluate(xk.explain("centre", clip, good.image, good.caption), clip, good, metrics="deletion_auc").sizes[
+            "sample"
+        ]
+        == 1
+    )

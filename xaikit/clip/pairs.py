@@ -38,6 +38,7 @@ class Pairs:
         check_choices(errors=(errors, ("raise", "record")))
         self.clip, self.errors = clip, errors
         self._images = as_sequence(images)
+        self._bad = bad_of(images) or [""] * len(self._images)
         self._texts = one_each(texts, len(self._images), labels=labels_of(images))
         self.labels = np.arange(len(self)) if labels_of(images) is None else labels_of(images)
         self.reasons = self._check() if errors == "record" else [""] * len(self)
@@ -46,6 +47,7 @@ class Pairs:
             raise ValueError(f"no sample can be explained; the first one: {self.reasons[0]}")
         self.tokens = clip.tokens(_take(self._texts, self.good))
         if errors == "raise":
+            check_good(images)
             for index in self.good:
                 self._check_image(index)
 
@@ -97,6 +99,8 @@ class Pairs:
         reasons = []
         for index in range(len(self)):
             try:
+                if self._bad[index]:
+                    raise ValueError(self._bad[index])
                 self._check_image(index)
                 self.clip.tokens(self._texts[index : index + 1])
                 reasons.append("")
@@ -128,6 +132,24 @@ def join(parts: list[Tensor], dim: int, fill: float = 0) -> Tensor:
     longest = max(part.shape[dim] for part in parts)
     after = [0, 0] * (parts[0].ndim - 1 - dim)  # of the dimensions behind it, last first, as F.pad counts them
     return torch.cat([F.pad(part, [*after, 0, longest - part.shape[dim]], value=fill) for part in parts])
+
+
+def bad_of(images) -> list[str]:
+    """Why each image can't be used, "" for a good one, as inputs of a source say in their coordinate ``error``; else nothing."""
+    if isinstance(images, xr.DataArray) and "error" in images.coords and images.error.dims == ("sample",):
+        return [str(each) for each in images.error.values]
+    return []
+
+
+def check_good(images) -> None:
+    """Raise ValueError for inputs with bad samples, whose pictures are black."""
+    bad = bad_of(images)
+    if any(bad):
+        place = next(index for index, reason in enumerate(bad) if reason)
+        raise ValueError(
+            f"{sum(map(bool, bad))} of {len(bad)} samples can't be used, such as {images.sample.values[place]}: {bad[place]}; leave"
+            ' them out by .isel(sample=own.error == ""), or give errors="record" to explain'
+        )
 
 
 def labels_of(values) -> np.ndarray | None:

@@ -8,6 +8,7 @@ import xarray as xr
 from torch import Tensor
 
 from ..clip.model import Clip
+from ..clip.pairs import check_good
 from ..explainers.registry import SIDES
 from ..files.checks import check_choices, check_names, check_whole
 from ..files.registry import Entry, Registry
@@ -125,7 +126,7 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Measure explanations against the scenes' planted truth and against the model.
 
@@ -134,7 +135,7 @@ def evaluate(
     heat : maps of the image (sample, [explainer,] row, col), or of the text (sample, [explainer,] token), as
         ``explain`` gives them, of the same samples as ``scenes``.
     steps, fill, batch_size, seed : of deletion and insertion, see ``deletion_insertion``.
-    metrics : names of those wanted, None for all; those that need the model run it only where they are. For scenes without
+    metrics : the name of the one wanted, or names, None for all; those that need the model run it only where they are. For scenes without
         masks of the objects, such as photographs, all means all but those that need masks; for those that can't be drawn
         again, which photographs and scenes of old stores can't, all but those that need interventions. These are among all
         since they cost little: each scene is drawn and encoded once more an object, for all explainers together, where
@@ -163,19 +164,19 @@ def evaluate(
     ['energy', 'fraction', 'deletion_curve', 'deletion_auc']
     """
     heat = checked(heat, scenes)
+    check_good(scenes.image)
     check_whole(1, batch_size=batch_size)
     check_whole(0, seed=seed)
     of = "text" if "token" in heat.dims else "image"
+    given_metrics, metrics = metrics, [metrics] if isinstance(metrics, str) else metrics
     known = all_metrics(of)
     lacking = unmet(
         scenes, {need for name in known if metrics is None or name in metrics for need in known[name].needs}
     )
     blind = {name: lacking[need] for name, one in known.items() for need in one.needs if need in lacking}
-    wanted = {*known} - {*blind} if metrics is None else set(metrics)
-    if isinstance(metrics, str) or not wanted or wanted - set(known):
-        raise ValueError(
-            f"metrics={metrics!r}: give a list of names, or None for all; the names are {', '.join(known)}"
-        )
+    wanted = {*known} - {*blind} if metrics is None else {*metrics}
+    if not wanted or wanted - {*known}:
+        raise ValueError(f"metrics={given_metrics!r}: give names, or None for all; the names are {', '.join(known)}")
     if first := next((name for name in blind if name in wanted), None):
         raise ValueError(f"the metric {first!r} {blind[first]}")
     fill = removal_fill(fill, of)

@@ -149,7 +149,7 @@ class Sight:
         if len(ids) >= self.context_length:
             raise ValueError(
                 f"scale={scale}: prompt and image have {len(ids)} tokens, {tokens} of them the image's, but {self.name}"
-                f" takes {self.context_length} with the answer; use a smaller scale or a shorter prompt"
+                f" takes {self.context_length} with the answer; use a smaller scale, such as scales=(1,), or a shorter prompt"
             )
         return seen, tokens
 

@@ -115,7 +115,10 @@ def _check(options: argparse.Namespace) -> int:
 def _folder_of(run: str) -> Path:
     from ..files.paths import run_folder
 
-    return Path(run) if Path(run).is_dir() else run_folder(run, create=False)
+    if Path(run).is_dir():
+        return Path(run)
+    kept, here = run_folder(run, create=False), Path("runs", run)  # the latter as ``--out runs/NAME`` makes it
+    return here if here.is_dir() and not kept.is_dir() else kept
 
 
 def _list_bad_samples(folder: Path) -> int:
@@ -189,6 +192,8 @@ def _explain(options: argparse.Namespace) -> int:
     own = options.model in BUNDLED or ":" in options.model or options.pretrained is not None
     title = f"{options.prompt!r}: {options.method} of {options.model}{'' if own else ' with random weights'}"
     overlay(clip.seen(image), heat.isel(sample=0), title=title).savefig(out)
+    if heat.min() == heat.max():
+        print(f"the map is the same everywhere: {options.method} says nothing about this picture and prompt")
     print(out)
     return 0
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import unicodedata
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ PADDING = {  # of captions that are shorter, and of scenes that have fewer objec
 KNOWN = {"foil": str, "attributes": str, "pair": int, "class_index": int, "image_id": int}  # of columns of a table
 PROMPT = "a photo of a {}."  # of a class
 BEYOND = 1.0  # pixel: annotations round
+SHOWN = 3  # reasons of samples that are left out, in a warning; the provenance has all
 
 
 class Reader(Protocol):
@@ -140,8 +142,8 @@ class Source(ABC):
 def first_good(source: Source, n: int, clip: Reader | None = None) -> xr.Dataset:
     """The first n good samples, or as many as there are, as a dataset of the ``inputs`` schema.
 
-    The provenance's ``left_out`` holds the reason of each bad one among them, by its label. Raises ValueError for n below 1,
-    and for a source without any good sample.
+    The provenance's ``left_out`` holds the reason of each bad one among them, by its label, and a warning tells of them. Raises
+    ValueError for n below 1, and for a source without any good sample.
 
     Examples
     --------
@@ -163,6 +165,13 @@ def first_good(source: Source, n: int, clip: Reader | None = None) -> xr.Dataset
     if wanted == n:
         label, reason = next(iter(left_out.items()))
         raise ValueError(f"the {source.layout} dataset holds no good sample; the first one, {label}: {reason}")
+    if left_out:
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in [*left_out.items()][:SHOWN])
+        more = f"; and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
+        warnings.warn(
+            f"{len(left_out)} samples of the {source.layout} dataset can't be used and are left out: {reasons}{more}",
+            stacklevel=2,
+        )
     return annotate(joined(found).drop_vars("error"), "inputs", left_out=left_out)
 
 

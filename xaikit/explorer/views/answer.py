@@ -176,7 +176,7 @@ def _about_question(text: str) -> str:
     """An error of the library in the words of this view: one picture, no control of the scale, a question instead of a prompt."""
     for start in ("no sample can be explained; the first one: ", "sample 0: ", "scale=1.0: "):
         text = text.removeprefix(start)
-    text = text.replace("a smaller scale or a shorter", "a shorter")
+    text = text.replace("a smaller scale, such as scales=(1,), or a shorter", "a shorter")
     # what follows a prompt in brackets is the user's own text, and stays
     return text.replace("prompt", "question", 1 if text.startswith("the prompt (") else -1)
 
