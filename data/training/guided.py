@@ -112,7 +112,8 @@ def guided(
 ) -> xr.Dataset:
     """Train all arms with each seed, measure before and after, and write the file."""
     torch.set_num_threads(recipe.threads)
-    before = measured(xk.load_clip(name), name, n)
+    start = xk.load_clip(name)
+    before = measured(start, name, n)
     runs, curves = [], []
     for arm in ARMS:
         each = [trained(name, arm, seed, recipe) for seed in range(seeds)]
@@ -128,6 +129,6 @@ def guided(
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
     }
-    out = annotate(out, "guided_training", xk.load_clip(name), parameters=made)
+    out = annotate(out, "guided_training", start, parameters=made)
     write(out, Path(file), "guided_training")
     return out

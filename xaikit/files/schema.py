@@ -4,8 +4,7 @@ Dimensions have the same names everywhere: sample, object, token (a prompt's own
 (pixels), row and col (patches), rgb, block, explainer, step, word_step, depth, answer_token and context_token (of a
 multimodal LLM's answer, and of its prompt and then its answer), image (of a conversation), scale, edge, way (deletion
 and insertion), label (what is looked for), first (among how many), width (of an embedding), fill (of what is occluded),
-estimate (a mean and the ends of its interval), arm
-and report (of a training). Every variable has a ``long_name`` and
+estimate (a mean and the ends of its interval), arm and report (of a training). Every variable has a ``long_name`` and
 ``units`` ("1" where it has none), every metric a ``score_direction``, and every dataset a ``provenance``:
 ``store.annotate`` fills them in from here.
 """
@@ -37,6 +36,12 @@ _MODE = ("sample", "token", "mode")
 _CONTEXT = ("sample", "answer_token", "context_token")
 _EACH = ("sample", "explainer")
 _CURVE = ("arm", "seed", "report")
+_MEASURED = {  # of a claim
+    "measured": Variable(("claim",), "f", "effect that was measured"),
+    "low": Variable(("claim",), "f", "low end of its 95 % interval"),
+    "high": Variable(("claim",), "f", "high end of its 95 % interval"),
+    "n": Variable(("claim",), "f", "samples that it was measured on"),
+}
 _PLACED = ("sample", "explainer", "label", "first")
 
 
@@ -253,10 +258,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "claimed": Variable(("claim",), "UTO", "number that is claimed, empty for none"),
         "statement_tested": Variable(("claim",), "UTO", "how the claim is tested"),
         "notebook": Variable(("claim",), "UTO", "notebook that tests it"),
-        "measured": Variable(("claim",), "f", "effect that was measured"),
-        "low": Variable(("claim",), "f", "low end of its 95 % interval"),
-        "high": Variable(("claim",), "f", "high end of its 95 % interval"),
-        "n": Variable(("claim",), "f", "samples that it was measured on"),
+        **_MEASURED,
         "detectable": Variable(("claim",), "f", "smallest effect found with 80 % power among as many claims"),
         "margin": Variable(("claim",), "f", "size below which an effect is none, 0 where that can't be said"),
         "p_holds": Variable(("claim",), "f", "p value of its holding against all rivals and controls"),
@@ -269,10 +271,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
     "replication": {
         "sentence": Variable(("claim",), "UTO", "sentence that the claim is read from"),
         "verdict": Variable(("claim",), "UTO", "whether it holds for this model"),
-        "measured": Variable(("claim",), "f", "effect that was measured"),
-        "low": Variable(("claim",), "f", "low end of its 95 % interval"),
-        "high": Variable(("claim",), "f", "high end of its 95 % interval"),
-        "n": Variable(("claim",), "f", "samples that it was measured on"),
+        **_MEASURED,
     },
     "bad_samples": {
         "dataset": Variable(("bad",), "UTO", "dataset that the sample is of"),

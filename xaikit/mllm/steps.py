@@ -194,10 +194,9 @@ class AtScales:
 
 def _mean_of_sums(maps: Sequence[Tensor]) -> Tensor:
     """The mean of maps of several scales on the finest grid, each with its sum kept."""
-    grid = max((each.shape[-2:] for each in maps), key=lambda shape: shape.numel())
     if len(maps) == 1:
         return maps[0]
-    parts = []
+    grid, parts = max((each.shape[-2:] for each in maps), key=lambda shape: shape.numel()), []
     for each in maps:
         larger, own = resized(each, tuple(grid)), each.sum((-2, -1), keepdim=True)
         total = larger.sum((-2, -1), keepdim=True)
