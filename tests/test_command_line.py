@@ -21,10 +21,10 @@ from xaikit.running.workbook import run
 
 
 def test_the_command_line_passes_literals_and_text(tmp_path, executed, capsys):
-    arguments = ["-p", "n=4", "-p", "methods", "['x']", "-p", "scale", "-1.5"]
+    arguments = ["-p", "n=4", "-p", "methods", "['mmel']", "-p", "scale", "-1.5"]
     assert main(["run", "--out", str(tmp_path / "toy"), *arguments]) == 0
     assert executed[0] == ("00_store", {"n": 4, "scale": -1.5, "run": "toy"})
-    assert executed[1][1]["methods"] == ["x"]
+    assert executed[1][1]["methods"] == ["mmel"]
     assert [literal(text) for text in ("3/16", "tiny-clip", "1e-3")] == ["3/16", "tiny-clip", 1e-3]
     assert "00_store: running\n00_store: done in " in capsys.readouterr().out
 
@@ -82,6 +82,32 @@ def test_bad_arguments_are_one_sentence_and_exit_code_2(tmp_path, executed, caps
     said = capsys.readouterr().err
     assert problem in said and said.startswith("xaikit: ") and said.count("\n") == 1
     assert executed == [] and not run_folder("none", create=False).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ("--only 02 -p n 0", "n=0: a whole number of at least 1"),
+        ("--only 00 -p seed -1", "seed=-1: a whole number of at least 0"),
+        ("--only 06 -p methods ['grad_eclipp']", "unknown method 'grad_eclipp': the nearest known ones are grad_eclip"),
+        ("--only 06 -p shown ['mmell']", "unknown method 'mmell'"),
+        ("--only 06 -p fill blurr", "fill='blurr': choose from zero"),
+        ("--only 04 -p coupling atention", "coupling='atention'"),
+        ("--only 00 -p world thing", "world='thing': choose from shapes, things"),
+        ("--only 00 -p precision fp8", "precision='fp8': choose from fp32"),
+        ("--only 00 -p device cuda:99", "device='cuda:99'"),
+        ("--only 00 -p data folder:{}", "there is no captions.csv in"),
+        ("--only 08 -p coco coco:{}", "coco"),
+        ("--only 01,03", "reads the scenes of notebook 00_planted_scenes, and"),
+    ],
+)
+def test_a_value_that_no_notebook_can_use_is_told_before_any_kernel(tmp_path, capsys, arguments, problem):
+    out, data = tmp_path / "out", tmp_path / "data"
+    data.mkdir()
+    assert main(["run", "--out", str(out), *arguments.format(data).split()]) == 2
+    said = capsys.readouterr().err
+    assert problem in said and said.startswith("xaikit: ") and said.count("\n") == 1
+    assert not out.exists()
 
 
 @pytest.fixture

@@ -28,12 +28,12 @@ PARAMETERS = "run = 'default'  # the run\nn = 2  # scenes\nscale = 1.0  # of the
 
 
 def test_notebooks_run_in_order_and_share_the_run_folder(tmp_path, notebooks):
-    folder = run(tmp_path / "runs" / "toy", {"n": 7, "methods": ("b", "c")})
-    assert printed(folder / "01_read.ipynb") == ["read 7 ['b', 'c']\n"]
+    folder = run(tmp_path / "runs" / "toy", {"n": 7, "methods": ("rise", "mmel")})
+    assert printed(folder / "01_read.ipynb") == ["read 7 ['rise', 'mmel']\n"]
     files = sorted(path.name for path in folder.glob("[!.]*"))
     assert files == ["00_store.ipynb", "01_read.ipynb", "run.json", "store"]
     record = json.loads((folder / "run.json").read_text())
-    assert (record["run"], record["seed"], record["parameters"]) == ("toy", 5, {"n": 7, "methods": ["b", "c"]})
+    assert (record["run"], record["seed"], record["parameters"]) == ("toy", 5, {"n": 7, "methods": ["rise", "mmel"]})
     assert set(record["versions"]) == {"xaikit", "torch", "open_clip_torch", "numpy", "xarray"}
     first, second = record["notebooks"].values()
     assert first["status"] == second["status"] == "done"
@@ -86,6 +86,8 @@ def test_each_notebook_gets_the_parameters_it_declares(tmp_path, executed):
         ("n", True, "type int"),
         ("n", None, "type int"),
         ("methods", "mmel", "type list"),
+        ("n", 0, "n=0: a whole number of at least 1 is needed"),
+        ("methods", ["mmell"], "unknown method .mmell."),
         ("scale", {1}, "type float"),
         ("run", "mine", "set with --out"),
     ],

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..files.checks import check_choices, one_line
+from ..files.checks import PRECISIONS, check_choices, one_line
 from ..files.hub import hub_off
 from ..files.paths import bundled, data_folder
 from .model import Clip
@@ -28,7 +28,6 @@ from .setups import CONFIG, checked_size, fetch_clip, fetch_tokenizer, read_setu
 from .towers import tower
 
 BUNDLED = bundled("open_clip_config.json")
-PRECISIONS = ("fp32", "fp16", "bf16")
 PLAIN = {"TokenizersBackend", "PreTrainedTokenizerFast"}  # classes that add nothing to what tokenizer.json says
 UNFIT = (ValueError, AssertionError, ArithmeticError, IndexError, TypeError)  # of towers given an impossible size
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")

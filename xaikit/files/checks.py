@@ -12,6 +12,7 @@ from typing import NamedTuple
 import lazy_loader
 
 # Of these options code with torch and code without it must know the same.
+PRECISIONS = ("fp32", "fp16", "bf16")
 FILLS = ("zero", "mean", "black", "blur", "random")  # of ``clip.perturbation.filled``
 # Of Semantic Resonance Maps. The temperature of each coupling's softmax over cosines: of 0.02 to 2, on 32 scenes (seed 5, two
 # objects), the coldest at which hardly any map ends on a single patch (attention) or in a cycle (encoder).

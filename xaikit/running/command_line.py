@@ -5,15 +5,13 @@ Exit codes: 0 done, 1 a notebook, a row or a sample failed, 2 bad arguments. Wha
 """
 
 import argparse
-import ast
 import errno
-import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..files.checks import check_known
-from .notebooks import literal
+from .notebooks import listed_methods, literal
 
 EXIT_CODES = "Exit codes: 0 done; 1 a notebook or a row failed, or samples were bad (both are listed); 2 bad arguments."
 NOT_THE_ARGUMENTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -146,25 +144,11 @@ def _app(options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    listed = _listed_methods()
+    listed = listed_methods()
     width = max(map(len, listed))
     for name, about in listed.items():
         print(f"{name:{width}}  {' and '.join(about['sides']):14}  {about['source']}")
     return 0
-
-
-def _listed_methods() -> dict[str, dict]:
-    """What the decorator of each explanation method says, by name, read from its source: torch takes seconds to import."""
-    from .. import explainers
-
-    found = {}
-    for module in pkgutil.iter_modules(explainers.__path__):
-        source = Path(module.module_finder.path, f"{module.name}.py").read_text(encoding="utf-8")
-        for function in ast.parse(source).body:
-            for call in getattr(function, "decorator_list", ()):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == "method":
-                    found[function.name] = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-    return dict(sorted(found.items()))
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -178,7 +162,7 @@ def _explain(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
     if out.suffix[1:].lower() not in kinds:
         raise ValueError(f"--out {out}: a picture's name ends with one of {', '.join(kinds)}")
-    check_known("method", options.method, _listed_methods())
+    check_known("method", options.method, listed_methods())
     image = read_image(options.image)
 
     import xaikit

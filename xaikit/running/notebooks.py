@@ -9,6 +9,7 @@ import ast
 import difflib
 import json
 import os
+import pkgutil
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,18 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from ..files.checks import COUPLINGS, FILLS, PRECISIONS, check_choices, check_known, check_whole
 from ..files.paths import CHECKOUT, data_folder, find_named, notebooks_folder
 from ..files.store import declared_stores
+from ..samples.worlds import WORLDS
 
 TAG = "parameters"
 FOR_THE_RUNNER = "run"
 NUMBERED = re.compile(r"\d\d[a-z]?_")  # "04_", and "04b_" for a second half
 PLAIN = (type(None), bool, int, float, str, list, dict)  # what papermill can write into a notebook
+FROM_NOUGHT = ("seed", "sample")  # of the whole numbers; all others count something, at least one
+CHOICES = {"precision": PRECISIONS, "fill": FILLS, "coupling": COUPLINGS, "world": WORLDS}
+OF_METHODS = ("methods", "shown", "costly")
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,36 @@ class Parameter:
         whole_for_float = isinstance(self.default, float) and type(value) is int
         none = value is None and "None" in self.meaning
         if _is_plain(value) and (like_default or whole_for_float or none):
+            self._check_known(value)
             return value
         wanted = f"parameter {self.name} is of type {type(self.default).__name__}, as in {self.name} = {self.default!r}"
         meaning = f" ({self.meaning})" if self.meaning else ""
         raise ValueError(f"{wanted}{meaning}, but was given {value!r}")
+
+    def _check_known(self, value: object) -> None:
+        """Raise ValueError for a value that no notebook could use, which its kernel would say much later."""
+        if type(value) is int and type(self.default) is int:
+            check_whole(0 if self.name in FROM_NOUGHT else 1, **{self.name: value})
+        elif self.name in CHOICES and value is not None:
+            check_choices(**{self.name: (value, CHOICES[self.name])})
+        elif self.name in OF_METHODS:
+            for name in value or ():
+                check_known("method", name, listed_methods())
+
+
+@cache
+def listed_methods() -> dict[str, dict]:
+    """What the decorator of each explanation method says, by name, read from its source: torch takes seconds to import."""
+    from .. import explainers
+
+    found = {}
+    for module in pkgutil.iter_modules(explainers.__path__):
+        source = Path(module.module_finder.path, f"{module.name}.py").read_text(encoding="utf-8")
+        for function in ast.parse(source).body:
+            for call in getattr(function, "decorator_list", ()):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "method":
+                    found[function.name] = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    return dict(sorted(found.items()))
 
 
 def _is_plain(value: object) -> bool:

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -50,6 +51,7 @@ def hold(folder: Path) -> Iterator[None]:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: a run needs a folder")
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     for other in (folder.parent, *(path.parent for path in folder.glob(f"*/{LOCK}"))):
         if is_held(other):
@@ -67,6 +69,8 @@ def hold(folder: Path) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 (folder / HOLDER).unlink(missing_ok=True)
+            if new and {path.name for path in folder.iterdir()} <= {LOCK}:  # refused before any work
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_held(folder: Path) -> bool:

@@ -152,7 +152,8 @@ class Checked:
 
 def check_run(folder: Path) -> Checked:
     """Read every store in a run's folder, or a sweep's, and hold it against the schema and the digest that it carries, and
-    those that ``run.json`` lists against what is there. Raises FileNotFoundError for a folder that isn't there.
+    those that ``run.json`` lists against what is there; notebooks that failed are told of. Raises FileNotFoundError for a
+    folder that isn't there.
 
     Examples
     --------
@@ -177,6 +178,8 @@ def check_run(folder: Path) -> Checked:
 
 def _differences(folder: Path) -> Iterator[str]:
     for name, entry in read_record(folder)["notebooks"].items():
+        if entry["status"] == Status.FAILED:
+            yield f"{folder / name} failed: {entry.get('reason')}"
         for file, digest in entry.get("stores", {}).items() if entry["status"] == Status.DONE else ():
             path = folder / file
             if not path.is_file():

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from ..files.checks import check_whole
 from ..files.paths import replacing
-from .execution import check_limit, failure, fetch_models
+from .execution import check_limit, failure, prepare
 from .record import FILE, SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stores_in
 from .status import Listed, Sweep, counts, pace, read_sweep
 from .sweep_plan import Plan, make_plan
@@ -129,7 +129,7 @@ class _Progress:
                 f"{len(self._done)} of {len(self._entries)} rows are done already, with the same code and parameters"
             )
         if self._left:
-            fetch_models(row.effective for row in self._left)
+            prepare(row.effective for row in self._left)
             self._say(
                 f"{len(self._left)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
             )

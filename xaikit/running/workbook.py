@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..files.checks import check_whole
 from ..files.paths import run_folder
-from ..files.store import digest_in
+from ..files.store import digest_in, writer_of
 from ..samples.parts import BAD_SAMPLES, count_bad_samples
-from .execution import check_limit, end_kernels, execute, failure, fetch_models
+from .execution import check_limit, end_kernels, execute, failure, prepare
 from .notebooks import (
     FOR_THE_RUNNER,
     Notebook,
@@ -24,7 +24,7 @@ from .notebooks import (
 )
 from .record import SWEEP, Status, begin_record, earlier_entries, hold, note, now, read_record, stamp, stored, stores_in
 
-SHARD = "shard"
+SHARD, INPUTS = "shard", "inputs"
 
 
 class RunFailed(RuntimeError):
@@ -144,6 +144,7 @@ def run(
     with hold(folder):
         if (folder / SWEEP).exists():
             raise ValueError(f"{folder} holds a sweep, whose runs are the folders in it: give another --out")
+        _check_inputs(folder, chosen, given)
         entries = {name: {"status": Status.WAITING} for name in known}
         if only or resume:
             entries |= {name: entry for name, entry in earlier_entries(folder).items() if name in known}
@@ -161,10 +162,22 @@ def run(
                 print(f"{name}: skipped, done at {before['finished']} with the same code and parameters", flush=True)
             else:
                 to_do[name], entries[name] = own, {"status": Status.WAITING}
-        fetch_models(own.effective for own in to_do.values())
+        prepare(own.effective for own in to_do.values())
         begin_record(folder, known, parameters, entries)
         _carry_out(to_do, needs, limit, workers)
     return folder
+
+
+def _check_inputs(folder: Path, chosen: Mapping[str, Notebook], given: Mapping[str, Mapping[str, object]]) -> None:
+    """Raise FileNotFoundError where the planted scenes that a chosen notebook reads neither lie in the folder nor are drawn by
+    another: what else a notebook reads it can do without, or says so itself."""
+    drawn = (folder / f"{INPUTS}.nc").is_file() or any(INPUTS in notebook.stores for notebook in chosen.values())
+    for name, notebook in chosen.items():
+        planted = (notebook.defaults | given[name]).get("data") == "planted"
+        if not drawn and planted and INPUTS in (notebook.reads or ()):
+            raise FileNotFoundError(
+                f"{name} reads the scenes of {writer_of(INPUTS)}, and {folder} has none: add it to --only, or run it first"
+            )
 
 
 def _carry_out(
