@@ -15,6 +15,7 @@ from training.bundled import Architecture
 
 import xaikit as xk
 from xaikit.files.paths import data_folder
+from xaikit.samples import world_of_model
 
 
 @pytest.mark.parametrize("name", ["tiny-clip", "tiny-clip-shortcut"])
@@ -111,6 +112,15 @@ def test_a_world_whose_words_a_model_lacks_is_refused_before_any_work(clip):
     says = f"text 0 .*the word '{scenes.token_text.values[0, 1]}' is outside the model's vocabulary; the nearest known"
     refused(says, clip.tokens, scenes.caption)
     refused(says, xk.explain, "grad_eclip", clip, scenes.image, scenes.caption)
+
+
+@pytest.mark.parametrize(("name", "world"), [("tiny-clip", "shapes"), ("tiny-clip-things-plain", "things")])
+def test_a_models_world_is_that_whose_words_it_reads(name, world):
+    assert xk.load_clip(name).world == world_of_model(name) == world
+
+
+def test_a_model_that_reads_any_word_is_shown_things():
+    assert xk.load_clip("ViT-S-32").world == world_of_model("ViT-S-32") == "things"
 
 
 def test_the_bundled_vocabulary_is_the_worlds(clip):

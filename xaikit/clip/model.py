@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..files.images import read_image
+from ..samples.captions import world_by_words
 
 STARTS = ("\u2581", "\u0120")  # that of SentencePiece and of byte-level BPE, before a token that starts a word
 ACTIVATION = re.compile(r"(?i)(elu|silu|swish|activation)")  # in the names of modules
@@ -167,6 +168,12 @@ class Clip:
             raise ValueError(
                 f"{label} has {length} tokens with its start and end, but {self.name} takes at most {self.context_length}"
             )
+
+    @property
+    def world(self) -> str:
+        """The world of planted scenes that it was trained on, as its vocabulary tells; "things" for one that reads any text."""
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        return world_by_words({} if inner is None else inner.get_vocab())
 
     @cached_property
     def _own_tokens(self) -> dict[int, str]:

@@ -61,7 +61,9 @@ class Workspace:
         with contextlib.suppress(OSError, ValueError):  # of scenes that can't be read it is said elsewhere
             if (of_scenes := provenance(stores.scenes).get("model")) in bundled_models():
                 usual["model"] = of_scenes  # where the run was started without naming one
-        usual["multimodal_model"] = OF_THINGS if _world(usual["model"]) == "things" else usual["multimodal_model"]
+        usual["multimodal_model"] = (
+            OF_THINGS if world_of_model(usual["model"]) == "things" else usual["multimodal_model"]
+        )
         parameters = stores.parameters or {}
         return {name: parameters.get(name, usual[name]) for name in ("model", "pretrained", "multimodal_model")}
 
@@ -78,7 +80,7 @@ class Workspace:
         """The scenes to choose from."""
         if self.given:
             return self._given
-        return self.run(state).scenes if state.run else drawn_of(_world(state.model))
+        return self.run(state).scenes if state.run else drawn_of(world_of_model(state.model))
 
     def subject(self, state: State, job: Job | None = None) -> Subject:
         """The picture and the prompt of a state. A picture of one's own needs the model, which crops it.
@@ -328,11 +330,6 @@ def _readable(clip, prompt: str):
         return clip.tokens([prompt])
     except ValueError as error:
         raise ValueError(str(error).replace("text 0", "the prompt", 1)) from error
-
-
-def _world(model: str) -> str:
-    """The world whose scenes a model is shown: of a bundled one its own, else that of simple shapes."""
-    return world_of_model(model) if model in bundled_models() else "shapes"
 
 
 def bundled_models() -> list[str]:

@@ -12,6 +12,7 @@ from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
 from ..clip.model import digest_of
+from ..samples.captions import world_by_words
 from .family import Family
 
 WORDS_AT_ONCE = 2**15  # rows of the unembedding brought to float32 at once: bounds the memory
@@ -33,6 +34,11 @@ class Mllm:
     def tokenizer(self) -> Any:
         """The processor's tokenizer."""
         return self.processor.tokenizer
+
+    @property
+    def world(self) -> str:
+        """The world of planted scenes that it was trained on, as its vocabulary tells; "things" for one that reads any text."""
+        return world_by_words(self.tokenizer.get_vocab())
 
     @property
     def decoder(self) -> nn.Module:

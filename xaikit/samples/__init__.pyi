@@ -1,5 +1,5 @@
 from . import worlds as worlds
-from .captions import name_objects as name_objects, vocabulary as vocabulary
+from .captions import name_objects as name_objects, vocabulary as vocabulary, world_of_model as world_of_model
 from .interventions import (
     moved as moved,
     newcomers as newcomers,

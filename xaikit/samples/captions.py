@@ -1,7 +1,7 @@
 """What a caption or a description says, as arrays and as words; and which objects a text's words name."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -41,19 +41,27 @@ def vocabulary(world: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*LITTLE_WORDS, *made.sizes, *COLOURS, *named, *places, *NUMBERS, *others]))
 
 
-def world_of_model(model: str) -> str:
-    """The first world whose words a bundled CLIP's tokenizer knows. Raises ValueError where there is none.
+def world_by_words(known: Collection[str]) -> str:
+    """The world whose words a vocabulary is made of; "things" for any other, as that of a model that reads any text.
 
     Examples
     --------
-    >>> world_of_model("tiny-clip-things")
-    'things'
+    >>> world_by_words(vocabulary("shapes"))
+    'shapes'
     """
-    known = json.loads((data_folder() / model / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    for world in sorted(WORLDS):
-        if {*vocabulary(world)} <= {*known}:
-            return world
-    raise ValueError(f"{model} knows the words of no world: {', '.join(WORLDS)}")
+    return next((world for world in sorted(WORLDS) if {*vocabulary(world)} <= {*known}), "things")
+
+
+def world_of_model(model: str) -> str:
+    """The world that a bundled model was trained on, by its name; "things" for any other.
+
+    Examples
+    --------
+    >>> world_of_model("tiny-clip")
+    'shapes'
+    """
+    file = data_folder() / model / "tokenizer.json"
+    return world_by_words(json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"] if file.is_file() else ())
 
 
 @dataclass(frozen=True)
