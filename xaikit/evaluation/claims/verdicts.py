@@ -114,7 +114,8 @@ def _note(rule: Rule, readings: Mapping[str, Reading], best: str, least: Contras
 
 
 def _reading_text(rule: Rule, part: Contrast) -> str:
-    return f"{part.against} {part.estimate.value:+.2f}{' (too few values)' * _few(rule, part)}"
+    said = "(too few values)" if _few(rule, part) else f"{part.estimate.value:+.2f}"
+    return f"{part.against} {said}"
 
 
 def of_sentences(rows: pd.DataFrame) -> pd.DataFrame:
