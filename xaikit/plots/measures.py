@@ -134,10 +134,11 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
     figure, axes = grid(len(metrics), cols, width=10 / cols, height=height, sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):
         values = evaluation[metric]
+        about = {name: values.attrs.get(name) for name in ("whole", "limits")}
         frame = values.to_dataframe(name="value").reset_index()
         sns.pointplot(
             frame, x="value", y="explainer", hue="explainer", palette="colorblind", ax=axis, linestyle="none",
-            markersize=5, err_kws={"linewidth": 1.5}, errorbar=partial(interval_ends, whole=values.attrs.get("whole")),
+            markersize=5, err_kws={"linewidth": 1.5}, errorbar=partial(interval_ends, **about),
             legend=False,
         )  # fmt: skip
         axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
@@ -263,7 +264,7 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     """
     mean = quality.mean("sample")
     names = mean.explainer.values[np.argsort(-oriented(quality).mean("sample").values)]
-    mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name).values) for name in names])
+    mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name)) for name in names])
     place, cost = np.arange(len(names)), cost.sel(explainer=names)
     figure, axes = panels(1, 2, width=3.7, height=0.6 + 0.19 * len(names), sharey=True)
     _intervals(axes[0, 0], place, mean, low, high, "C0")

@@ -35,9 +35,9 @@ def finished(figure: Figure, title: str) -> Figure:
     return figure
 
 
-def interval_ends(values: np.ndarray, whole: float | None = None) -> tuple[float, float]:
-    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; whole : as in ``score_interval``."""
-    return score_interval(np.asarray(values), whole)[1:]
+def interval_ends(values: np.ndarray, whole: float | None = None, limits=None) -> tuple[float, float]:
+    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; whole, limits : as in ``score_interval``."""
+    return score_interval(np.asarray(values), whole, limits)[1:]
 
 
 def panels(rows: int, cols: int, width: float = CELL, height: float = CELL, **shared):
