@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import xaikit as xk
 from xaikit.plots.measures import VERDICTS
-from xaikit.plots.panels import laid_over, panels
+from xaikit.plots.panels import finished, laid_over, panels
 
 
 def measured(direction):
@@ -27,6 +27,12 @@ def test_a_difference_stands_where_it_is_in_the_colour_of_its_verdict(direction,
     assert [points[k].get_xdata()[0] for k in (0, 1)] == pytest.approx([1, 0])
     assert [points[k].get_color() for k in (0, 1)] == [VERDICTS[verdict][0], VERDICTS["not told apart"][0]]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["up", "same"]
+
+
+def test_no_word_of_a_title_stands_alone_in_its_last_line():
+    figure, _ = panels(1, 1, width=4)
+    title = finished(figure, "Four scenes with the mark, four without it, and two more").get_suptitle()
+    assert title == "Four scenes with the mark,\nfour without it, and two more"
 
 
 def drawn(smooth):

@@ -1,6 +1,6 @@
 """What means over samples say: their intervals, who is best, and whether metrics put explainers in the same order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -123,6 +123,27 @@ def difference_in(scores: xr.DataArray, first: str, second: str) -> Estimate:
     difference = scores.sel(explainer=first) - scores.sel(explainer=second)
     low, high = scores.attrs.get("limits", UNBOUNDED)
     return mean_of(difference.values, scores.attrs.get("whole", 0.0), (low - high, high - low))
+
+
+def verdicts(scores: xr.Dataset, metrics: Sequence[str], against: Mapping[str, str]) -> pd.DataFrame:
+    """Whether explainers are "better" or "worse" than those that they are compared with, or "not told apart": a row an
+    explainer, a column a metric.
+
+    A t test of the paired difference, with false discoveries among all that is compared kept to ``RATE``. against : for each
+    explainer the one that is subtracted.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal([0.9, 0.1], 0.1, (40, 2))
+    >>> scores = xr.Dataset({"energy": (("sample", "explainer"), values)}, {"explainer": ["mmel", "edge"]})
+    >>> verdicts(scores, ["energy"], {"mmel": "edge"}).energy.tolist()
+    ['better']
+    """
+    found = [[difference_in(oriented(scores[metric]), *pair) for metric in metrics] for pair in against.items()]
+    chances = np.array([[[each.above(0), each.below(0)] for each in row] for row in found])
+    clear = discoveries(np.minimum(1, 2 * chances.min(-1))) <= RATE
+    told = np.where(clear, np.where(chances.argmin(-1) == 0, "better", "worse"), "not told apart")
+    return pd.DataFrame(told, [*against], [*metrics])
 
 
 def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> pd.DataFrame:
