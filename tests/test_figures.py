@@ -87,5 +87,10 @@ def test_a_models_curves_are_those_of_its_log_and_what_it_lacks_is_left_out():
     one, other = figure.axes[:2]
     assert [axis.get_title() for axis in (one, other)] == ["one", "other"]
     lines = {line.get_label(): line.get_ydata().tolist() for line in one.lines}
-    assert lines == {"recall at 1": [0.1, 0.6], "attribute swap": [], "relation swap": []}
+    assert lines == {
+        "recall at 1": [0.1, 0.6],
+        "attribute swap": [],
+        "relation swap": [],
+        "chance of a swap": [0.5, 0.5],
+    }
     assert {line.get_label(): len(line.get_ydata()) for line in figure.axes[3].lines}["contrastive"] == 0

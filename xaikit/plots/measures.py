@@ -44,7 +44,7 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
                 known = own[["step", name]].dropna() if name in own else pd.DataFrame({"step": [], name: []})
                 axis.plot(known.step, known[name], style, color=colour, label=name.replace("_", " "))
             axis.set(**limits)
-            if row is axes[0]:
+            if "ylim" in limits:
                 axis.axhline(0.5, color="0.5", linewidth=1, label="chance of a swap")
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=TEXT)
