@@ -64,7 +64,7 @@ book: $(INSTALLED) ## build a static site of the notebooks and of the functions 
 refresh: $(INSTALLED) ## execute the notebooks in place, with their defaults, and clean them (options: ARGS="--only 02")
 	$(PYTHON) -m xaikit refresh $(ARGS)
 
-screenshots: $(INSTALLED) ## take the explorer's screenshots for its notebook anew, in Chromium
+screenshots: $(INSTALLED) ## take the explorer's screenshots for its notebook anew, of runs/default, in Chromium
 	XAIKIT_SCREENSHOTS=$(CURDIR)/notebooks/screenshots $(PYTHON) -m pytest -q tests/browser/test_lab.py -k screenshot
 
 replicate: $(INSTALLED) ## run the ledger for every bundled CLIP, into runs/replications and data/replications (goes on where it was)

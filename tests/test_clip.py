@@ -49,6 +49,10 @@ def test_random_weights_follow_the_seed():
     assert first == again != other
 
 
+def test_a_model_is_told_in_one_line(clip):
+    assert repr(clip) == "Clip('tiny-clip', 64 x 64 pixels, float32 on cpu)"
+
+
 def test_half_precision(clip):
     scene = xk.draw_scenes(4, seed=0)
     half = xk.load_clip("tiny-clip", precision="bf16")

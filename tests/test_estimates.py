@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
+import xaikit as xk
+from xaikit.measures import intervals
 from xaikit.measures.estimates import auroc_of, difference_of, discoveries, mean_of, share_of, wilson
 
 RNG = np.random.default_rng(3)
@@ -64,3 +67,19 @@ def test_discoveries_are_those_of_benjamini_and_hochberg():
     np.testing.assert_allclose(discoveries(values), [0.04, 0.04, 0.04, 0.9])
     np.testing.assert_allclose(discoveries(np.append(values, np.nan)), [0.04, 0.04, 0.04, 0.9, np.nan])
     assert discoveries(np.full((2, 2), np.nan)).shape == (2, 2)
+
+
+def test_no_interval_passes_what_a_metric_can_be(clip, tmp_path):
+    """Three right and one nearly: Student's t alone would go on beyond 1."""
+    values = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.7, 0.0]])
+    scores = xr.Dataset({"auroc": (("sample", "explainer"), values)}, {"explainer": ["good", "bad"]})
+    assert intervals.summary(scores).high[0] > 1 and intervals.paired_difference(scores.auroc, "good", "bad")[2] > 1
+    scores.auroc.attrs["limits"] = [0.0, 1.0]
+    scores.to_netcdf(tmp_path / "scores.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "scores.nc", engine="h5netcdf") as stored:
+        assert intervals.summary(stored).high[0] == 1 == intervals.paired_difference(stored.auroc, "good", "bad")[2]
+        assert intervals.paired_difference(stored.auroc, "bad", "good")[1] == -1
+        assert intervals.mean_text(stored.auroc.sel(explainer="good")).endswith(", 1.00]")
+    scenes = xk.draw_scenes(2, seed=0)
+    heat = xk.explain(["edge", "centre"], clip, scenes.image, scenes.caption)
+    assert xk.evaluate(heat, clip, scenes, metrics="energy").energy.attrs["limits"] == [0, 1]

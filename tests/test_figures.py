@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import xaikit as xk
 from xaikit.plots.measures import VERDICTS
-from xaikit.plots.panels import laid_over, panels
+from xaikit.plots.panels import finished, laid_over, panels
 
 
 def measured(direction):
@@ -27,6 +27,12 @@ def test_a_difference_stands_where_it_is_in_the_colour_of_its_verdict(direction,
     assert [points[k].get_xdata()[0] for k in (0, 1)] == pytest.approx([1, 0])
     assert [points[k].get_color() for k in (0, 1)] == [VERDICTS[verdict][0], VERDICTS["not told apart"][0]]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["up", "same"]
+
+
+def test_no_word_of_a_title_stands_alone_in_its_last_line():
+    figure, _ = panels(1, 1, width=4)
+    title = finished(figure, "Four scenes with the mark, four without it, and two more").get_suptitle()
+    assert title == "Four scenes with the mark,\nfour without it, and two more"
 
 
 def drawn(smooth):
@@ -81,5 +87,10 @@ def test_a_models_curves_are_those_of_its_log_and_what_it_lacks_is_left_out():
     one, other = figure.axes[:2]
     assert [axis.get_title() for axis in (one, other)] == ["one", "other"]
     lines = {line.get_label(): line.get_ydata().tolist() for line in one.lines}
-    assert lines == {"recall at 1": [0.1, 0.6], "attribute swap": [], "relation swap": []}
+    assert lines == {
+        "recall at 1": [0.1, 0.6],
+        "attribute swap": [],
+        "relation swap": [],
+        "chance of a swap": [0.5, 0.5],
+    }
     assert {line.get_label(): len(line.get_ydata()) for line in figure.axes[3].lines}["contrastive"] == 0

@@ -49,7 +49,7 @@ def test_spectrum_bands_draws_means_and_quantiles():
     figure = drawn(plots.spectrum_bands(made, "Spectra"), "Spectra")
     assert [axis.get_title() for axis in figure.axes] == ["none, 5 scenes", "attention, 7 scenes"]
     names = ["shuffled weights", "shuffled captions", "the model and its captions", "their mean's 95 % interval"]
-    assert entries(figure.axes[0].get_legend()) == names and figure.axes[1].get_legend() is None
+    assert entries(figure.legends[0]) == names and not any(axis.get_legend() for axis in figure.axes)
     for axis, one in zip(figure.axes, made.values(), strict=True):
         assert axis.get_yscale() == "log" and axis.get_xlabel() == "frequency (cycles per iteration)"
         (line,) = (line for line in axis.lines if len(line.get_xdata()))
@@ -69,7 +69,7 @@ def test_spectrum_bands_draws_means_and_quantiles():
 
 def test_spectrum_bands_of_one_null_and_one_scene():
     figure = drawn(plots.spectrum_bands({"none": spectra(2, 1, ("captions",))}, "One"), "One")
-    assert entries(figure.axes[0].get_legend())[:2] == ["shuffled captions", "the model and its captions"]
+    assert entries(figure.legends[0])[:2] == ["shuffled captions", "the model and its captions"]
 
 
 def test_eigenvalue_plane_counts_what_it_draws():
@@ -79,9 +79,9 @@ def test_eigenvalue_plane_counts_what_it_draws():
     made = xr.DataArray(values, {"coupling": ["none", "attention", "encoder"]}, ("coupling", "sample", "eigenvalue"))
     figure = drawn(plots.eigenvalue_plane(made, "Eigenvalues"), "Eigenvalues")
     assert [axis.get_title() for axis in figure.axes] == [
-        "none: 0 of 7 complex\nlargest size 0.90",
-        "attention: 4 of 7 complex\nlargest size 2.50, 1 outside the frame",
-        "encoder: 0 of 0 complex\nnone found",
+        "none: 0 complex pairs\nof 7 multipliers, largest size 0.90",
+        "attention: 2 complex pairs\nof 7 multipliers, largest size 2.50,\n1 outside the frame",
+        "encoder: 0 complex pairs\nof 0 multipliers, none found",
     ]
     for axis, one in zip(figure.axes, values, strict=True):
         there = one[np.isfinite(one)]
@@ -420,7 +420,7 @@ def test_suppression_shows_the_scene_asked_for():
     np.testing.assert_allclose(descent.lines[0].get_ydata(), 0.9 ** np.arange(6))
     np.testing.assert_allclose(descent.lines[-1].get_ydata(), 0.9 ** np.arange(6))
     relative = (made.energy / made.energy[:, :1].values).values
-    for name, values in (("energy of the mode / clean", relative), ("similarity", made.similarity.values)):
+    for name, values in (("energy of the\nmode / clean", relative), ("similarity", made.similarity.values)):
         axis = axes[name]
         lines = [line.get_ydata() for line in axis.lines]
         np.testing.assert_allclose(lines[:3], values)

@@ -4,6 +4,7 @@ They are marked ``browser`` (``-m "not browser"`` leaves them out) and skipped w
 Screenshots of every view are kept in ``tests/browser/output``, which git ignores.
 """
 
+import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import xaikit as xk
-from xaikit.files import store
+from xaikit.files import runs_folder, store
 from xaikit.running.committed import explorer_notebook
 
 from .explorer_page import ExplorerPage
@@ -19,6 +20,7 @@ from .servers import application, jupyterlab
 
 HERE = Path(__file__).parent
 RUN = "default"
+SCREENSHOTS = "XAIKIT_SCREENSHOTS"  # the folder in which to take the notebook's, of the workbook's own run
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -60,7 +62,7 @@ def browser(chromium, tmp_path_factory):
 @pytest.fixture(scope="package")
 def servers(chromium, notebook, tmp_path_factory):
     """JupyterLab, Voila and the folder of their runs. Both start at once, and while the run is made."""
-    runs = tmp_path_factory.mktemp("runs")
+    runs = runs_folder() if SCREENSHOTS in os.environ else tmp_path_factory.mktemp("runs")
     environment = {"XAIKIT_RUNS": str(runs)}
     with ExitStack() as started:
         lab = started.enter_context(jupyterlab(notebook.parent, tmp_path_factory.mktemp("lab"), **environment))
@@ -70,8 +72,16 @@ def servers(chromium, notebook, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def small_run(servers):
-    """The folder of the runs, with one of six scenes of things, their maps by two methods, and what these score."""
+    """The folder of the runs: the workbook's for screenshots, else with one of six scenes of things, their maps by two methods,
+    and what these score."""
     *_, runs = servers
+    if SCREENSHOTS in os.environ:
+        made = (runs / RUN / "evaluation.nc").is_file()
+        return (
+            runs
+            if made
+            else pytest.fail(f"screenshots are of the run {RUN}, which isn't there: make workbook makes it")
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAIKIT_RUNS", str(runs))
         clip = xk.load_clip("tiny-clip-things")

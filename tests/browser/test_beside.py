@@ -1,4 +1,5 @@
-"""A figure beside a claim, in a notebook in JupyterLab: every kind of control, by mouse and by keyboard."""
+"""A figure beside a claim, in a notebook in JupyterLab: every kind of control, by mouse and by keyboard, and the widgets of the
+notebooks, on small results."""
 
 import base64
 import io
@@ -6,6 +7,7 @@ import io
 import nbformat
 import numpy as np
 import pytest
+from notebook_functions import widget_of
 from PIL import Image
 
 from xaikit.running.committed import LANGUAGE
@@ -31,6 +33,58 @@ def draw(time=0, grey="dark", name="a", word=0, cell=("one", "x")):
 words, table = pd.Series([0.1, 0.9], ["a", "ring"]), pd.DataFrame({"x": [1.0, 2.0]}, ["one", "two"])
 explorer.beside(draw, time=range(4), grey=["dark", "light"], name="a", word=words, cell=table)
 '''  # fmt: skip
+SMALL = '''
+import ast
+from dataclasses import replace
+from functools import partial
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+import xaikit as xk
+from xaikit import plots, resonance as srm
+from xaikit.evaluation import claims
+from xaikit.measures import intervals
+from xaikit.mllm import PRESETS
+from xaikit.resonance import COMPLEX
+
+clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(4, seed=0)
+
+def last_of(code):
+    """The value of the last line of code, which has names of its own."""
+    names, (*lines, last) = dict(globals()), ast.parse(code).body
+    exec(compile(ast.Module(lines, []), "notebook", "exec"), names)
+    return eval(compile(ast.Expression(last.value), "notebook", "eval"), names)
+'''  # fmt: skip
+OF_04 = """
+iterations, show, farthest = 6, 0, [1, 2]
+plain, settings = {"iterations": iterations}, {"none": {}, "attention": {}}
+maps = srm.resonate(clip, scenes.image, scenes.caption, **plain).trajectory
+way = np.abs(maps[show, -1] - maps[show, 0]).sum(("row", "col")).values
+reached = xr.DataArray([[0.5, 0.2], [0.1 + 0.3j, 0.1 - 0.3j]], {"coupling": [*settings]}, ("coupling", "eigenvalue"))
+"""
+OF_05 = """
+pairs, shown, best, scale_sets = xk.draw_descriptions(1, seed=0), 0, 0, {"all": (1.0, 0.5), "1": (1.0,)}
+family = {f"{arc}, {name}": replace(PRESETS[arc], scales=some) for name, some in scale_sets.items() for arc in ("arc", "tam")}
+pressed = xk.explain_all_tokens(xk.load_mllm("tiny-llava"), pairs.image, "describe the picture", methods=family)
+spoken = [text.strip() for text in pressed.answer_text.values[0] if text]
+word_shares = np.linspace(0, 1, len(spoken))
+"""
+OF_06 = """
+metrics, chosen = ["average_precision", "energy"], ["chefer", "edge"]
+heat = xk.explain(chosen, clip, scenes.image, scenes.caption)
+measured = xk.evaluate(heat, clip, scenes, metrics=metrics)
+"""
+OF_09 = """
+UNSTEADY, BLANK, ledger = "srm-frequency-rate", ["measured", "detectable", "note"], claims.ledger()
+filled = claims.fill(ledger, claims.measure(ledger, {}, values={"srm-passes": np.full(12, 9.0)}, seed=0))
+"""
+OWN = {  # of each notebook what its widget needs, in small, and the widget
+    "04": OF_04 + widget_of("srm_spectral", "moment", "complex_pairs", "moment"),
+    "05": OF_05 + widget_of("mllm_msea_arc", "mllm-17", "map_of"),
+    "06": OF_06 + widget_of("evaluation", "pressed", "best_and_worst"),
+    "09": OF_09 + widget_of("ledger", "09-sorted", "of_paper"),
+}
 NAME = "beside.ipynb"
 
 
@@ -39,18 +93,35 @@ def page(browser, servers, notebook):
     """A notebook with the widget in JupyterLab, executed."""
     lab, _, _ = servers
     lab.ready()
-    cell = nbformat.v4.new_code_cell(WIDGET)
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=LANGUAGE), notebook.parent / NAME)
+    cells = [nbformat.v4.new_code_cell(code) for code in (WIDGET, SMALL, *map("last_of({!r})".format, OWN.values()))]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=LANGUAGE), notebook.parent / NAME)
     shown = ExplorerPage(browser.new_page(), lab.url)
-    shown.root = shown.page.locator(".xaikit-beside")
+    shown.widgets = shown.page.locator(".xaikit-beside")
+    shown.root = shown.widgets.first
     shown.page.goto(f"{lab.url}/lab/workspaces/auto-b/tree/{NAME}?reset&token={lab.token}")
     shown.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     shown.page.evaluate(READY)
     shown.page.wait_for_function(IDLE)
     assert shown.page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
-    shown.root.locator("img").wait_for()
+    shown.widgets.nth(len(OWN)).locator("img, table").first.wait_for(timeout=120_000)
     yield shown
     shown.page.close()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What each notebook's own widget is in this process."""
+    names = {}
+    exec(SMALL, names)
+    return {name: names["last_of"](code) for name, code in OWN.items()}
+
+
+def same(root, widget):
+    """Wait until a page's widget says what it should show, and look whether it does."""
+    image = root.get_by_role("img", name=widget.shown.alt, exact=True)
+    image.wait_for()
+    image.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
+    assert base64.b64decode(image.evaluate(BYTES)) == widget.picture.png
 
 
 def level(page, expected):
@@ -103,4 +174,33 @@ def test_letters_typed_into_a_control_are_no_commands_of_the_notebook(page):
     for role, name in (("combobox", "grey"), ("slider", "time")):
         for key in ("a", "d", "d", "ArrowDown"):
             page.root.get_by_role(role, name=name).press(key)
-    assert page.page.locator(".jp-Notebook .jp-Cell").count() == count and page.root.count() == 1
+    assert page.page.locator(".jp-Notebook .jp-Cell").count() == count == 2 + len(OWN)
+
+
+def test_the_notebooks_widgets_show_what_is_pressed(page, expected):
+    roots = {name: page.widgets.nth(1 + place) for place, name in enumerate(OWN)}
+    for name in ("04", "05", "06"):
+        same(roots[name], expected[name])
+    root, widget = roots["04"], expected["04"]
+    assert widget.shown.values["word"] == 2  # the word that moves farthest
+    root.get_by_role("slider", name="time").press("End")
+    root.get_by_role("combobox", name="temperature").select_option("none")
+    root.get_by_role("group", name="word").get_by_role("button").nth(1).click()
+    same(root, widget.set(time=6, temperature="none", word=1))
+    root, widget = roots["05"], expected["05"]
+    root.get_by_role("group", name="word").get_by_role("button").nth(3).click()
+    root.get_by_role("combobox", name="scales").select_option("1")
+    root.get_by_role("combobox", name="correction").select_option("TAM")
+    same(root, widget.set(word=3, scales="1", correction="tam"))
+    root, widget = roots["06"], expected["06"]
+    root.get_by_role("button", name="edge, energy").click()
+    same(root, widget.set(cell=("edge", "energy")))
+    root, widget = roots["09"], expected["09"]
+    root.get_by_role("combobox", name="verdict").select_option("all")
+    root.get_by_role("combobox", name="paper").select_option(widget.shown.options["paper"].labels[1])
+    wanted = widget.set(verdict="all", paper=widget.shown.options["paper"].values[1]).result
+    rows = root.locator("tbody tr")
+    page.page.wait_for_function("([rows, count]) => rows.querySelectorAll('tbody tr').length === count",
+                                arg=[root.element_handle(), len(wanted)])  # fmt: skip
+    assert [text.split("\t")[0] for text in rows.all_inner_texts()] == wanted.index.tolist()
+    assert page.troubles == [] and page.bad_outputs() == []

@@ -16,6 +16,8 @@ from xaikit.explorer.state import TABS, State
 from xaikit.explorer.views import view
 from xaikit.explorer.workspace import Workspace
 
+from .conftest import SCREENSHOTS
+
 READY = """async () => {
   await jupyterapp.restored;
   const { context, sessionContext } = jupyterapp.shell.currentWidget;
@@ -137,7 +139,7 @@ SHOWN = {
 @pytest.mark.parametrize("tab", TABS)
 def test_a_screenshot_of_every_view_for_its_notebook(explorer, output, tab):
     """Written to the notebooks by ``make screenshots``, else beside the others."""
-    folder = Path(os.environ.get("XAIKIT_SCREENSHOTS", output / "notebook"))
+    folder = Path(os.environ.get(SCREENSHOTS, output / "notebook"))
     folder.mkdir(exist_ok=True)
     explorer.page.set_viewport_size({"width": 1160, "height": 2600})
     choices = {"run": "default", "sample": 1, "tab": tab, "upsampling": "bicubic", **SHOWN[tab]}

@@ -170,6 +170,14 @@ def test_what_cannot_be_chosen_is_refused_at_once(options, sentence):
     refused(sentence, beside, bars, **options)
 
 
+def test_what_the_function_needs_must_be_given():
+    def of(height, colour, *rest, title, **more):
+        return bars(height, colour, title)
+
+    refused(r"of needs height: give what can be chosen for it \(height=...\), or a default", beside, of, colour=["red"])
+    refused("of needs title", beside, of, height=[1.0], colour=["red"])
+
+
 def test_a_value_that_is_not_offered_is_refused(widget):
     refused("colour='green': choose from a warm one, a cold one", widget.set, colour="green")
 

@@ -17,7 +17,7 @@ from xaikit.explorer.pixels import enlarged
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs import RunsTab
 from xaikit.explorer.workspace import Workspace
-from xaikit.files.store import annotate, write
+from xaikit.files.store import annotate, inputs_digest, write
 
 from .conftest import followed, pixels, with_model, write_run
 
@@ -210,6 +210,24 @@ def test_samples_that_are_not_the_runs_scenes_are_listed(workspace, state):
     assert drawn.sentences["samples"].count("sample ") == 10
     given = Workspace(xk.draw_scenes(n=N, seed=8))
     assert draw(given, state.but(explainer="grad_eclip", metric="good")).panels == {}
+
+
+def test_scenes_that_a_notebook_drew_for_itself_are_shown_with_the_model_that_was_measured(tmp_path, clip, scenes):
+    """Notebook 06 keeps its scenes beside the run's, which may be of another model."""
+    own, folder = xk.draw_scenes(n=N, seed=9), tmp_path / "run"
+    write_run(folder, xk.draw_scenes(n=N, seed=3, size=96, world="things"), model="tiny-clip-things")
+    write(own, folder / "evaluation_inputs.nc", "inputs")
+    scores = annotate(planted()[["good"]], "evaluation", clip, inputs_digest=inputs_digest(own))
+    write(scores, folder / "evaluation.nc", "evaluation")
+    at = State(tab="runs", run=str(folder), model="tiny-clip-things", explainer="edge", metric="good")
+    drawn = draw(Workspace(), at, Job())
+    assert [drawn.panels[name].note for name in ("best 0", "worst 0")] == own.caption.values[[N - 1, 0]].tolist()
+    heat = xk.explain("edge", clip, own.image[-1:], own.caption[-1:]).values[0]
+    row, col = np.unravel_index(heat.argmax(), heat.shape)
+    assert f"hottest at row {row + 1} of 8, column {col + 1} of 8" in drawn.panels["best 0"].alt
+    assert not drawn.choices["scenes"] and not drawn.panels["best 0"].spots  # Compare has the run's scenes
+    (folder / "evaluation_inputs.nc").unlink()
+    assert "aren't certain to be the run's scenes" in draw(Workspace(), at, Job()).sentences["samples"]
 
 
 def test_scores_of_some_of_the_scenes_show_these(workspace, state):

@@ -49,6 +49,10 @@ class Clip:
     dtype: torch.dtype
     load_tokenizer: Callable[[], Any]
 
+    def __repr__(self) -> str:
+        rows, cols = self.image_size
+        return f"Clip({self.name!r}, {rows} x {cols} pixels, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+
     @cached_property
     def tokenizer(self) -> Any:
         return self.load_tokenizer()

@@ -11,7 +11,7 @@ from ..measures.estimates import auroc_of
 from ..measures.localisation import coverage, energy
 from ..measures.maps import auroc, checked
 from ..samples.captions import name_parts, noun_phrases, world_of
-from .metrics import score_variable
+from .metrics import SHARE, score_variable
 
 BOX_AREA = 0.1  # share of the map that the box takes up: about an object of the scenes
 
@@ -82,7 +82,8 @@ def hallucination(
             out[f"auroc_{name}_{end}"] = score_variable(["explainer"], ends[:, place], about, NEITHER)
     for name, where in (("objects", on_any), ("alike", on_alike), ("background", 1 - on_any)):
         meaning = f"share of the absent object's heat: {name}"
-        out[f"absent_on_{name}"] = score_variable(["sample", "explainer"], energy(gone, where), meaning, NEITHER)
+        on = energy(gone, where)
+        out[f"absent_on_{name}"] = score_variable(["sample", "explainer"], on, meaning, NEITHER, limits=SHARE)
     return annotate(out, "evaluation", parameters={"area": area})
 
 

@@ -30,6 +30,7 @@ class Metric(Entry):
     needs: tuple[str, ...]
     of: str
     whole: float | None
+    limits: tuple[float, float] | None
 
 
 METRICS: Registry[Metric] = Registry(__package__)
@@ -42,6 +43,7 @@ def metric(
     needs: Sequence[str] = (),
     of: str | Sequence[str] = "image",
     whole: float | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> Callable:
     """Register the decorated function as a metric under its own name: from then on ``evaluate`` knows it, and tables,
     leaderboards and the explorer read from the results what it says of itself.
@@ -54,6 +56,7 @@ def metric(
     direction : "higher is better", "lower is better" or "neither". meaning : in a few words. units : "1" for none.
     of : "image" or "text"; for both, ("image", "text"), that of the text is called ``word_`` and the name.
     whole : of a metric that is all or nothing what a hit counts, so that its mean is a share and has Wilson's interval.
+    limits : between which its values lie by its definition, so that no interval passes them; None for none.
     needs : each computed once for all metrics, and only for those that are wanted:
         - planted truth: "coverage" (n, 1, rows, cols), the share of each patch that named objects take up; "objects" (n,
           objects, rows, cols), the same for each object; "named" (n, objects), whether the caption names it;
@@ -87,7 +90,9 @@ def metric(
     for need in needs:
         check_choices(needs=(need, Inputs.NAMES))
 
-    about = {"direction": direction, "meaning": meaning, "units": units, "needs": tuple(needs), "whole": whole}
+    limits = (0.0, whole) if whole else limits
+    about = {"direction": direction, "meaning": meaning, "units": units, "needs": tuple(needs)}
+    about |= {"whole": whole, "limits": limits}
 
     def register(function: Callable) -> Callable:
         for side in sides:
@@ -191,19 +196,30 @@ def evaluate(
         values = np.asarray(one.function(heat.values, *given.values()), float)
         if values.shape != heat.shape[:2]:
             raise ValueError(f"the metric {one.name!r} gave the shape {values.shape}: {heat.shape[:2]} is needed")
-        out[one.name] = score_variable(("sample", "explainer"), values, one.meaning, one.direction, one.units)
+        out[one.name] = score_variable(
+            ("sample", "explainer"), values, one.meaning, one.direction, one.units, one.limits
+        )
         if one.whole:
             out[one.name].attrs["whole"] = one.whole
     return annotate(out, "evaluation", clip, parameters={"steps": steps, "fill": fill, "seed": seed})
 
 
-def score_variable(dims: Sequence[str], values, meaning: str, direction: str, units: str = "1") -> tuple:
+def score_variable(
+    dims: Sequence[str],
+    values,
+    meaning: str,
+    direction: str,
+    units: str = "1",
+    limits: tuple[float, float] | None = None,
+) -> tuple:
     """What a dataset takes as a variable of the ``evaluation`` schema: dimensions, values, and what they mean."""
-    return dims, values, {"long_name": meaning, "units": units, "score_direction": direction}
+    bounded = {"limits": [*limits]} if limits else {}
+    return dims, values, {"long_name": meaning, "units": units, "score_direction": direction} | bounded
 
 
 BOTH = ("image", "text")
 GRID, USED = ("coverage",), ("units", "effects")
+SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)  # limits
 metric(HIGHER, "hottest patch lies on a named object", needs=GRID, whole=1.0)(localisation.pointing_game)
 for function, needs, meaning in (
     (localisation.energy, GRID, "share of heat inside the named objects"),
@@ -220,12 +236,15 @@ for function, needs, meaning in (
         "Spearman correlation of heat on objects with what the model loses without them",
     ),
 ):
-    metric(HIGHER, meaning, needs=needs)(function)
+    least = {localisation.energy_of_possible: -np.inf, effects.effect_correlation: -1.0}.get(function, 0.0)
+    metric(HIGHER, meaning, needs=needs, limits=(least, 1.0))(function)
 metric(HIGHER, "the hottest object is the one that the model loses most without", needs=USED, whole=1.0)(
     effects.best_object
 )
-metric(LOWER, "share of the heat on objects that lies on those without an effect", needs=USED)(effects.unused_heat)
-metric(HIGHER, "share of word heat on content words", needs=("words",), of="text")(words.content_share)
+metric(LOWER, "share of the heat on objects that lies on those without an effect", needs=USED, limits=SHARE)(
+    effects.unused_heat
+)
+metric(HIGHER, "share of word heat on content words", needs=("words",), of="text", limits=SHARE)(words.content_share)
 
 
 @metric(LOWER, "whether the map is flat, and says nothing", whole=1.0)
@@ -234,13 +253,13 @@ def flat(heat: np.ndarray) -> np.ndarray:
     return np.ptp(heat, axis=(2, 3)) == 0
 
 
-@metric(LOWER, "area under the deletion curve", needs=("fraction", "deletion_curve"), of=BOTH)
+@metric(LOWER, "area under the deletion curve", needs=("fraction", "deletion_curve"), of=BOTH, limits=CORRELATION)
 def deletion_auc(heat: np.ndarray, fraction: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """See ``deletion_insertion``."""
     return np.trapezoid(curve, fraction)
 
 
-@metric(HIGHER, "area under the insertion curve", needs=("fraction", "insertion_curve"), of=BOTH)
+@metric(HIGHER, "area under the insertion curve", needs=("fraction", "insertion_curve"), of=BOTH, limits=CORRELATION)
 def insertion_auc(heat: np.ndarray, fraction: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """See ``deletion_insertion``."""
     return np.trapezoid(curve, fraction)

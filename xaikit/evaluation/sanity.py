@@ -17,7 +17,7 @@ from ..explainers.registry import check_tower, find
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
 from ..measures.maps import listed, map_ssim, unit_ranks
-from .metrics import score_variable
+from .metrics import CORRELATION, score_variable
 
 # What comes before the first block, in open_clip's and timm's towers, and what belongs to no tower.
 _BEFORE = ("conv1", "class_embedding", "positional_embedding", "ln_pre", "token_embedding", "cls_emb", "trunk.patch_embed",
@@ -70,7 +70,7 @@ def sanity_cascade(
     ):
         if values:
             by_depth = np.stack(values, -1)[:, None]
-            out[name] = score_variable(["sample", "explainer", "depth"], by_depth, meaning, LOWER)
+            out[name] = score_variable(["sample", "explainer", "depth"], by_depth, meaning, LOWER, limits=CORRELATION)
     parameters = {"method": method, "of": of, "seed": seed, "options": {name: repr(options[name]) for name in options}}
     return annotate(out, "evaluation", clip, parameters=parameters)
 
@@ -149,7 +149,7 @@ def seed_stability(
     pairs = ((ranks.sum(0) ** 2).sum(-1) - (ranks**2).sum((0, 2))) / (len(seeds) * (len(seeds) - 1))
     out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method]})
     meaning = "mean Spearman correlation of maps of two seeds"
-    out["seed_stability"] = score_variable(["sample", "explainer"], pairs[:, None], meaning, HIGHER)
+    out["seed_stability"] = score_variable(["sample", "explainer"], pairs[:, None], meaning, HIGHER, limits=CORRELATION)
     parameters = {
         "method": method,
         "of": of,

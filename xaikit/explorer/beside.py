@@ -45,7 +45,7 @@ def beside(draw: Callable[..., Figure | pd.DataFrame], **options: Iterable | str
     that is all. Everything can be reached by keyboard. What the function refuses (ValueError, LookupError) is
     one sentence above the picture, which stays.
 
-    Raises ValueError for an option that the function doesn't take, and one without values.
+    Raises ValueError for an option that the function doesn't take, one without values, and one that it needs and isn't given.
 
     Examples
     --------

@@ -16,6 +16,7 @@ from .pixels import encoded, png
 
 DPI = 90  # of a figure's picture
 JPEG = {"quality": 85, "optimize": True}
+SEVERAL = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD  # *args and **kwargs, which may be empty
 KINDS = {str: "text", pd.Series: "words", pd.DataFrame: "table"}  # of controls; anything else is a slider or a list
 
 
@@ -70,13 +71,18 @@ def _label(value: Any) -> str:
 
 
 class Shown:
-    """What is drawn of the values that are chosen. Raises ValueError for an option that ``draw`` doesn't take, and
-    one without values."""
+    """What is drawn of the values that are chosen. Raises ValueError for an option that ``draw`` doesn't take, one without
+    values, and one that ``draw`` needs and isn't given."""
 
     def __init__(self, draw: Callable[..., Figure | pd.DataFrame], options: Mapping[str, Any]):
-        taken = inspect.signature(draw).parameters
+        name, taken = getattr(draw, "__name__", "draw"), inspect.signature(draw).parameters
         if not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
-            check_options(getattr(draw, "__name__", "draw"), options, list(taken))
+            check_options(name, options, list(taken))
+        needed = [each for each in taken.values() if each.default is each.empty and each.kind not in SEVERAL]
+        if missing := next((each.name for each in needed if each.name not in options), None):
+            raise ValueError(
+                f"{name} needs {missing}: give what can be chosen for it ({missing}=...), or a default of its own"
+            )
         self.draw, self.options = draw, {name: option_of(name, given) for name, given in options.items()}
         self.values = {}
         for name, option in self.options.items():

@@ -203,6 +203,15 @@ class RunStores:
         return inputs_digest(self.scenes)
 
     @cached_property
+    def other_scenes(self) -> dict[str, xr.Dataset]:
+        """Scenes that a notebook drew for itself, such as 06, by their digest; those that can't be read are left out."""
+        found = {}
+        for name in (name for name, of in self.stages.items() if of == "inputs" and name != "inputs"):
+            with contextlib.suppress(OSError, ValueError):
+                found[inputs_digest(self[name])] = self[name]
+        return found
+
+    @cached_property
     def parameters(self) -> dict[str, object] | None:
         """What the run was started with, None where there is no record that can be read and says so."""
         try:

@@ -5,6 +5,7 @@ maps are shown at once.
 """
 
 import contextlib
+import copy
 import threading
 from collections.abc import Iterable
 from functools import cache
@@ -46,6 +47,12 @@ class Workspace:
         self._pictured, results = Cache(2 * PICTURES, computing), Cache(KEPT, computing)
         self.cached, self.kept = results.cached, results.kept  # all other results: maps, answers, waves, charts
         self.pictures = Pictures()
+
+    def of(self, scenes: xr.Dataset) -> "Workspace":
+        """The same models and results, with other scenes to choose from."""
+        other = copy.copy(self)
+        other._given, other.given = _checked(scenes), True
+        return other
 
     # runs, pictures and prompts
 

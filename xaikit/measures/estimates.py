@@ -17,6 +17,7 @@ ROUNDING = 1e-6  # what lies this near to a bound doesn't lie beyond it: scores 
 POWER = 0.8
 RESAMPLES = 2000
 Z = float(ndtri(0.975))
+UNBOUNDED = (-np.inf, np.inf)
 LARGE = 1e9  # degrees of freedom for a normal distribution
 
 
@@ -34,7 +35,7 @@ class Estimate:
     n: int
     share: bool = False
     choices: int = 1
-    limits: tuple[float, float] = (-np.inf, np.inf)
+    limits: tuple[float, float] = UNBOUNDED
 
     def above(self, bound: float) -> float:
         """The p value, one-sided, of a truth above the bound; 1 where nothing is known."""
@@ -97,11 +98,13 @@ def wilson(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(max(low, 0.0)), float(min(high, 1.0))
 
 
-def mean_of(values: np.ndarray, whole: float = 0.0, limits: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    """The mean of values (n,), which lie between these limits; NaN ones don't count.
+def mean_of(values: np.ndarray, whole: float = 0.0, limits: tuple[float, float] | None = None) -> Estimate:
+    """The mean of values (n,); NaN ones don't count.
 
     whole : of what is all or nothing, or of a difference of two such, what a hit counts: that n samples are alike is then
         no certainty, and the error is at least what gives Wilson's interval of none of n.
+    limits : between which the values lie by their definition, and so the interval; None for those that a metric's scores (a
+        DataArray) have as an attribute, or none.
 
     Examples
     --------
@@ -109,11 +112,12 @@ def mean_of(values: np.ndarray, whole: float = 0.0, limits: tuple[float, float] 
     >>> round(float(found.value), 2), found.n, round(found.above(0), 3)
     (0.2, 3, 0.037)
     """
+    low, high = limits if limits is not None else getattr(values, "attrs", {}).get("limits", UNBOUNDED)
     values = finite(values)
     n = len(values)
     least = whole * Z / (n + Z**2)
     error = float(np.fmax(_error(values), least)) if n > 1 else np.nan
-    return Estimate(values.mean() if n else np.nan, error, n - 1, n, limits=limits)
+    return Estimate(values.mean() if n else np.nan, error, n - 1, n, limits=(float(low), float(high)))
 
 
 def share_of(values: np.ndarray) -> Estimate:

@@ -1,12 +1,12 @@
 """What means over samples say: their intervals, who is best, and whether metrics put explainers in the same order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .estimates import RESAMPLES, Estimate, discoveries, finite, mean_of, wilson
+from .estimates import RESAMPLES, UNBOUNDED, Estimate, discoveries, finite, mean_of, wilson
 from .maps import unit_ranks
 
 RATE = 0.05  # of the differences that are called significant the share that is expected not to be
@@ -17,18 +17,20 @@ def oriented(scores: xr.DataArray) -> xr.DataArray:
     return -scores if scores.attrs.get("score_direction") == "lower is better" else scores
 
 
-def mean_interval(values: np.ndarray, level: float = 0.95, whole: float = 0.0) -> tuple[float, float, float]:
+def mean_interval(
+    values: np.ndarray, level: float = 0.95, whole: float = 0.0, limits: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
     """Mean and its interval over samples (n,), Student's t, as ``estimates.mean_of`` has it; NaN samples do not count.
 
-    whole : of a difference of scores that are all or nothing what a hit counts: equal differences are then no certainty. The
-    ends are NaN of fewer than two samples, which say nothing of them.
+    whole, limits : as there: what a hit counts of a difference of scores that are all or nothing, and the ends that it can't
+    pass. The ends are NaN of fewer than two samples, which say nothing of them.
 
     Examples
     --------
     >>> [round(float(each), 2) for each in mean_interval(np.array([1.0, 2.0, 3.0]))]
     [2.0, -0.48, 4.48]
     """
-    found = mean_of(values, whole)
+    found = mean_of(values, whole, limits)
     return float(found.value), *found.interval(level)
 
 
@@ -49,10 +51,12 @@ def share_interval(values: np.ndarray, whole: float = 1.0) -> tuple[float, float
     return values.mean(), whole * low, whole * high
 
 
-def score_interval(values: np.ndarray, whole: float | None = None) -> tuple[float, float, float]:
+def score_interval(
+    values: np.ndarray, whole: float | None = None, limits: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
     """Mean and 95 % interval of a metric's scores (n,). whole : its attribute, of one that is all or nothing what a hit counts:
-    ``share_interval`` then, else ``mean_interval``."""
-    return share_interval(values, whole) if whole else mean_interval(values)
+    ``share_interval`` then, else ``mean_interval`` within the limits."""
+    return share_interval(values, whole) if whole else mean_interval(values, limits=limits)
 
 
 def interval_text(mean: float, low: float, high: float, digits: int = 3, signed: bool = False) -> str:
@@ -68,7 +72,9 @@ def interval_text(mean: float, low: float, high: float, digits: int = 3, signed:
     return f"{form}{ends}".format(mean, low, high)
 
 
-def mean_text(values: np.ndarray, digits: int = 2, signed: bool = False) -> str:
+def mean_text(
+    values: np.ndarray, digits: int = 2, signed: bool = False, limits: tuple[float, float] | None = None
+) -> str:
     """``mean_interval`` of values (n,) as text.
 
     Examples
@@ -76,7 +82,7 @@ def mean_text(values: np.ndarray, digits: int = 2, signed: bool = False) -> str:
     >>> mean_text(np.array([1.0, 2.0, 3.0]))
     '2.00 [-0.48, 4.48]'
     """
-    return interval_text(*mean_interval(np.asarray(values, float)), digits, signed)
+    return interval_text(*mean_interval(values, limits=limits), digits, signed)
 
 
 def summary(scores: xr.Dataset) -> pd.DataFrame:
@@ -87,7 +93,7 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
             continue
         whole = values.attrs.get("whole")  # of a metric that is all or nothing: what a hit counts
         for explainer in values.explainer.values:
-            mean, low, high = score_interval(values.sel(explainer=explainer).values, whole)
+            mean, low, high = score_interval(values.sel(explainer=explainer), whole)
             rows.append({"explainer": str(explainer), "metric": metric, "mean": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 
@@ -115,7 +121,29 @@ def difference_in(scores: xr.DataArray, first: str, second: str) -> Estimate:
     0.7
     """
     difference = scores.sel(explainer=first) - scores.sel(explainer=second)
-    return mean_of(difference.values, whole=scores.attrs.get("whole", 0.0))
+    low, high = scores.attrs.get("limits", UNBOUNDED)
+    return mean_of(difference.values, scores.attrs.get("whole", 0.0), (low - high, high - low))
+
+
+def verdicts(scores: xr.Dataset, metrics: Sequence[str], against: Mapping[str, str]) -> pd.DataFrame:
+    """Whether explainers are "better" or "worse" than those that they are compared with, or "not told apart": a row an
+    explainer, a column a metric.
+
+    A t test of the paired difference, with false discoveries among all that is compared kept to ``RATE``. against : for each
+    explainer the one that is subtracted.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal([0.9, 0.1], 0.1, (40, 2))
+    >>> scores = xr.Dataset({"energy": (("sample", "explainer"), values)}, {"explainer": ["mmel", "edge"]})
+    >>> verdicts(scores, ["energy"], {"mmel": "edge"}).energy.tolist()
+    ['better']
+    """
+    found = [[difference_in(oriented(scores[metric]), *pair) for metric in metrics] for pair in against.items()]
+    chances = np.array([[[each.above(0), each.below(0)] for each in row] for row in found])
+    clear = discoveries(np.minimum(1, 2 * chances.min(-1))) <= RATE
+    told = np.where(clear, np.where(chances.argmin(-1) == 0, "better", "worse"), "not told apart")
+    return pd.DataFrame(told, [*against], [*metrics])
 
 
 def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> pd.DataFrame:

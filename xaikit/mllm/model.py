@@ -30,6 +30,9 @@ class Mllm:
     device: torch.device
     dtype: torch.dtype
 
+    def __repr__(self) -> str:
+        return f"Mllm({self.name!r}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+
     @property
     def tokenizer(self) -> Any:
         """The processor's tokenizer."""

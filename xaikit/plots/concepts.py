@@ -1,6 +1,8 @@
 """Figures of what resonance finds in images: the concepts as a tree, their agreement with the planted ones, and what removing
 the patches of a map does."""
 
+from functools import partial
+
 import networkx as nx
 import numpy as np
 import seaborn as sns
@@ -129,7 +131,7 @@ def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
         frame["explainer"] = frame.explainer.astype(str).str.replace("_", " ")
         sns.barplot(
             frame, x="level", y="value", hue="explainer", palette="colorblind", ax=axis,
-            errorbar=interval_ends, err_kws={"linewidth": 1.2}, legend=band == 0,
+            errorbar=partial(interval_ends, limits=(-1.0, 1.0)), err_kws={"linewidth": 1.2}, legend=band == 0,
         )  # fmt: skip
         axis.set(xlabel="planted level", ylabel="adjusted mutual information\n(higher is better)" if band == 0 else "")
         axis.axhline(0, color="black", linewidth=0.8)

@@ -119,13 +119,14 @@ def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1,
     >>> figure = xk.plots.words(heat, "Words")
     """
     samples = [index for index in samples if index < word_heat.sizes["sample"]]
-    figure, axes = panels(len(samples), 1, width=8, height=1.6)
+    figure, axes = panels(len(samples), 1, width=8, height=1.6, sharey=True)
     names = [str(name) for name in word_heat.explainer.values]
     for axis, index in zip(axes[:, 0], samples, strict=True):
         one = word_heat.isel(sample=index)
         text = [str(word) for word in one.token_text.values if str(word)]
         values = pd.DataFrame({name: fitted(one.sel(explainer=name).values[: len(text)]) for name in names})
-        values = values.rename_axis("place").reset_index().melt("place", var_name="explainer", value_name="heat")
+        values = values.rename(columns=lambda name: name.replace("_", " ")).rename_axis("place").reset_index()
+        values = values.melt("place", var_name="explainer", value_name="heat")
         first = axis is axes[0, 0]
         sns.barplot(values, x="place", y="heat", hue="explainer", palette="colorblind", ax=axis, legend=first)
         axis.set(xlabel="", ylabel="heat / largest")
@@ -186,7 +187,7 @@ def suppression(suppressed: xr.Dataset, title: str, sample: int = 0) -> Figure:
     largest = float(one["size"].max()) or 1.0
     peak = float(one.resonance_map.max()) or 1.0
     figure = plt.figure(figsize=(10, 6.2), layout="constrained")
-    cells = figure.add_gridspec(3, 5, width_ratios=[1, 1, 1, 0.08, 1.9])
+    cells = figure.add_gridspec(3, 5, width_ratios=[1, 1, 1, 0.08, 1.8], wspace=0.12)
     labels = "image", f"change,\n{0.5 / largest:.0f} times", "resonance map"
     for col, state in enumerate(states):
         now = one.sel(state=state)
@@ -201,11 +202,13 @@ def suppression(suppressed: xr.Dataset, title: str, sample: int = 0) -> Figure:
         bottom.set_title(numbers, fontsize=TEXT)
         for axis, label in zip((top, middle, bottom), labels if col == 0 else ("", "", ""), strict=True):
             axis.set_ylabel(label, fontsize=TEXT + 1)
-    figure.colorbar(drawn, cax=figure.add_subplot(cells[2, 3]), label="energy of all that oscillates")
+    bar = figure.colorbar(drawn, cax=figure.add_subplot(cells[2, 3]))
+    bar.set_label("energy of all\nthat oscillates", fontsize=TEXT)
+    bar.ax.tick_params(labelsize=TEXT)
     relative = (suppressed.energy / suppressed.energy.sel(state="clean")).values
     course = suppressed.course / suppressed.course.isel(update=0)
     _descent(figure.add_subplot(cells[0, 4]), course.values, colours["suppressed"])
-    _slopes(figure.add_subplot(cells[1, 4]), relative, sample, states, colours, "energy of the mode / clean", True)
+    _slopes(figure.add_subplot(cells[1, 4]), relative, sample, states, colours, "energy of the\nmode / clean", True)
     _slopes(figure.add_subplot(cells[2, 4]), suppressed.similarity.values, sample, states, colours, "similarity", False)
     return finished(figure, title)
 
@@ -214,7 +217,7 @@ def _descent(axis, course: np.ndarray, colour) -> None:
     """Lowest relative energy so far (sample, update): each sample, and the median."""
     axis.plot(course.T, color=colour, alpha=0.2, linewidth=0.8)
     axis.plot(np.median(course, 0), color=colour, linewidth=2, label="median")
-    axis.set(xlabel="update", ylabel="energy of the mode / clean", yscale="log")
+    axis.set(xlabel="update", ylabel="energy of the\nmode / clean", yscale="log")
     axis.tick_params(labelsize=TEXT)
     axis.yaxis.label.set_size(TEXT)
     axis.set_title(f"descent, {len(course)} samples", fontsize=TEXT + 1)

@@ -10,8 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..measures.estimates import discoveries
-from ..measures.intervals import RATE, difference_in, mean_interval, oriented
+from ..measures.intervals import difference_in, mean_interval, oriented, verdicts
 from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
@@ -45,6 +44,8 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
                 known = own[["step", name]].dropna() if name in own else pd.DataFrame({"step": [], name: []})
                 axis.plot(known.step, known[name], style, color=colour, label=name.replace("_", " "))
             axis.set(**limits)
+            if "ylim" in limits:
+                axis.axhline(0.5, color="0.5", linewidth=1, label="chance of a swap")
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=TEXT)
         row[0].set_ylabel(label, fontsize=TEXT + 1)
@@ -134,10 +135,11 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
     figure, axes = grid(len(metrics), cols, width=10 / cols, height=height, sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):
         values = evaluation[metric]
+        about = {name: values.attrs.get(name) for name in ("whole", "limits")}
         frame = values.to_dataframe(name="value").reset_index()
         sns.pointplot(
             frame, x="value", y="explainer", hue="explainer", palette="colorblind", ax=axis, linestyle="none",
-            markersize=5, err_kws={"linewidth": 1.5}, errorbar=partial(interval_ends, whole=values.attrs.get("whole")),
+            markersize=5, err_kws={"linewidth": 1.5}, errorbar=partial(interval_ends, **about),
             legend=False,
         )  # fmt: skip
         axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
@@ -146,13 +148,13 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
 
 
 def paired_differences(
-    evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3
+    evaluation: xr.Dataset, metrics: list[str], against: dict[str, str], title: str, cols: int = 3, margin: float = 0.0
 ) -> Figure:
     """Explainers minus those that they are compared with, paired over samples, for each metric that was measured: mean and
-    95 % interval (Student's t), coloured by whether it is better, worse, or not told apart: a t test, with false discoveries
-    among all that is drawn kept to 5 %.
+    95 % interval (Student's t), coloured by its ``verdicts``.
 
-    against : for each explainer the one that is subtracted. Raises ValueError where none of the metrics was measured.
+    against : for each explainer the one that is subtracted. margin : of what counts as no effect, a grey band about 0. Raises
+    ValueError where none of the metrics was measured.
 
     Examples
     --------
@@ -165,16 +167,14 @@ def paired_differences(
         raise ValueError(f"metrics={metrics!r}: none was measured; measured were {', '.join(map(str, evaluation))}")
     cols, rows = min(cols, len(measured)), len(against)
     figure, axes = grid(len(measured), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
-    found = [[difference_in(evaluation[metric], *pair) for pair in against.items()] for metric in measured]
-    clear = discoveries([[min(1.0, 2 * min(each.above(0), each.below(0))) for each in row] for row in found]) <= RATE
-    for axis, metric, row, told in zip(axes, measured, found, clear, strict=True):
-        sign = -1 if evaluation[metric].attrs.get("score_direction") == "lower is better" else 1
-        for place, each in enumerate(row):
-            kind = "not told apart" if not told[place] else "better" if sign * each.value > 0 else "worse"
-            colour, marker = VERDICTS[kind]
+    told = verdicts(evaluation, measured, against)
+    for axis, metric in zip(axes, measured, strict=True):
+        for place, (pair, verdict) in enumerate(zip(against.items(), told[metric], strict=True)):
+            each, (colour, marker) = difference_in(evaluation[metric], *pair), VERDICTS[verdict]
             axis.hlines(place, *each.interval(), color=colour, linewidth=2)
             axis.plot(each.value, place, marker, color=colour, markersize=5)
         axis.axvline(0, color="black", linewidth=1)
+        axis.axvspan(-margin, margin, color="0.9", zorder=0)
         axis.set_xlabel(
             f"{metric.replace('_', ' ')}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
         )
@@ -188,7 +188,7 @@ def paired_differences(
 
 
 def grid_scores(table: pd.DataFrame, x: str, y: str, value: str, title: str) -> Figure:
-    """A heat map of a sweep's best score over two of its choices.
+    """A heat map of a sweep's score over two of its choices, the best one over all others.
 
     Examples
     --------
@@ -197,8 +197,9 @@ def grid_scores(table: pd.DataFrame, x: str, y: str, value: str, title: str) -> 
     >>> figure = xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep")
     """
     wide = table.pivot_table(index=y, columns=x, values=value, aggfunc="max")
+    label = value.replace("_", " ") + (",\nthe best over the other choices" if len(table) > wide.size else "")
     figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    sns.heatmap(wide, annot=True, fmt=".3f", cmap="viridis", cbar_kws={"label": value.replace("_", " ")}, ax=axis)
+    sns.heatmap(wide, annot=True, fmt=".3f", cmap="viridis", cbar_kws={"label": label}, ax=axis)
     axis.set(xlabel=x, ylabel=y)
     return finished(figure, title)
 
@@ -263,7 +264,7 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     """
     mean = quality.mean("sample")
     names = mean.explainer.values[np.argsort(-oriented(quality).mean("sample").values)]
-    mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name).values) for name in names])
+    mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name)) for name in names])
     place, cost = np.arange(len(names)), cost.sel(explainer=names)
     figure, axes = panels(1, 2, width=3.7, height=0.6 + 0.19 * len(names), sharey=True)
     _intervals(axes[0, 0], place, mean, low, high, "C0")

@@ -25,7 +25,7 @@ def finished(figure: Figure, title: str) -> Figure:
     """Title the figure and take it out of pyplot's hands, so that a notebook shows it once. Dollar signs in texts are just that:
     only matplotlib's own numbers on axes are typeset as mathematics."""
     room = int(LETTERS * figure.get_size_inches()[0])
-    figure.suptitle("\n".join(wrapped(line, room) for line in title.splitlines()), fontsize=11)
+    figure.suptitle("\n".join(_balanced(line, room) for line in title.splitlines()), fontsize=11)
     axes = [axis for each in figure.findobj(Axes) for axis in (each.xaxis, each.yaxis)]
     own = [axis for axis in axes if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter)]
     numbers = {text for axis in own for text in (*axis.get_ticklabels(which="both"), axis.get_offset_text())}
@@ -35,9 +35,9 @@ def finished(figure: Figure, title: str) -> Figure:
     return figure
 
 
-def interval_ends(values: np.ndarray, whole: float | None = None) -> tuple[float, float]:
-    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; whole : as in ``score_interval``."""
-    return score_interval(np.asarray(values), whole)[1:]
+def interval_ends(values: np.ndarray, whole: float | None = None, limits=None) -> tuple[float, float]:
+    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; whole, limits : as in ``score_interval``."""
+    return score_interval(np.asarray(values), whole, limits)[1:]
 
 
 def panels(rows: int, cols: int, width: float = CELL, height: float = CELL, **shared):
@@ -70,6 +70,12 @@ def wrapped(text: str, width: int = 24) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return "\n".join(lines)
+
+
+def _balanced(text: str, width: int) -> str:
+    """The text in as few lines as ``wrapped`` needs, of much the same length, so that no word stands alone in the last."""
+    lines = wrapped(text, width).count("\n")
+    return next(each for own in range(width + 1) if (each := wrapped(text, own)).count("\n") <= lines)
 
 
 def outline(axis, mask: np.ndarray, colour: str = "white") -> None:

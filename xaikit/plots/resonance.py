@@ -45,13 +45,20 @@ def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
             frame, x="frequency", y="energy_share", ax=axis, color="black", marker="o", markersize=4,
             errorbar=lambda shares: np.clip(interval_ends(shares), shares.min(), shares.max()), label="the model and its captions",
         )  # fmt: skip
-        axis.set(xlabel="frequency (cycles per iteration)", ylabel="share of the energy", xlim=(0, 0.51), yscale="log")
+        axis.set(
+            xlabel="frequency (cycles per iteration)",
+            ylabel="share of the energy" * (axis is axes[0, 0]),
+            xlim=(0, 0.51),
+            yscale="log",
+        )
         axis.set_title(f"{name}, {one.sizes['sample']} scenes", fontsize=TEXT + 2)
         axis.grid(alpha=0.3)
         axis.get_legend().remove()
+    axes[0, 0].set_ylabel("share of the energy")
     handles, _ = axes[0, 0].get_legend_handles_labels()
     grey = Patch(color="black", alpha=0.2, linewidth=0, label="their mean's 95 % interval")
-    axes[0, 0].legend(handles=[*handles, grey], fontsize=TEXT - 1)
+    shown = {"loc": "outside lower center", "ncols": 4, "fontsize": TEXT + 1, "frameon": False}
+    figure.legend(handles=[*handles, grey], **shown)
     return finished(figure, title)
 
 
@@ -82,8 +89,8 @@ def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
         )
         outside = int((np.maximum(np.abs(values.real), np.abs(values.imag)) > reach).sum())
         largest = f"largest size {np.abs(values).max():.2f}" if values.size else "none found"
-        text = f"{name}: {(~real).sum()} of {values.size} complex\n{largest}"
-        axis.set_title(text + (f", {outside} outside the frame" if outside else ""), fontsize=TEXT + 1)
+        text = f"{name}: {(values[~real].imag > 0).sum()} complex pairs\nof {values.size} multipliers, {largest}"
+        axis.set_title(text + (f",\n{outside} outside the frame" if outside else ""), fontsize=TEXT + 1)
     axes[0, 0].set_ylabel("imaginary part")
     axes[0, -1].legend(fontsize=TEXT - 1, loc="lower right")
     return finished(figure, title)

@@ -44,7 +44,8 @@ def measured(ds: xr.Dataset, progress: bool = False) -> xr.Dataset:
         for name, value in found.items():
             better = LOWER if any(word in name for word in ("drop", "deletion", "without hottest")) else HIGHER
             units = "percent" if "increase" in name else "1"
-            out[f"{name}{suffix}"] = score_variable(dims, value, name, better, units)
+            limits = None if "drop" in name else (0.0, 100.0) if units == "percent" else (0.0, 1.0)
+            out[f"{name}{suffix}"] = score_variable(dims, value, name, better, units, limits)
     if curves:
         out["fraction"] = ("step", ds.step.values)
     return annotate(out, "evaluation", made_with=about)

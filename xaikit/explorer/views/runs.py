@@ -17,7 +17,7 @@ from ..panels import Drawn, Panel, Spot, Table, Word, drawn_truth, map_panel
 from ..pixels import colour_bar, coloured, css, enlarged, ink_on, png
 from ..sources import RunStores, Subject, stamp
 from ..state import MOST_SAMPLES, State
-from ..workspace import Workspace
+from ..workspace import Workspace, bundled_models
 
 SHADES = "Blues"  # from worst to best
 FIRST = "evaluation"  # the store that is shown where none is chosen
@@ -166,14 +166,19 @@ def _samples(
         said += f" All {len(known)} are equal, so none is best or worst: the first are shown."
     elif known.nunique() < len(best) + len(worst):
         said += f" They have only {known.nunique()} different values: which of the equal ones are shown means nothing."
-    reason = _not_pictured(workspace, state, run, scores)
+    own = _own_scenes(workspace, run, scores)
+    if own is not None:
+        by = provenance(scores).get("model")
+        model = {"model": by, "pretrained": None} if by in bundled_models() else {}
+        workspace, state = workspace.of(own), state.but(**model)
+    reason = _not_pictured(workspace, run, scores, own)
     if reason:
         for word, places in zip(words, (best, worst), strict=True):
             if len(places):
                 said += f" {word.capitalize()}: {'; '.join(_named(values[place]) for place in places)}."
         return {}, {}, f"{said} No pictures: {reason}."
     labels = values["sample"].values.tolist()
-    stored = _stored(workspace, state)
+    stored = _stored(workspace, state) if own is None else {}  # maps of the run's scenes
     are_stored = [labels[place] in stored for place in (*best, *worst)]
     reason = _not_mapped(workspace, state, scores, all(are_stored), job)
     said += f" Only the scenes are shown: {reason}." if reason else _about_maps(are_stored)
@@ -183,21 +188,23 @@ def _samples(
         for rank, place in enumerate(places)
     ]
     panels, opened = {}, {}
-    scenes = {label: number for number, label in enumerate(run.scenes["sample"].values.tolist())}
+    scenes = {label: number for number, label in enumerate(workspace.scenes(state)["sample"].values.tolist())}
     for name, word, place in (job or Job()).each(shown, lambda each: f"{state.explainer} on scene {each[2]}"):
         label, heat = labels[place], None
-        opened[name] = scene = scenes[label]
+        scene = scenes[label]
         at = state.but(sample=scene, image=None, prompt=None)
         if not reason:
             heat = stored[label] if label in stored else workspace.heat(at, state.explainer, job)
         title = f"{word}: {_number(float(values[place]))}, scene {scene}"
-        panels[name] = _panel(workspace.subject(at, job), at, title, heat)
-    return panels, opened, f"{said} Press a picture to open it in Compare."
+        if own is None:
+            opened[name] = scene
+        panels[name] = _panel(workspace.subject(at, job), at, title, heat, own is None)
+    return panels, opened, said + " Press a picture to open it in Compare." * (own is None)
 
 
-def _panel(subject: Subject, state: State, title: str, heat: np.ndarray | None) -> Panel:
-    """A scene, with the map of the state's explainer over it if there is one."""
-    image, whole = enlarged(subject.image), (Spot(0, 0, 1, 1, f"open scene {state.sample} in Compare"),)
+def _panel(subject: Subject, state: State, title: str, heat: np.ndarray | None, opens: bool) -> Panel:
+    """A scene, with the map of the state's explainer over it if there is one. opens : whether pressing it opens it."""
+    image, whole = enlarged(subject.image), (Spot(0, 0, 1, 1, f"open scene {state.sample} in Compare"),) * opens
     if heat is None:
         return Panel(title, png(image), subject.prompt, spots=whole)
     panel = map_panel(state, state.explainer, heat, image, drawn_truth(subject.named, image))
@@ -211,16 +218,26 @@ def _named(value: xr.DataArray) -> str:
     return f"sample {value.sample.item()}{extra} {_number(float(value))}"
 
 
-def _not_pictured(workspace: Workspace, state: State, run: RunStores, scores: xr.Dataset) -> str:
-    """Why the samples aren't certain to be the run's scenes, "" where they are."""
-    if "inputs" not in run.paths:
+def _own_scenes(workspace: Workspace, run: RunStores, scores: xr.Dataset) -> xr.Dataset | None:
+    """The scenes that were measured where a notebook drew them for itself, such as 06, which Compare can't open; None where
+    they are the run's, or aren't there."""
+    digest = provenance(scores).get("inputs_digest")
+    if workspace.given or ("inputs" in run.paths and digest == run.inputs_digest):
+        return None
+    return run.other_scenes.get(digest)
+
+
+def _not_pictured(workspace: Workspace, run: RunStores, scores: xr.Dataset, own: xr.Dataset | None) -> str:
+    """Why the samples aren't certain to be the run's scenes, or a notebook's ``own``; "" where they are."""
+    if "inputs" not in run.paths and own is None:
         return "the run has no scenes"
-    if workspace.given:
+    if workspace.given and own is None:
         return "the explorer was given other scenes"
-    about, own = provenance(scores).get("inputs_digest"), np.isin(scores["sample"], run.scenes["sample"]).all()
+    scenes = run.scenes if own is None else own
+    same = own is not None or provenance(scores).get("inputs_digest") == run.inputs_digest
     # suites carry the digest of the run's scenes beside which they were measured, and say in a coordinate what they are
     others = [name for name, values in scores.coords.items() if "sample" in values.dims and name != "sample"]
-    if about != run.inputs_digest or not own or others:
+    if not same or not np.isin(scores["sample"], scenes["sample"]).all() or others:
         return "these samples aren't certain to be the run's scenes"
     return ""
 
