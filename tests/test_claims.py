@@ -691,12 +691,15 @@ def test_what_holds_for_some_models_carries_over_by_their_number(verdicts, holds
 def test_a_models_results_are_kept_small_and_whole(tmp_path, clip):
     scenes = xk.draw_scenes(3, seed=0)
     heat = xk.explain(["grad_eclip", "edge"], clip, scenes.image, scenes.caption)
-    scores = store.annotate(xk.evaluate(heat, clip, scenes, steps=2), "evaluation", clip)
+    known = xr.DataArray([True, False, True], dims="sample", attrs={"chance": 0.2})
+    measured = xk.evaluate(heat, clip, scenes, steps=2).assign(recognised=known)
+    scores = store.annotate(measured, "evaluation", clip)
     made = claims.replication(scores, FILLED, world="shapes", patch_supervision=True)
     path = store.write(made, tmp_path / "tiny-clip.nc", "replication")
     again = claims.replications(tmp_path)["tiny-clip"]
     assert path.stat().st_size < 200_000 and xk.running.check_run(tmp_path).problems == []
-    np.testing.assert_allclose(again.insertion_auc, scores.insertion_auc, rtol=1e-6)
+    np.testing.assert_allclose(made.insertion_auc, scores.insertion_auc, rtol=1e-6)
+    np.testing.assert_allclose(again.insertion_auc, scores.insertion_auc.where(known), rtol=1e-6)
     assert again.insertion_auc.score_direction == "higher is better" and "deletion_curve" not in again
     assert again.verdict.sel(claim="mmel-deletion") == HOLDS and "mmel-table-2" not in again.claim
     # One changed number, and the file is no longer what was saved.

@@ -95,8 +95,8 @@ def test_the_bundled_models_reach_their_promise():
     """Fresh two-object scenes of another seed than any reported: recall@1 of 512, attribute and relation swaps."""
     clip = xk.load_clip("tiny-clip")
     assert retrieval.recall_at_1(clip, xk.draw_scenes(512, 77, (2, 2), "relation"))["image_to_text"] >= 0.85
-    assert retrieval.foil_accuracy(clip, xk.draw_pairs("attribute", 256, 78, (2, 2))) >= 0.98
-    assert retrieval.foil_accuracy(clip, xk.draw_pairs("relation", 256, 79, (2, 2))) >= 0.97
+    assert xk.evaluation.recognised(clip, xk.draw_pairs("attribute", 256, 78, (2, 2))).mean() >= 0.98
+    assert xk.evaluation.recognised(clip, xk.draw_pairs("relation", 256, 79, (2, 2))).mean() >= 0.97
 
 
 def test_only_the_shortcut_model_follows_the_mark():
@@ -133,7 +133,7 @@ def test_no_effect_pays_for_the_number_of_tests():
     assert unchanged({"one": near}, margin=0.001) == {"one": False}
 
 
-def test_shared_best_and_paired_difference():
+def test_above_controls_and_paired_difference():
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 5, 60)
     values = np.stack([difficulty + 1, difficulty + 1 + rng.normal(0, 1, 60), difficulty], 1)
@@ -145,32 +145,32 @@ def test_shared_best_and_paired_difference():
     mean, low, high = intervals.paired_difference(alike, "a", "c")
     assert mean == 0 and high == -low == pytest.approx(0.06, abs=0.01)
 
-    def best():
-        return intervals.shared_best(scores.to_dataset(name="m"), ["m"]).m.tolist()
+    found = intervals.above_controls(scores.to_dataset(name="m"), ["m"], ["b", "c"])
+    assert found.m["a"].value == pytest.approx(
+        (values[:, 0] - values[:, 1]).mean()
+    )  # the control it is least surely above
+    assert not intervals.surely_above(found).m["a"]
 
-    assert best() == [True, True, False]
+    def above_c():
+        return intervals.surely_above(intervals.above_controls(scores.to_dataset(name="m"), ["m"], ["c"])).m.tolist()
+
+    assert above_c() == [True, True]
     scores.attrs["score_direction"] = "lower is better"
-    assert best() == [False, False, True]
-    scores[:] = np.nan  # nobody is best where nothing is finite
-    assert not any(best())
-    scores[:, 1] = 1.0
-    assert best() == [False, True, False]
+    assert above_c() == [False, False]
+    scores[:] = np.nan  # nobody is above where nothing is finite
+    assert above_c() == [False, False]
 
 
 def test_stars_pay_for_the_number_of_comparisons():
-    """A difference that counts by itself is, among fifty where nothing differs, what chance gives."""
-    values = np.random.default_rng(0).normal(size=(50, 40, 4))
-    values[0] = values[0] - values[0].mean(0) + [0.55, 0, 0, 0]
-    names = [f"m{index}" for index in range(50)]
-    board = xr.Dataset(
-        {
-            name: (("sample", "explainer"), each, {"score_direction": "higher is better"})
-            for name, each in zip(names, values, strict=True)
-        },
-        {"explainer": list("abcd")},
+    """A difference that counts by itself is, among forty-nine where nothing differs, what chance gives."""
+    values = np.random.default_rng(0).normal(size=(50, 40, 2))
+    values[0] += [0.55, 0] - values[0].mean(0)
+    board = xr.Dataset({f"m{index}": (("sample", "explainer"), each) for index, each in enumerate(values)})
+    board = board.assign_coords(explainer=["method", "control"])
+    alone, among = (
+        intervals.surely_above(intervals.above_controls(board, names, ["control"])) for names in (["m0"], [*board])
     )
-    assert not intervals.shared_best(board, ["m0"]).all(axis=None)
-    assert intervals.shared_best(board, names).all(axis=None)
+    assert alone.m0["method"] and not among.any(axis=None)
 
 
 def test_all_or_nothing_has_wilsons_interval(clip, scenes):

@@ -7,7 +7,6 @@ from notebook_functions import functions_of
 import xaikit as xk
 from xaikit.evaluation import claims
 from xaikit.explainers.registry import explaining
-from xaikit.measures.estimates import mean_of
 
 evaluation, hard_cases = functions_of("evaluation"), functions_of("hard_cases")
 
@@ -42,13 +41,6 @@ def test_what_is_told_from_what_is_absent_pays_for_the_number_of_explainers():
     assert told(0.1) == ["method 0"]
     assert hard_cases.told(xr.Dataset({"auroc_box": ("explainer", [0.7]), "auroc_box_low": ("explainer", [0.51])},
                                 {"explainer": ["mmel"]}), ["mmel"], 40) == ["mmel"]  # fmt: skip
-
-
-def test_above_controls_is_counted_among_all_methods():
-    near, far = (mean_of(np.linspace(at - 0.5, at + 0.5, 30)) for at in (0.115, 0.5))
-    assert near.interval()[0] > 0 and evaluation.count_above([near]) == 1
-    assert evaluation.count_above([near] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 0
-    assert evaluation.count_above([far] + [mean_of(np.linspace(-0.5, 0.5, 30))] * 19) == 1
 
 
 def test_methods_are_beside_all_controls_with_what_they_may_cost(clip):

@@ -1,4 +1,5 @@
 from . import claims as claims, protocols as protocols
+from .ability import of_recognised as of_recognised, recognised as recognised
 from .answers import answer_effects as answer_effects
 from .faithfulness import completeness as completeness
 from .imputation import road as road

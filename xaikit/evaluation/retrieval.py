@@ -43,13 +43,6 @@ def recall_at_1(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> dict[s
     return {"image_to_text": float(to_text.mean()), "text_to_image": float(to_image.mean())}
 
 
-def foil_accuracy(clip: Clip, pairs: xr.Dataset, batch_size: int = 128) -> float:
-    """Share of images nearer to their caption than to their foil. Chance is 0.5."""
-    images = embed_images(clip, pairs.image, batch_size)
-    texts = embed_texts(clip, pairs.caption) - embed_texts(clip, pairs.foil)
-    return float(((images * texts).sum(-1) > 0).double().mean())
-
-
 def paired_similarity(clip: Clip, images, texts, batch_size: int = 128) -> np.ndarray:
     """Cosine (n,) of each image with its own text."""
     seen = embed_images(clip, images, batch_size)

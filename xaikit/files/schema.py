@@ -42,6 +42,7 @@ _MEASURED = {  # of a claim
     "high": Variable(("claim",), "f", "high end of its 95 % interval"),
     "n": Variable(("claim",), "f", "samples that it was measured on"),
 }
+_RECOGNISED = _maybe(("sample",), "b", "whether the model prefers the caption to its foils")
 _PLACED = ("sample", "explainer", "label", "first")
 
 
@@ -113,6 +114,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "seconds": _maybe(("explainer",), "f", "time to explain one sample", "second"),
     },
     "evaluation": {
+        "recognised": _RECOGNISED,
         "deletion_curve": _maybe(("sample", "explainer", "step"), "f", "cosine as the hottest patches go"),
         "insertion_curve": _maybe(("sample", "explainer", "step"), "f", "cosine as the hottest patches come"),
         "fraction": _maybe(("step",), "f", "share of the patches removed or inserted"),
@@ -271,6 +273,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
     "replication": {
         "sentence": Variable(("claim",), "UTO", "sentence that the claim is read from"),
         "verdict": Variable(("claim",), "UTO", "whether it holds for this model"),
+        "recognised": _RECOGNISED,
         **_MEASURED,
     },
     "bad_samples": {

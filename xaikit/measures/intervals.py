@@ -146,31 +146,32 @@ def verdicts(scores: xr.Dataset, metrics: Sequence[str], against: Mapping[str, s
     return pd.DataFrame(told, [*against], [*metrics])
 
 
-def shared_best(scores: xr.Dataset, metrics: list[str], rate: float = RATE) -> pd.DataFrame:
-    """Which explainers are best on each metric by its direction, or not significantly worse than the best: explainers x
-    metrics.
-
-    Significantly worse by a t test of the paired difference, with false discoveries among all of the board's comparisons
-    kept to ``rate``. Where no score is finite nobody is.
+def above_controls(scores: xr.Dataset, metrics: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
+    """How far each explainer is above the control that it is least surely above on each metric, more always being better:
+    explainers x metrics of ``Estimate``, paired over samples.
 
     Examples
     --------
-    >>> values = np.random.default_rng(0).normal([0.9, 0.9, 0.1], 0.1, (40, 3))
-    >>> scores = xr.Dataset({"energy": (("sample", "explainer"), values)}, {"explainer": ["mmel", "chefer", "edge"]})
-    >>> shared_best(scores, ["energy"]).energy.tolist()
-    [True, True, False]
+    >>> values = np.random.default_rng(0).normal([0.9, 0.1, 0.2], 0.01, (40, 3))
+    >>> scores = xr.Dataset({"energy": (("sample", "explainer"), values)}, {"explainer": ["mmel", "edge", "centre"]})
+    >>> round(float(above_controls(scores, ["energy"], ["edge", "centre"]).energy["mmel"].value), 1)
+    0.7
     """
-    names = [str(name) for name in scores.explainer.values]
-    worse, best = np.full((2, len(names), len(metrics)), np.nan)
-    for place, metric in enumerate(metrics):
-        turned = oriented(scores[metric]).transpose("sample", "explainer").values
-        means = np.array([mean_of(each).value for each in turned.T])
-        known = np.isfinite(means)
-        best[known, place] = means[known] == means[known].max(initial=-np.inf)
-        for row in np.flatnonzero(best[:, place] == 0):
-            behind = turned[:, int(np.nanargmax(means))] - turned[:, row]
-            worse[row, place] = min(1.0, 2 * mean_of(behind, scores[metric].attrs.get("whole", 0.0)).above(0))
-    return pd.DataFrame((best == 1) | (discoveries(worse) > rate), names, metrics)
+    names = [str(name) for name in scores.explainer.values if name not in controls]
+    found = pd.DataFrame(index=names, columns=list(metrics), dtype=object)
+    for metric in metrics:
+        turned = oriented(scores[metric])
+        for name in names:
+            found.at[name, metric] = max(
+                (difference_in(turned, name, control) for control in controls), key=lambda pair: pair.above(0)
+            )
+    return found
+
+
+def surely_above(found: pd.DataFrame, rate: float = RATE) -> pd.DataFrame:
+    """Which of these estimates lie above 0 by a t test, with false discoveries among all of them kept to ``rate``."""
+    chances = found.map(lambda each: min(1.0, 2 * each.above(0))).astype(float)
+    return pd.DataFrame(discoveries(chances.to_numpy()) <= rate, found.index, found.columns)
 
 
 def over_groups(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

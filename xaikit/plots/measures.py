@@ -231,8 +231,8 @@ def score_table(
 
 
 def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, title: str) -> Figure:
-    """Explainers down, metrics across: means, coloured from worst (0) to best (1) within each metric, with a star for
-    the best and for those not significantly worse. best: explainers x metrics of bool.
+    """Explainers down, metrics across: means, coloured from worst (0) to best (1) within each metric, with a star where
+    ``best`` is true: explainers x metrics of bool, some explainers perhaps left out.
 
     Examples
     --------
@@ -245,7 +245,7 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
     means = measured[metrics].mean("sample").to_dataframe()[metrics]
     turned = pd.DataFrame({metric: oriented(measured[metric]).mean("sample").to_series() for metric in metrics})
     scaled = (turned - turned.min()) / (turned.max() - turned.min()).replace(0, 1)
-    star = best.loc[means.index, metrics].map(lambda first: "*" if first else "")
+    star = best.reindex(index=means.index, columns=metrics, fill_value=False).map(lambda first: "*" if first else "")
     names = {m: f"{m} {ARROWS.get(measured[m].attrs.get('score_direction'), '')}" for m in metrics}
     order = scaled.mean(axis=1).sort_values(ascending=False).index
     text = means.map(lambda value: f"{value:.2f}") + star

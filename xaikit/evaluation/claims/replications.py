@@ -8,6 +8,7 @@ import xarray as xr
 
 from ...files.paths import data_folder
 from ...files.store import annotate, provenance, read
+from ..ability import of_recognised
 from .rules import ledger
 from .table import verdicts_of
 from .verdicts import FAILS, HOLDS, SAME, UNDECIDED
@@ -18,21 +19,23 @@ JUDGED = (HOLDS, FAILS, SAME, UNDECIDED)  # by a measurement of this model
 
 
 def replication(evaluation: xr.Dataset, filled: xr.Dataset, **about) -> xr.Dataset:
-    """One model's small results, as a dataset of the stage ``replication``: of its leaderboard each score (sample, explainer),
-    and of its ledger (claim) what was measured, but for what isn't about this model.
+    """One model's small results, as a dataset of the stage ``replication``: of its leaderboard each score (sample, explainer)
+    and which scenes it recognised, and of its ledger (claim) what was measured, but for what isn't about this model.
 
     evaluation, filled : of notebooks evaluation and ledger. about : added to the evaluation's provenance, such as ``world``.
     """
     scores = evaluation[[name for name, each in evaluation.data_vars.items() if each.dims == ("sample", "explainer")]]
+    scores = scores.astype("f4").assign({name: evaluation[name] for name in {"recognised"} & {*evaluation.data_vars}})
     chosen = ledger().set_index("claim").models.reindex(filled.claim.values) == ""  # not of models of their own
     of_model = chosen.values & filled.verdict.isin(JUDGED).values & filled.n.notnull().values
     claims = filled[list(OF_CLAIMS)].isel(claim=of_model)
-    both = xr.merge([scores.astype("f4"), claims], combine_attrs="drop_conflicts", join="outer", compat="no_conflicts")
+    both = xr.merge([scores, claims], combine_attrs="drop_conflicts", join="outer", compat="no_conflicts")
     return annotate(both.assign_attrs(evaluation.attrs), "replication", **about)
 
 
 def replications(folder: Path | None = None) -> dict[str, xr.Dataset]:
-    """The results of each model, by its name, from a folder; None for ``data/replications``.
+    """The results of each model, by its name, from a folder; None for ``data/replications``. Scores are of the scenes that the
+    model recognised, NaN elsewhere.
 
     Examples
     --------
@@ -40,7 +43,7 @@ def replications(folder: Path | None = None) -> dict[str, xr.Dataset]:
     True
     """
     paths = sorted((folder or data_folder() / FOLDER).glob("*.nc"))
-    found = [read(path, "replication") for path in paths]
+    found = [of_recognised(read(path, "replication")) for path in paths]
     return {provenance(each)["model"]: each for each in found}
 
 
