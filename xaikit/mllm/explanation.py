@@ -267,7 +267,10 @@ def _explained(
     }
     return {name: values.cpu().numpy() for name, values in found.items()} | {
         "grid": np.tile(grids, (len(answers), 1, 1)),
-        "region": np.array([[image.places.region for image in view.images] for view in views[NATIVE]]),
+        "region": np.array(
+            [[seen.places.region for seen in view.images for _ in seen.places.frames] for view in views[NATIVE]]
+        ),
+        "frames": np.array([[pair for seen in view.images for pair in seen.places.frames] for view in views[NATIVE]]),
         "context": [ids[real].tolist() for ids, real in zip(states.ids.cpu(), states.real.cpu(), strict=True)],
     }
 
@@ -322,4 +325,7 @@ def _dataset(
     stage = "conversations"
     if talks.one_image:
         found, stage = found.isel(image=0), "mllm"
+    elif (frames := whole("frames", -1)).max() >= 0:
+        found = found.assign_coords({f"{end}_frame": (("sample", "image"), frames[..., place]) for place, end in
+                                     enumerate(("first", "last"))})  # fmt: skip
     return store.annotate(found, stage, made_by=mllm, parameters=dict(parameters))
