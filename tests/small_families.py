@@ -64,10 +64,14 @@ def words(special, *, bos=False, named=True):
     )  # fmt: skip
 
 
-def chat(image):
-    """A chat template that writes ``image`` for an image."""
+def chat(image, video=""):
+    """A chat template that writes ``image`` for an image, and ``video`` for a video."""
     return (
-        "{% for m in messages %} USER: {% for c in m['content'] %} {% if c['type'] == 'image' %}" + image + "{% else %}"
+        "{% for m in messages %} USER: {% for c in m['content'] %} {% if c['type'] == 'image' %}"
+        + image
+        + "{% elif c['type'] == 'video' %}"
+        + video
+        + "{% else %}"
         "{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %} ASSISTANT:{% endif %}"
     )
 
@@ -138,7 +142,7 @@ def llava_onevision():
     return T.LlavaOnevisionForConditionalGeneration(config), T.LlavaOnevisionProcessor(
         T.LlavaOnevisionImageProcessor(size=SQUARE, image_grid_pinpoints=pins), tokenizer,
         T.LlavaOnevisionVideoProcessor(size=SQUARE), num_image_tokens=16, vision_feature_select_strategy="full",
-        chat_template=chat("<image>\n"),
+        chat_template=chat("<image>\n", "<video>\n"),
     )  # fmt: skip
 
 
@@ -150,8 +154,11 @@ def _qwen(name, vision, rope=MROPE, processor="Qwen2VL", **text):
         getattr(T, f"{name}Config")(text_config=text, vision_config=vision, **ids)
     )
     images, build = T.Qwen2VLImageProcessor(size=PATCHES, patch_size=14), getattr(T, f"{processor}Processor")
-    videos = getattr(T, f"{processor if processor != 'Qwen2_5_VL' else 'Qwen2VL'}VideoProcessor")()
-    return model, build(images, tokenizer, videos, chat_template=chat("<|vision_start|><|image_pad|><|vision_end|>"))
+    videos = getattr(T, f"{processor if processor != 'Qwen2_5_VL' else 'Qwen2VL'}VideoProcessor")(
+        size={edge: pixels * (4 if processor == "Qwen3VL" else 1) for edge, pixels in PATCHES.items()}, patch_size=14
+    )  # of a frame, but with Qwen 3 of all
+    marks = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))
+    return model, build(images, tokenizer, videos, chat_template=chat(*marks))
 
 
 def qwen2_vl():
@@ -191,7 +198,7 @@ def glm4v():
     text = {"vocab_size": len(tokenizer), **TEXT, "rope_parameters": MROPE | {"partial_rotary_factor": 1.0}}
     config = T.Glm4vConfig(text_config=text, vision_config=BLOCKS | {"image_size": 56}, **ids)
     images = T.Glm4vImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 2 * 112 * 112})
-    template = chat("<|begin_of_image|><|image|><|end_of_image|>")
+    template = chat(*(f"<|begin_of_{kind}|><|{kind}|><|end_of_{kind}|>" for kind in ("image", "video")))
     return T.Glm4vForConditionalGeneration(config), T.Glm4vProcessor(
         images, tokenizer, T.Glm4vVideoProcessor(), chat_template=template
     )
@@ -210,7 +217,7 @@ def internvl():
     )  # fmt: skip
     return T.InternVLForConditionalGeneration(config), T.InternVLProcessor(
         T.GotOcr2ImageProcessor(size=SQUARE), tokenizer, T.InternVLVideoProcessor(size=SQUARE), image_seq_length=4,
-        chat_template=chat("<IMG_CONTEXT>\n"),
+        chat_template=chat("<IMG_CONTEXT>\n", "<video>\n"),
     )  # fmt: skip
 
 
@@ -245,7 +252,7 @@ def gemma4():
     )  # fmt: skip
     return T.Gemma4ForConditionalGeneration(config), T.Gemma4Processor(
         T.Gemma4AudioFeatureExtractor(), T.Gemma4ImageProcessor(patch_size=14, max_soft_tokens=70), tokenizer,
-        T.Gemma4VideoProcessor(patch_size=14), image_seq_length=70, chat_template=chat("<|image|>"),
+        T.Gemma4VideoProcessor(patch_size=14), image_seq_length=70, chat_template=chat("<|image|>", "<|video|>"),
     )  # fmt: skip
 
 
@@ -262,7 +269,7 @@ def idefics3(smol=False):
     images = getattr(T, f"{name}ImageProcessor")(size={"longest_edge": 112}, **sizes)
     videos = [T.SmolVLMVideoProcessor(size={"longest_edge": 56}, **sizes)] if smol else []
     return getattr(T, f"{name}ForConditionalGeneration")(config), getattr(T, f"{name}Processor")(
-        images, tokenizer, *videos, image_seq_len=4, chat_template=chat("<image>")
+        images, tokenizer, *videos, image_seq_len=4, chat_template=chat("<image>", "<video>")
     )
 
 

@@ -390,6 +390,23 @@ def test_written_answers_are_explained_as_given_ones(bundled, scenes):
     assert len(set(answers)) > 1
 
 
+def test_one_pass_serves_the_methods_that_read_attention_and_one_those_that_read_gradients(bundled):
+    images, calls = draw_descriptions(3, seed=3, objects=(1, 3)).image, []
+    methods = ["lens", "tam", "attention", "rollout", "gradient_x_input", "grad_cam"]
+    methods = {name: (name, {"scales": (1, 2)}) for name in methods} | {"max": ("attention", {"head_fusion": "max"})}
+    answer = ["a red ring", "a small blue square", "two rings"]
+    hook = bundled.model.base_model.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        whole = explain_all_tokens(bundled, images, "describe the picture", methods, answer)
+        assert len(calls) == 4, "at each scale one with attention and one with a graph"
+    finally:
+        hook.remove()
+    for label, method in methods.items():
+        alone = explain_all_tokens(bundled, images, "describe the picture", {label: method}, answer, grid=(16, 16))
+        ours = whole.token_heat.sel(explainer=[label])
+        np.testing.assert_allclose(ours, alone.token_heat, rtol=1e-4, atol=1e-6 * float(abs(ours).max()))
+
+
 def test_what_the_model_wrote_is_not_passed_through_again(bundled):
     """The states at scale 1 are those of the writing, of answers that end early and of one that is cut, too."""
     images, calls = draw_descriptions(6, seed=3, objects=(1, 4)).image, []

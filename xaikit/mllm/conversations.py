@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -17,8 +16,8 @@ from ..files.images import read_image
 from .family import check_distinct
 from .messages import conversations_of, last_words, turns_of
 from .model import Mllm
-from .view import NATIVE, Key, View
-from .wording import IMAGE, Said
+from .view import NATIVE, Key, Medium, Video, View
+from .wording import Said
 
 KEPT = 16  # samples whose pixels are kept from their check to their batch
 
@@ -219,18 +218,19 @@ class Conversations:
     def _given(self, index: int) -> list[int] | None:
         return None if self.answers[index] is None else answer_ids(self.mllm, self.answers[index])
 
-    def _asked(self, index: int) -> tuple[list[Image.Image], Said]:
-        """The images of a sample, and what is said about them."""
+    def _asked(self, index: int) -> tuple[list[Medium], Said]:
+        """The images and videos of a sample, and what is said about them."""
         wording = self.mllm.family.wording
         if self._talks is None:
             return [read_image(self._images[index], index)], wording.asked(self.prompts[index])
         turns, pictures = turns_of(self._talks[index], self._images[index])
         turns = tuple(
-            (role, tuple(part if part is IMAGE else wording.check(part, f"message {place}") for part in parts))
+            (role, tuple(wording.check(part, f"message {place}") if isinstance(part, str) else part for part in parts))
             for place, (role, parts) in enumerate(turns)
         )
         self.prompts[index] = last_words(turns)
-        return [read_image(picture, place) for place, picture in enumerate(pictures)], wording.said(turns)
+        media = [each if isinstance(each, Video) else read_image(each, place) for place, each in enumerate(pictures)]
+        return media, wording.said(turns)
 
     def _views(self, index: int) -> list[View]:
         """The views at all scales, the native one first."""

@@ -19,7 +19,7 @@ from .messages import ANSWER, segments
 from .methods import REGISTRY
 from .model import Mllm
 from .msea_arc import resized
-from .passes import NotFinite, check_finite, read
+from .passes import Batch, NotFinite, check_finite, read
 from .steps import PRESETS, SOURCES, AtScales, Steps, check_grid, needed_rankings, needed_views, steps_of
 from .view import NATIVE, Key, View
 
@@ -124,7 +124,7 @@ def explain_all_tokens(
 ) -> xr.Dataset:
     """Explain the same answers by many methods, or by one method in many ways.
 
-    One pass a scale serves all methods of the lens family; attention and gradients each run their own.
+    One pass a scale serves the lens family and all methods that read attention, and one with a graph all that read gradients.
 
     methods : names; or a mapping from a label to a name, to a name and options, such as
     ``{"two scales": ("msea", {"scales": (1, 2)})}``, or to ``Steps``. grid : (rows, cols) that all maps are drawn to,
@@ -234,7 +234,17 @@ def _explained(
     """Everything about one batch, its answers' tokens gathered, as arrays; NotFinite where that can't be said."""
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
     read_at = {key: views[key] for key in needed_views(steps)}
-    reading = read(mllm, read_at, answers, needed_rankings(steps), hidden)
+    others = {label: way for label, way in chosen.items() if isinstance(way, AtScales)}
+    found: dict[str, dict[Key, Tensor]] = {label: {} for label in others}
+    known = {} if hidden is None else {NATIVE: hidden}
+    for key in views:
+        here = {label: way for label, way in others.items() if key in way.keys}
+        batch = Batch(views[key], map(_keeps, here.values()))
+        for label, way in here.items():
+            found[label][key] = way.method(mllm, batch, answers)
+        if "attended" in batch.made:
+            known.setdefault(key, batch.made["attended"].states.hidden)
+    reading = read(mllm, read_at, answers, needed_rankings(steps), known)
     states = reading.states
     _, real = states.answer_places
     seen = real[..., None] & states.real[:, None]
@@ -247,7 +257,7 @@ def _explained(
             if method.compares:
                 overlap = states.of_answers(method.rank_overlap(reading).float()).where(seen, unknown)
         else:
-            heat = method.maps(mllm, views, answers)
+            heat = method.maps(found[label], views)
         check_finite(torch.stack([each.isfinite().flatten(1).all(1) for each in heat]).all(0), f"maps by {label}")
         by_image.append([each * real[..., None, None] for each in heat])
         overlaps.append(overlap)
@@ -267,7 +277,10 @@ def _explained(
     }
     return {name: values.cpu().numpy() for name, values in found.items()} | {
         "grid": np.tile(grids, (len(answers), 1, 1)),
-        "region": np.array([[image.places.region for image in view.images] for view in views[NATIVE]]),
+        "region": np.array(
+            [[seen.places.region for seen in view.images for _ in seen.places.frames] for view in views[NATIVE]]
+        ),
+        "frames": np.array([[pair for seen in view.images for pair in seen.places.frames] for view in views[NATIVE]]),
         "context": [ids[real].tolist() for ids, real in zip(states.ids.cpu(), states.real.cpu(), strict=True)],
     }
 
@@ -322,4 +335,7 @@ def _dataset(
     stage = "conversations"
     if talks.one_image:
         found, stage = found.isel(image=0), "mllm"
+    elif (frames := whole("frames", -1)).max() >= 0:
+        found = found.assign_coords({f"{end}_frame": (("sample", "image"), frames[..., place]) for place, end in
+                                     enumerate(("first", "last"))})  # fmt: skip
     return store.annotate(found, stage, made_by=mllm, parameters=dict(parameters))

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .family import Family
-from .view import ENLARGEMENTS
+from .view import ENLARGEMENTS, Medium, Video, pixels_of
 from .wording import Said
 
 
@@ -45,7 +45,7 @@ class Llava(Family):
         native = self.model.config.vision_config.image_size
         other = {"interpolate_pos_encoding": True} if values.shape[-2:] != (native, native) else {}
         pixels = values.flatten(0, 1).to(self.model.device, self.model.dtype)
-        out = self.encoder(pixels, return_dict=True, **other)
+        out = self.encoders["pixel_values"](pixels, return_dict=True, **other)
         side, cell = round(values.shape[1] ** 0.5), self.model.config.vision_config.patch_size
         rows, cols = (size // cell for size in values.shape[-2:])
         tiled = torch.stack(list(out.pooler_output)).unflatten(1, (rows, cols)).unflatten(0, (-1, side, side))
@@ -59,7 +59,9 @@ class InternVL(Family):
     enlargements = ENLARGEMENTS
     grows = True
 
-    def sized(self, image: Image.Image, scale: float, enlargement: str) -> tuple[Image.Image, dict[str, Any]]:
+    def sized(self, image: Medium, scale: float, enlargement: str) -> tuple[Medium, dict[str, Any]]:
+        if isinstance(image, Video):  # whose frames are a tile each
+            return super().sized(image, scale, enlargement)
         images = self.processor.image_processor
         side, cell = images.size["height"], self._cell
         if scale == 1:
@@ -86,24 +88,56 @@ class InternVL(Family):
         return round(config.vision_config.patch_size[0] / config.downsample_ratio)
 
 
+class OneVision(Family):
+    """LLaVA-OneVision: of one image several tiles, of one among several images one, of a video pooled frames."""
+
+    def run(self, vision: Mapping[str, Tensor]) -> Any:
+        pixels = vision.get("pixel_values")
+        if pixels is None or pixels.shape[1] > 1:
+            return super().run(vision)
+        many, twice = len(pixels), len(pixels) == 1  # which it reads as images of one conversation, of at least two
+        seen = {name: torch.cat([values] * (1 + twice)) for name, values in vision.items()}
+        out = super().run(seen | {"batch_num_images": torch.tensor([many * (1 + twice)])})
+        out.pooler_output = list(out.pooler_output)[:many]
+        return out
+
+    def owned(self, vision: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+        tower = self.model.config.vision_config
+        patches = tower.image_size // tower.patch_size
+        if "pixel_values_videos" not in vision or patches % 2 == 0:
+            return super().owned(vision)
+        # Halving an odd number of patches blends neighbours: a token's own are the pixels around its middle.
+        pixels, side = vision["pixel_values_videos"], (patches + 1) // 2
+        step, place = pixels.shape[-1] / side, torch.arange(pixels.shape[-1])
+        cell = (place / step).long()
+        within = place - (cell * step).ceil().long()
+        cell = torch.where((within >= 0) & (within < int(step)), cell, -1)
+        owner = torch.arange(pixels.shape[1])[:, None, None] * side**2 + cell[:, None] * side + cell
+        owner = owner.masked_fill((cell[:, None] < 0) | (cell < 0), -1)  # (frames, rows, cols)
+        return owner[None, :, None].expand(pixels.shape), pixels.shape[1] * side**2 + 1  # behind them a newline
+
+
 class Patches(Family):
-    """Classes that take images of any size as a list of patches: the Qwen-VL and GLM-V models. At scales other than 1 the size
+    """Classes that take images and frames of any size as a list of patches: the Qwen-VL and GLM-V models. At scales other than 1 the size
     of scale 1 times the scale, to whole tokens and without the processor's limits."""
 
     grows = True
 
-    def sized(self, image: Image.Image, scale: float, enlargement: str) -> tuple[Image.Image, dict[str, Any]]:
-        images = self.processor.image_processor
-        if scale == 1:
-            limits = dict(images.size)
-            most = min(self.max_pixels or limits["longest_edge"], limits["longest_edge"])
-            return image, {} if self.max_pixels is None else {"size": limits | {"longest_edge": most}}
-        cell = images.patch_size * images.merge_size
-        width, height = (max(1, round(many * scale)) * cell for many in reversed(self.native(image).grid))
-        return image.resize((width, height), Image.Resampling.BICUBIC), {"do_resize": False}
+    def sized(self, image: Medium, scale: float, enlargement: str) -> tuple[Medium, dict[str, Any]]:
+        video = isinstance(image, Video)
+        patches = self.processor.video_processor if video else self.processor.image_processor
+        shown, options = image, {}
+        if scale != 1:
+            cell = patches.patch_size * patches.merge_size
+            width, height = (max(1, round(many * scale)) * cell for many in reversed(self.native(image).grid))
+            shown, options = image.resize((width, height), Image.Resampling.BICUBIC), {"do_resize": False}
+        elif self.max_pixels is not None and not video:  # a video's limit is each frame's or all frames' by its class
+            limits = dict(patches.size)
+            options = {"size": limits | {"longest_edge": min(self.max_pixels, limits["longest_edge"])}}
+        return shown, {"videos_kwargs": options} if video and options else options
 
     def owned(self, vision: Mapping[str, Tensor]) -> tuple[Tensor, int]:
-        pixels = vision["pixel_values"]  # (patches, values), the patches of a token one after the other
+        pixels = vision[pixels_of(vision)]  # (patches, values), the patches of a token one after the other
         token = torch.arange(len(pixels)) // self.processor.image_processor.merge_size**2
         return token[:, None].expand(pixels.shape), int(token[-1]) + 1
 
@@ -128,6 +162,8 @@ def family_of(model: nn.Module, processor: Any, name: str, **options: Any) -> Fa
                 f"the processor of {name} cuts images into no patches, which the model reads: they don't belong together"
             )
         found = Patches
+    elif kind == "LlavaOnevisionForConditionalGeneration":
+        found = OneVision
     elif "Pixtral" in images:
         found = Pixtral
     else:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -16,8 +15,8 @@ from ..files.checks import check_choices, check_number
 from ..files.images import read_image
 from .places import Places
 from .sight import Sight, of_image
-from .view import ENLARGEMENTS, Picture, Seen, View
-from .wording import Said
+from .view import ENLARGEMENTS, Medium, Picture, Seen, Video, View
+from .wording import IMAGE, Said
 
 
 class Family(Sight):
@@ -28,13 +27,13 @@ class Family(Sight):
 
     def view(
         self,
-        image: Picture | Sequence[Picture],
+        image: Picture | Sequence[Picture | Video],
         prompt: str | Said,
         scale: float = 1.0,
         enlargement: str = "interpolate",
     ) -> View:
-        """An image and a prompt as the model gets them at this scale; or several images, as a list, and the conversation that
-        names them, as ``wording.said`` makes it.
+        """An image and a prompt as the model gets them at this scale; or several images and videos, as a list, and the
+        conversation that names them, as ``wording.said`` makes it.
 
         enlargement: "interpolate" resizes the image and the tower's position embeddings; "crops" cuts the
         resized image into scale x scale tiles, each seen at native size. Raises ValueError for an image, prompt
@@ -50,15 +49,25 @@ class Family(Sight):
             )
         said = prompt if isinstance(prompt, Said) else self.wording.asked(prompt)
         given = image if isinstance(image, list | tuple) else [image]
-        pictures = [self.within(read_image(each, index)) for index, each in enumerate(given)]
+        pictures = [
+            self.within(each if isinstance(each, Video) else read_image(each, index))
+            for index, each in enumerate(given)
+        ]
         one = len(pictures) == 1
-        alone = [self.seen(each, said if one else self.wording.blank, scale, enlargement) for each in pictures]
+        alone = [self.seen(each, said if one else None, scale, enlargement) for each in pictures]
+        whole, found = (alone[0][0], None) if one else self.seen_together(pictures, said, scale, enlargement)
+        if found not in (None, sum(len(places.boxes) for _, places in alone)):  # as where tiles are for one image alone
+            alone = [self.seen(each, None, scale, enlargement, len(pictures)) for each in pictures]
+        counts = [len(places.boxes) for _, places in alone]
+        if found not in (None, sum(counts)):
+            raise ValueError(
+                f"{self.name} makes {found} tokens of {len(pictures)} images together, but {sum(counts)} of each by itself, so"
+                " that their places can't be told: give one image"
+            )
         for each, (_, places) in zip(pictures, alone, strict=True):
             self._check_grid(each, places, scale)
-        counts = [int((seen["input_ids"] == self.image_token_id).sum()) for seen, _ in alone]
-        whole = alone[0][0] if one else self.seen_together(pictures, said, scale, enlargement, sum(counts))
         ids = whole["input_ids"][0]
-        tokens = (ids == self.image_token_id).nonzero()[:, 0].split(counts)
+        tokens = torch.isin(ids, self.placeholders).nonzero()[:, 0].split(counts)
         return View(
             ids=ids,
             kinds={name: whole[name][0] for name in self._kinds if name in whole},
@@ -97,10 +106,11 @@ class Family(Sight):
         check_choices(enlargement=(enlargement, ENLARGEMENTS))
         for scale in scales:
             check_number(0, what="number", open_low=True, scale=scale)
-        grids, found = {self.view(image, self.wording.blank).grid}, []
+        said = self.wording.blank(IMAGE)
+        grids, found = {self.view(image, said).grid}, []
         for scale in scales:
             try:
-                grid = self.view(image, self.wording.blank, scale, enlargement).grid
+                grid = self.view(image, said, scale, enlargement).grid
             except ValueError:
                 continue
             if scale == 1 or grid not in grids:
@@ -118,7 +128,10 @@ class Family(Sight):
         features = {index: known[seen] for index, seen in enumerate(images) if seen in known}
         for group in _alike(images, features):
             vision = [images[index].vision for index in group]
-            rows = self.rows(self.run({name: torch.cat([one[name] for one in vision]) for name in vision[0]}))
+            rows = self.rows(
+                self.run({name: torch.cat([one[name] for one in vision]) for name in vision[0]}),
+                images[group[0]].pixels,
+            )
             features |= zip(group, rows.split([len(images[index].tokens) for index in group]), strict=True)
         if self._encoded is not None and not torch.is_grad_enabled():
             self._encoded.update((seen, features[index]) for index, seen in enumerate(images))
@@ -141,7 +154,7 @@ class Family(Sight):
 
         keep: (n, cells) of 0 and 1, row-major, image by image; values between them fade. All views have the same grids.
         """
-        sizes = [rows * cols for rows, cols in views[0].grids]
+        sizes = [len(seen.places.order) for seen in views[0].images]
         images = [seen for view in views for seen in view.images]
         kept = [part for row in keep.float() for part in row.split(sizes)]
         found: dict[int, Seen] = {}
@@ -151,9 +164,9 @@ class Family(Sight):
             cells = torch.stack([seen.places.cell_of for seen in some]).long()
             share = shares.gather(1, (cells % shares.shape[1]).flatten(1)).view(cells.shape)
             fill = torch.tensor([seen.places.fill for seen in some]).view(-1, *[1] * (cells.ndim - 1))
-            pixels = torch.stack([seen.vision["pixel_values"] for seen in some]) * share + (1 - share) * fill
+            pixels = torch.stack([seen.vision[seen.pixels] for seen in some]) * share + (1 - share) * fill
             for index, seen, one in zip(group, some, pixels, strict=True):
-                found[index] = replace(seen, vision=seen.vision | {"pixel_values": one})
+                found[index] = replace(seen, vision=seen.vision | {seen.pixels: one})
         each = iter([found[index] for index in range(len(images))])
         return [replace(view, images=tuple(next(each) for _ in view.images)) for view in views]
 
@@ -162,22 +175,16 @@ class Family(Sight):
     ) -> dict[str, Any]:
         """What the model needs besides ids (n, L), answers and padding behind those of the views, or padding before them, and
         their mask: the features of each view, already encoded, and what else the class asks of tokens and images."""
-        listed, shape, other, kind, deep, apart = self._form
         images = [seen for view in views for seen in view.images]
         counts = [[len(seen.tokens) for seen in view.images] for view in views]
         each = [rows for whole, sizes in zip(features, counts, strict=True) for rows in whole.split(sizes)]
-        parts = [rows.chunk(deep + 1, -1) for rows in each]
-        main = [part[0] for part in parts]
-        joined = main if listed else torch.cat(main).reshape(-1, *shape)
-        out = kind(pooler_output=joined) if other or deep else BaseModelOutputWithPooling(pooler_output=joined)
-        for name, values in other.items():
-            out[name] = values
-        if deep:
-            levels = [[part[level + 1] for part in parts] for level in range(deep)]
-            out["deepstack_features"] = levels if apart else [torch.cat(level) for level in levels]
-        found: dict[str, Any] = {"mm_encoder_outputs": {"image": out}}
-        for name in self._shared & set(images[0].vision):
-            found[name] = torch.cat([seen.vision[name] for seen in images]).to(ids.device)
+        encoded = {}
+        for pixels, modality in (("pixel_values", "image"), ("pixel_values_videos", "video")):
+            if own := [rows for rows, seen in zip(each, images, strict=True) if seen.pixels == pixels]:
+                encoded[modality] = self._as_encoded(own, pixels)
+        found: dict[str, Any] = {"mm_encoder_outputs": encoded}
+        for name in self._shared & {name for seen in images for name in seen.vision}:
+            found[name] = torch.cat([seen.vision[name] for seen in images if name in seen.vision]).to(ids.device)
         for name in self._kinds & set(views[0].kinds):
             # Kinds that don't tell the image apart are those of a prefix, which the answer isn't of (PaliGemma).
             text = int(not any(view.kinds[name].any() for view in views))
@@ -188,13 +195,27 @@ class Family(Sight):
             found[name] = kinds
         return found
 
-    def _check_grid(self, image: Image.Image, places: Places, scale: float) -> None:
+    def _as_encoded(self, each: Sequence[Tensor], pixels: str) -> Any:
+        """Features of each image as the encoder of ``pixels`` hands them out."""
+        listed, shape, other, kind, deep, apart = self._forms[pixels]
+        parts = [rows.chunk(deep + 1, -1) for rows in each]
+        main = [part[0] for part in parts]
+        joined = main if listed else torch.cat(main).reshape(-1, *shape)
+        out = kind(pooler_output=joined) if other or deep else BaseModelOutputWithPooling(pooler_output=joined)
+        for name, values in other.items():
+            out[name] = values
+        if deep:
+            levels = [[part[level + 1] for part in parts] for level in range(deep)]
+            out["deepstack_features"] = levels if apart else [torch.cat(level) for level in levels]
+        return out
+
+    def _check_grid(self, image: Medium, places: Places, scale: float) -> None:
         rows, cols = places.grid
         if min(rows, cols) < 2:  # which shows no place
             raise ValueError(
                 f"scale={scale}: the image becomes {rows} x {cols} tokens, and at least 2 x 2 are needed; use a larger scale"
             )
-        if scale != 1 and not self.grows and places.grid == self.native(image).grid:
+        if scale != 1 and (not self.grows or isinstance(image, Video)) and places.grid == self.native(image).grid:
             raise ValueError(
                 f"scale={scale}: {self.name} brings an image to the same {rows} x {cols} tokens at any scale; use scale 1"
             )

@@ -54,9 +54,8 @@ class Sizes:
             "graph": self.layers * native * self.width * self.number
             + (1 + self.together(native, samples)) * self.of_layer(native),
         }
-        return max(
-            self.of_layer(longest), cache, *(kept[each] + self.of_layer(native) for each in keeps or ["nothing"])
-        )
+        # A pass is shared by all methods that read of it, so that what they keep stands side by side.
+        return max(self.of_layer(longest), cache, sum(kept[each] for each in set(keeps)) + self.of_layer(native))
 
     def together(self, tokens: int, samples: int = 1) -> int:
         """For how many answer tokens of ``samples`` samples with this many tokens one backward pass is run."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .view import Picture
-from .wording import IMAGE, Turn
+from .view import Picture, Video
+from .wording import IMAGE, VIDEO, Turn
 
 ROLES = ("system", "user", "assistant")
 FORM = '{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what is this"}]}'
@@ -29,9 +29,9 @@ def conversations_of(messages: Any, n: int | None) -> list[Any]:
     return found
 
 
-def turns_of(conversation: Sequence[Any], given: Any = None) -> tuple[tuple[Turn, ...], list[Picture]]:
-    """The turns of a conversation and its pictures in order: its own, and those ``given``, one or a list of them, in the places
-    of images that have none.
+def turns_of(conversation: Sequence[Any], given: Any = None) -> tuple[tuple[Turn, ...], list[Picture | Video]]:
+    """The turns of a conversation and its pictures and videos in order: its own, and pictures ``given``, one or a list of them, in
+    the places of images that have none.
 
     Raises ValueError, in one sentence, for a message of another form, pictures that no message names or that are missing, and
     where nothing asks for an answer.
@@ -47,6 +47,10 @@ def turns_of(conversation: Sequence[Any], given: Any = None) -> tuple[tuple[Turn
         for part in _parts(message["content"], place):
             if part["type"] == "text":
                 parts.append(part["text"])
+                continue
+            if part["type"] == "video":
+                parts.append(VIDEO)
+                pictures.append(Video.of(part.get("video"), part.get("fps"), f"the video of message {place}"))
                 continue
             parts.append(IMAGE)
             own = part.get("image")
@@ -73,18 +77,17 @@ def _parts(content: Any, place: int) -> list[Mapping[str, Any]]:
         raise ValueError(f"message {place} has the content {content!r:.60}: a text, or a list of texts and images")
     for part in parts:
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "video":
-            raise ValueError(f"message {place} holds a video: give its frames as images, each with maps of its own")
-        if kind not in ("text", "image") or (kind == "text" and not isinstance(part.get("text"), str)):
+        if kind not in ("text", "image", "video") or (kind == "text" and not isinstance(part.get("text"), str)):
             raise ValueError(
-                f'message {place} holds {part!r:.60}: a part is {{"type": "text", "text": ...}} or {{"type": "image"}}'
+                f'message {place} holds {part!r:.60}: a part is {{"type": "text", "text": ...}}, {{"type": "image"}} or'
+                ' {"type": "video", "video": frames}'
             )
     return list(parts)
 
 
 def last_words(turns: Sequence[Turn]) -> str:
     """What the user said last."""
-    return " ".join(part for part in turns[-1][1] if part is not IMAGE)
+    return " ".join(part for part in turns[-1][1] if isinstance(part, str))
 
 
 def segments(texts: Sequence[str], header: str) -> np.ndarray:

@@ -13,15 +13,13 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..files.registry import Entry, Registry
-from .attending import Rows, mean_over_heads
 from .memory import Keeps, Sizes
 from .model import Mllm
-from .passes import States, teacher_forced
+from .passes import Batch, States, attended, teacher_forced
 from .view import Answers, View
 
 Views = Sequence[View]
@@ -71,16 +69,11 @@ def attention(mllm: Mllm, views: Views, answers: Answers, *, head_fusion: Litera
     head_fusion : "mean" or "max" over the heads; with the mean a map adds up to the attention that the image gets, at most
     1. One teacher-forced pass; of the layers without such attention, as linear ones, the last before them counts.
     """
-    found: list[Tensor] = []
-
-    def keep(rows: Rows, length: int) -> None:
-        found[:] = [rows(_emitting(views, answers))]
-
-    states = teacher_forced(mllm, views, answers, watch=keep)
-    if not found:
+    found = attended(mllm, Batch.of(views, "rows"), answers)
+    if found.rows is None:
         raise ValueError(f"attention: {mllm.name} computes it in a way of its own, without weights to read")
-    rows = found[0].float()
-    return states.to_cells((rows.mean(1) if head_fusion == "mean" else rows.amax(1)).to(mllm.device))
+    rows = found.rows.float()
+    return found.states.to_cells((rows.mean(1) if head_fusion == "mean" else rows.amax(1)).to(mllm.device))
 
 
 def _all_attention(mllm: Mllm) -> None:
@@ -103,19 +96,17 @@ def rollout(mllm: Mllm, views: Views, answers: Answers) -> Tensor:
     layer. Raises ValueError for a model with layers that have no attention weights, such as linear attention.
     """
     many = mllm.model.config.get_text_config().num_hidden_layers
-    layers: list[Tensor] = []
-    states = teacher_forced(
-        mllm,
-        views,
-        answers,
-        watch=lambda rows, length: layers.append(mean_over_heads(rows, length, len(views), mllm.device)),
-    )
+    batch = Batch.of(views, "matrices")
+    found = attended(mllm, batch, answers)
+    states, layers = found.states, found.matrices
+    if "rollout" in batch.made:
+        return batch.made["rollout"]
     if len(layers) != many:
         raise ValueError(f"rollout: only {len(layers)} of the {many} layers of {mllm.name} have attention weights")
     flow = F.one_hot(states.of_answers(states.emitting), layers[-1].shape[-1]).float()
     while layers:  # from the last one down only the wanted rows are multiplied, and each layer is freed once it is used
         flow = (flow + flow @ layers.pop().to(flow.device)) / 2
-    return states.to_cells(flow)
+    return batch.made.setdefault("rollout", states.to_cells(flow))
 
 
 @token_method("Shrikumar et al., Not Just a Black Box, 2016, at the projector's output", keeps="graph")
@@ -127,18 +118,14 @@ def gradient_x_input(
 
     signed : no ReLU. One forward pass for the batch, and a backward pass for each token.
     """
-    return _from_gradients(mllm, views, answers, target, signed, lambda g, features: (g * features).sum(-1))
+    return _from_gradients(mllm, views, answers, target, signed)[0]
 
 
 @token_method("Selvaraju et al., Grad-CAM, ICCV 2017, at the projector's output", keeps="graph")
 def grad_cam(mllm: Mllm, views: Views, answers: Answers, *, target: Target = "logit", signed: bool = False) -> Tensor:
     """Maps of ReLU(sum over channels of w * F), w the mean over the cells of g; F, g and options as of
     ``gradient_x_input``."""
-
-    def weighted(gradient: Tensor, features: Tensor) -> Tensor:
-        return (features @ gradient.mean(-2)[..., None])[..., 0]
-
-    return _from_gradients(mllm, views, answers, target, signed, weighted)
+    return _from_gradients(mllm, views, answers, target, signed)[1]
 
 
 @token_method("chance: uniform random numbers")
@@ -154,10 +141,15 @@ def random(mllm: Mllm, views: Views, answers: Answers, *, seed: int = 0) -> Tens
     return torch.stack(maps).to(mllm.device)
 
 
-def _from_gradients(
-    mllm: Mllm, views: Views, answers: Answers, target: str, signed: bool, combine: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    """What ``combine`` makes (c, n, cells) of gradients (c, n, cells, D) of c tokens and the features (n, cells, D)."""
+def _from_gradients(mllm: Mllm, views: Views, answers: Answers, target: str, signed: bool) -> list[Tensor]:
+    """The maps of gradient times input and those of Grad-CAM: one pass and one backward pass a token for both."""
+    batch = Batch.of(views, "graph")
+    if target not in batch.made:
+        batch.made[target] = _gradient_maps(mllm, views, answers, target)
+    return [maps if signed else maps.relu() for maps in batch.made[target]]
+
+
+def _gradient_maps(mllm: Mllm, views: Views, answers: Answers, target: str) -> list[Tensor]:
     with torch.no_grad():
         features = torch.stack(mllm.family.encode(views))
     features.requires_grad_()
@@ -171,12 +163,13 @@ def _from_gradients(
     cells = features.detach()[sample, rows].float()
     # No sample's score depends on another's features, so one backward pass serves a token of all samples.
     each = torch.eye(scores.shape[1], device=mllm.device)[:, None].expand(-1, len(views), -1)
-    maps = []
+    times_input, cam = [], []
     for part in each.split(sizes.together(tokens, len(views))):
         gradient = torch.autograd.grad(scores, features, part, retain_graph=True, is_grads_batched=True)[0]
-        maps.append(combine(gradient[:, sample, rows].float(), cells))
-    found = states.on_grid(torch.cat(maps).transpose(0, 1))
-    return found if signed else found.relu()
+        gradient = gradient[:, sample, rows].float()
+        times_input.append((gradient * cells).sum(-1))
+        cam.append((cells @ gradient.mean(-2)[..., None])[..., 0])
+    return [states.on_grid(torch.cat(maps).transpose(0, 1)) for maps in (times_input, cam)]
 
 
 @contextmanager
@@ -201,9 +194,3 @@ def _scores(mllm: Mllm, states: States, target: str) -> Tensor:
     if target == "logit":
         return mllm.logits_of(ids[..., None].flatten(0, 1), hidden.flatten(0, 1)[:, None]).view(ids.shape)
     return mllm.logits(hidden).log_softmax(-1).gather(2, ids[..., None])[..., 0]
-
-
-def _emitting(views: Views, answers: Answers) -> Tensor:
-    """The position (n, a) before each answer token, 0 for those that an answer lacks."""
-    each = [torch.arange(len(view.ids) - 1, len(view.ids) - 1 + len(a)) for view, a in zip(views, answers, strict=True)]
-    return pad_sequence(each, True)

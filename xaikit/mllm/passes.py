@@ -1,6 +1,6 @@
 """Passes over given answers: where in a batch their tokens are, the states behind them, and what the logit lens reads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .attending import Rows, watched
-from .memory import ROWS_AT_ONCE
+from .attending import Rows, mean_over_heads, watched
+from .memory import ROWS_AT_ONCE, Keeps
 from .model import Mllm
 from .msea_arc import top_ids
 from .view import NATIVE, Answers, Grid, Key, View
@@ -137,6 +137,50 @@ def teacher_forced(
     )
 
 
+class Batch(list[View]):
+    """Views of one scale, and what the methods that explain them share: ``keeps``, what all of them keep, and what was ``made``."""
+
+    def __init__(self, views: Sequence[View], keeps: Collection[Keeps] = ()):
+        super().__init__(views)
+        self.keeps, self.made = set(keeps), {}
+
+    @classmethod
+    def of(cls, views: Sequence[View], keeps: Keeps) -> "Batch":
+        """The batch that these are, or are made, with what is kept of it."""
+        found = views if isinstance(views, cls) else cls(views)
+        found.keeps.add(keeps)
+        return found
+
+
+@dataclass
+class Attended:
+    """States of a pass, and of its attention: ``rows`` (n, heads, a, L), the weights of the last layer's that has any, from the
+    states that wrote the answers' tokens; ``matrices``, each layer's (n, L, L), meaned over the heads."""
+
+    states: States
+    rows: Tensor | None
+    matrices: list[Tensor]
+
+
+@torch.no_grad()
+def attended(mllm: Mllm, batch: Batch, answers: Answers) -> Attended:
+    """One pass for all methods of a batch that read attention: "rows" and "matrices" where ``keeps`` names them."""
+    if "attended" not in batch.made:
+        pairs = zip(batch, answers, strict=True)
+        each = [torch.arange(len(view.ids) - 1, len(view.ids) - 1 + len(answer)) for view, answer in pairs]
+        emitting, rows, matrices = pad_sequence(each, True), [], []
+
+        def keep(weights: Rows, length: int) -> None:
+            if "rows" in batch.keeps:
+                rows[:] = [weights(emitting)]
+            if "matrices" in batch.keeps:
+                matrices.append(mean_over_heads(weights, length, len(batch), mllm.device))
+
+        states = teacher_forced(mllm, batch, answers, watch=keep)
+        batch.made["attended"] = Attended(states, rows[0] if rows else None, matrices)
+    return batch.made["attended"]
+
+
 def _mask(rows: Sequence[Tensor], device: torch.device) -> Tensor:
     """Which entries are no padding where these rows stand together."""
     return pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], True).to(device)
@@ -175,19 +219,18 @@ def read(
     views: Mapping[Key, Sequence[View]],
     answers: Answers,
     rankings: Mapping[str, int],
-    hidden: Tensor | None = None,
+    hidden: Mapping[Key, Tensor] | None = None,
 ) -> Reading:
     """Read a batch, whose views agree in their grid at each scale, with one teacher-forced pass a scale.
 
-    hidden : the states at scale 1, as ``written`` gives them, which then needs no pass.
-
+    hidden : the states at scales where they are known, as ``written`` and ``attended`` give them, which need no pass.
     rankings : the choices of positions whose likeliest next tokens are needed, and how many of them. Raises NotFinite
     for samples whose own states aren't finite, as with broken weights or where half precision overflows.
     Source: Li et al., Token Activation Map, ICCV 2025, eq. 1; Liang et al., arXiv 2509.22415, reconstructed.
     """
     maps, likelihood, native = {}, {}, None
     for key, at_scale in views.items():
-        states = teacher_forced(mllm, at_scale, answers, hidden=hidden if key == NATIVE else None)
+        states = teacher_forced(mllm, at_scale, answers, hidden=(hidden or {}).get(key))
         padding = torch.arange(states.hidden.shape[1], device=states.hidden.device) >= states.lengths[:, None]
         check_finite((states.hidden.isfinite().all(-1) | padding).all(1), f"hidden states at scale {key[0]:g}")
         maps[key] = (

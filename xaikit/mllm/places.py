@@ -19,7 +19,8 @@ class Places:
     the processor pads; NaN for one that sees nothing, as a newline. grid : (rows, cols) of the cells, the finest tokens that
     tile the image; newlines and thumbnails are no cells, nor is mere padding unless all tokens are one grid. order :
     (rows * cols,) each cell's token, row-major. region : top, left, bottom, right of the grid. cell_of : of the pixels'
-    shape, the cell in whose place an element is, -1 for none. fill : the mean colour, as pixels.
+    shape, the cell in whose place an element is, -1 for none. fill : the mean colour, as pixels. frames : of a video, whose cells
+    are those of one grid after the other, the first and the last frame that each grid sees; of an image one pair, of -1.
     """
 
     boxes: Tensor
@@ -28,6 +29,41 @@ class Places:
     region: tuple[float, float, float, float]
     cell_of: Tensor
     fill: float
+    frames: tuple[tuple[int, int], ...] = ((-1, -1),)
+
+
+def located_in_time(
+    owner: Tensor, down: Tensor, across: Tensor, frame: Tensor, tokens: int, fill: float = 0.0
+) -> Places:
+    """The places of a video's tokens: of those that see the same frames as ``located`` has them.
+
+    frame : of the pixels' shape, the number of the frame that an element is of, NaN for padding. The rest and what is raised as
+    in ``located``, also where these grids differ.
+    """
+    seen, flat = ~frame.isnan() & (owner >= 0), owner.flatten()
+    each, number = owner[seen], frame[seen].round().long()
+    first = torch.full((tokens,), tokens + len(flat)).scatter_reduce(0, each, number, "amin")
+    last = torch.full((tokens,), -1).scatter_reduce(0, each, number, "amax")
+    known = (last >= 0).nonzero()[:, 0]
+    times, group = torch.stack([first, last], 1)[known].unique(dim=0, return_inverse=True)
+    boxes, cell_of = torch.full((tokens, 4), torch.nan), torch.full(flat.shape, -1, dtype=torch.int)
+    parts, orders = [], []
+    for time in range(len(times)):
+        own = known[group == time]
+        index = torch.full((tokens + 1,), -1)
+        index[own] = torch.arange(len(own))
+        between = (frame.flatten() >= times[time, 0]) & (frame.flatten() <= times[time, 1]) & (flat < 0)
+        here = (index[flat] >= 0) | between
+        parts.append(located(*(side.flatten()[here] for side in (index[owner], down, across)), len(own), fill))
+        boxes[own] = parts[-1].boxes
+        cells = parts[-1].cell_of
+        cell_of[here] = torch.where(cells < 0, cells, cells + time * len(parts[-1].order))
+        orders.append(own[parts[-1].order])
+    if len({part.grid for part in parts}) > 1:
+        raise ValueError("its frames are seen as grids of different sizes")
+    frames = tuple((int(a), int(b)) for a, b in times)
+    whole = torch.cat(orders)
+    return Places(boxes, parts[0].grid, whole, parts[0].region, cell_of.view(owner.shape), fill, frames)
 
 
 def located(owner: Tensor, down: Tensor, across: Tensor, tokens: int, fill: float = 0.0) -> Places:
@@ -150,16 +186,21 @@ def _with_padding(
     return torch.arange(tokens), (high, wide), (top, left, top + high * down, left + wide * across)
 
 
-def coordinates(pixels_of: Callable[[Tensor], Tensor], height: int, width: int) -> tuple[Tensor, Tensor, float]:
-    """Where in an image each element of its pixels comes from, down and across, NaN for padding, and the mean colour.
+def coordinates(
+    pixels_of: Callable[[Tensor], Tensor], height: int, width: int, frames: int = 0
+) -> tuple[Tensor, Tensor, Tensor | None, float]:
+    """Where in an image each element of its pixels comes from, down and across, NaN for padding; of a video of so many frames
+    also which frame; and the mean colour.
 
-    pixels_of : what the processor makes of an image (3, height, width), float from 0 to 255. It is asked for black, white and the
-    two ramps; any resizing keeps a ramp.
+    pixels_of : what the processor makes of an image (3, height, width), or of frames (frames, 3, height, width), float from 0 to
+    255. It is asked for black, white and the ramps; any resizing keeps a ramp.
     """
     ramps = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
-    black, white, *found = (
-        pixels_of(255 * image.expand(3, -1, -1)) for image in (0 * ramps[0], 0 * ramps[0] + 1, *ramps)
-    )
+    shown = [image.expand(3, -1, -1) for image in (0 * ramps[0], 0 * ramps[0] + 1, *ramps)]
+    if frames:
+        time = torch.linspace(0, 1, frames).view(-1, 1, 1, 1).expand(-1, *shown[0].shape)
+        shown = [*(image.expand(frames, -1, -1, -1) for image in shown), time]
+    black, white, *found = (pixels_of(255 * image) for image in shown)
     span = white - black
     # Padding has none, and what is blurred with padding a part: the whole is what most elements have, a value a channel.
     level, place, count = (span / span.abs().max() * 1000).round().unique(return_inverse=True, return_counts=True)
@@ -167,7 +208,8 @@ def coordinates(pixels_of: Callable[[Tensor], Tensor], height: int, width: int) 
     whole = (level[:, None] - usual).abs().amin(1) <= 1  # rounding parts equal ones
     span = torch.where(whole[place], span, torch.nan)
     fill = 0.0 if black.min() < 0 else float(white.max()) / 2
-    return (found[0] - black) / span, (found[1] - black) / span, fill
+    down, across, *time = ((values - black) / span for values in found)
+    return down, across, time[0] * (frames - 1) if time else None, fill
 
 
 def owners(features_of: Callable[[Tensor], Tensor], pixels: Tensor) -> tuple[Tensor, int]:

@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .places import Places, coordinates, located, owners, without_mixing
-from .wording import KINDS, Said, Wording
+from .places import Places, coordinates, located, located_in_time, owners, without_mixing
+from .view import Medium, Video, pixels_of
+from .wording import IMAGE, KINDS, VIDEO, Said, Wording
 
 # Of what an encoder returns, that which isn't handed on as it is.
 _KNOWN = ("pooler_output", "last_hidden_state", "hidden_states", "attentions", "deepstack_features")
 PATCH = 32  # pixels that rounding to whole patches may add to a side
+GRIDS_IN_TIME = ("image_grid_thw", "video_grid_thw")  # by which both towers and language layers place tokens
 REMEMBERED = 64  # sizes of images whose places are kept
 
 
@@ -39,53 +41,61 @@ class Sight:
         self.wording = Wording(processor, model.config.image_token_id, name, chat)
         self.image_token_id: int = model.config.image_token_id
         self.context_length: int = model.config.get_text_config().max_position_embeddings
-        self.encoder = model.base_model.get_image_features
-        self._taken = set(inspect.signature(self.encoder).parameters)
-        asked = set(inspect.signature(model.base_model.forward).parameters)
+        base = model.base_model
+        self.encoders = {"pixel_values": base.get_image_features}
+        if hasattr(base, "get_video_features"):
+            self.encoders["pixel_values_videos"] = base.get_video_features
+        self._taken = {name: set(inspect.signature(encoder).parameters) for name, encoder in self.encoders.items()}
+        asked = set(inspect.signature(base.forward).parameters)
         self._kinds = asked & set(KINDS)
-        self._shared = asked - (self._taken - {"image_grid_thw"}) - self._kinds  # what language layers ask of the image
+        # What language layers ask of images and videos.
+        self._shared = asked - set().union(*self._taken.values()) - self._kinds | (asked & set(GRIDS_IN_TIME))
+        videos = getattr(model.config, "video_token_id", None)
+        self.placeholders = torch.tensor([self.image_token_id, *([] if videos is None else [videos])])
         # What the model reads as images wherever it stands, and an untrained one may write.
-        self.unwritable = [self.image_token_id, *(getattr(model.config, "visual_indicator_token_ids", None) or [])]
+        self.unwritable = [
+            *self.placeholders.tolist(),
+            *(getattr(model.config, "visual_indicator_token_ids", None) or []),
+        ]
         self._places: dict[tuple, Places] = {}
         self._owners: dict[tuple, tuple[Tensor, int]] = {}
-        self._form: tuple[Any, ...] = ()
+        self._forms: dict[str, tuple[Any, ...]] = {}
 
     # what subclasses say otherwise
 
-    def sized(self, image: Image.Image, scale: float, enlargement: str) -> tuple[Image.Image, dict[str, Any]]:
-        """The image that the processor gets at a scale, and its options."""
+    def sized(self, image: Medium, scale: float, enlargement: str) -> tuple[Medium, dict[str, Any]]:
+        """The image, or the video, that the processor gets at a scale, and its options."""
         if scale == 1:
             return image, {}
         return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC), {}
 
     def made(self, images: Sequence[Any], said: Said, options: dict[str, Any]) -> dict[str, Any]:
-        """What the processor makes of images and a conversation; ``options`` are those of ``sized``."""
+        """What the processor makes of images, videos and a conversation; ``options`` are those of ``sized``."""
         return self.wording.processed(images, said, options)
 
     def run(self, vision: Mapping[str, Tensor]) -> Any:
-        """What the class's own encoder makes of pixels, of one image or of several, one after the other."""
-        device, dtype = self.model.device, self.model.dtype
+        """What the class's own encoder makes of pixels, of one image or video or of several, one after the other."""
+        device, dtype, pixels = self.model.device, self.model.dtype, pixels_of(vision)
         moved = {
             name: values.to(device, dtype if values.is_floating_point() else None)
             for name, values in vision.items()
-            if name in self._taken
+            if name in self._taken[pixels]
         }
-        return self.encoder(**moved, return_dict=True)
+        return self.encoders[pixels](**moved, return_dict=True)
 
     def owned(self, vision: Mapping[str, Tensor]) -> tuple[Tensor, int]:
         """The token that each element of an image's pixels feeds, and how many tokens there are; see ``owners``."""
+        name = pixels_of(vision)
         with without_mixing(self.model.base_model):
-            return owners(
-                lambda pixels: self.rows(self.run({**vision, "pixel_values": pixels})), vision["pixel_values"]
-            )
+            return owners(lambda pixels: self.rows(self.run({**vision, name: pixels}), name), vision[name])
 
-    def native(self, image: Image.Image) -> Places:
+    def native(self, image: Medium) -> Places:
         """The places of an image's tokens at scale 1."""
-        return self.seen(image, self.wording.blank)[1]
+        return self.seen(image)[1]
 
     def check_processor(self) -> None:
         """Raise ValueError for a processor that doesn't write the image as the token that the model reads."""
-        ids = self.made([Image.new("RGB", (64, 64))], self.wording.blank, {})["input_ids"]
+        ids = self.made([Image.new("RGB", (64, 64))], self.wording.blank(IMAGE), {})["input_ids"]
         if not (ids == self.image_token_id).any():
             raise ValueError(
                 f"the processor of {self.name} writes no token {self.image_token_id}, which the model reads as the image's:"
@@ -94,8 +104,8 @@ class Sight:
 
     # inside
 
-    def within(self, image: Image.Image) -> Image.Image:
-        """The image, shrunk to ``max_pixels``."""
+    def within(self, image: Medium) -> Medium:
+        """The image, or each frame, shrunk to ``max_pixels``."""
         many = image.width * image.height
         if self.max_pixels is None or many <= self.max_pixels:
             return image
@@ -103,41 +113,56 @@ class Sight:
         return image.resize([max(1, int(side * factor)) for side in image.size], Image.Resampling.BICUBIC)
 
     def seen(
-        self, image: Image.Image, said: Said, scale: float = 1.0, enlargement: str = "interpolate"
+        self,
+        image: Medium,
+        said: Said | None = None,
+        scale: float = 1.0,
+        enlargement: str = "interpolate",
+        among: int = 1,
     ) -> tuple[dict[str, Any], Places]:
-        """What the processor makes of an image and a conversation at a scale, and the places of the image's tokens."""
+        """What the processor makes at a scale of an image or a video and a conversation, None for one that says nothing, and the
+        places of the image's tokens. among : of how many images it is seen as one, since classes may show less of each then."""
+        kind, frames = (VIDEO, len(image.frames)) if isinstance(image, Video) else (IMAGE, 0)
+        if frames and getattr(self.processor, "video_processor", None) is None:
+            raise ValueError(f"{self.name} takes no video: give its frames as images, each with maps of its own")
+        said = said or self.wording.blank(*[kind] * among)
         shown, options = self.sized(image, scale, enlargement)
-        size = f"an image of {image.width} x {image.height} pixels"
-        seen, tokens = self._processed([shown], said, options, scale, size)
-        vision = of_image(seen)
-        many = vision["pixel_values"].numel() // 3 // getattr(self.processor.image_processor, "temporal_patch_size", 1)
+        what = f"a video of {frames} frames" if frames else "an image"
+        size = f"{what} of {image.width} x {image.height} pixels"
+        seen, tokens = self._processed([shown] * among, said, options, scale, size)
+        if not tokens:
+            raise ValueError(
+                f"{self.name} writes no token for {'a video' if frames else 'an image'}: give what it can see"
+            )
+        tokens //= among
+        vision = {
+            name: values[: len(values) // among] for name, values in of_image(seen).items() if len(values) >= among
+        }
+        each = frames or getattr(self.processor.image_processor, "temporal_patch_size", 1)
+        many = vision[pixels_of(vision)].numel() // 3 // each
         if self.max_pixels is not None and many > (self.max_pixels**0.5 + PATCH) ** 2:
             raise ValueError(
                 f"scale={scale}: {self.name} makes {many} pixels of this image, more than max_pixels={self.max_pixels}: use"
                 " a smaller scale or a larger max_pixels"
             )
-        key = (shown.size, scale, enlargement)
+        key = (shown.size, frames, scale, enlargement, among > 1)
         if key not in self._places:
-            _remember(self._places, key, self._located(shown, options, vision, tokens))
-        return seen, self._places[key]
+            _remember(self._places, key, self._located(shown, options, vision, tokens, among))
+        return vision | {name: seen[name] for name in seen if name not in of_image(seen)}, self._places[key]
 
     def seen_together(
-        self, images: Sequence[Image.Image], said: Said, scale: float, enlargement: str, tokens: int
-    ) -> dict[str, Any]:
-        """What the processor makes of several images and a conversation, if it makes as many tokens of these as of each alone."""
+        self, images: Sequence[Medium], said: Said, scale: float, enlargement: str
+    ) -> tuple[dict[str, Any], int]:
+        """What the processor makes of several images and videos and a conversation, and how many tokens these become."""
         shown, options = zip(*(self.sized(image, scale, enlargement) for image in images), strict=True)
-        if any(option != options[0] for option in options):
+        kinds = {isinstance(image, Video): option for image, option in zip(images, options, strict=True)}
+        if any(option != kinds[isinstance(image, Video)] for image, option in zip(images, options, strict=True)):
             raise ValueError(f"scale={scale}: {self.name} takes images of one shape only at this scale; use scale 1")
-        seen, found = self._processed(shown, said, options[0], scale, f"{len(images)} images")
-        if found != tokens:
-            raise ValueError(
-                f"{self.name} makes {found} tokens of {len(images)} images together, but {tokens} of each alone, so that"
-                " their places can't be told: give one image"
-            )
-        return seen
+        whole = {name: value for option in kinds.values() for name, value in option.items()}
+        return self._processed(shown, said, whole, scale, f"{len(images)} images")
 
     def _processed(
-        self, shown: Sequence[Image.Image], said: Said, options: dict[str, Any], scale: float, what: str
+        self, shown: Sequence[Medium], said: Said, options: dict[str, Any], scale: float, what: str
     ) -> tuple[dict[str, Any], int]:
         """What the processor makes, and how many image tokens there are; ValueError where it refuses or these are too many."""
         try:
@@ -145,7 +170,7 @@ class Sight:
         except ValueError as error:
             raise ValueError(f"{what} at scale {scale} is refused by the processor of {self.name}: {error}") from error
         ids = seen["input_ids"][0]
-        tokens = int((ids == self.image_token_id).sum())
+        tokens = int(torch.isin(ids, self.placeholders).sum())
         if len(ids) >= self.context_length:
             raise ValueError(
                 f"scale={scale}: prompt and image have {len(ids)} tokens, {tokens} of them the image's, but {self.name}"
@@ -154,19 +179,26 @@ class Sight:
         return seen, tokens
 
     @torch.no_grad()
-    def _located(self, shown: Image.Image, options: dict[str, Any], vision: dict[str, Tensor], tokens: int) -> Places:
-        others = sorted(set(vision) - {"pixel_values"})
-        form = (tuple(vision["pixel_values"].shape), *(vision[name].numpy().tobytes() for name in others))
+    def _located(
+        self, shown: Medium, options: dict[str, Any], vision: dict[str, Tensor], tokens: int, among: int
+    ) -> Places:
+        name, frames = pixels_of(vision), len(shown.frames) if isinstance(shown, Video) else 0
+        others = sorted(set(vision) - {name})
+        form = (tuple(vision[name].shape), *(vision[other].numpy().tobytes() for other in others))
+        said = self.wording.blank(*[VIDEO if frames else IMAGE] * among)
 
-        def pixels_of(image: Tensor) -> Tensor:
+        def processed(image: Tensor) -> Tensor:
             try:
-                made = self.made([image], self.wording.blank, options)
+                made = self.made([image] * among, said, options)
             except (TypeError, ValueError):  # some take nothing but pictures
-                drawn = Image.fromarray(image.round().byte().permute(1, 2, 0).numpy())
-                made = self.made([drawn], self.wording.blank, options)
-            return made["pixel_values"].float()
+                drawn = [
+                    Image.fromarray(one)
+                    for one in image.view(-1, *image.shape[-3:]).round().byte().movedim(1, 3).numpy()
+                ]
+                made = self.made([Video(tuple(drawn)) if frames else drawn[0]] * among, said, options)
+            return made[name][: len(made[name]) // among].float()
 
-        down, across, fill = coordinates(pixels_of, shown.height, shown.width)
+        down, across, time, fill = coordinates(processed, shown.height, shown.width, frames)
         try:
             if form not in self._owners:
                 _remember(self._owners, form, self.owned(vision))
@@ -174,21 +206,25 @@ class Sight:
             if found != tokens:
                 raise ValueError(f"the model makes {found} features of {tokens} tokens: model and processor don't fit")
             # Idefics3 and the like take what is 0 everywhere for padding.
-            return located(owner, down, across, tokens, 1e-6 if "pixel_attention_mask" in vision and not fill else fill)
+            fill = 1e-6 if "pixel_attention_mask" in vision and not fill else fill
+            if time is not None:
+                return located_in_time(owner, down, across, time, tokens, fill)
+            return located(owner, down, across, tokens, fill)
         except ValueError as error:
             raise ValueError(
-                f"{self.name} can't be explained on an image of {shown.width} x {shown.height} pixels: {error}"
+                f"{self.name} can't be explained on {'a video' if frames else 'an image'} of {shown.width} x {shown.height} pixels: {error}"
             ) from error
 
-    def rows(self, out: Any) -> Tensor:
-        """Features (tokens, D) of what the encoder gave, those of other depths behind them, and what to make of these again."""
+    def rows(self, out: Any, pixels: str) -> Tensor:
+        """Features (tokens, D) of what the encoder of ``pixels`` gave, those of other depths behind them; what to make of these
+        again is kept."""
         made, deep = out.pooler_output, out.get("deepstack_features") or []
         if made is None:
             raise ValueError("its class hands out no image features after the projector, which is what is explained")
         listed = not torch.is_tensor(made)
         rows = torch.cat(list(made)) if listed else made.reshape(-1, made.shape[-1])
         other = {name: values for name, values in out.items() if name not in _KNOWN}
-        self._form = (
+        self._forms[pixels] = (
             listed,
             () if listed else made.shape[1:],
             other,

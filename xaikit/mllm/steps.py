@@ -20,7 +20,7 @@ from .tam import (
     released_tam,
     remove_interference,
 )
-from .view import NATIVE, Answers, Key, View, apart, together
+from .view import NATIVE, Key, View, apart, together
 
 GRIDS = ("finest", "native")
 SCALES = (1.0, 1.5, 2.0)  # of MSEA
@@ -173,7 +173,7 @@ class AtScales:
     resized to the finest grid with its sum kept: a share of attention stays one. Raises ValueError for scales that aren't possible.
     """
 
-    method: Callable[..., Tensor]
+    method: Callable[..., Tensor]  # called with (mllm, views, answers)
     scales: tuple[float, ...] = (1.0,)
     enlargement: Literal["interpolate", "crops"] = "interpolate"
 
@@ -186,9 +186,9 @@ class AtScales:
         """The scales, each in its enlargement."""
         return _keys(self.scales, self.enlargement)
 
-    def maps(self, mllm: Mllm, views: Mapping[Key, Sequence[View]], answers: Answers) -> list[Tensor]:
-        """Each image's maps (n, answer tokens, rows, cols), float32."""
-        each = [apart(self.method(mllm, views[key], answers).float(), views[key][0].grids) for key in self.keys]
+    def maps(self, found: Mapping[Key, Tensor], views: Mapping[Key, Sequence[View]]) -> list[Tensor]:
+        """Each image's maps (n, answer tokens, rows, cols), float32, of what the method found at each scale."""
+        each = [apart(found[key].float(), views[key][0].grids) for key in self.keys]
         return [_mean_of_sums(image) for image in zip(*each, strict=True)]
 
 

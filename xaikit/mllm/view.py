@@ -1,17 +1,74 @@
 """Images and what is said about them, as a model gets them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ..files.checks import check_number
+from ..files.images import read_image
 from .places import Places
 
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """Frames (height, width, 3) of one size, all of which the model sees; ``fps``, how many a second, None for what its class
+    takes where nobody says."""
+
+    frames: tuple[Image.Image, ...]
+    fps: float | None = None
+
+    @classmethod
+    def of(cls, frames: Any, fps: Any = None, label: str = "the video") -> "Video":
+        """The video of an array (frames, height, width, 3) or a list of images; ValueError, naming it, where it is none."""
+        if isinstance(frames, cls):
+            return frames
+        if frames is None or isinstance(frames, str | Path) or not (hasattr(frames, "__len__") and len(frames)):
+            raise ValueError(
+                f"{label} is {frames!r:.40}: give its frames, at least one, as a list of images or an array (frames, height,"
+                " width, 3)"
+            )
+        try:
+            found = tuple(read_image(frame, index) for index, frame in enumerate(frames))
+        except ValueError as error:
+            raise ValueError(f"of {label} {error}") from error
+        for index, frame in enumerate(found):
+            if frame.size != found[0].size:
+                sizes = " and ".join(f"{one.width} x {one.height}" for one in (found[0], frame))
+                raise ValueError(
+                    f"frames 0 and {index} of {label} have {sizes} pixels: all frames of a video have one size"
+                )
+        if fps is not None:
+            check_number(0, open_low=True, fps=fps)
+        return cls(found, fps)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, as of an image."""
+        return self.frames[0].size
+
+    @property
+    def width(self) -> int:
+        """Pixels along a row."""
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels along a column."""
+        return self.size[1]
+
+    def resize(self, size: Sequence[int], resample: Image.Resampling) -> "Video":
+        """Each frame resized, as an image is."""
+        return Video(tuple(frame.resize(size, resample) for frame in self.frames), self.fps)
+
+
 Picture = str | Path | Image.Image | np.ndarray
+Medium = Image.Image | Video  # what an input is about, and gives maps of
 ENLARGEMENTS = ("interpolate", "crops")
 Answers = Sequence[Sequence[int]]  # token ids
 Key = tuple[float, str]  # scale and enlargement
@@ -21,12 +78,17 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One image of a view: the position in its ``ids`` of each of the image's tokens (t,), where in the image these are, and
-    the pixels, with what else the vision tower takes."""
+    """One image or video of a view: the position in its ``ids`` of each of its tokens (t,), where in it these are, and the
+    pixels, with what else the vision tower takes."""
 
     tokens: Tensor
     places: Places
     vision: dict[str, Tensor]
+
+    @property
+    def pixels(self) -> str:
+        """The name of the pixels in ``vision``."""
+        return pixels_of(self.vision)
 
     @property
     def shape(self) -> tuple:
@@ -53,13 +115,13 @@ class View:
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        """Rows and columns of each image's cells."""
-        return tuple(seen.places.grid for seen in self.images)
+        """Rows and columns of the cells of each image, and of what a video's tokens see at a time."""
+        return tuple(seen.places.grid for seen in self.images for _ in seen.places.frames)
 
     @property
     def grid(self) -> Grid:
         """Rows and columns of the cells; several images' cells are one row, image by image, see ``apart``."""
-        if len(self.images) == 1:
+        if len(self.grids) == 1:
             return self.grids[0]
         return 1, sum(rows * cols for rows, cols in self.grids)
 
@@ -98,6 +160,11 @@ class View:
     def region(self) -> tuple[float, float, float, float]:
         """Top, left, bottom, right of what the grid covers, in fractions of the image; beyond 0 to 1 where it is padded."""
         return self.places.region
+
+
+def pixels_of(vision: Mapping[str, Any]) -> str:
+    """The name of the pixels among what a vision tower takes."""
+    return "pixel_values_videos" if "pixel_values_videos" in vision else "pixel_values"
 
 
 def apart(maps: Tensor, grids: Sequence[Grid]) -> list[Tensor]:

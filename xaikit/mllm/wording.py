@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -11,11 +12,21 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from ..clip.model import shortened, unknown_word
+from .view import Video
 
 KINDS = ("token_type_ids", "mm_token_type_ids")  # what a class may ask of each token
 _MARK = "\ue000"  # private use: no template and no prompt holds it
-IMAGE = None  # in the place of a text
-Turn = tuple[str, tuple[str | None, ...]]  # a role, and its texts and images in order
+
+
+class Named(Enum):
+    """What a conversation names in the place of a text, as the chat format calls it."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+IMAGE, VIDEO = Named
+Turn = tuple[str, tuple[str | Named, ...]]  # a role, and its texts, images and videos in order
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,10 @@ class Wording:
         special = {id_ for id_, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         self._special = special | {image_token_id, *self.tokenizer.all_special_ids}
         self._chat = lru_cache(maxsize=256)(self._written)
-        self.blank = Said(self._chat((("user", (IMAGE, _MARK)),)), ("",), (True,))  # with a prompt that says nothing
+
+    def blank(self, *named: Named) -> Said:
+        """What these are named by, with a prompt that says nothing."""
+        return Said(self._chat((("user", (*named, _MARK)),)), ("",), (True,))
 
     def check(self, text: str, label: str) -> str:
         """The text without blanks around it; ValueError, naming it, where the model can't take it as its user's words."""
@@ -86,9 +100,11 @@ class Wording:
     def said(self, turns: Sequence[Turn]) -> Said:
         """A conversation, whose texts are checked. Raises ValueError where the template writes it otherwise than it is."""
         turns = tuple(turns)
-        texts = tuple(part for _, parts in turns for part in parts if part is not IMAGE)
-        context = tuple(role != "system" for role, parts in turns for part in parts if part is not IMAGE)
-        blank = self._chat(tuple((role, tuple(part and _MARK for part in parts)) for role, parts in turns))
+        texts = tuple(part for _, parts in turns for part in parts if not _named(part))
+        context = tuple(role != "system" for role, parts in turns for part in parts if not _named(part))
+        blank = self._chat(
+            tuple((role, tuple(part if _named(part) else _MARK for part in parts)) for role, parts in turns)
+        )
         pieces = blank.split(_MARK)
         text = self._chat(turns)
         if len(pieces) != len(texts) + 1 or text != "".join(
@@ -98,21 +114,30 @@ class Wording:
                 f"the chat template of {self.name} must write images and texts as they are, in order; it writes"
                 f" {shortened(text)}"
             )
-        if sum(part is IMAGE for _, parts in turns for part in parts) > 1 and self._chat(_shorter(turns)) == text:
-            raise ValueError(f"the chat template of {self.name} takes one image only: give no more")
+        for kind in Named:
+            many = sum(part is kind for _, parts in turns for part in parts)
+            if many > 1 and self._chat(_shorter(turns, kind)) == text:
+                raise ValueError(f"the chat template of {self.name} takes one {kind.value} only: give no more")
         return Said(blank, texts, context)
 
-    def processed(self, images: Sequence[Any], said: Said, options: dict[str, Any], **changes: Any) -> dict[str, Any]:
-        """What the processor makes of images and a conversation, with ``options`` for the images and ``changes`` of its own
+    def processed(self, media: Sequence[Any], said: Said, options: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        """What the processor makes of images, videos and a conversation, with ``options`` for these and ``changes`` of its own
         attributes; and as ``offset_mapping`` and ``spans`` where in the text each token and each of the conversation's texts is."""
         processor, bos = copy.copy(self.processor), self.tokenizer.bos_token
         for name, value in changes.items():
             setattr(processor, name, value)
         processor.tokenizer = marked = _Marked(self.tokenizer, said.texts)
         adds = {"add_special_tokens": bos is None or not said.blank.startswith(bos)}
-        given = list(images) if len(images) == 1 else [list(images)]  # as those of one conversation
+        images, videos = ([one for one in media if is_video(one) == wanted] for wanted in (False, True))
+        given: dict[str, Any] = {}
+        if images:
+            given["images"] = images if len(images) == 1 else [images]  # as those of one conversation
+        if videos:  # whose frames are given as they shall be seen: nothing is left out
+            given["videos"] = [list(one.frames) if isinstance(one, Video) else one for one in videos]
+            own = {"do_sample_frames": False, "return_metadata": True, "video_metadata": list(map(_timing, videos))}
+            options = options | {"videos_kwargs": own | options.get("videos_kwargs", {})}
         made = processor(
-            images=given, text=[said.blank], return_tensors="pt", return_offsets_mapping=True, **adds, **options
+            text=[said.blank], return_tensors="pt", return_offsets_mapping=True, **given, **adds, **options
         )
         return dict(made) | {"spans": marked.spans}
 
@@ -133,7 +158,7 @@ class Wording:
         messages = [
             {
                 "role": role,
-                "content": [{"type": "image"} if part is IMAGE else {"type": "text", "text": part} for part in parts],
+                "content": [{"type": part.value} if _named(part) else {"type": "text", "text": part} for part in parts],
             }
             for role, parts in turns
         ]
@@ -143,15 +168,30 @@ class Wording:
             raise ValueError(f"the chat template of {self.name} refuses this conversation: {error}") from error
 
 
-def _shorter(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The turns without their last image."""
-    left = sum(part is IMAGE for _, parts in turns for part in parts)
+def is_video(medium: Any) -> bool:
+    """Whether this is a video, or a tensor of frames, and no image."""
+    return isinstance(medium, Video) or getattr(medium, "ndim", 3) == 4
+
+
+def _timing(video: Any) -> dict[str, Any]:
+    """What processors want to know of a video's frames."""
+    many = len(video.frames) if isinstance(video, Video) else len(video)
+    return {"total_num_frames": many, "fps": getattr(video, "fps", None), "frames_indices": list(range(many))}
+
+
+def _named(part: str | Named) -> bool:
+    return isinstance(part, Named)
+
+
+def _shorter(turns: Sequence[Turn], kind: Named) -> tuple[Turn, ...]:
+    """The turns without their last image or video."""
+    left = sum(part is kind for _, parts in turns for part in parts)
     found = []
     for role, parts in turns:
         kept = []
         for part in parts:
-            left -= part is IMAGE
-            if part is not IMAGE or left:
+            left -= part is kind
+            if part is not kind or left:
                 kept.append(part)
         found.append((role, tuple(kept)))
     return tuple(found)
