@@ -79,9 +79,9 @@ def test_eigenvalue_plane_counts_what_it_draws():
     made = xr.DataArray(values, {"coupling": ["none", "attention", "encoder"]}, ("coupling", "sample", "eigenvalue"))
     figure = drawn(plots.eigenvalue_plane(made, "Eigenvalues"), "Eigenvalues")
     assert [axis.get_title() for axis in figure.axes] == [
-        "none: 0 complex pairs\nof 7 multipliers, largest size 0.90",
-        "attention: 2 complex pairs\nof 7 multipliers, largest size 2.50,\n1 outside the frame",
-        "encoder: 0 complex pairs\nof 0 multipliers, none found",
+        "none, complex pairs: 0\n7 multipliers, largest size 0.90",
+        "attention, complex pairs: 2\n7 multipliers, largest size 2.50,\n1 outside the frame",
+        "encoder, complex pairs: 0\n0 multipliers, none found",
     ]
     for axis, one in zip(figure.axes, values, strict=True):
         there = one[np.isfinite(one)]

@@ -89,7 +89,7 @@ def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
         )
         outside = int((np.maximum(np.abs(values.real), np.abs(values.imag)) > reach).sum())
         largest = f"largest size {np.abs(values).max():.2f}" if values.size else "none found"
-        text = f"{name}: {(values[~real].imag > 0).sum()} complex pairs\nof {values.size} multipliers, {largest}"
+        text = f"{name}, complex pairs: {(values[~real].imag > 0).sum()}\n{values.size} multipliers, {largest}"
         axis.set_title(text + (f",\n{outside} outside the frame" if outside else ""), fontsize=TEXT + 1)
     axes[0, 0].set_ylabel("imaginary part")
     axes[0, -1].legend(fontsize=TEXT - 1, loc="lower right")
