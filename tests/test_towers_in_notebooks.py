@@ -9,7 +9,6 @@ import pytest
 import small_models
 from safetensors.torch import save_model
 
-from xaikit.files.store import read
 from xaikit.running.workbook import RunFailed, run
 
 pytestmark = pytest.mark.long
@@ -48,8 +47,10 @@ def saved(kind, folder):
 @pytest.mark.parametrize("kind", ["vit", "siglip", "eva02", "coca"])
 def test_every_notebook_takes_every_kind(tmp_path, kind):
     given, pooled = saved(kind, tmp_path / kind), kind in ("siglip", "coca")
-    target = run(tmp_path / "run", given, only=EVERYWHERE + RESONANCE * (not pooled))
-    assert read(target / "evaluation.nc", "evaluation").recognised.sizes == {"sample": 4}
+    # The smallest EVA02 has twelve wide blocks: what is its own shows in the recording, one method and the recursion.
+    chosen = [*EVERYWHERE[:3], "04"] if kind == "eva02" else EVERYWHERE + RESONANCE * (not pooled)
+    target = run(tmp_path / "run", given, only=chosen)
+    assert {path.stem.partition("_")[0] for path in target.glob("*.ipynb")} == {*chosen}
     for name in RESONANCE * pooled:  # words and patches are in no one space behind a pooling layer
         with pytest.raises(RunFailed, match="srm can't explain the image tower of .* no pooling layer"):
             run(tmp_path / "refused", given, only=[name])
