@@ -1,11 +1,14 @@
 """Methods are ranked on scenes that the model recognises: what foils are, and what is left of scores."""
 
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import xaikit as xk
 from xaikit import evaluation
+from xaikit.evaluation import cost
 from xaikit.evaluation.ability import foils
 
 
@@ -54,3 +57,14 @@ def test_only_recognised_scenes_are_ranked_and_none_where_their_share_may_be_cha
     assert found.energy.attrs == scores.energy.attrs and found.fraction.identical(scores.fraction)
     assert found.recognised.any() == ranked and scores.energy.notnull().all()
     assert evaluation.of_recognised(scores.drop_vars("recognised")).energy.notnull().all()
+
+
+@pytest.mark.parametrize(
+    ("pictures", "said"), [(100, "About {} seconds: 100 pictures"), (10**7, "About {} minutes: 10,000,000 pictures")]
+)
+def test_how_long_work_takes_is_said_before_it_where_nothing_is_compared(clip, capsys, pictures, said):
+    cost.say_estimate(clip, pictures)
+    out, told = capsys.readouterr()
+    taken, each = (float(each) for each in re.findall(r"[\d.]+(?= (?:seconds|minutes|ms))", told))
+    assert out == "" and told.startswith(said.format(f"{taken:.0f}"))
+    assert pictures * each / 1000 == pytest.approx(taken * (60 if "minutes" in told else 1), rel=0.1, abs=1)

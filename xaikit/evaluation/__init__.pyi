@@ -1,6 +1,7 @@
 from . import claims as claims, protocols as protocols
 from .ability import of_recognised as of_recognised, recognised as recognised
 from .answers import answer_effects as answer_effects
+from .cost import say_estimate as say_estimate
 from .faithfulness import completeness as completeness
 from .imputation import road as road
 from .interventions import object_effects as object_effects, perturbation_agreement as perturbation_agreement

@@ -1,6 +1,7 @@
 """What an explanation costs: time, memory, and how many forward passes take as long."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 
@@ -62,6 +63,24 @@ def cost(
         out[name] = score_variable(["explainer"], [float(value)], meaning, LOWER, units)
     parameters = {"method": method, "of": of, "batch_size": batch_size, "device": str(clip.device)}
     return annotate(out, "evaluation", clip, parameters=parameters)
+
+
+def say_estimate(clip: Clip, pictures: int) -> None:
+    """Say before a long computation how long it takes: so many pictures, at what this machine now takes to encode one.
+
+    pictures : encoded at batches; a pass whose gradients are taken counts three times. It goes to stderr, as progress does: it
+    differs from run to run.
+
+    Examples
+    --------
+    >>> say_estimate(xk.load_clip("tiny-clip"), 1000)
+    """
+    batch = torch.zeros(8, 3, *clip.image_size)
+    with torch.no_grad():
+        each = min(_seconds(lambda: clip.encode_image(batch), clip.device) for _ in range(2)) / len(batch)
+    minutes = pictures * each / 60
+    time_text = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
+    print(f"About {time_text}: {pictures:,} pictures at {1000 * each:.1f} ms", file=sys.stderr)
 
 
 def _seconds(run: Callable[[], None], device: torch.device) -> float:
