@@ -80,7 +80,7 @@ def explain_tokens(
     ``last_frame`` (sample, image), -1 for images; ``measures.words.image_shares`` compares them. The context is what user and
     assistant said, and ``prompt`` what the user said last.
 
-    On the bundled model the lens family finds a word's own object in a quarter of all cases, attention in most (notebook 05).
+    On tiny-llava the lens family finds a word's own object in a quarter of all cases, attention in most (notebook 05).
 
     Raises ValueError, in one sentence, for an unknown method or option, or one without use; for bad images, prompts,
     answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file. Warns of
