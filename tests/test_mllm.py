@@ -178,7 +178,7 @@ def test_masked_cells_have_the_mean_colour(kind, enlargement, scale):
 def test_teacher_forcing_gives_the_states_of_stepwise_generation(mllm):
     for image, prompt in zip(PICTURES, PROMPTS, strict=True):
         own = ordinary(mllm, image, prompt)
-        options = {"max_new_tokens": 6, "suppress_tokens": [mllm.family.image_token_id]}
+        options = {"max_new_tokens": 6, "suppress_tokens": mllm.family.unwritable}
         steps = mllm.model.generate(**own, **options, output_hidden_states=True, return_dict_in_generate=True)
         view = mllm.family.view(image, prompt)
         answer = generate(mllm, [view], 6)[0]
@@ -188,7 +188,7 @@ def test_teacher_forcing_gives_the_states_of_stepwise_generation(mllm):
         expected = torch.cat([step[-1] for step in steps.hidden_states], 1)[:, : states.hidden.shape[1] - 1]
         torch.testing.assert_close(states.hidden[:, : expected.shape[1]], expected, atol=1e-5, rtol=1e-5)
         logits = (states.at(states.emitting) @ mllm.output_weight.T)[states.is_answer]
-        logits[:, mllm.family.image_token_id] = -torch.inf
+        logits[:, mllm.family.unwritable] = -torch.inf
         assert logits.argmax(-1).tolist() == answer, "the emitting state wrote its token"
         plain = mllm.model(**own).logits
         torch.testing.assert_close(

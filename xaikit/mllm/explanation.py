@@ -61,8 +61,9 @@ def explain_tokens(
         ``error``, and goes on as long as there is a good one.
     memory : gigabytes that explaining may take beside the model, about, by which batches are chosen; None for 8192 tokens.
     messages : instead of prompts a conversation in the chat format, or n of them: messages of the roles system, user and assistant,
-        each with a text or a list of ``{"type": "text", "text": ...}`` and ``{"type": "image", "image": ...}``, the user's
-        last. Images without a picture are those of ``images``, in order, which then has a list for each conversation.
+        each with a text or a list of ``{"type": "text", "text": ...}``, ``{"type": "image", "image": ...}`` and, where the class
+        takes videos, ``{"type": "video", "video": frames, "fps": 2}``, of which all frames are seen; the user's last. Images
+        without a picture are those of ``images``, in order, which then has a list for each conversation.
     **options : of the method; of the lens family (``PRESETS``) those of ``Steps`` (``scales``, ``weighting``, ``tam_compat`` ...);
         of every method ``scales`` and ``enlargement``, over which the maps are averaged.
 
@@ -75,10 +76,11 @@ def explain_tokens(
     (sample, axis), the rows and columns that are the sample's own, and ``region`` (sample, edge), the part of the image that
     these cover, as fractions of its height and width (a centre crop is smaller than 0 to 1). The coordinate ``segment``
     (sample, answer_token) tells "reasoning" from "answer". With ``messages`` the maps, ``grid`` and ``region`` have the dimension
-    ``image``, in the order of the conversation; ``measures.words.image_shares`` compares them. The context is what user and
+    ``image``, in the order of the conversation, of a video one for the frames that a token sees together: ``first_frame`` and
+    ``last_frame`` (sample, image), -1 for images; ``measures.words.image_shares`` compares them. The context is what user and
     assistant said, and ``prompt`` what the user said last.
 
-    On the bundled model the lens family finds a word's own object in a quarter of all cases, attention in most (notebook 05).
+    On tiny-llava the lens family finds a word's own object in a quarter of all cases, attention in most (notebook 05).
 
     Raises ValueError, in one sentence, for an unknown method or option, or one without use; for bad images, prompts,
     answers and scales; and for a model whose numbers aren't finite. FileNotFoundError for a missing image file. Warns of

@@ -166,7 +166,7 @@ class Attended:
 def attended(mllm: Mllm, batch: Batch, answers: Answers) -> Attended:
     """One pass for all methods of a batch that read attention: "rows" and "matrices" where ``keeps`` names them."""
     if "attended" not in batch.made:
-        pairs = zip(batch, answers, strict=True)
+        pairs = zip(batch, answers, strict=False)  # the pass says where their numbers differ
         each = [torch.arange(len(view.ids) - 1, len(view.ids) - 1 + len(answer)) for view, answer in pairs]
         emitting, rows, matrices = pad_sequence(each, True), [], []
 
