@@ -86,7 +86,7 @@ def test_a_models_curves_are_those_of_its_log_and_what_it_lacks_is_left_out():
     figure = xk.plots.training_curves(log.assign(contrastive=[3.0, 2.0, None]), "Training")
     one, other = figure.axes[:2]
     assert [axis.get_title() for axis in (one, other)] == ["one", "other"]
-    lines = {line.get_label(): line.get_ydata().tolist() for line in one.lines}
+    lines = {line.get_label(): list(line.get_ydata()) for line in one.lines}
     assert lines == {
         "recall at 1": [0.1, 0.6],
         "attribute swap": [],

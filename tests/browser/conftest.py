@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import xaikit as xk
-from xaikit.files import runs_folder, store
+from xaikit.files import store
 from xaikit.running.committed import explorer_notebook
 
 from .explorer_page import ExplorerPage
@@ -62,7 +62,7 @@ def browser(chromium, tmp_path_factory):
 @pytest.fixture(scope="package")
 def servers(chromium, notebook, tmp_path_factory):
     """JupyterLab, Voila and the folder of their runs. Both start at once, and while the run is made."""
-    runs = runs_folder() if SCREENSHOTS in os.environ else tmp_path_factory.mktemp("runs")
+    runs = HERE.parents[1] / "runs" if SCREENSHOTS in os.environ else tmp_path_factory.mktemp("runs")
     environment = {"XAIKIT_RUNS": str(runs)}
     with ExitStack() as started:
         lab = started.enter_context(jupyterlab(notebook.parent, tmp_path_factory.mktemp("lab"), **environment))

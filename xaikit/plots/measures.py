@@ -340,7 +340,7 @@ def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, 
         axis.grid(alpha=0.3)
         axis.label_outer()
     figure.supxlabel(xlabel, fontsize=TEXT + 1)
-    figure.supylabel(ylabel, fontsize=TEXT + 1)
+    figure.supylabel(wrapped(ylabel, 26 * -(-len(names) // cols)), fontsize=TEXT + 1)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=TEXT, frameon=False)
     return finished(figure, title)
