@@ -15,7 +15,7 @@ from xaikit.measures.estimates import mean_of
 from xaikit.measures.planted_tokens import answer_means
 from xaikit.running import replicating
 from xaikit.running.sweep_plan import make_plan
-from xaikit.samples import SUITES
+from xaikit.samples import SUITES, world_of_model
 
 NAMES = ("ledger", "srm_spectral", "mllm_msea_arc", "srm_evidence")
 notebook = functions_of(NAMES[0])
@@ -773,5 +773,5 @@ def test_replicate_runs_the_ledger_of_each_model_and_collects_what_it_says(tmp_p
     ((rows, only),) = swept
     assert only == ["09_ledger"] and [path.stem for path in written] == [row["model"] for row in rows]
     about = {name: store.provenance(each) for name, each in claims.replications(tmp_path / "results").items()}
-    assert {name: each["world"] for name, each in about.items()} == {row["model"]: row["world"] for row in rows}
+    assert {name: each["world"] for name, each in about.items()} == {row["model"]: world_of_model(row["model"]) for row in rows}
     assert about["tiny-clip"]["patch_supervision"] is True and xk.running.check_run(tmp_path / "results").problems == []

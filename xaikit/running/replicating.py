@@ -28,15 +28,16 @@ def replicate(out: Path | None = None, workers: int | None = None, limit: float 
 
 
 def replicated() -> list[dict[str, str]]:
-    """The parameters of a run of each bundled CLIP: model and world. Left out is one that was trained to take a shortcut.
+    """The parameters of a run of each bundled CLIP, of which the world follows. Left out is one that was trained to take a
+    shortcut.
 
     Examples
     --------
     >>> replicated()[0]
-    {'model': 'tiny-clip', 'world': 'shapes'}
+    {'model': 'tiny-clip'}
     """
     return [
-        {"model": name, "world": world_of_model(name)}
+        {"model": name}
         for name in BUNDLED
         if not any(step.get("shortcut") for step in recipe_of(name))
     ]
