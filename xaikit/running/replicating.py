@@ -36,11 +36,7 @@ def replicated() -> list[dict[str, str]]:
     >>> replicated()[0]
     {'model': 'tiny-clip'}
     """
-    return [
-        {"model": name}
-        for name in BUNDLED
-        if not any(step.get("shortcut") for step in recipe_of(name))
-    ]
+    return [{"model": name} for name in BUNDLED if not any(step.get("shortcut") for step in recipe_of(name))]
 
 
 def recipe_of(model: str) -> list[dict]:
