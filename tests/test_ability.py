@@ -68,3 +68,8 @@ def test_how_long_work_takes_is_said_before_it_where_nothing_is_compared(clip, c
     taken, each = (float(each) for each in re.findall(r"[\d.]+(?= (?:seconds|minutes|ms))", told))
     assert out == "" and told.startswith(said.format(f"{taken:.0f}"))
     assert pictures * each / 1000 == pytest.approx(taken * (60 if "minutes" in told else 1), rel=0.1, abs=1)
+
+
+def test_an_estimate_is_of_the_models_own_precision(capsys):
+    cost.say_estimate(xk.load_clip("tiny-clip", precision="bf16"), 100)
+    assert "100 pictures" in capsys.readouterr().err

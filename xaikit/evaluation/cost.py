@@ -75,7 +75,7 @@ def say_estimate(clip: Clip, pictures: int) -> None:
     --------
     >>> say_estimate(xk.load_clip("tiny-clip"), 1000)
     """
-    batch = torch.zeros(8, 3, *clip.image_size)
+    batch = torch.zeros(8, 3, *clip.image_size, dtype=clip.dtype, device=clip.device)
     with torch.no_grad():
         each = min(_seconds(lambda: clip.encode_image(batch), clip.device) for _ in range(2)) / len(batch)
     minutes = pictures * each / 60
