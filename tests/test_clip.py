@@ -120,7 +120,8 @@ def test_a_world_whose_words_a_model_lacks_is_refused_before_any_work(clip):
 
 @pytest.mark.parametrize(("name", "world"), [("tiny-clip", "shapes"), ("tiny-clip-things-plain", "things")])
 def test_a_models_world_is_that_whose_words_it_reads(name, world):
-    assert xk.load_clip(name).world == world_of_model(name) == world
+    folder = f"local-dir:{data_folder() / name}"
+    assert xk.load_clip(name).world == world_of_model(name) == world_of_model(folder) == world
 
 
 def test_a_model_that_reads_any_word_is_shown_things():

@@ -89,8 +89,10 @@ def test_bad_arguments_are_one_sentence_and_exit_code_2(tmp_path, executed, caps
     [
         ("--only 02 -p n 0", "n=0: a whole number of at least 1"),
         ("--only 00 -p seed -1", "seed=-1: a whole number of at least 0"),
-        ("--only 06 -p methods ['grad_eclipp']", "unknown method 'grad_eclipp': the nearest known ones are grad_eclip"),
-        ("--only 06 -p shown ['mmell']", "unknown method 'mmell'"),
+        ("--only 06 -p methods ['grad_eclipp']", "methods='grad_eclipp': "),
+        ("--only 06 -p methods mmel", "methods='mmel': give a list of different names"),
+        ("--only 06 -p redrawn_n 0", "redrawn_n=0: a whole number of at least 1"),
+        ("--only 08 -p coco 3", "coco=3: text is needed"),
         ("--only 06 -p fill blurr", "fill='blurr': choose from zero"),
         ("--only 04 -p coupling atention", "coupling='atention'"),
         ("--only 00 -p world thing", "world='thing': choose from shapes, things"),

@@ -208,7 +208,7 @@ def test_models_are_looked_up_before_any_kernel_starts(
 
 def test_weights_and_tokenizer_are_fetched_for_the_kernels(hub, monkeypatch):
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS["small-siglip"]["text_cfg"], "hf_tokenizer_name", SIGLIP)
-    execution.fetch_models([{"model": "small-siglip", "pretrained": "published"}, {"model": "tiny-clip", "n": 3}])
+    execution.prepare([{"model": "small-siglip", "pretrained": "published"}, {"model": "tiny-clip", "n": 3}])
     point_at(monkeypatch, "http://hub.invalid")
     loaded = xk.load_clip("small-siglip", "published")
     assert loaded.token_strings("a ring") == [["a", "ring"]] and same_weights(small_clip("small-siglip"), loaded)

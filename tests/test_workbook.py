@@ -87,7 +87,7 @@ def test_each_notebook_gets_the_parameters_it_declares(tmp_path, executed):
         ("n", None, "type int"),
         ("methods", "mmel", "type list"),
         ("n", 0, "n=0: a whole number of at least 1 is needed"),
-        ("methods", ["mmell"], "unknown method .mmell."),
+        ("methods", ["mmell"], "methods=.mmell.: "),
         ("scale", {1}, "type float"),
         ("run", "mine", "set with --out"),
     ],

@@ -1,5 +1,7 @@
 """Whether a model can do what its explanations are asked about: a scene's caption must beat captions that are false of it."""
 
+import re
+
 import numpy as np
 import torch
 import xarray as xr
@@ -31,7 +33,7 @@ def foils(scenes: xr.Dataset) -> list[list[str]]:
     for caption, *objects in zip(
         scenes.caption.values, scenes.object_name.values, newcomers(scenes)[..., 0], strict=True
     ):
-        words = str(caption).lower().replace(",", " ,").split()
+        words = re.findall(r"\w+|[^\w\s]+", str(caption).lower())
         pairs = [(phrase, *each) for phrase in noun_phrases(words, world) for each in zip(*objects, strict=True)]
         found.append([_exchanged(words, phrase, new, world) for phrase, old, new in pairs if phrase.names(old)])
     return found
@@ -50,7 +52,7 @@ def recognised(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> xr.Data
     """Whether each scene (sample) is nearer to its caption than to each of its ``foils``; of a model that can't tell them apart
     an explanation says nothing. The attribute ``chance`` is how many would be by chance.
 
-    Raises ValueError as ``foils``.
+    Raises ValueError as ``foils``, and for a scene without one.
 
     Examples
     --------
@@ -59,6 +61,9 @@ def recognised(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> xr.Data
     """
     texts = [[str(caption), *others] for caption, others in zip(scenes.caption.values, foils(scenes), strict=True)]
     counts = np.array([len(each) for each in texts])
+    if (counts < 2).any():
+        lacking = int((counts < 2).argmax())
+        raise ValueError(f"scene {lacking} ({texts[lacking][0]!r}) has no foil: its caption must name an object of it")
     images = embed_images(clip, scenes.image, batch_size).repeat_interleave(torch.from_numpy(counts), 0)
     cosine = (images * embed_texts(clip, [text for each in texts for text in each])).sum(-1).cpu().numpy()
     parts = np.split(cosine, np.cumsum(counts)[:-1])

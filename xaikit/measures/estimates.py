@@ -103,8 +103,7 @@ def mean_of(values: np.ndarray, whole: float = 0.0, limits: tuple[float, float] 
 
     whole : of what is all or nothing, or of a difference of two such, what a hit counts: that n samples are alike is then
         no certainty, and the error is at least what gives Wilson's interval of none of n.
-    limits : between which the values lie by their definition, and so the interval; None for those that a metric's scores (a
-        DataArray) have as an attribute, or none.
+    limits : between which the values lie by their definition, and so the interval.
 
     Examples
     --------
@@ -112,7 +111,7 @@ def mean_of(values: np.ndarray, whole: float = 0.0, limits: tuple[float, float] 
     >>> round(float(found.value), 2), found.n, round(found.above(0), 3)
     (0.2, 3, 0.037)
     """
-    low, high = limits if limits is not None else getattr(values, "attrs", {}).get("limits", UNBOUNDED)
+    low, high = UNBOUNDED if limits is None else limits
     values = finite(values)
     n = len(values)
     least = whole * Z / (n + Z**2)

@@ -54,8 +54,10 @@ def share_interval(values: np.ndarray, whole: float = 1.0) -> tuple[float, float
 def score_interval(
     values: np.ndarray, whole: float | None = None, limits: tuple[float, float] | None = None
 ) -> tuple[float, float, float]:
-    """Mean and 95 % interval of a metric's scores (n,). whole : its attribute, of one that is all or nothing what a hit counts:
-    ``share_interval`` then, else ``mean_interval`` within the limits."""
+    """Mean and 95 % interval of a metric's scores (n,): of one that is all or nothing ``share_interval``, else ``mean_interval``
+    within the limits. whole, limits : the metric's attributes, None for those that the scores (a DataArray) have."""
+    about = getattr(values, "attrs", {})
+    whole, limits = whole or about.get("whole"), about.get("limits") if limits is None else limits
     return share_interval(values, whole) if whole else mean_interval(values, limits=limits)
 
 

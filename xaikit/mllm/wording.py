@@ -154,6 +154,8 @@ class Wording:
         if self.processor.chat_template is None:  # as PaliGemma's
             if [role for role, _ in turns] != ["user"]:
                 raise ValueError(f"{self.name} has no chat template: it takes what one user says once, and no more")
+            if VIDEO in turns[0][1]:
+                raise ValueError(f"{self.name} takes no video: give its frames as images, each with maps of its own")
             return "".join(self.processor.image_token if part is IMAGE else part for part in turns[0][1])
         messages = [
             {

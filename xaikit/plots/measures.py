@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..measures.intervals import difference_in, mean_interval, oriented, verdicts
+from ..measures.intervals import difference_in, oriented, score_interval, verdicts
 from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
@@ -264,7 +264,7 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     """
     mean = quality.mean("sample")
     names = mean.explainer.values[np.argsort(-oriented(quality).mean("sample").values)]
-    mean, low, high = np.transpose([mean_interval(quality.sel(explainer=name)) for name in names])
+    mean, low, high = np.transpose([score_interval(quality.sel(explainer=name)) for name in names])
     place, cost = np.arange(len(names)), cost.sel(explainer=names)
     figure, axes = panels(1, 2, width=3.7, height=0.6 + 0.19 * len(names), sharey=True)
     _intervals(axes[0, 0], place, mean, low, high, "C0")

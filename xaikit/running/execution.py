@@ -11,8 +11,7 @@ from pathlib import Path
 from ..files.checks import check_number
 from ..files.paths import bundled, find_named, notebooks_folder
 from ..samples.layouts import LAYOUTS, open_source
-
-OF_DATA = ("data", "captions", "coco", "imagenet", "winoground")  # parameters
+from .notebooks import OF_DATA
 
 # glibc gives large arrays back to the system after each use and then waits for fresh pages: nearly half of a notebook's time.
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
@@ -133,11 +132,12 @@ def _refuse(event: str, arguments: tuple) -> None:
         )
 
 
-def prepare(several: Iterable[Mapping[str, object]]) -> None:
+def prepare(several: Iterable[Mapping[str, object]], here: bool = True) -> None:
     """Open the data that notebooks take, look for the device, and have whatever the hub holds of their models: weights,
     configurations, tokenizers. A kernel has no terminal to show a download in, keeps off the network, and starts slowly.
 
-    several : for each notebook its parameters by name, with those left at their defaults. Raises LayoutError for data that
+    several : for each notebook its parameters by name, with those left at their defaults. here : whether they are executed on
+    this machine, and so on its devices. Raises LayoutError for data that
     can't be opened, and what ``load_clip`` and ``load_mllm`` do for a device or a model that isn't there, all names being
     looked up before the first is fetched.
     """
@@ -145,7 +145,7 @@ def prepare(several: Iterable[Mapping[str, object]]) -> None:
     for data in {values[name]: None for values in several for name in OF_DATA if values.get(name)}:
         if data.partition(":")[0] in LAYOUTS:
             open_source(data)
-    for device in {values["device"]: None for values in several if values.get("device", "cpu") != "cpu"}:
+    for device in {values["device"]: None for values in several if here and values.get("device", "cpu") != "cpu"}:
         from ..clip.loading import checked_device
 
         checked_device(device)

@@ -17,7 +17,7 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from ..files.checks import COUPLINGS, FILLS, PRECISIONS, check_choices, check_known, check_whole
+from ..files.checks import COUPLINGS, FILLS, PRECISIONS, check_choices, check_names, check_whole
 from ..files.paths import CHECKOUT, data_folder, find_named, notebooks_folder
 from ..files.store import declared_stores
 from ..samples.worlds import WORLDS
@@ -28,7 +28,8 @@ NUMBERED = re.compile(r"\d\d[a-z]?_")  # "04_", and "04b_" for a second half
 PLAIN = (type(None), bool, int, float, str, list, dict)  # what papermill can write into a notebook
 FROM_NOUGHT = ("seed", "sample")  # of the whole numbers; all others count something, at least one
 CHOICES = {"precision": PRECISIONS, "fill": FILLS, "coupling": COUPLINGS, "world": WORLDS}
-OF_METHODS = ("methods", "shown", "costly")
+OF_DATA = ("data", "captions", "coco", "imagenet", "winoground")
+COUNTS = re.compile(r"n_.+|.+_n|n")
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ class Parameter:
 
     def _check_known(self, value: object) -> None:
         """Raise ValueError for a value that no notebook could use, which its kernel would say much later."""
-        if type(value) is int and type(self.default) is int:
+        if type(self.default) is int or (COUNTS.fullmatch(self.name) and value is not None):
             check_whole(0 if self.name in FROM_NOUGHT else 1, **{self.name: value})
         elif self.name in CHOICES and value is not None:
             check_choices(**{self.name: (value, CHOICES[self.name])})
-        elif self.name in OF_METHODS:
-            for name in value or ():
-                check_known("method", name, listed_methods())
+        elif self.name == "methods" and value is not None:
+            check_names(listed_methods(), methods=value)
+        elif self.name in OF_DATA and not isinstance(value, str | None):
+            raise ValueError(f"{self.name}={value!r}: text is needed, {self.meaning}")
 
 
 @cache

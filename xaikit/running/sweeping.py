@@ -84,21 +84,22 @@ def sweep(
             say(f"{len(other)} rows of an earlier table in this folder are no longer listed; what they gave stays")
         listed = [Listed(*key, row.label) for key, row in rows.items()]
         about = Sweep([dict(row) for row in table], list(only) if only else None, listed, now(), at_once)
-        about.write(folder)
-        _Progress(plan, folder, about, failed_only, say).do(scheduler, limit, threads)
+        _Progress(plan, folder, about, failed_only, say, here=scheduler is None).do(scheduler, limit, threads)
     return folder
 
 
 class _Progress:
     """One go at a plan: what is known of each row, the rows that are to be done, and from which each would be copied."""
 
-    def __init__(self, plan: Plan, folder: Path, about: Sweep, failed_only: bool, say: Say):
+    def __init__(self, plan: Plan, folder: Path, about: Sweep, failed_only: bool, say: Say, here: bool):
         self._folder, self._about, self._say = folder, about, say
         waiting, earlier = {"status": Status.WAITING}, {own: earlier_entries(own) for own in plan.parameters}
         self._entries = {row: earlier[row.folder].pop(row.name, waiting) for row in plan.rows}
         done = {row for row, entry in self._entries.items() if row.is_done(entry)}
         again = self._failed(done) if failed_only else {*plan.rows} - done
         self._done, self._left = done - again, [row for row in plan.rows if row in again]
+        prepare([row.effective for row in self._left], here)  # before anything is written
+        about.write(folder)
         self._entries |= dict.fromkeys(self._left, waiting)
         records = {own: {} for own in plan.parameters}
         for row, entry in self._entries.items():
@@ -129,7 +130,6 @@ class _Progress:
                 f"{len(self._done)} of {len(self._entries)} rows are done already, with the same code and parameters"
             )
         if self._left:
-            prepare(row.effective for row in self._left)
             self._say(
                 f"{len(self._left)} notebooks to execute into {self._folder}; see how far with: xaikit status {self._folder}"
             )

@@ -4,11 +4,12 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from ..files.paths import data_folder
+from ..files.paths import data_folder, find_named
 from .worlds import WORLDS, find_world
 from .worlds.layout import COLOURS, MAX_OBJECTS, RELATIONS, Layout, World
 
@@ -53,15 +54,17 @@ def world_by_words(known: Collection[str]) -> str:
 
 
 def world_of_model(model: str) -> str:
-    """The world that a bundled model was trained on, by its name; "things" for any other.
+    """The world that a bundled model, or that of a folder, was trained on, by its name; "things" for any other.
 
     Examples
     --------
     >>> world_of_model("tiny-clip")
     'shapes'
     """
-    file = data_folder() / model / "tokenizer.json"
-    return world_by_words(json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"] if file.is_file() else ())
+    found = find_named(model, ("local-dir",), data_folder(), Path.cwd())
+    file = found and found.path / "tokenizer.json"
+    known = json.loads(file.read_text(encoding="utf-8"))["model"].get("vocab", ()) if file and file.is_file() else ()
+    return world_by_words([word for word in known if isinstance(word, str)])
 
 
 @dataclass(frozen=True)
