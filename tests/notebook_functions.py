@@ -23,13 +23,15 @@ def functions_of(name: str) -> SimpleNamespace:
     return SimpleNamespace(**namespace)
 
 
-def widget_of(name: str, cell: str, *functions: str) -> str:
-    """The code of a notebook's cell, named by its id, below that of the functions that it takes."""
+def widget_of(name: str, small: str, cell: str, *before: str) -> str:
+    """What a notebook imports, small results in place of its own, and its cell named by its id, below the functions and the
+    other cells that it takes."""
     (path,) = NOTEBOOKS.glob(f"[0-9][0-9]*_{name}.ipynb")
     cells = {each.id: each.source for each in nbformat.read(path, as_version=4).cells if each.cell_type == "code"}
-    lines = [(source, line) for source in cells.values() for line in ast.parse(source).body]
-    kept = [ast.get_source_segment(*pair) for pair in lines if getattr(pair[1], "name", "") in functions]
-    return "\n\n\n".join([*kept, cells[cell]])
+    lines = [(ast.get_source_segment(code, line), line) for code in cells.values() for line in ast.parse(code).body]
+    imports = [text for text, line in lines if isinstance(line, ast.Import | ast.ImportFrom)]
+    known = cells | {line.name: text for text, line in lines if isinstance(line, ast.FunctionDef)}
+    return "\n".join([*imports, small, *(known[part] for part in before), cells[cell]])
 
 
 def printed(path: Path) -> list[str]:

@@ -35,20 +35,9 @@ explorer.beside(draw, time=range(4), grey=["dark", "light"], name="a", word=word
 '''  # fmt: skip
 SMALL = '''
 import ast
-from dataclasses import replace
-from functools import partial
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import xarray as xr
 import xaikit as xk
-from xaikit import plots, resonance as srm
-from xaikit.evaluation import claims
-from xaikit.measures import intervals
-from xaikit.mllm import PRESETS
-from xaikit.resonance import COMPLEX
 
-clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(4, seed=0)
+clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
 
 def last_of(code):
     """The value of the last line of code, which has names of its own."""
@@ -56,6 +45,15 @@ def last_of(code):
     exec(compile(ast.Module(lines, []), "notebook", "exec"), names)
     return eval(compile(ast.Expression(last.value), "notebook", "eval"), names)
 '''  # fmt: skip
+OF_01 = """
+sample = 0
+with torch.no_grad(), xk.record(clip, side="image", blocks=None) as tape:
+    clip.encode_image(clip.pixels(scenes.image))
+heads = torch.stack([layer.attention[:, :, 0, 1:] for layer in tape.layers], 1).unflatten(-1, (8, 8)).numpy()
+"""
+OF_03 = """
+explained = xk.explain({"grad_eclip, all blocks": ("grad_eclip", {"blocks": None})}, clip, scenes.image, scenes.caption)
+"""
 OF_04 = """
 iterations, show, farthest = 6, 0, [1, 2]
 plain, settings = {"iterations": iterations}, {"none": {}, "attention": {}}
@@ -68,29 +66,38 @@ pairs, shown, best, scale_sets = xk.draw_descriptions(1, seed=0), 0, 0, {"all": 
 family = {f"{arc}, {name}": replace(PRESETS[arc], scales=some) for name, some in scale_sets.items() for arc in ("arc", "tam")}
 pressed = xk.explain_all_tokens(xk.load_mllm("tiny-llava"), pairs.image, "describe the picture", methods=family)
 spoken = [text.strip() for text in pressed.answer_text.values[0] if text]
+on_own = measured_words(pressed, pairs).own_share[0]
 word_shares = np.linspace(0, 1, len(spoken))
 """
 OF_06 = """
 metrics, chosen = ["average_precision", "energy"], ["chefer", "edge"]
 heat = xk.explain(chosen, clip, scenes.image, scenes.caption)
-measured = xk.evaluate(heat, clip, scenes, metrics=metrics)
+ranked = measured = xk.evaluate(heat, clip, scenes, metrics=metrics)
+"""
+OF_08 = """
+drops = {"image drop": [0.3, 0.1, 0.2], "text drop": [0.1, 0.3, 0.4]}
+summary = pd.DataFrame(drops, ["mmel", "chefer", "random"])
 """
 OF_09 = """
 UNSTEADY, BLANK, ledger = "srm-frequency-rate", ["measured", "detectable", "note"], claims.ledger()
 filled = claims.fill(ledger, claims.measure(ledger, {}, values={"srm-passes": np.full(12, 9.0)}, seed=0))
 """
 OWN = {  # of each notebook what its widget needs, in small, and the widget
-    "04": OF_04 + widget_of("srm_spectral", "moment", "complex_pairs", "moment"),
-    "05": OF_05 + widget_of("mllm_msea_arc", "mllm-17", "map_of"),
-    "06": OF_06 + widget_of("evaluation", "pressed", "best_and_worst"),
-    "09": OF_09 + widget_of("ledger", "09-sorted", "of_paper"),
+    "01": widget_of("hooking_clip", OF_01, "attention-beside", "leading", "attention"),
+    "02": widget_of("grad_eclip", "blocks = 1", "02-08", "map-of"),
+    "03": widget_of("mmel", OF_03, "enhanced-beside", "enhanced"),
+    "04": widget_of("srm_spectral", OF_04, "moment", "complex_pairs", "moment"),
+    "05": widget_of("mllm_msea_arc", OF_05, "mllm-17", "map_of"),
+    "06": widget_of("evaluation", OF_06, "pressed", "best_and_worst"),
+    "08": widget_of("protocols", OF_08, "summary-beside", "rows"),
+    "09": widget_of("ledger", OF_09, "09-sorted", "of_paper"),
 }
 NAME = "beside.ipynb"
 
 
 @pytest.fixture(scope="module")
-def page(browser, servers, notebook):
-    """A notebook with the widget in JupyterLab, executed."""
+def page(browser, servers, notebook, expected):
+    """A notebook with the widgets in JupyterLab, executed after what is expected, whose errors say more."""
     lab, _, _ = servers
     lab.ready()
     cells = [nbformat.v4.new_code_cell(code) for code in (WIDGET, SMALL, *map("last_of({!r})".format, OWN.values()))]
@@ -114,6 +121,12 @@ def expected():
     names = {}
     exec(SMALL, names)
     return {name: names["last_of"](code) for name, code in OWN.items()}
+
+
+def type_into(field, text):
+    """Write a text and leave its field."""
+    field.fill(text)
+    field.press("Tab")
 
 
 def same(root, widget):
@@ -148,15 +161,13 @@ def test_every_control_changes_the_picture_to_what_was_chosen(page, output):
     page.root.get_by_role("button", name="two, x: 2").click()
     level(page, 178)
     field = page.root.get_by_role("textbox", name="name")
-    field.fill("none")
-    field.press("Tab")
+    type_into(field, "none")
     alert = page.root.get_by_role("alert")
     alert.wait_for()
     assert "there is no name 'none'" in alert.inner_text()
     level(page, 178)
     assert field.input_value() == "none"  # to be mended
-    field.fill("bb")
-    field.press("Tab")
+    type_into(field, "bb")
     level(page, 181)
     slider.fill("1")  # refused: it goes back to what is shown
     alert.wait_for()
@@ -178,11 +189,27 @@ def test_letters_typed_into_a_control_are_no_commands_of_the_notebook(page):
 
 
 def test_the_notebooks_widgets_show_what_is_pressed(page, expected):
+    from playwright.sync_api import expect
+
     roots = {name: page.widgets.nth(1 + place) for place, name in enumerate(OWN)}
     control = {name: (lambda role, label, own=root: own.get_by_role(role, name=label)) for name, root in roots.items()}
     words = {name: root.get_by_role("group", name="word").get_by_role("button") for name, root in roots.items()}
+    last = [expected["01"].shown.options[name].values[-1] for name in ("block", "head")]
     assert expected["04"].shown.values["word"] == 2  # the word that moves farthest
     for name, choose, chosen in (
+        ("01", lambda: None, {}),
+        ("01", lambda: control["01"]("slider", "block").press("End"), {"block": last[0]}),
+        ("01", lambda: control["01"]("slider", "head").press("End"), {"head": last[1]}),
+        ("01", lambda: control["01"]("slider", "scene").press("End"), {"scene": 1}),
+        ("02", lambda: None, {}),
+        ("02", lambda: control["02"]("combobox", "reading").select_option("signed"), {"reading": {"signed": True}}),
+        ("02", lambda: control["02"]("slider", "blocks").press("ArrowRight"), {"blocks": 2}),
+        ("02", lambda: type_into(control["02"]("textbox", "prompt"), "a red ring"), {"prompt": "a red ring"}),
+        ("03", lambda: None, {}),
+        ("03", lambda: control["03"]("slider", "alpha").press("Home"), {"alpha": 0.0}),
+        ("03", lambda: control["03"]("slider", "temperature").press("Home"), {"temperature": 0.02}),
+        ("03", lambda: control["03"]("slider", "beta").press("Home"), {"beta": 0.0}),
+        ("03", lambda: control["03"]("combobox", "scales").select_option("1"), {"scales": (1.0,)}),
         ("04", lambda: None, {}),
         ("04", lambda: control["04"]("slider", "time").press("End"), {"time": 6}),
         ("04", lambda: control["04"]("combobox", "temperature").select_option("none"), {"temperature": "none"}),
@@ -196,14 +223,18 @@ def test_the_notebooks_widgets_show_what_is_pressed(page, expected):
     ):
         choose()
         same(roots[name], expected[name].set(**chosen))
-    papers, rows = expected["09"].shown.options["paper"], roots["09"].locator("tbody tr")
+    rows = {name: expect(roots[name].locator("tbody th")) for name in ("08", "09")}
+    rows["08"].to_have_text(["chefer", "random", "mmel"], timeout=30_000)
+    for label, choice, wanted in (
+        ("sort", "text drop", ["mmel", "chefer", "random"]),
+        ("first", "highest", ["random", "chefer", "mmel"]),
+        ("kept", "below noise", ["chefer", "mmel"]),
+    ):
+        control["08"]("combobox", label).select_option(choice)
+        rows["08"].to_have_text(wanted, timeout=30_000)
+    papers = expected["09"].shown.options["paper"]
     control["09"]("combobox", "verdict").select_option("all")
     control["09"]("combobox", "paper").select_option(papers.labels[1])
     wanted = expected["09"].set(verdict="all", paper=papers.values[1]).result.index.tolist()
-    rows.nth(len(wanted) - 1).wait_for()
-    page.page.wait_for_function(
-        "([root, count]) => root.querySelectorAll('tbody tr').length === count",
-        arg=[roots["09"].element_handle(), len(wanted)],
-    )
-    assert [text.split("\t")[0] for text in rows.all_inner_texts()] == wanted
+    rows["09"].to_have_text(wanted, timeout=30_000)
     assert page.troubles == [] and page.bad_outputs() == []
