@@ -774,3 +774,14 @@ def test_replicate_runs_the_ledger_of_each_model_and_collects_what_it_says(tmp_p
         row["model"]: world_of_model(row["model"]) for row in rows
     }
     assert about["tiny-clip"]["patch_supervision"] is True and xk.running.check_run(tmp_path / "results").problems == []
+
+
+def test_a_sentence_is_not_decided_by_a_part_of_what_it_needs():
+    """One notebook's rows of a sentence whose other claims another notebook measures."""
+    whole = claims.ledger()
+    part = whole[whole.claim == "srm-hierarchy"]
+    values = {"srm-hierarchy": np.random.default_rng(0).normal(0.3, 0.05, 40)}
+    found = claims.fill(part, claims.measure(part, {}, values=values))
+    assert found.low.item() > 0.2 and found.verdict.item() == claims.UNDECIDED
+    alone = part.assign(sentence="of-its-own")
+    assert claims.fill(alone, claims.measure(alone, {}, values=values)).verdict.item() == HOLDS

@@ -80,7 +80,8 @@ def fill(
     against the paper's own numbers. A sentence that these contradict is inconsistent whatever was measured, and the note has
     the arithmetic; one of which nothing but that can be
     asked, and that they confirm, is consistent; a claim that follows by an argument has this for its note; a sentence of which
-    nothing was measured says who fills it. Of one that says several things what can't be tested doesn't count beside what can.
+    nothing was measured says who fills it. Of one that says several things what can't be tested doesn't count beside what can;
+    claims of it that stand in the whole ledger and not in ``claims`` count as not measured.
     Raises ValueError for a measured claim that isn't in the ledger, or is measured twice.
     """
     table = claims.set_index("claim")
@@ -101,6 +102,11 @@ def fill(
     to_test = ~np.any([settled[0], *cases, agreed], axis=0)
     parts = rows.join(table[["sentence", "needs"]])[to_test]
     measured_parts = parts[parts.n.notna().groupby(group).transform("any")]
+    # Of claims of these sentences that aren't in this part of the ledger nothing is known.
+    whole_ledger = ledger().set_index("claim")
+    left_out = whole_ledger.sentence.isin(measured_parts.sentence) & whole_ledger.kind.ne("")
+    left_out = whole_ledger.loc[left_out & ~whole_ledger.index.isin(table.index), ["sentence", "needs"]]
+    measured_parts = pd.concat([measured_parts, left_out]) if len(left_out) else measured_parts
     verdict = group.map(decided(of_sentences(measured_parts), rate).astype(object)).astype(object)
     verdicts = np.select(
         [*settled, verdict.notna()],
