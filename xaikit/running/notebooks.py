@@ -55,7 +55,7 @@ class Parameter:
 
     def _check_known(self, value: object) -> None:
         """Raise ValueError for a value that no notebook could use, which its kernel would say much later."""
-        if type(self.default) is int or (COUNTS.fullmatch(self.name) and value is not None):
+        if value is not None and (type(self.default) is int or COUNTS.fullmatch(self.name)):
             check_whole(0 if self.name in FROM_NOUGHT else 1, **{self.name: value})
         elif self.name in CHOICES and value is not None:
             check_choices(**{self.name: (value, CHOICES[self.name])})
