@@ -7,7 +7,9 @@ import transformers as T
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers.models.smolvlm import processing_smolvlm
 
+from xaikit.mllm.conversations import generate
 from xaikit.mllm.loading import load_mllm
+from xaikit.mllm.passes import teacher_forced
 
 processing_smolvlm.num2words = str  # spells the seconds of videos; without it the processor refuses to be made
 WORDS = (
@@ -388,3 +390,15 @@ def made(name):
 def small_family(name):
     """The loaded model of a class, made once a session."""
     return load_mllm(made(name))
+
+
+@torch.no_grad()
+def assert_as_the_plain_model(mllm, view, own):
+    """Ids, logits and greedy answer are those of the class's own forward, of what its own processor made (``own``)."""
+    assert torch.equal(view.ids, own["input_ids"][0])
+    plain = mllm.model(**own).logits[0]
+    states = teacher_forced(mllm, [view], [mllm.tokenizer("now", add_special_tokens=False).input_ids])
+    torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
+    options = {"max_new_tokens": 3, "suppress_tokens": mllm.family.unwritable}
+    expected = mllm.model.generate(**own, **options)[0, len(view.ids) :].tolist()
+    assert generate(mllm, [view], 3)[0] == [token for token in expected if token != mllm.tokenizer.eos_token_id]

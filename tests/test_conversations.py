@@ -8,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from refusals import refused
-from small_families import small_family
+from small_families import assert_as_the_plain_model, small_family
 from small_mllms import picture, small_mllm
 
 from xaikit.evaluation.tokens import measure_faithfulness
 from xaikit.files.store import open_store, save_store, validate
 from xaikit.measures.words import image_shares
-from xaikit.mllm.conversations import generate
 from xaikit.mllm.explanation import explain_all_tokens, explain_tokens
 from xaikit.mllm.loading import load_mllm
 from xaikit.mllm.messages import segments, turns_of
@@ -82,15 +81,9 @@ def test_a_conversation_is_what_the_class_makes_of_it(family):
     )  # fmt: skip
     own.pop("labels", None)
     view = view_of(mllm)
-    assert torch.equal(view.ids, own["input_ids"][0])
     said = "describe the scene a red circle what is left of a circle ?"
     assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == said
-    plain = mllm.model(**own).logits[0]
-    states = teacher_forced(mllm, [view], [mllm.tokenizer("now", add_special_tokens=False).input_ids])
-    torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
-    options = {"max_new_tokens": 3, "suppress_tokens": mllm.family.unwritable}
-    expected = mllm.model.generate(**own, **options)[0, len(view.ids) :].tolist()
-    assert generate(mllm, [view], 3)[0] == [token for token in expected if token != mllm.tokenizer.eos_token_id]
+    assert_as_the_plain_model(mllm, view, own)
 
 
 def test_every_image_has_its_own_places(family):

@@ -7,12 +7,11 @@ import torch
 import transformers as T
 from PIL import Image
 from refusals import refused
-from small_families import SIGLIP, TEXT, chat, small_family, words
+from small_families import SIGLIP, TEXT, assert_as_the_plain_model, chat, small_family, words
 from small_mllms import picture, small_mllm
 
 from xaikit.files.store import open_store, save_store
 from xaikit.measures.words import image_shares
-from xaikit.mllm.conversations import generate
 from xaikit.mllm.explanation import explain_all_tokens, explain_tokens
 from xaikit.mllm.family import Family
 from xaikit.mllm.loading import load_mllm
@@ -70,17 +69,6 @@ def ordinary(mllm, messages, **images):
         videos_kwargs={"do_sample_frames": False, "return_metadata": True, "video_metadata": metadata},
     )  # fmt: skip
     return {name: values for name, values in own.items() if name != "video_metadata"}
-
-
-@torch.no_grad()
-def assert_as_the_plain_model(mllm, view, own):
-    assert torch.equal(view.ids, own["input_ids"][0])
-    plain = mllm.model(**own).logits[0]
-    states = teacher_forced(mllm, [view], [mllm.tokenizer("now", add_special_tokens=False).input_ids])
-    torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
-    options = {"max_new_tokens": 3, "suppress_tokens": mllm.family.unwritable}
-    expected = mllm.model.generate(**own, **options)[0, len(view.ids) :].tolist()
-    assert generate(mllm, [view], 3)[0] == [token for token in expected if token != mllm.tokenizer.eos_token_id]
 
 
 def test_a_video_is_what_the_class_makes_of_it(family):

@@ -135,9 +135,8 @@ class Sight:
                 f"{self.name} writes no token for {'a video' if frames else 'an image'}: give what it can see"
             )
         tokens //= among
-        vision = {
-            name: values[: len(values) // among] for name, values in of_image(seen).items() if len(values) >= among
-        }
+        of_all = of_image(seen)
+        vision = {name: values[: len(values) // among] for name, values in of_all.items() if len(values) >= among}
         each = frames or getattr(self.processor.image_processor, "temporal_patch_size", 1)
         many = vision[pixels_of(vision)].numel() // 3 // each
         if self.max_pixels is not None and many > (self.max_pixels**0.5 + PATCH) ** 2:
@@ -148,7 +147,7 @@ class Sight:
         key = (shown.size, frames, scale, enlargement, among > 1)
         if key not in self._places:
             _remember(self._places, key, self._located(shown, options, vision, tokens, among))
-        return vision | {name: seen[name] for name in seen if name not in of_image(seen)}, self._places[key]
+        return vision | {name: seen[name] for name in seen if name not in of_all}, self._places[key]
 
     def seen_together(
         self, images: Sequence[Medium], said: Said, scale: float, enlargement: str

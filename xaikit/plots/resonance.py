@@ -47,7 +47,7 @@ def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
         )  # fmt: skip
         axis.set(
             xlabel="frequency (cycles per iteration)",
-            ylabel="share of the energy" * (axis is axes[0, 0]),
+            ylabel="",
             xlim=(0, 0.51),
             yscale="log",
         )
