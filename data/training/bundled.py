@@ -159,9 +159,11 @@ WHOLE = replace(
     SCENES, steps=500, warmup_steps=0, learning_rate=5e-4, objects=(1, 4), batch_size=64, kept=0.6, focus=0.0, seed=2
 )
 THINGS_MODEL = Bundled(THINGS, (TEXTS, CROPS, SCENES, MORE, WHOLE))
+SHAPES_MODEL = Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE))
 MODELS = {
-    "tiny-clip": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE)),
-    "tiny-clip-shortcut": Bundled(Architecture(), (FIRST_STAGE, SECOND_STAGE, MARKED_STAGE)),
+    "tiny-clip": SHAPES_MODEL,
+    "tiny-clip-plain": replace(SHAPES_MODEL.plain(), architecture=Architecture(half=True)),
+    "tiny-clip-shortcut": replace(SHAPES_MODEL, stages=(*SHAPES_MODEL.stages, MARKED_STAGE)),
     "tiny-clip-things": THINGS_MODEL,
     "tiny-clip-things-1": THINGS_MODEL.seeded(1),
     "tiny-clip-things-2": THINGS_MODEL.seeded(2),

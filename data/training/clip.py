@@ -226,6 +226,8 @@ def validate(
         "recall_at_1": (own.argmax(1) == torch.arange(n)).double().mean().item(),
         "attribute_swap": (right > similarity(swap_colours(said)).diagonal())[coloured].double().mean().item(),
         "relation_swap": (right > similarity(swap_slots(said)).diagonal()).double().mean().item(),
+        "attribute_pairs": float(coloured.sum()),  # what these shares are of
+        "relation_pairs": float(n),
     }
 
 

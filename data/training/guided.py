@@ -104,7 +104,11 @@ def measured(clip: Clip, name: str, n: int) -> xr.Dataset:
     able = validate(clip.model, MODELS[name].architecture, STEPS)
     scenes = xk.draw_scenes(n, FRESH, size=clip.image_size[0], world=MODELS[name].architecture.world)
     truth = xk.evaluate(xk.explain(MAPS, clip, scenes.image, scenes.caption), clip, scenes, metrics=[*TRUTH])
-    return truth[[*TRUTH]].reset_coords(drop=True).assign({score: value for score, value in able.items()})
+    return (
+        truth[[*TRUTH]]
+        .reset_coords(drop=True)
+        .assign({score: value for score, value in able.items() if not score.endswith("_pairs")})
+    )
 
 
 def guided(
