@@ -37,8 +37,14 @@ PROMPT = "describe the picture"
 # Qwen2.5-VL-7B in half precision, an image of 1000 x 1000 pixels at these scales, 40 tokens of chat and 100 of answer.
 LARGE, WEIGHTS = Sizes(28, 3584, 18944, 28, 512, 152064, 2), 16.6e9
 TOKENS = [cells + 40 + 100 for cells in (1296, 2916, 5184)]
-KEPT = {"lens family": ("nothing", TOKENS), "attention": ("rows", TOKENS[:1]), "rollout": ("matrices", TOKENS[:1])}
-KEPT |= {"gradients": ("graph", TOKENS[:1])}
+ALL = ("rows", "matrices", "graph")
+KEPT = {
+    "lens family": (("nothing",), TOKENS),
+    "attention": (("rows",), TOKENS[:1]),
+    "rollout": (("matrices",), TOKENS[:1]),
+}
+KEPT |= {"gradients": (("graph",), TOKENS[:1]), "all methods": (ALL, [TOKENS[0], *TOKENS])}
+KEPT |= {"all methods at all scales": (ALL, [TOKENS[-1], *TOKENS])}
 
 
 def main() -> None:
@@ -61,8 +67,8 @@ def main() -> None:
         said = f"{name} / ({' + '.join(divisors)})"
         print(f"{said}: {statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f}) {wanted}")
     for name, (keeps, tokens) in KEPT.items():
-        many = samples_at_once(LARGE, tokens, 100, [keeps], most=16, memory=None)
-        taken = (WEIGHTS + many * LARGE.of_sample(tokens, 100, [keeps], many) + LARGE.of_logits) / 1e9
+        many = samples_at_once(LARGE, tokens, 100, keeps, most=16, memory=None)
+        taken = (WEIGHTS + many * LARGE.of_sample(tokens, 100, keeps, many) + LARGE.of_logits) / 1e9
         wanted = "at most 20" if name == "lens family" else "at most 24"
         print(f"Qwen2.5-VL-7B, {name}, 16 samples asked for, {many} at once: {taken:.1f} GB, computed; {wanted}")
 

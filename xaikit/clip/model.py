@@ -7,6 +7,7 @@ import copy
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import open_clip
 import torch
 import xarray as xr
+from open_clip.transformer import TextTransformer
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +27,21 @@ from ..samples.captions import world_by_words
 
 STARTS = ("\u2581", "\u0120")  # that of SentencePiece and of byte-level BPE, before a token that starts a word
 ACTIVATION = re.compile(r"(?i)(elu|silu|swish|activation)")  # in the names of modules
+FEW_TOKENS = 32  # a context that is encoded whole
+LARGEST_PIXEL = 30  # of normalised ones: no published normalisation reaches a tenth of it
+
+
+def check_values_of_pixels(pixels: Tensor, first: int = 0) -> None:
+    """Raise ValueError for preprocessed pixels (n, 3, H, W) that aren't finite, or so large that they can't be normalised. first :
+    the number of the first image."""
+    for index, largest in enumerate(pixels.abs().flatten(1).amax(1).tolist(), first):
+        if not math.isfinite(largest):
+            raise ValueError(f"image {index} holds NaN or infinite pixels: all must be finite")
+        if largest > LARGEST_PIXEL:
+            raise ValueError(
+                f"image {index} holds pixels up to {largest:g}: those of a tensor are normalised ones, as clip.pixels gives them;"
+                " give images of 0 to 255 as uint8 arrays"
+            )
 
 
 @dataclass
@@ -66,6 +84,30 @@ class Clip:
         return self.model.encode_text(tokens, normalize=True)
 
     @torch.no_grad()
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        """The same without gradients, to rounding, for where nothing is recorded: a causal tower never sees what stands behind a
+        prompt's end, so that it runs no further than the longest one's, which of a context of 77 is a few times faster."""
+        length = self._length_that_counts(tokens)
+        if length == tokens.shape[1]:
+            return self.encode_text(tokens)
+        prefix, text = ("text.", self.model.text) if hasattr(self.model, "text") else ("", self.model)
+        shorter = {
+            "positional_embedding": text.positional_embedding[:length],
+            "attn_mask": text.attn_mask[:length, :length],
+        }
+        shorter = {prefix + name: each for name, each in shorter.items()}
+        found = torch.func.functional_call(self.model, shorter, (None, tokens[:, :length]))
+        return found["text_features"] if isinstance(found, dict) else found[1]
+
+    def _length_that_counts(self, tokens: Tensor) -> int:
+        """Up to where tokens lead to an embedding, in steps of eight; all of them where that isn't known, or they are few."""
+        text = getattr(self.model, "text", self.model)
+        known = isinstance(text, open_clip.CLIP | TextTransformer) and getattr(text, "cls_emb", None) is None
+        if not known or text.attn_mask is None or tokens.shape[1] <= FEW_TOKENS or self.text_end(tokens) is None:
+            return tokens.shape[1]
+        return min(tokens.shape[1], 8 * (int(self.text_end(tokens).max()) // 8 + 1))
+
+    @torch.no_grad()
     def similarity(self, images, texts) -> Tensor:
         """Cosine similarity (images, texts) of every image with every text, on the CPU, in one batch.
 
@@ -95,9 +137,7 @@ class Clip:
             )
         if tuple(pixels.shape[2:]) != self.image_size:
             raise ValueError(f"pixels are {tuple(pixels.shape[2:])} but {self.name} takes {self.image_size}")
-        bad = ~torch.isfinite(pixels).flatten(1).all(1)
-        if bad.any():
-            raise ValueError(f"image {int(bad.nonzero()[0])} holds NaN or infinite pixels: all must be finite")
+        check_values_of_pixels(pixels)
         return pixels
 
     def seen(self, image) -> np.ndarray:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..files.checks import check_choices
 from ..files.images import read_image
-from .model import Clip, as_sequence
+from .model import Clip, as_sequence, check_values_of_pixels
 from .towers import tower
 
 GRAPH = 4 << 30  # bytes that a batch's attention and graph may take, as far as it is known before; one pair always fits
@@ -88,8 +88,7 @@ class Pairs:
         if isinstance(images, Tensor):
             if index == 0:
                 self.clip.pixels(images[:1])
-            if not torch.isfinite(images[index]).all():
-                raise ValueError(f"image {index} holds NaN or infinite pixels: all must be finite")
+            check_values_of_pixels(images[index : index + 1], index)
         elif not (
             isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
         ):
@@ -162,13 +161,16 @@ def labels_of(values) -> np.ndarray | None:
 
 def one_each(texts, n: int, what: str = "text", labels: np.ndarray | None = None):
     """Texts, or ids as a tensor, one for each of n images; one alone is for all. labels : the images' names, in whose order
-    texts that have names are put. Raises ValueError for another number, or names of others."""
+    texts that have names are put, a Series also where its index is these names. Raises ValueError for another number, or names
+    of others."""
     if isinstance(texts, Tensor):
         texts = texts.expand(n, -1) if len(texts) == 1 else texts
     else:
         if texts is None:
             raise ValueError(f"{what}s=None: give a prompt for each image, or one for all")
         own = labels_of(texts)
+        if own is None and labels is not None and isinstance(texts, pd.Series) and {*texts.index} == {*labels.tolist()}:
+            own = texts.index.to_numpy()  # of a table that was sorted, say
         try:
             texts = np.asarray(texts).item() if getattr(texts, "ndim", 1) == 0 else texts
             texts = [texts] if isinstance(texts, str) else list(getattr(texts, "values", texts))

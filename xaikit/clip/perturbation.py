@@ -125,7 +125,7 @@ def scores_of_images(
     encoded at once, None for a sensible number. progress: name of the progress bar, empty for none. score: another
     worth of an embedding than that cosine; what it gives makes up the last dimensions.
     """
-    score = score or cosine_with(encoded(clip.encode_text, tokens.to(pixels.device), batch_size))
+    score = score or cosine_with(encoded(clip.embed_text, tokens.to(pixels.device), batch_size))
 
     def encode(sample: Tensor, kept: Tensor) -> Tensor:
         fill = substitute if substitute is None or len(substitute) == 1 else substitute[sample]
@@ -152,7 +152,7 @@ def scores_of_texts(
     tokens = tokens.to(pixels.device)
 
     def encode(sample: Tensor, kept: Tensor) -> Tensor:
-        return clip.encode_text(perturbed_texts(clip, tokens[sample], kept, substitute))
+        return clip.embed_text(perturbed_texts(clip, tokens[sample], kept, substitute))
 
     return scores_in_batches(encode, score, tokens, keep, versions, batch_size, progress)
 

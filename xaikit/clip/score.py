@@ -26,7 +26,7 @@ def embed_texts(clip: Clip, texts, batch_size: int = 512) -> Tensor:
     texts = np.atleast_1d(texts).astype(str)
     different, place = np.unique(texts, return_inverse=True)
     tokens = clip.tokens(different.tolist()).to(clip.device)
-    return encoded(clip.encode_text, tokens, batch_size).cpu()[place.reshape(texts.shape)]
+    return encoded(clip.embed_text, tokens, batch_size).cpu()[place.reshape(texts.shape)]
 
 
 def record_score(
@@ -64,7 +64,7 @@ def record_score(
 @torch.no_grad()
 def other_embedding(clip: Clip, pixels: Tensor, tokens: Tensor, side: str) -> Tensor:
     """Unit embeddings (n, width) of what the side is compared with: of the texts for "image", and vice versa."""
-    return clip.encode_text(tokens.to(pixels.device)) if side == "image" else clip.encode_image(pixels)
+    return clip.embed_text(tokens.to(pixels.device)) if side == "image" else clip.encode_image(pixels)
 
 
 def project_tokens(clip: Clip, hidden: Tensor, side: str) -> Tensor:

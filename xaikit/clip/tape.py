@@ -127,6 +127,7 @@ class Tape:
         attention, block = self._modules(index)
         multihead = isinstance(attention, nn.MultiheadAttention)
         entered: list[Tensor] = []  # the block's input, until its layer is there to hold it
+        given: list[tuple] = []  # the attention layer's own arguments, until it has run
 
         def entering(module, args):
             value = self._source(index, args[0], self._input_sources)
@@ -135,9 +136,16 @@ class Tape:
 
         def before(module, args, kwargs):
             self._running = index
+            given[:] = [args]
+            if multihead and module.batch_first and args and args[0].requires_grad:
+                # PyTorch exchanges samples and tokens, and multiplies token by token what then doesn't lie in one piece
+                turned = args[0].transpose(0, 1).contiguous().transpose(0, 1)
+                return tuple(turned if argument is args[0] else argument for argument in args), kwargs
+            return None
 
         def after(module, args, kwargs, result):
             self._running = None
+            args = given.pop()
             if multihead:
                 inputs = (*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))[:3]
                 self._recorded[index] = MultiheadLayer(module, block, inputs, kwargs.get("attn_mask"))

@@ -1,6 +1,7 @@
 """Whether a model can do what its explanations are asked about: a scene's caption must beat captions that are false of it."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from ..samples.worlds.layout import COLOURS, World
 
 def foils(scenes: xr.Dataset) -> list[list[str]]:
     """Captions that are false of each scene: its ``foil`` where the scenes have one, else, of planted scenes, the caption with
-    one of the objects that it names exchanged for something that isn't there, a foil for each.
+    one of the objects that it names exchanged for something that isn't there, a foil for each; of a single word, a noun or a
+    colour, another such word that nothing in the scene has.
 
     Raises ValueError for other scenes.
 
@@ -26,17 +28,38 @@ def foils(scenes: xr.Dataset) -> list[list[str]]:
     >>> pair = xk.draw_scenes(1, objects=(2, 2), captions="relation", world="things")
     >>> pair.caption.item(), foils(pair)[0]
     ('a bear left of a television', ['a penguin left of a television', 'a bear left of a sheep'])
+    >>> word = xk.draw_suite("word", 1)
+    >>> word.caption.item(), foils(word)[0]
+    ('yellow', ['green'])
     """
     if "foil" in scenes:
         return [[str(foil)] for foil in scenes.foil.values]
     world, found = world_of(scenes), []
-    for caption, *objects in zip(
-        scenes.caption.values, scenes.object_name.values, newcomers(scenes)[..., 0], strict=True
-    ):
+    drawn = scenes.caption.values, scenes.object_name.values, newcomers(scenes)[..., 0], scenes.scene_seed.values
+    for caption, names, others, seed in zip(*drawn, strict=True):
         words = re.findall(r"\w+|[^\w\s]+", str(caption).lower())
-        pairs = [(phrase, *each) for phrase in noun_phrases(words, world) for each in zip(*objects, strict=True)]
+        phrases = noun_phrases(words, world)
+        place, like_it = _alone(words, phrases, world)
+        if like_it:
+            there = {part for name in names for part in name_parts(name)}
+            other = np.random.default_rng(int(seed)).permutation([word for word in like_it if word not in there])[:1]
+            found.append([sentence([*words[: place.start], *each.split(), *words[place.stop :]]) for each in other])
+            continue
+        pairs = [(phrase, *each) for phrase in phrases for each in zip(names, others, strict=True)]
         found.append([_exchanged(words, phrase, new, world) for phrase, old, new in pairs if phrase.names(old)])
     return found
+
+
+def _alone(words: list[str], phrases: list[Phrase], world: World) -> tuple[slice, Sequence[str]]:
+    """Where the noun or colour stands that is all that a caption says, and what could stand there; nothing for another."""
+    colours = [index for index, word in enumerate(words) if word in COLOURS]
+    if len(phrases) == 0 and len(colours) == 1:
+        return slice(colours[0], colours[0] + 1), COLOURS
+    if len(phrases) == 1 and not colours:
+        phrase = phrases[0]
+        if not phrase.size and not {*words[: phrase.place.start][-1:]} & {"a", "an", *NUMBERS}:
+            return phrase.place, world.nouns
+    return slice(0), ()
 
 
 def _exchanged(words: list[str], phrase: Phrase, new: str, world: World) -> str:
@@ -74,7 +97,7 @@ def recognised(clip: Clip, scenes: xr.Dataset, batch_size: int = 128) -> xr.Data
 
 def of_recognised(scores: xr.Dataset) -> xr.Dataset:
     """The scores (sample, explainer) of the scenes that are ``recognised``, NaN for the others, so that a ranking is of what the
-    model can do; of none, where the share of the recognised isn't surely above its chance. Without that variable all stay.
+    model can do; of none, where the share of the recognised isn't shown to be above its chance. Without that variable all stay.
 
     Examples
     --------

@@ -82,7 +82,7 @@ def scorer(
                 f" {len(known)} candidates is needed"
             )
     elif label == "prediction":
-        encode, inputs = (clip.encode_image, pixels) if of == "image" else (clip.encode_text, tokens.to(clip.device))
+        encode, inputs = (clip.encode_image, pixels) if of == "image" else (clip.embed_text, tokens.to(clip.device))
         target = nearest(encoded(encode, inputs, batch_size) @ known.T)
     elif (own < 0).any():
         kind = "text" if of == "image" else "image"
@@ -128,10 +128,10 @@ def _candidates(clip: Clip, pixels: Tensor, tokens: Tensor, of: str, candidates,
     listed = tokens[:0] if candidates is None else clip.tokens(candidates)
     different, kind = torch.unique(torch.cat([listed, tokens]), dim=0, return_inverse=True)
     if candidates is None:
-        return encoded(clip.encode_text, different.to(clip.device), batch_size), kind
+        return encoded(clip.embed_text, different.to(clip.device), batch_size), kind
     place = torch.full((len(different),), -1)
     place[kind[: len(listed)]] = torch.arange(len(listed))
-    return encoded(clip.encode_text, listed.to(clip.device), batch_size), place[kind[len(listed) :]]
+    return encoded(clip.embed_text, listed.to(clip.device), batch_size), place[kind[len(listed) :]]
 
 
 def word_counts(clip: Clip, tokens: Tensor, heat: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def confidence_change(
     """
     check_values(heat, len(tokens), of)
     pixels, tokens = pixels.to(clip.device, clip.dtype), tokens.to(clip.device)
-    encode, inputs = (clip.encode_image, pixels) if of == "image" else (clip.encode_text, tokens)
+    encode, inputs = (clip.encode_image, pixels) if of == "image" else (clip.embed_text, tokens)
     if of == "text":
         check_fill(fill, of)
         kept = torch.from_numpy(_hot_words(clip, heat, tokens)).to(clip.device)
@@ -182,7 +182,7 @@ def confidence_change(
         inputs = F.pad(bare, room)
 
         def encode_kept(sample: Tensor, keep: Tensor) -> Tensor:
-            return clip.encode_text(F.pad(bare[sample] * keep[:, : bare.shape[1]], room))
+            return clip.embed_text(F.pad(bare[sample] * keep[:, : bare.shape[1]], room))
 
         left = scores_in_batches(encode_kept, score_of, tokens, kept, None, batch_size, bar)
     else:

@@ -17,6 +17,8 @@ from ..files.schema import LOWER
 from ..files.store import annotate
 from .metrics import score_variable
 
+SOME_WEIGHTS = 2**21  # whose shuffling is timed
+
 
 def cost(
     method: str,
@@ -51,9 +53,9 @@ def cost(
         for part in inputs.split(batch_size):
             encode(part)
 
-    explained(), forward()
+    forward()  # which makes a device's own buffers, that no method needs
+    memory = peak_memory(explained, clip.device) / min(batch_size, len(images))  # the run that isn't timed
     taken = np.array([[_seconds(run, clip.device) for run in (explained, forward)] for _ in range(repeats)]).min(0)
-    memory = peak_memory(explained, clip.device) / min(batch_size, len(images))
     out = xr.Dataset(coords={"explainer": [method]})
     for name, value, meaning, units in (
         ("seconds", taken[0] / len(images), "time to explain one sample", "second"),
@@ -65,22 +67,35 @@ def cost(
     return annotate(out, "evaluation", clip, parameters=parameters)
 
 
-def say_estimate(clip: Clip, pictures: int) -> None:
-    """Say before a long computation how long it takes: so many pictures, at what this machine now takes to encode one.
+def say_estimate(clip: Clip, pictures: float, texts: float = 0, shuffles: float = 0) -> None:
+    """Say before a long computation how long it takes: so many pictures and texts, at what this machine now takes to encode one.
 
-    pictures : encoded at batches; a pass whose gradients are taken counts three times. It goes to stderr, as progress does: it
-    differs from run to run.
+    pictures, texts : encoded in batches, texts with their whole context; a pass whose gradients are taken counts three times, one
+    through some of the blocks, or of a short prompt, in part. shuffles : of all weights, as ``resonance.shuffled_weights`` makes
+    them. What is drawn and shown comes on top. It goes to stderr, as progress does: it differs from run to run.
 
     Examples
     --------
-    >>> say_estimate(xk.load_clip("tiny-clip"), 1000)
+    >>> say_estimate(xk.load_clip("tiny-clip"), 1000, texts=100)
     """
     batch = torch.zeros(8, 3, *clip.image_size, dtype=clip.dtype, device=clip.device)
+    words = torch.ones(8, clip.context_length, dtype=torch.long, device=clip.device)
     with torch.no_grad():
-        each = min(_seconds(lambda: clip.encode_image(batch), clip.device) for _ in range(2)) / len(batch)
-    minutes = pictures * each / 60
+        picture, text = (
+            min(_seconds(lambda encode=encode, inputs=inputs: encode(inputs), clip.device) for _ in range(3))
+            / len(inputs)
+            for encode, inputs in ((clip.encode_image, batch), (clip.encode_text, words))
+        )
+    shuffle = 0.0
+    if shuffles:
+        some, weights = torch.zeros(SOME_WEIGHTS), sum(weight.numel() for weight in clip.model.parameters())
+        of_some = _seconds(lambda: some[torch.randperm(SOME_WEIGHTS)], torch.device("cpu"))
+        shuffle = of_some * weights / SOME_WEIGHTS
+    minutes = (pictures * picture + texts * text + shuffles * shuffle) / 60
     time_text = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
-    print(f"About {time_text}: {pictures:,} pictures at {1000 * each:.1f} ms", file=sys.stderr)
+    costs = (pictures, "pictures", picture), (texts, "texts", text), (shuffles, "shuffles of all weights", shuffle)
+    counted = [f"{count:,.0f} {name} at {1000 * each:.1f} ms" for count, name, each in costs if count]
+    print(f"About {time_text}: {', '.join(counted)}", file=sys.stderr)
 
 
 def _seconds(run: Callable[[], None], device: torch.device) -> float:

@@ -53,7 +53,8 @@ def metric(
 
     Parameters
     ----------
-    direction : "higher is better", "lower is better" or "neither". meaning : in a few words. units : "1" for none.
+    direction : "higher is better", "lower is better", or "neither", by which nothing is ranked. meaning : in a few words.
+    units : "1" for none.
     of : "image" or "text"; for both, ("image", "text"), that of the text is called ``word_`` and the name.
     whole : of a metric that is all or nothing what a hit counts, so that its mean is a share and has Wilson's interval.
     limits : between which its values lie by its definition, so that no interval passes them; None for none.
@@ -74,14 +75,15 @@ def metric(
     Examples
     --------
     >>> import xaikit as xk
-    >>> @xk.evaluation.metric("lower is better", "share of the image that is hot", needs=("coverage",))
-    ... def hot_share(heat, coverage):
-    ...     return (heat > heat.max((2, 3), keepdims=True) / 2).mean((2, 3))
+    >>> @xk.evaluation.metric("higher is better", "share of the hot part that lies on named objects", needs=("coverage",))
+    ... def hot_on_objects(heat, coverage):
+    ...     hot = heat > heat.max((2, 3), keepdims=True) / 2
+    ...     return (hot * coverage).sum((2, 3)) / hot.sum((2, 3))
     >>> clip, scenes = xk.load_clip("tiny-clip"), xk.draw_scenes(2, seed=0)
     >>> heat = xk.explain(["edge", "centre"], clip, scenes.image, scenes.caption)
-    >>> xk.evaluate(heat, clip, scenes, metrics=["hot_share"]).hot_share.attrs["score_direction"]
-    'lower is better'
-    >>> METRICS.remove("hot_share")
+    >>> xk.evaluate(heat, clip, scenes, metrics="hot_on_objects").hot_on_objects.attrs["units"]
+    '1'
+    >>> METRICS.remove("hot_on_objects")
     """
     check_choices(direction=(direction, DIRECTIONS))
     sides = (of,) if isinstance(of, str) else tuple(of)
@@ -197,10 +199,8 @@ def evaluate(
         if values.shape != heat.shape[:2]:
             raise ValueError(f"the metric {one.name!r} gave the shape {values.shape}: {heat.shape[:2]} is needed")
         out[one.name] = score_variable(
-            ("sample", "explainer"), values, one.meaning, one.direction, one.units, one.limits
+            ("sample", "explainer"), values, one.meaning, one.direction, one.units, one.limits, one.whole
         )
-        if one.whole:
-            out[one.name].attrs["whole"] = one.whole
     return annotate(out, "evaluation", clip, parameters={"steps": steps, "fill": fill, "seed": seed})
 
 
@@ -211,10 +211,12 @@ def score_variable(
     direction: str,
     units: str = "1",
     limits: tuple[float, float] | None = None,
+    whole: float | None = None,
 ) -> tuple:
-    """What a dataset takes as a variable of the ``evaluation`` schema: dimensions, values, and what they mean."""
-    bounded = {"limits": [*limits]} if limits else {}
-    return dims, values, {"long_name": meaning, "units": units, "score_direction": direction} | bounded
+    """What a dataset takes as a variable of the ``evaluation`` schema: dimensions, values, and what they mean; whole, limits :
+    as in ``metric``."""
+    about = {"long_name": meaning, "units": units, "score_direction": direction}
+    return dims, values, about | ({"limits": [*limits]} if limits else {}) | ({"whole": whole} if whole else {})
 
 
 BOTH = ("image", "text")

@@ -19,8 +19,9 @@ from ..clip.towers import tower
 from ..explainers.registry import SIDES, Chosen
 from ..explainers.sources import Plan, maps_of, protocol, results
 from ..files.checks import check_choices, check_whole
-from ..files.schema import HIGHER, LOWER
+from ..files.schema import HIGHER, LOWER, NEITHER
 from ..files.store import annotate, provenance
+from ..measures.intervals import mean_interval
 from ..measures.maps import checked
 from ..samples.captions import article
 from ..samples.source import Source
@@ -119,7 +120,8 @@ def retrieval_faithfulness(
     the share. fill : as in ``deletion_insertion``.
 
     Returns a dataset of the ``evaluation`` schema with, for each of deletion and insertion and for "ir" and "tr",
-    ``ir_deletion_curve`` (explainer, step) and ``ir_deletion_auc`` (explainer), its area by the trapezoid rule.
+    ``ir_deletion_curve`` (explainer, step) and ``ir_deletion_auc`` (explainer), its area by the trapezoid rule, with the
+    ``_low`` and ``_high`` end of its 95 % interval over what is searched for (among the same scenes).
     Raises ValueError for an unknown fill, impossible steps or maps of another number of samples. Memory is bounded by
     the embeddings of the versions of one explainer.
     Source: table 3 of Grad-ECLIP and of MMEL, there on the 5000 image test split of COCO with all captions.
@@ -137,21 +139,25 @@ def retrieval_faithfulness(
     fill = removal_fill(fill, of)
     pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption).to(clip.device)
     intact = _intact(clip, pixels, tokens, of, batch_size)
-    curves = []
+    curves, areas, shares = [], [], np.linspace(0, 1, steps + 1)
     for explainer in tqdm(range(heat.shape[1]), disable=not progress, desc="retrieval"):
         one = heat.values[:, explainer : explainer + 1]
         changed = perturbed_embeddings(clip, one, pixels, tokens, of, steps, fill, batch_size, seed)[:, 0]
         for version in changed.unbind(1):
             hits = _hits_by_step(version.unbind(1), intact, of, scenes.caption.values, np.arange(len(tokens)))
             curves.append([each.mean(0) for each in hits])
+            areas.append([mean_interval(np.trapezoid(each, shares), limits=(0.0, 1.0)) for each in hits])
     curves = np.array(curves).reshape(-1, 2, 2, steps + 1)  # explainer, way, search, step
-    shares = np.linspace(0, 1, steps + 1)
+    areas = np.array(areas).reshape(-1, 2, 2, 3)
     out = xr.Dataset({"fraction": ("step", shares)}, {"explainer": heat.explainer.values})
     for column, (name, search) in enumerate((("ir", "image"), ("tr", "text"))):
         for row, (way, better) in enumerate(zip(WAYS, (LOWER, HIGHER), strict=True)):
             curve, meaning = curves[:, row, column], f"recall@1 of {search} retrieval, {way}"
             out[f"{name}_{way}_curve"] = score_variable(["explainer", "step"], curve, meaning, better)
-            out[f"{name}_{way}_auc"] = score_variable(["explainer"], np.trapezoid(curve, shares), meaning, better)
+            for place, end in enumerate(("", "_low", "_high")):
+                about = f"{end[1:]} end of the 95 % interval of the area: {meaning}" if end else meaning
+                area = areas[:, row, column, place]
+                out[f"{name}_{way}_auc{end}"] = score_variable(["explainer"], area, about, NEITHER if end else better)
     parameters = {"steps": steps, "fill": fill, "seed": seed, "of": of}
     return annotate(out, "evaluation", clip, parameters=parameters)
 
@@ -235,7 +241,8 @@ def retrieval_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
     """The area of each sample and method (sample, explainer), and the recall (explainer, step), of both ways and searches.
 
     Samples whose map isn't finite are left out of that method's searches. IR: a caption finds its image among the
-    different ones. TR: an image finds any of its captions.
+    different ones. TR: an image finds any of its captions. An area is of an image, at its first caption, of IR the mean over its
+    captions.
     """
     side, shape = provenance(ds)["made_with"]["options"]["side"], (ds.sizes["sample"], ds.sizes["explainer"])
     columns = [f"{way} {search}" for way in ds.way.values for search in ("IR", "TR")]
@@ -253,9 +260,12 @@ def retrieval_columns(ds: xr.Dataset, progress: bool = False) -> Columns:
             rows = np.sort(rows[np.unique(image_id[rows], return_index=True)[1]])
         versions = _versions(ds.version[:, explainer, row], rows)
         found = _hits_by_step(versions, torch.from_numpy(other[rows]), side, caption[rows], image_id[rows])
-        first = np.unique(image_id[rows], return_index=True)[1]
-        for search, hits, places in zip(("IR", "TR"), found, (rows, rows[first]), strict=True):
-            areas[f"{way} {search}"][places, explainer] = np.trapezoid(hits, shares)
+        _, first, place = np.unique(image_id[rows], return_index=True, return_inverse=True)
+        for search, hits in zip(("IR", "TR"), found, strict=True):
+            area = np.trapezoid(hits, shares)
+            if search == "IR":  # captions of one image aren't independent of one another
+                area = np.bincount(place, area) / np.bincount(place)
+            areas[f"{way} {search}"][rows[first], explainer] = area
             curves[f"{way} {search}"][explainer] = hits.mean(0)
     return areas, curves
 

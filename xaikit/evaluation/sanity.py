@@ -14,6 +14,7 @@ from ..clip.model import Clip, copied
 from ..clip.towers import tower
 from ..explainers.explanation import explain
 from ..explainers.registry import check_tower, find
+from ..files.checks import Choices, check_whole, labelled
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
 from ..measures.maps import listed, map_ssim, unit_ranks
@@ -26,25 +27,28 @@ _OUTSIDE = ("visual.", "logit_scale", "logit_bias", "text_decoder.")
 
 
 def sanity_cascade(
-    method: str,
+    method: Choices,
     clip: Clip,
     scenes: xr.Dataset,
     of: str = "image",
     seed: int = 0,
     batch_size: int = 64,
     progress: bool = False,
+    depths: int | None = None,
     **options,
 ) -> xr.Dataset:
     """How like the original each map stays while the weights of its tower are randomised, cumulatively from the top.
 
-    method, options : as in ``explain``. scenes : with ``image`` and ``caption``. seed : of the random weights, drawn from
+    method, options : one or several, as in ``explain``. scenes : with ``image`` and ``caption``. seed : of the random weights, drawn from
     a normal distribution with the mean and standard deviation of each tensor that they replace, so that activations
-    keep their scale. The model itself stays as it is; a copy is changed.
+    keep their scale. The model itself stays as it is; a copy is changed. depths : at how many depths maps are compared, evenly
+    spread, "output" and the first block among them; None for all.
 
     Returns a dataset of the ``evaluation`` schema (sample, explainer, depth): ``rank_correlation``, Spearman's, and for
     maps of the image ``ssim``, the structural similarity of both maps stretched to reach from 0 to 1. depth: "output"
     (all that follows the blocks), then the blocks from the last to the first. A map that explains the model loses its
-    likeness; one that stays near 1 doesn't depend on what was learnt. Raises as ``explain``, before any work.
+    likeness; one that stays near 1 doesn't depend on what was learnt. Raises as ``explain``, and ValueError for fewer than two
+    depths, before any work.
 
     Examples
     --------
@@ -53,26 +57,37 @@ def sanity_cascade(
     >>> sanity_cascade("grad_eclip", clip, scenes).depth.values.tolist()
     ['output', 'block 3', 'block 2', 'block 1', 'block 0']
     """
-    ranked_maps = _ranked_maps(method, clip, scenes, of, batch_size, options)
-    original, order = ranked_maps(clip)
-    broken = copied(clip)
-    depths, ranked, alike = [], [], []
-    for depth in tqdm(randomised(broken, of, seed), disable=not progress, desc=f"sanity of {method}"):
-        heat, new_order = ranked_maps(broken)
-        depths.append(depth)
-        ranked.append((order * new_order).sum(-1))
+    if depths is not None:
+        check_whole(2, depths=depths)
+    given = labelled(method, "method")
+    maps_of = {
+        one.label: _ranked_maps(one.name, clip, scenes, of, batch_size, {**options, **one.options}) for one in given
+    }
+    originals = {label: maps(clip) for label, maps in maps_of.items()}
+    broken, total = copied(clip), 1 + len(tower(clip, of).blocks)
+    compared = {*np.linspace(0, total - 1, min(depths or total, total)).round().astype(int).tolist()}
+    names, ranked, alike = [], [], []
+    parts = tqdm(randomised(broken, of, seed), total=total, disable=not progress, desc="sanity")
+    for place, name in enumerate(parts):
+        if place not in compared:
+            continue
+        found = {label: maps(broken) for label, maps in maps_of.items()}
+        names.append(name)
+        ranked.append(np.stack([(originals[label][1] * order).sum(-1) for label, (_, order) in found.items()], 1))
         if of == "image":
-            alike.append(map_ssim(original, heat))
-    out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [method], "depth": depths})
+            alike.append(np.stack([map_ssim(originals[label][0], heat) for label, (heat, _) in found.items()], 1))
+    out = xr.Dataset(coords={"sample": scenes.sample.values, "explainer": [*maps_of], "depth": names})
     for name, values, meaning in (
         ("rank_correlation", ranked, "Spearman correlation with the original map"),
         ("ssim", alike, "structural similarity to the original map"),
     ):
         if values:
-            by_depth = np.stack(values, -1)[:, None]
+            by_depth = np.stack(values, -1)
             out[name] = score_variable(["sample", "explainer", "depth"], by_depth, meaning, LOWER, limits=CORRELATION)
-    parameters = {"method": method, "of": of, "seed": seed, "options": {name: repr(options[name]) for name in options}}
-    return annotate(out, "evaluation", clip, parameters=parameters)
+    told = {
+        one.label: {"method": one.name, **{k: repr(v) for k, v in {**options, **one.options}.items()}} for one in given
+    }
+    return annotate(out, "evaluation", clip, parameters={"methods": told, "of": of, "seed": seed})
 
 
 def _ranked_maps(

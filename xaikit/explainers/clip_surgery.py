@@ -63,9 +63,9 @@ def clip_surgery(
     text = other_embedding(clip, pixels, tokens, of).float()
     if feature_surgery and shared is None:
         empty = perturbed_texts(clip, tokens[:1], torch.zeros(1, 1), "removed")
-        text = text - clip.encode_text(empty.to(pixels.device)).float()
+        text = text - clip.embed_text(empty.to(pixels.device)).float()
     elif feature_surgery:
-        text = _less_shared(own, text, clip.encode_text(shared.to(pixels.device)).float(), tokens, shared)
+        text = _less_shared(own, text, clip.embed_text(shared.to(pixels.device)).float(), tokens, shared)
     return content_of(clip, (patches @ text.unsqueeze(-1)).squeeze(-1), tokens, of)
 
 

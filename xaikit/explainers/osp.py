@@ -47,28 +47,45 @@ def osp(
     captions = planted_captions(clip) if distractors is None else list(distractors)
     if isinstance(distractors, str) or not captions:
         raise ValueError(f"distractors={distractors!r}: a list of captions is needed, or None")
-    with torch.no_grad():
-        dictionary = clip.encode_text(clip.tokens(captions).to(pixels.device))
+    dictionary = encoded_once(clip, captions)
     projected = ProjectedClip(
         **{name: getattr(clip, name) for name in Clip.__dataclass_fields__},
-        dictionary=dictionary, contents=[content_words(caption) for caption in captions],
+        original=clip, dictionary=dictionary, contents=[content_words(caption) for caption in captions],
         atoms=atoms, max_similarity=max_similarity,
     )  # fmt: skip
     vars(projected)["tokenizer"] = clip.tokenizer  # it is there already
     return found.function(projected, pixels, tokens, of=of, **(options or {}))
 
 
+@torch.no_grad()
+def encoded_once(clip: Clip, captions: list[str]) -> Tensor:
+    """The captions' embeddings (k, width), kept on the clip for the next pairs as long as no weight beside the image tower changes:
+    they take longer than a few pairs do."""
+    weights = [each for name, each in clip.model.named_parameters() if not name.startswith("visual.")]
+    state = (captions, [(each.data_ptr(), each._version) for each in weights])
+    if vars(clip).get("_distractors", (None,))[0] != state:
+        vars(clip)["_distractors"] = state, clip.embed_text(clip.tokens(captions).to(clip.device))
+    return vars(clip)["_distractors"][1]
+
+
 @dataclass
 class ProjectedClip(Clip):
     """The same model, whose text embeddings are the residuals behind a dictionary of distractors."""
 
+    original: Clip = field(kw_only=True)
     dictionary: Tensor = field(kw_only=True)
     contents: list[set[str]] = field(kw_only=True)
     atoms: int = field(kw_only=True)
     max_similarity: float = field(kw_only=True)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        text = super().encode_text(tokens)
+        return self.projected(self.original.encode_text(tokens), tokens)
+
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        return self.projected(self.original.embed_text(tokens), tokens)
+
+    def projected(self, text: Tensor, tokens: Tensor) -> Tensor:
+        """The residuals of the prompts' embeddings."""
         said = [content_words(prompt) for prompt in prompts(self, tokens)]
         other = torch.tensor([[not words <= prompt for words in self.contents] for prompt in said]).to(text.device)
         allowed = other & (text @ self.dictionary.T <= self.max_similarity)

@@ -274,6 +274,7 @@ class RunsTab(Tab):
         self.about = Sentences()
         self.table = TableView(self._sort, self._press_cell, lambda: self.tell(sort=None, descending=True))
         self.parts |= {"about": self.about, "cells": self.table}
+        self.add_class("xaikit-samples")
 
     def fill(self) -> None:
         """The table, and what is said of it and of the samples behind the pressed cell."""

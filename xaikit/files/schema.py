@@ -206,15 +206,17 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "removed": Variable((*_ABLATION, "row", "col"), "b", "whether the patch is removed"),
         "similarity": Variable(("sample",), "f", "cosine similarity of image and caption"),
         "frequency": Variable(("sample",), "f", "frequency of the dominant mode", "cycle/iteration"),
-        "mode_share": Variable(("sample",), "f", "share of the dominant mode in all that oscillates"),
+        "mode_share": Variable(("sample",), "f", "share of the dominant mode in the energy of all frequencies above 0"),
     },
     "suppression": {
         "energy": Variable(_STATE, "f", "energy of the mode that dominates the clean image"),
-        "total_energy": Variable(_STATE, "f", "energy of all that oscillates"),
+        "total_energy": Variable(_STATE, "f", "resonance energy of all frequencies above 0"),
         "similarity": Variable(_STATE, "f", "cosine similarity of image and caption"),
         "rank_correlation": Variable(_STATE, "f", "Spearman correlation of the resonance map with the clean image's"),
         "size": Variable(_STATE, "f", "largest change of a pixel"),
-        "resonance_map": Variable((*_STATE, "row", "col"), "f", "energy of all that oscillates, summed over words"),
+        "resonance_map": Variable(
+            (*_STATE, "row", "col"), "f", "resonance energy of all frequencies above 0, summed over words"
+        ),
         "image": Variable((*_STATE, "y", "x", "rgb"), "f", "RGB image as the model gets it", "0-1"),
         "course": Variable(("sample", "update"), "f", "lowest energy of the mode so far"),
         "frequency": Variable(

@@ -5,7 +5,7 @@ Why Student's t and not the percentiles of a bootstrap: those are too narrow bel
 small levels that many tests at once need.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
@@ -18,6 +18,7 @@ POWER = 0.8
 RESAMPLES = 2000
 Z = float(ndtri(0.975))
 UNBOUNDED = (-np.inf, np.inf)
+ENOUGH = 5  # draws, for their spread to be known
 LARGE = 1e9  # degrees of freedom for a normal distribution
 
 
@@ -117,6 +118,35 @@ def mean_of(values: np.ndarray, whole: float = 0.0, limits: tuple[float, float] 
     least = whole * Z / (n + Z**2)
     error = float(np.fmax(_error(values), least)) if n > 1 else np.nan
     return Estimate(values.mean() if n else np.nan, error, n - 1, n, limits=(float(low), float(high)))
+
+
+def mean_over_draws(values: np.ndarray, whole: float = 0.0, limits: tuple[float, float] | None = None) -> Estimate:
+    """The mean of values (n, draws) of samples that all meet the same draws, such as random models: its error is that over other
+    samples and over other draws (two crossed random effects). A sample with a NaN doesn't count; of a single draw, or a single
+    sample, nothing is known. Of fewer than five draws the spread may seem small by chance, so that it alone gives the degrees of
+    freedom. whole, limits : as in ``mean_of``; that all draws say the same is no certainty either.
+
+    Examples
+    --------
+    >>> found = mean_over_draws(np.array([[0.1, 0.3], [0.2, 0.4], [0.3, 0.5]]))
+    >>> round(float(found.value), 2), round(found.above(0), 2)  # the two draws differ by more than the samples
+    (0.3, 0.12)
+    """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values).all(1)]
+    of_samples, (n, draws) = mean_of(values.mean(1), whole, limits), values.shape
+    if draws < 2 or n < 2:
+        return replace(of_samples, error=np.nan)
+    # The variance of the draws' means holds what one draw does to all samples and, divided by n, what it does to each; the latter
+    # is in the samples' error already.
+    residual = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    each = (residual**2).sum() / ((n - 1) * (draws - 1)) / (n * draws)
+    means = values.mean(0)
+    of_draws = max(means.var(ddof=1) / draws - each, 0.0) if np.ptp(means) else (whole * Z / (draws + Z**2)) ** 2
+    error = float(np.sqrt(of_samples.error**2 + of_draws))
+    parts = of_samples.error**4 / (n - 1) + of_draws**2 / (draws - 1)
+    freedom = error**4 / parts if error else n - 1  # Satterthwaite
+    return replace(of_samples, error=error, freedom=float(freedom if draws >= ENOUGH else min(freedom, draws - 1)))
 
 
 def share_of(values: np.ndarray) -> Estimate:

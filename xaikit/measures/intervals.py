@@ -1,11 +1,13 @@
 """What means over samples say: their intervals, who is best, and whether metrics put explainers in the same order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ..files.names import spelled
+from ..files.schema import LOWER, NEITHER
 from .estimates import RESAMPLES, UNBOUNDED, Estimate, discoveries, finite, mean_of, wilson
 from .maps import unit_ranks
 
@@ -13,8 +15,11 @@ RATE = 0.05  # of the differences that are called significant the share that is 
 
 
 def oriented(scores: xr.DataArray) -> xr.DataArray:
-    """The scores, with their sign turned where lower is better."""
-    return -scores if scores.attrs.get("score_direction") == "lower is better" else scores
+    """The scores, with their sign turned where lower is better. Raises ValueError where neither end is better."""
+    direction = scores.attrs.get("score_direction")
+    if direction == NEITHER:
+        raise ValueError(f"{scores.name}: neither end is better, so nothing can be ranked by it")
+    return -scores if direction == LOWER else scores
 
 
 def mean_interval(
@@ -68,10 +73,26 @@ def interval_text(mean: float, low: float, high: float, digits: int = 3, signed:
     --------
     >>> interval_text(0.12345, 0.1, 0.2), interval_text(0.12345, -0.1, 0.2, digits=2, signed=True)
     ('0.123 [0.100, 0.200]', '+0.12 [-0.10, +0.20]')
+    >>> interval_text(-0.0001, -0.01, 0.01), interval_text(0.01, -0.0001, 0.02)
+    ('0.000 [-0.010, 0.010]', '0.010 [-0.000, 0.020]')
     """
     form = f"{{:{'+' if signed else ''}.{digits}f}}"
     ends = "" if np.isnan([low, high]).all() else f" [{form}, {form}]"  # a single sample has none
-    return f"{form}{ends}".format(mean, low, high)
+    # Where 0 lies within, a mean of "-0.000" says nothing; an end always says on which side of 0 it lies.
+    of_mean = form if low * high > 0 else form.replace(".", "z.")
+    return f"{of_mean}{ends}".format(mean, low, high)
+
+
+def margin_text(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """A mean and how far its interval reaches, on its longer side, as the narrow cells of a table of scores have them.
+
+    Examples
+    --------
+    >>> margin_text(0.12345, 0.1, 0.2), margin_text(1.0, 0.89, 1.0), margin_text(-0.001, -0.011, 0.009)
+    ('0.12 ± 0.08', '1.00 ± 0.11', '0.00 ± 0.01')
+    """
+    reach = np.fmax(mean - low, high - mean)
+    return f"{mean:z.{digits}f}" + ("" if np.isnan(reach) else f" ± {reach:.{digits}f}")  # a single sample has none
 
 
 def mean_text(
@@ -100,9 +121,9 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def as_text(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """The summary as explainers x metrics of "mean [low, high]"."""
-    cell = [interval_text(*row, digits) for row in table[["mean", "low", "high"]].itertuples(index=False)]
+def as_text(table: pd.DataFrame, digits: int = 3, text: Callable[..., str] = interval_text) -> pd.DataFrame:
+    """The summary as explainers x metrics of "mean [low, high]", or of what ``text`` says instead."""
+    cell = [text(*row, digits) for row in table[["mean", "low", "high"]].itertuples(index=False)]
     wide = table.assign(cell=cell).pivot(index="explainer", columns="metric", values="cell")
     return wide.loc[table.explainer.unique(), table.metric.unique()]
 
@@ -149,7 +170,7 @@ def verdicts(scores: xr.Dataset, metrics: Sequence[str], against: Mapping[str, s
 
 
 def above_controls(scores: xr.Dataset, metrics: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
-    """How far each explainer is above the control that it is least surely above on each metric, more always being better:
+    """How far each explainer is above the control that it beats by the least certain margin on each metric, more always being better:
     explainers x metrics of ``Estimate``, paired over samples.
 
     Examples
@@ -174,6 +195,79 @@ def surely_above(found: pd.DataFrame, rate: float = RATE) -> pd.DataFrame:
     """Which of these estimates lie above 0 by a t test, with false discoveries among all of them kept to ``rate``."""
     chances = found.map(lambda each: min(1.0, 2 * each.above(0))).astype(float)
     return pd.DataFrame(discoveries(chances.to_numpy()) <= rate, found.index, found.columns)
+
+
+def stars(found: pd.DataFrame, rate: float = RATE) -> tuple[pd.DataFrame, str]:
+    """Where the explainers of ``above_controls`` are significantly above all controls (explainers x metrics of bool), and who is on the
+    most metrics, as a title says it.
+
+    Examples
+    --------
+    >>> above, level = (Estimate(value, 0.01, 39, 40) for value in (0.7, 0.0))
+    >>> stars(pd.DataFrame({"energy": [above, above], "auroc": [above, level]}, ["clip_surgery", "edge"]))[1]
+    '2 of 2: CLIP Surgery'
+    """
+    sure = surely_above(found, rate)
+    count = sure.sum(axis=1)
+    most = listed(count.index[count == count.max()]) if count.any() else "none on any"
+    return sure, f"{count.max()} of {sure.shape[1]}: {most}"
+
+
+def listed(names: Sequence[str], last: str = "") -> str:
+    """Explainers' names as a text has them, the last of them after a word such as "and"; by semicolons where a name has a comma.
+
+    Examples
+    --------
+    >>> listed(["srm", "grad_eclip", "rise"], "and"), listed(["srm", "mmel, last block", "rise"])
+    ('SRM, Grad-ECLIP and RISE', 'SRM; MMEL, last block; RISE')
+    """
+    *names, end = (spelled(name) for name in names)
+    mark, word = ("; ", "; ") if any("," in name for name in (*names, end)) else (", ", " ")
+    before = f"{word}{last} " if last else mark
+    return before.join([mark.join(names), end]) if names else end
+
+
+def leaders(scores: xr.DataArray, among: Sequence[str] | None = None, rate: float = RATE) -> list[str]:
+    """The explainer with the best mean and, after it, those that it isn't significantly above: any of them may be the best.
+
+    Paired t tests over samples of the best against each other one, with false discoveries among them kept to ``rate``. among :
+    the explainers that are asked about (without controls, say), None for all. One without a finite score doesn't count, and
+    the list is empty where none has any.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(1).normal([0.1, 0.9, 0.9], 0.1, (40, 3))
+    >>> scores = xr.DataArray(values, {"explainer": ["edge", "grad_eclip", "rise"]}, ("sample", "explainer"))
+    >>> leaders(scores)
+    ['grad_eclip', 'rise']
+    """
+    turned = oriented(scores if among is None else scores.sel(explainer=list(among)))
+    means = turned.mean("sample").to_series().dropna().sort_values(ascending=False, kind="stable")
+    names = [str(name) for name in means.index]
+    chances = np.array([2 * difference_in(turned, names[0], other).above(0) for other in names[1:]])
+    clear = discoveries(chances.clip(max=1)) <= rate
+    return names[:1] + [other for other, above in zip(names[1:], clear, strict=True) if not above]
+
+
+def leaders_text(scores: xr.DataArray, among: Sequence[str] | None = None, most: int = 4) -> str:
+    """``leaders`` as a title names them, at most so many by name, and of more that are all that were compared the first alone:
+    nobody is called the best of those that can't be told apart.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(1).normal([0.1, 0.9, 0.9], 0.1, (40, 3))
+    >>> scores = xr.DataArray(values, {"explainer": ["edge", "grad_eclip", "rise"]}, ("sample", "explainer"))
+    >>> leaders_text(scores), leaders_text(scores, ["grad_eclip", "edge"])
+    ('Grad-ECLIP and RISE (no difference found)', 'Grad-ECLIP')
+    """
+    names = leaders(scores, among)
+    if not names:
+        return "none that was measured"
+    compared = scores if among is None else scores.sel(explainer=list(among))
+    if len(names) > most and len(names) == int(compared.notnull().any("sample").sum()):
+        return f"{listed(names[:1])} (no difference from the other {len(names) - 1} found)"
+    named = names if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return listed(named, "and") + " (no difference found)" * (len(named) > 1)
 
 
 def over_groups(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -62,11 +62,12 @@ def content_share(word_heat: np.ndarray, token_text: np.ndarray) -> np.ndarray:
     """Share of the positive word heat on content words, against function words; higher is better.
 
     word_heat (n, explainers, tokens), token_text (n, tokens), the whole words, with "" after a prompt's end. A map without
-    positive heat gets 0. Its chance level is the share of content words, see ``content_words``.
+    positive heat gets NaN. Its chance level is the share of content words, see ``content_words``.
     """
     heat = np.maximum(word_heat, 0) * (token_text != "")[:, None]
     total = heat.sum(-1)
-    return (heat * content_words(token_text)[:, None]).sum(-1) / np.where(total == 0, 1, total)
+    share = (heat * content_words(token_text)[:, None]).sum(-1)
+    return np.divide(share, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
 def content_words(token_text: np.ndarray) -> np.ndarray:

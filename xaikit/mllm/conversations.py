@@ -1,7 +1,7 @@
 """Answers: those that a model writes, and those that a user gives, to many images with a prompt each."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,13 +13,16 @@ from tqdm import tqdm
 from ..clip.pairs import as_sequence, labels_of, one_each
 from ..files.checks import check_choices, check_whole
 from ..files.images import read_image
+from .attending import alike_when_watched, watched
 from .family import check_distinct
+from .memory import Keeps
 from .messages import conversations_of, last_words, turns_of
 from .model import Mllm
+from .passes import Watching, Written, joined
 from .view import NATIVE, Key, Medium, Video, View
 from .wording import Said
 
-KEPT = 16  # samples whose pixels are kept from their check to their batch
+KEPT = 2**30  # bytes of pixels kept from their check to their batch; those of further samples are made again for it
 
 
 @torch.no_grad()
@@ -43,28 +46,43 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
 
 
 @torch.no_grad()
-def written(mllm: Mllm, views: Sequence[View], max_new_tokens: int) -> tuple[list[list[int]], Tensor]:
-    """The greedy answers of a batch, and the states (n, L, D) behind prompts and answers that the model went through as it wrote
-    them, so that no pass is needed for these; zeros for the last token of an answer that was cut, whose state nothing reads."""
+def written(
+    mllm: Mllm, views: Sequence[View], max_new_tokens: int, keeps: Collection[Keeps] = ()
+) -> tuple[list[list[int]], Written]:
+    """The greedy answers of a batch, and what the model went through as it wrote them, so that no pass is needed for it; zeros for
+    the last token of an answer that was cut, whose state nothing reads.
+
+    keeps : what is kept of attention. Watching replaces what computes it by transformers' "sdpa": a model that computes it in
+    another way might write other words, so it isn't watched, and takes a pass over what it wrote.
+    """
     ends = mllm.model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
     each = [view.ids for view in views]
     ids = pad_sequence(each, True, mllm.model.generation_config.pad_token_id, padding_side="left").to(mllm.device)
     real = pad_sequence([torch.ones_like(one) for one in each], True, padding_side="left").to(mllm.device)
     states: list[Tensor] = []
-    hook = mllm.model.base_model.register_forward_hook(lambda _, __, out: states.append(out.last_hidden_state))
+    first = ids.shape[1]
+    watching = Watching(keeps, torch.full((len(views), 1), first - 1), mllm.device)  # the prompts' last states write
+    watches = bool({"rows", "matrices"} & set(keeps)) and alike_when_watched(mllm.decoder)
+
+    def passed(_, __, out) -> None:
+        states.append(out.last_hidden_state)
+        watching.passed()
+
+    hook = mllm.model.base_model.register_forward_hook(passed)
     try:
-        made = mllm.model.generate(
-            input_ids=ids,
-            attention_mask=real,
-            max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
-            suppress_tokens=mllm.family.unwritable,
-            **mllm.family.language_inputs(views, ids, mllm.family.encode(views), padded_left=True),
-        )
+        with watched(mllm.decoder, watching if watches else None):
+            made = mllm.model.generate(
+                input_ids=ids,
+                attention_mask=real,
+                max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
+                suppress_tokens=mllm.family.unwritable,
+                **mllm.family.language_inputs(views, ids, mllm.family.encode(views), padded_left=True),
+            )
     finally:
         hook.remove()
     answers = []
-    for view, row in zip(views, made[:, ids.shape[1] :].tolist(), strict=True):
+    for view, row in zip(views, made[:, first:].tolist(), strict=True):
         length = next((index for index, token in enumerate(row) if token in ends), len(row))
         room = mllm.context_length - len(view.ids)
         if length > room or (length == room < max_new_tokens and length == len(row)):
@@ -73,11 +91,26 @@ def written(mllm: Mllm, views: Sequence[View], max_new_tokens: int) -> tuple[lis
                 f" {mllm.context_length} that {mllm.name} takes; use max_new_tokens={room} or a smaller scale"
             )
         answers.append(row[:length])
-    whole = F.pad(torch.cat(states, 1), (0, 0, 0, 1))  # the state of what was written last isn't computed
-    starts = [ids.shape[1] - len(view.ids) for view in views]
-    lengths = [len(view.ids) + len(answer) for view, answer in zip(views, answers, strict=True)]
-    cut = [row[start : start + length] for row, start, length in zip(whole, starts, lengths, strict=True)]
-    return answers, pad_sequence(cut, True)
+    own = [slice(first - len(view.ids), first + len(answer)) for view, answer in zip(views, answers, strict=True)]
+    # The state of what was written last isn't computed.
+    hidden, rows = F.pad(torch.cat(states, 1), (0, 0, 0, 1)), None
+    if watching.rows:
+        whole = F.pad(joined(watching.rows, first), (0, 1))
+        each = zip(whole, own, map(len, answers), strict=True)
+        rows = _stacked([weights[:, :many, place] for weights, place, many in each])
+    matrices = []
+    while watching.matrices:  # each layer's parts are freed as soon as they are one
+        whole = F.pad(joined(watching.matrices.pop(0), first), (0, 1, 0, 1))
+        matrices.append(_stacked([weights[place, place] for weights, place in zip(whole, own, strict=True)]))
+    return answers, Written(_stacked([row[place] for row, place in zip(hidden, own, strict=True)]), rows, matrices)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors as one, those that are smaller padded behind with zeros."""
+    out = parts[0].new_zeros(len(parts), *map(max, zip(*(part.shape for part in parts), strict=True)))
+    for whole, part in zip(out, parts, strict=True):
+        whole[tuple(map(slice, part.shape))] = part
+    return out
 
 
 def answer_ids(mllm: Mllm, text: str) -> list[int]:
@@ -100,7 +133,8 @@ class Conversations:
     choices : the scales and enlargements that each method sees, all of which must differ in their grids; ``keys`` are all of them,
     scale 1 first. errors : "raise" stops at the first bad sample;
     "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others. at_once : how many samples
-    make a batch, of a sample's tokens at each scale and its answer's; ValueError where not even one does.
+    make a batch, of a sample's tokens at each scale and its answer's; ValueError where not even one does. keeps : what is kept of
+    attention at scale 1.
 
     Raises ValueError for bad images, prompts, answers and scales, or if no sample is good; FileNotFoundError for a
     missing image file.
@@ -117,11 +151,12 @@ class Conversations:
         max_new_tokens: int,
         at_once: Callable[[Mapping[Key, int], int], int],
         messages=None,
+        keeps: Collection[Keeps] = (),
     ):
         check_choices(errors=(errors, ("raise", "record")))
         self.mllm, self.errors, self._choices = mllm, errors, choices
         self.keys = list(dict.fromkeys([NATIVE, *(key for choice in choices for key in choice)]))
-        self.max_new_tokens, self._at_once = max_new_tokens, at_once
+        self.max_new_tokens, self._at_once, self._keeps = max_new_tokens, at_once, keeps
         if images is None and messages is None:
             raise ValueError("images=None: what a word of an answer owes to an image needs one")
         labels = labels_of(images)
@@ -135,6 +170,7 @@ class Conversations:
         self.answers = one_each(answers, n, "answer", labels) if answers is not None else [None] * n
         self.reasons, self.headers = [""] * n, [""] * n
         self._kept: dict[int, list[View]] = {}
+        self._room = KEPT
         self._groups: dict[tuple, list[int]] = {}
         self._most: dict[int, int] = {}
         for index in range(n):
@@ -153,22 +189,22 @@ class Conversations:
 
     def batches(
         self, progress: str = ""
-    ) -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]], Tensor | None]]:
+    ) -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]], Written | None]]:
         """Samples whose grids agree, so many at once: their indices, their views at each scale, and their answers' ids,
-        those that weren't given written by the model, with the states behind them at scale 1 where all were; without samples that
+        those that weren't given written by the model, with what it went through at scale 1 where all were; without samples that
         are refused."""
         parts = []
         for group in self._groups.values():
             most = min(self._most[index] for index in group)
             parts += [group[start : start + most] for start in range(0, len(group), most)]
         for part in tqdm(parts, disable=not progress, desc=progress):
-            views = [self._kept.get(index) or self._views(index) for index in part]
+            views = [self._kept.pop(index, None) or self._views(index) for index in part]
             with self.mllm.family.encoding_once():
-                answers, states = self._answered(part, views, self.max_new_tokens)
+                answers, made = self._answered(part, views, self.max_new_tokens)
                 good = [row for row, ids in enumerate(answers) if ids]
                 by_key = {key: [views[row][place] for row in good] for place, key in enumerate(self.keys)}
-                states = states if len(good) == len(part) else None
-                yield [part[row] for row in good], by_key, [answers[row] for row in good], states
+                made = made if made is None or len(good) == len(part) else made.of(good)
+                yield [part[row] for row in good], by_key, [answers[row] for row in good], made
 
     def warn_of_cut(self, ended: Sequence[bool], reasoning: Sequence[bool]) -> None:
         """Say which answers, of good samples, didn't end by themselves, and whether they were still ``reasoning``."""
@@ -192,14 +228,14 @@ class Conversations:
 
     def _answered(
         self, part: list[int], views: list[list[View]], max_new_tokens: int
-    ) -> tuple[list[list[int]], Tensor | None]:
-        """The answers' ids, none for samples that are refused; and the states behind them where the model wrote all at once."""
+    ) -> tuple[list[list[int]], Written | None]:
+        """The answers' ids, none for samples that are refused; and what is known of them where the model wrote all at once."""
         answers = [self._given(index) for index in part]
         open_ = [row for row, answer in enumerate(answers) if answer is None]
-        made, states = None, None
+        made, known = None, None
         if open_:
             try:
-                made, states = written(self.mllm, [views[row][0] for row in open_], max_new_tokens)
+                made, known = written(self.mllm, [views[row][0] for row in open_], max_new_tokens, self._keeps)
             except ValueError:  # one of them can't be answered: which one shows when each is written alone
                 pass
         for place, row in enumerate(open_):
@@ -213,7 +249,7 @@ class Conversations:
                 answers[row] = answer
             except ValueError as error:
                 self.refuse(part[row], error)
-        return answers, states if len(open_) == len(part) else None
+        return answers, known if len(open_) == len(part) else None
 
     def _given(self, index: int) -> list[int] | None:
         return None if self.answers[index] is None else answer_ids(self.mllm, self.answers[index])
@@ -253,8 +289,10 @@ class Conversations:
             self.refuse(index, error)
             return
         self._groups.setdefault(tuple(view.grids for view in views), []).append(index)
-        if len(self._images) <= KEPT:  # else they are made again for their batch, since pixels take much memory
+        pixels = sum(each.nbytes for view in views for seen in view.images for each in seen.vision.values())
+        if pixels <= self._room:
             self._kept[index] = views
+            self._room -= pixels
 
 
 def _lists(images) -> bool:

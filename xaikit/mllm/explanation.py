@@ -19,7 +19,7 @@ from .messages import ANSWER, segments
 from .methods import REGISTRY
 from .model import Mllm
 from .msea_arc import resized
-from .passes import Batch, NotFinite, check_finite, read
+from .passes import Attended, Batch, NotFinite, Written, check_finite, read, teacher_forced
 from .steps import PRESETS, SOURCES, AtScales, Steps, check_grid, needed_rankings, needed_views, steps_of
 from .view import NATIVE, Key, View
 
@@ -126,7 +126,9 @@ def explain_all_tokens(
 ) -> xr.Dataset:
     """Explain the same answers by many methods, or by one method in many ways.
 
-    One pass a scale serves the lens family and all methods that read attention, and one with a graph all that read gradients.
+    An image is encoded once a scale for all of them. At scale 1 the model's own writing serves the lens family and all methods that
+    read attention; at other scales, and for answers that are given, one pass over prompt and answer does. Gradients take one pass
+    a scale more, of the same encoded images, since writing keeps no graph.
 
     methods : names; or a mapping from a label to a name, to a name and options, such as
     ``{"two scales": ("msea", {"scales": (1, 2)})}``, or to ``Steps``. grid : (rows, cols) that all maps are drawn to,
@@ -167,18 +169,19 @@ def explain_all_tokens(
         kept = max([many for key, many in tokens.items() if key in kept_at], default=tokens[NATIVE])
         return samples_at_once(sizes, [kept, *tokens.values()], written, keeps, batch_size, memory)
 
-    talks = Conversations(mllm, images, prompts, answer, choices, errors, max_new_tokens, at_once, messages)
+    watched = {_keeps(way) for way in chosen.values() if NATIVE in way.keys}
+    talks = Conversations(mllm, images, prompts, answer, choices, errors, max_new_tokens, at_once, messages, watched)
     parts = []
-    for index, views, answers, states in talks.batches("tokens" if progress else ""):
+    for index, views, answers, written in talks.batches("tokens" if progress else ""):
         while index:
             try:
-                found = _explained(mllm, chosen, views, answers, grid, states)
+                found = _explained(mllm, chosen, views, answers, grid, written)
             except NotFinite as error:  # the others are explained without these
                 for row in error.rows:
                     talks.refuse(index[row], ValueError(str(error)))
                 kept = [row for row in range(len(index)) if row not in error.rows]
                 index, answers, *seen = ([of_all[row] for row in kept] for of_all in (index, answers, *views.values()))
-                views, states = dict(zip(views, seen, strict=True)), None if states is None else states[kept]
+                views, written = dict(zip(views, seen, strict=True)), None if written is None else written.of(kept)
                 continue
             given = (talks.answers[i] is not None for i in index)
             ended = [own or len(ids) < max_new_tokens for own, ids in zip(given, answers, strict=True)]
@@ -231,21 +234,27 @@ def _explained(
     views: dict[Key, list[View]],
     answers: list[list[int]],
     grid: tuple[int, int] | None,
-    hidden: Tensor | None = None,
+    written: Written | None = None,
 ) -> dict[str, Any]:
     """Everything about one batch, its answers' tokens gathered, as arrays; NotFinite where that can't be said."""
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
     read_at = {key: views[key] for key in needed_views(steps)}
     others = {label: way for label, way in chosen.items() if isinstance(way, AtScales)}
     found: dict[str, dict[Key, Tensor]] = {label: {} for label in others}
-    known = {} if hidden is None else {NATIVE: hidden}
+    known = {} if written is None else {NATIVE: written.hidden}
     for key in views:
         here = {label: way for label, way in others.items() if key in way.keys}
         batch = Batch(views[key], map(_keeps, here.values()))
-        for label, way in here.items():
-            found[label][key] = way.method(mllm, batch, answers)
-        if "attended" in batch.made:
-            known.setdefault(key, batch.made["attended"].states.hidden)
+        if key == NATIVE and written is not None and written.holds(batch.keeps):
+            states = teacher_forced(mllm, batch, answers, hidden=written.hidden)
+            batch.made["attended"] = Attended(states, written.rows, written.matrices)
+        for graph in (False, True):  # which takes most memory, so that what others kept is gone by then
+            for label, way in here.items():
+                if (_keeps(way) == "graph") == graph:
+                    found[label][key] = way.method(mllm, batch, answers)
+            if "attended" in batch.made:
+                batch.made["attended"].matrices.clear()
+                known.setdefault(key, batch.made["attended"].states.hidden)
     reading = read(mllm, read_at, answers, needed_rankings(steps), known)
     states = reading.states
     _, real = states.answer_places

@@ -118,10 +118,23 @@ class OneVision(Family):
 
 
 class Patches(Family):
-    """Classes that take images and frames of any size as a list of patches: the Qwen-VL and GLM-V models. At scales other than 1 the size
-    of scale 1 times the scale, to whole tokens and without the processor's limits."""
+    """Classes that take images and frames of any size as a list of patches: the Qwen-VL and GLM-V models and VideoLLaMA 3. At scales
+    other than 1 the size of scale 1 times the scale, to whole tokens and without the processor's limits."""
 
     grows = True
+
+    def check_processor(self) -> None:
+        super().check_processor()
+        for ours, theirs in (("patch_size", "patch_size"), ("merge_size", "spatial_merge_size")):
+            cut, read = (
+                getattr(self.processor.image_processor, ours),
+                getattr(self.model.config.vision_config, theirs, None),
+            )
+            if isinstance(read, int) and cut != read:
+                raise ValueError(
+                    f"the processor of {self.name} has {ours}={cut}, the model's vision tower {theirs}={read}: they don't belong"
+                    " together"
+                )
 
     def sized(self, image: Medium, scale: float, enlargement: str) -> tuple[Medium, dict[str, Any]]:
         video = isinstance(image, Video)
@@ -137,8 +150,10 @@ class Patches(Family):
         return shown, {"videos_kwargs": options} if video and options else options
 
     def owned(self, vision: Mapping[str, Tensor]) -> tuple[Tensor, int]:
-        pixels = vision[pixels_of(vision)]  # (patches, values), the patches of a token one after the other
-        token = torch.arange(len(pixels)) // self.processor.image_processor.merge_size**2
+        name, processor = pixels_of(vision), self.processor
+        pixels = vision[name]  # (patches, values), the patches of a token one after the other
+        made_by = processor.image_processor if name == "pixel_values" else processor.video_processor
+        token = torch.arange(len(pixels)) // made_by.merge_size**2
         return token[:, None].expand(pixels.shape), int(token[-1]) + 1
 
 

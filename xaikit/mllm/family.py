@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from ..files.checks import check_choices, check_number
 from ..files.images import read_image
 from .places import Places
-from .sight import Sight, of_image
+from .sight import Sight, many, of_image
 from .view import ENLARGEMENTS, Medium, Picture, Seen, Video, View
 from .wording import IMAGE, Said
 
@@ -53,25 +53,26 @@ class Family(Sight):
             self.within(each if isinstance(each, Video) else read_image(each, index))
             for index, each in enumerate(given)
         ]
-        one = len(pictures) == 1
-        alone = [self.seen(each, said if one else None, scale, enlargement) for each in pictures]
-        whole, found = (alone[0][0], None) if one else self.seen_together(pictures, said, scale, enlargement)
-        if found not in (None, sum(len(places.boxes) for _, places in alone)):  # as where tiles are for one image alone
-            alone = [self.seen(each, None, scale, enlargement, len(pictures)) for each in pictures]
-        counts = [len(places.boxes) for _, places in alone]
-        if found not in (None, sum(counts)):
-            raise ValueError(
-                f"{self.name} makes {found} tokens of {len(pictures)} images together, but {sum(counts)} of each by itself, so"
-                " that their places can't be told: give one image"
-            )
+        if len(pictures) == 1:
+            alone = [self.seen(pictures[0], said, scale, enlargement)]
+            whole = alone[0][0]
+        else:
+            whole, alone = self._several(pictures, said, scale, enlargement)
         for each, (_, places) in zip(pictures, alone, strict=True):
             self._check_grid(each, places, scale)
         ids = whole["input_ids"][0]
-        tokens = torch.isin(ids, self.placeholders).nonzero()[:, 0].split(counts)
+        tokens = torch.isin(ids, self.placeholders).nonzero()[:, 0].split([len(places.boxes) for _, places in alone])
+        images = tuple(Seen(own, places, of_image(seen)) for own, (seen, places) in zip(tokens, alone, strict=True))
+        marks = {(seen.pixels, int(ids[seen.tokens[0]])) for seen in images}
+        if len({token for _, token in marks}) < len(marks):
+            raise ValueError(
+                f"{self.name} writes the same token for images and for frames of videos, and its own code can't tell them apart:"
+                " give images or videos, not both, or a video's frames as images"
+            )
         return View(
             ids=ids,
             kinds={name: whole[name][0] for name in self._kinds if name in whole},
-            images=tuple(Seen(own, places, of_image(seen)) for own, (seen, places) in zip(tokens, alone, strict=True)),
+            images=images,
             prompt_positions=self.wording.own(whole, said),
             scale=float(scale),
         )
@@ -208,6 +209,28 @@ class Family(Sight):
             levels = [[part[level + 1] for part in parts] for level in range(deep)]
             out["deepstack_features"] = levels if apart else [torch.cat(level) for level in levels]
         return out
+
+    def _several(
+        self, pictures: Sequence[Medium], said: Said, scale: float, enlargement: str
+    ) -> tuple[dict[str, Any], list[tuple[dict[str, Any], Places]]]:
+        """What the processor makes of several images and a conversation, and of each by itself, with its places: as it is seen
+        alone or, where these tokens aren't those of all together, or it can't be seen so, as one among as many alike."""
+        whole, found, refused = None, 0, None
+        for among in (1, len(pictures)):  # classes may show tiles of one image alone
+            try:
+                alone = [self.seen(each, None, scale, enlargement, among) for each in pictures]
+            except ValueError as error:
+                refused = refused or error
+                continue
+            if whole is None:
+                whole, found = self.seen_together(pictures, said, scale, enlargement)
+            counts = [len(places.boxes) for _, places in alone]
+            if sum(counts) == found:
+                return whole, alone
+        raise refused or ValueError(
+            f"{self.name} makes {found} tokens of {many(pictures)} together, but {sum(counts)} of each by itself, so that"
+            " their places can't be told: give one image"
+        )
 
     def _check_grid(self, image: Medium, places: Places, scale: float) -> None:
         rows, cols = places.grid

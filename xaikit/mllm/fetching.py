@@ -117,7 +117,8 @@ def class_name(name: str, folder: Path) -> str:
         raise ValueError(f"{name} can't be loaded: its config.json is damaged ({one_line(error)[:300]})") from error
     found = next(iter(settings.get("architectures") or []), None) or f"model of type {settings.get('model_type')!r}"
     check_class(name, found, getattr(transformers, found, None))
-    if "bitsandbytes" in str((settings.get("quantization_config") or {}).get("quant_method")):
+    stored = settings.get("quantization_config") or {}  # older ones name no method
+    if "bitsandbytes" in str(stored.get("quant_method")) or any(map(stored.get, QUANTISATIONS.values())):
         check_extras(None, "4bit", None)
     return found
 

@@ -48,14 +48,15 @@ class Sizes:
         native, longest = next(iter(tokens)), max(tokens)
         cache = 2 * self.layers * native * self.key_width * self.number
         kept = {
-            "nothing": 0,
             "rows": self.heads * answer * native * 8 + 2 * native**2 * self.number,
             "matrices": self.layers * native**2 * 4 + self.heads * min(native, ROWS_AT_ONCE) * native * 8,
             "graph": self.layers * native * self.width * self.number
             + (1 + self.together(native, samples)) * self.of_layer(native),
         }
-        # A pass is shared by all methods that read of it, so that what they keep stands side by side.
-        return max(self.of_layer(longest), cache, sum(kept[each] for each in set(keeps)) + self.of_layer(native))
+        # What is kept of attention stands side by side, from the writing on, with its cache; matrices are gone before a graph is made.
+        watched = sum(kept[each] for each in ("rows", "matrices") if each in keeps)
+        graph = kept["graph"] + (kept["rows"] if "rows" in keeps else 0) if "graph" in keeps else 0
+        return max(self.of_layer(longest), max(cache + watched, graph) + self.of_layer(native))
 
     def together(self, tokens: int, samples: int = 1) -> int:
         """For how many answer tokens of ``samples`` samples with this many tokens one backward pass is run."""

@@ -67,7 +67,8 @@ def attention(mllm: Mllm, views: Views, answers: Answers, *, head_fusion: Litera
     """Maps of the last layer's attention from each answer token's emitting state to the cells.
 
     head_fusion : "mean" or "max" over the heads; with the mean a map adds up to the attention that the image gets, at most
-    1. One teacher-forced pass; of the layers without such attention, as linear ones, the last before them counts.
+    1. Read as the model writes, or in one teacher-forced pass; of the layers without such attention, as linear ones, the last
+    before them counts.
     """
     found = attended(mllm, Batch.of(views, "rows"), answers)
     if found.rows is None:
@@ -116,7 +117,7 @@ def gradient_x_input(
     """Maps of ReLU(sum over channels of g * F): F the image features after the projector, g the gradient there of each
     answer token's ``target`` at its emitting state.
 
-    signed : no ReLU. One forward pass for the batch, and a backward pass for each token.
+    signed : no ReLU. One forward pass for the batch, of its own since it keeps a graph, and a backward pass for each token.
     """
     return _from_gradients(mllm, views, answers, target, signed)[0]
 

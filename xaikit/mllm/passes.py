@@ -1,14 +1,15 @@
 """Passes over given answers: where in a batch their tokens are, the states behind them, and what the logit lens reads."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .attending import Rows, mean_over_heads, watched
+from .attending import Rows, Watch, mean_over_heads, watched
 from .memory import ROWS_AT_ONCE, Keeps
 from .model import Mllm
 from .msea_arc import top_ids
@@ -79,7 +80,7 @@ def teacher_forced(
     views: Sequence[View],
     answers: Answers,
     features: Sequence[Tensor] | None = None,
-    watch: Callable[[Rows, int], None] | None = None,
+    watch: Watch | None = None,
     hidden: Tensor | None = None,
 ) -> States:
     """States of all tokens of prompt and answer, from one pass over a batch of views of one scale.
@@ -164,21 +165,77 @@ class Attended:
 
 @torch.no_grad()
 def attended(mllm: Mllm, batch: Batch, answers: Answers) -> Attended:
-    """One pass for all methods of a batch that read attention: "rows" and "matrices" where ``keeps`` names them."""
+    """What all methods of a batch that read attention share, "rows" and "matrices" where ``keeps`` names them: one pass, or none
+    where the batch has them from the model's own writing."""
     if "attended" not in batch.made:
         pairs = zip(batch, answers, strict=False)  # the pass says where their numbers differ
         each = [torch.arange(len(view.ids) - 1, len(view.ids) - 1 + len(answer)) for view, answer in pairs]
-        emitting, rows, matrices = pad_sequence(each, True), [], []
-
-        def keep(weights: Rows, length: int) -> None:
-            if "rows" in batch.keeps:
-                rows[:] = [weights(emitting)]
-            if "matrices" in batch.keeps:
-                matrices.append(mean_over_heads(weights, length, len(batch), mllm.device))
-
-        states = teacher_forced(mllm, batch, answers, watch=keep)
-        batch.made["attended"] = Attended(states, rows[0] if rows else None, matrices)
+        watching = Watching(batch.keeps, pad_sequence(each, True), mllm.device)
+        states = teacher_forced(mllm, batch, answers, watch=watching)
+        watching.passed()
+        matrices = [of_layer[0] for of_layer in watching.matrices]
+        batch.made["attended"] = Attended(states, watching.rows[0] if watching.rows else None, matrices)
     return batch.made["attended"]
+
+
+class Watching:
+    """What is kept of the attention of one pass, or of several one after the other, each an entry of the lists: where ``keeps`` names
+    them, ``rows`` (n, heads, a, L), the weights of the last layer that has any, from the states that write; and ``matrices``, of
+    each layer a list (n, queries, L), meaned over the heads.
+
+    emitting : (n, a) of the first pass, the queries whose states write; of a later one, of one token, it is the only one.
+    """
+
+    def __init__(self, keeps: Collection[Keeps], emitting: Tensor, device: torch.device):
+        self.keeps, self.emitting, self.device = keeps, emitting, device
+        self.rows: list[Tensor] = []
+        self.matrices: list[list[Tensor]] = []
+        self._last: Rows | None = None
+        self._layers = 0
+
+    def __call__(self, weights: Rows, queries: int) -> None:
+        """Keep of a layer what is wanted of it."""
+        if "rows" in self.keeps:
+            self._last = weights
+        if "matrices" in self.keeps:
+            if self._layers == len(self.matrices):
+                self.matrices.append([])
+            self.matrices[self._layers].append(mean_over_heads(weights, queries, len(self.emitting), self.device))
+            self._layers += 1
+
+    def passed(self) -> None:
+        """Say that a pass is over."""
+        if self._last is not None:
+            self.rows.append(self._last(self.emitting))
+        self._last, self._layers, self.emitting = None, 0, torch.zeros_like(self.emitting[:, :1])
+
+
+@dataclass
+class Written:
+    """What a batch went through as the model wrote its answers, prompts and answers from place 0 on: ``hidden`` (n, L, D) after the
+    final norm, and what was kept of attention, as in ``Attended``; nothing where it wasn't watched."""
+
+    hidden: Tensor
+    rows: Tensor | None
+    matrices: list[Tensor]
+
+    def of(self, samples: Sequence[int]) -> "Written":
+        """That of these samples of the batch."""
+        samples = list(samples)
+        rows = None if self.rows is None else self.rows[samples]
+        return Written(self.hidden[samples], rows, [layer[samples] for layer in self.matrices])
+
+    def holds(self, keeps: Collection[Keeps]) -> bool:
+        """Whether all that is kept of attention is here."""
+        return not ("rows" in keeps and self.rows is None) and not ("matrices" in keeps and not self.matrices)
+
+
+def joined(parts: Sequence[Tensor], first: int) -> Tensor:
+    """Weights (..., queries, L) of all passes of a writing, of those of each (..., queries, keys): the ``first`` is of so many tokens, a
+    later one of one more. Keys that a layer's cache has let go of, since its window is past them, weigh nothing."""
+    longest = first + len(parts) - 1
+    rows = [F.pad(part, (first + more - part.shape[-1], longest - first - more)) for more, part in enumerate(parts)]
+    return torch.cat(rows, -2)
 
 
 def _mask(rows: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -246,9 +246,10 @@ def without_mixing(tower: nn.Module) -> Iterator[None]:
     """A vision tower whose layers give back what they get, for a while: a token depends on its own pixels alone."""
     stacks = [module for module in tower.modules() if isinstance(module, nn.ModuleList) and len(module)]
     layers = [layer for stack in stacks if all(map(_attends, stack)) for layer in stack]
+    bare: set[type] = set()  # classes whose layers give back a tensor alone, as the first of them showed
     with ExitStack() as undo:
         for layer in layers:
-            layer.forward = _identity(layer.forward)
+            layer.forward = _identity(layer.forward, type(layer), bare)
             undo.callback(layer.__dict__.pop, "forward")
         yield
 
@@ -257,11 +258,16 @@ def _attends(layer: nn.Module) -> bool:
     return any("attn" in name or "attention" in name for name, _ in layer.named_children())
 
 
-def _identity(forward: Callable) -> Callable:
+def _identity(forward: Callable, kind: type, bare: set[type]) -> Callable:
     def same(*args, **kwargs):
         given = args[0] if args else kwargs.get("hidden_states", kwargs.get("hidden_state"))
+        if kind in bare:
+            return given
         with torch.no_grad():
             found = forward(*args, **kwargs)
-        return (given, *found[1:]) if isinstance(found, tuple) else given
+        if isinstance(found, tuple):
+            return given, *found[1:]
+        bare.add(kind)
+        return given
 
     return same

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..files.checks import one_line
 from .places import Places, coordinates, located, located_in_time, owners, without_mixing
 from .view import Medium, Video, pixels_of
 from .wording import IMAGE, KINDS, VIDEO, Said, Wording
@@ -86,8 +87,21 @@ class Sight:
     def owned(self, vision: Mapping[str, Tensor]) -> tuple[Tensor, int]:
         """The token that each element of an image's pixels feeds, and how many tokens there are; see ``owners``."""
         name = pixels_of(vision)
+
+        def features(pixels: Tensor) -> Tensor:
+            try:
+                out = self.run({**vision, name: pixels})
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever a tower raises of what isn't for it
+                raise ValueError(
+                    f"the model can't read its pixels ({type(error).__name__}: {one_line(error)}): they are too few, or model and"
+                    " processor don't fit"
+                ) from error
+            return self.rows(out, name)
+
         with without_mixing(self.model.base_model):
-            return owners(lambda pixels: self.rows(self.run({**vision, name: pixels}), name), vision[name])
+            return owners(features, vision[name])
 
     def native(self, image: Medium) -> Places:
         """The places of an image's tokens at scale 1."""
@@ -95,7 +109,13 @@ class Sight:
 
     def check_processor(self) -> None:
         """Raise ValueError for a processor that doesn't write the image as the token that the model reads."""
-        ids = self.made([Image.new("RGB", (64, 64))], self.wording.blank(IMAGE), {})["input_ids"]
+        try:
+            ids = self.made([Image.new("RGB", (64, 64))], self.wording.blank(IMAGE), {})["input_ids"]
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:  # which another class's lacks
+            raise ValueError(
+                f"the processor of {self.name}, a {type(self.processor).__name__}, can't be used as the model's class needs it"
+                f" ({type(error).__name__}: {one_line(error)}): they don't belong together"
+            ) from error
         if not (ids == self.image_token_id).any():
             raise ValueError(
                 f"the processor of {self.name} writes no token {self.image_token_id}, which the model reads as the image's:"
@@ -127,9 +147,8 @@ class Sight:
             raise ValueError(f"{self.name} takes no video: give its frames as images, each with maps of its own")
         said = said or self.wording.blank(*[kind] * among)
         shown, options = self.sized(image, scale, enlargement)
-        what = f"a video of {frames} frames" if frames else "an image"
-        size = f"{what} of {image.width} x {image.height} pixels"
-        seen, tokens = self._processed([shown] * among, said, options, scale, size)
+        what = f"{many([image])} of {image.width} x {image.height} pixels"
+        seen, tokens = self._processed([shown] * among, said, options, scale, what)
         if not tokens:
             raise ValueError(
                 f"{self.name} writes no token for {'a video' if frames else 'an image'}: give what it can see"
@@ -137,11 +156,15 @@ class Sight:
         tokens //= among
         of_all = of_image(seen)
         vision = {name: values[: len(values) // among] for name, values in of_all.items() if len(values) >= among}
-        each = frames or getattr(self.processor.image_processor, "temporal_patch_size", 1)
-        many = vision[pixels_of(vision)].numel() // 3 // each
-        if self.max_pixels is not None and many > (self.max_pixels**0.5 + PATCH) ** 2:
+        if pixels_of(vision) not in vision:
             raise ValueError(
-                f"scale={scale}: {self.name} makes {many} pixels of this image, more than max_pixels={self.max_pixels}: use"
+                f"{self.name} hands out the pixels of {many([image] * among)} as one, so that none can be placed"
+            )
+        each = frames or getattr(self.processor.image_processor, "temporal_patch_size", 1)
+        pixels = vision[pixels_of(vision)].numel() // 3 // each
+        if self.max_pixels is not None and pixels > (self.max_pixels**0.5 + PATCH) ** 2:
+            raise ValueError(
+                f"scale={scale}: {self.name} makes {pixels} pixels of this image, more than max_pixels={self.max_pixels}: use"
                 " a smaller scale or a larger max_pixels"
             )
         key = (shown.size, frames, scale, enlargement, among > 1)
@@ -158,7 +181,7 @@ class Sight:
         if any(option != kinds[isinstance(image, Video)] for image, option in zip(images, options, strict=True)):
             raise ValueError(f"scale={scale}: {self.name} takes images of one shape only at this scale; use scale 1")
         whole = {name: value for option in kinds.values() for name, value in option.items()}
-        return self._processed(shown, said, whole, scale, f"{len(images)} images")
+        return self._processed(shown, said, whole, scale, many(images))
 
     def _processed(
         self, shown: Sequence[Medium], said: Said, options: dict[str, Any], scale: float, what: str
@@ -167,7 +190,8 @@ class Sight:
         try:
             seen = self.made(shown, said, options)
         except ValueError as error:
-            raise ValueError(f"{what} at scale {scale} is refused by the processor of {self.name}: {error}") from error
+            why = str(error).splitlines()[0]  # hints may follow, on what nobody here can set
+            raise ValueError(f"the processor of {self.name} refuses {what} at scale {scale:g}: {why}") from error
         ids = seen["input_ids"][0]
         tokens = int(torch.isin(ids, self.placeholders).sum())
         if len(ids) >= self.context_length:
@@ -211,7 +235,8 @@ class Sight:
             return located(owner, down, across, tokens, fill)
         except ValueError as error:
             raise ValueError(
-                f"{self.name} can't be explained on {'a video' if frames else 'an image'} of {shown.width} x {shown.height} pixels: {error}"
+                f"{self.name} can't be explained on {'a video' if frames else 'an image'} of {shown.width} x {shown.height}"
+                f" pixels: {error}"
             ) from error
 
     def rows(self, out: Any, pixels: str) -> Tensor:
@@ -233,6 +258,26 @@ class Sight:
         )
         deep = [level if torch.is_tensor(level) else torch.cat(list(level)) for level in deep]
         return torch.cat([rows, *deep], -1)
+
+
+def many(media: Sequence[Medium]) -> str:
+    """How many images, and how many videos of how many frames.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from xaikit.mllm.view import Video
+    >>> frame = Image.new("RGB", (8, 8))
+    >>> many([frame]), many([Video((frame,) * 4), frame, Video((frame,) * 2)])
+    ('an image', 'an image and 2 videos of 4 and 2 frames')
+    """
+    frames = [len(each.frames) for each in media if isinstance(each, Video)]
+    images, of_frames = len(media) - len(frames), " and ".join(map(str, frames))
+    parts = [f"{images} images" if images > 1 else "an image"] if images else []
+    if frames:
+        unit = "frame" if frames == [1] else "frames"
+        parts.append(f"{f'{len(frames)} videos' if len(frames) > 1 else 'a video'} of {of_frames} {unit}")
+    return " and ".join(parts)
 
 
 def _remember(known: dict, key: tuple, value: Any) -> None:

@@ -10,7 +10,6 @@ from .maps import (
 )
 from .measures import (
     cost_and_quality as cost_and_quality,
-    curves as curves,
     grid_scores as grid_scores,
     intervals_of as intervals_of,
     leaderboard as leaderboard,

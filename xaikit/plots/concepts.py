@@ -10,13 +10,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..files.names import spelled
 from ..measures.intervals import interval_text, mean_interval
 from .panels import TEXT, bare, finished, grid, interval_ends, outline, panels, wrapped
 
 WIDTH, LEFT, TOP, BOTTOM = 10, 1.15, 0.45, 0.5  # inches
 LARGEST, WORDS, GAP = 1.35, 0.5, 0.45  # inches: a thumbnail, the words below it, the room for lines
 FADED = 0.25  # what is left of the colours outside a concept, the rest is white
-NAMES = {"mode": "dominant mode", "resonance": "all that oscillates", "end": "last map", "grad_eclip": "Grad-ECLIP"}
+NAMES = {"mode": "dominant mode", "resonance": "resonance energy", "end": "last map", "grad_eclip": "Grad-ECLIP"}
 LINE = "#0173b2"  # the first of seaborn's "colorblind"
 
 
@@ -34,10 +35,8 @@ def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str, le
     >>> concepts = xk.resonance.concept_hierarchy(course)
     >>> figure = xk.plots.concept_tree(concepts, 0, scenes.image.values[0], "Concepts")
     """
-    of_sample = concepts.isel(concept=concepts.sample.values == sample)
-    share = of_sample.energy.groupby(of_sample.band).sum() if of_sample.sizes["concept"] else of_sample.energy
-    kept = [int(band) for band in share.band.values[share.values >= least]] if of_sample.sizes["concept"] else []
-    return drawn_tree(graph(concepts, sample), image, title, bands=kept or None)
+    tree = graph(concepts, sample)
+    return drawn_tree(tree, image, title, bands=strong_bands(tree, least))
 
 
 def graph(concepts: xr.Dataset, sample) -> nx.DiGraph:
@@ -61,6 +60,14 @@ def graph(concepts: xr.Dataset, sample) -> nx.DiGraph:
     return drawn
 
 
+def strong_bands(tree: nx.DiGraph, least: float = 0.01) -> list[int] | None:
+    """The bands with at least this share of the energy, None where none has, so that all are drawn."""
+    share = {}
+    for _, one in tree.nodes(data=True):
+        share[one["band"]] = share.get(one["band"], 0.0) + one["energy"]
+    return [int(band) for band in sorted(share) if share[band] >= least] or None
+
+
 def drawn_tree(
     tree: nx.DiGraph, image: np.ndarray, title: str, width: float = WIDTH, bands: list[int] | None = None
 ) -> Figure:
@@ -74,7 +81,9 @@ def drawn_tree(
     slot = (width - LEFT) / max(map(len, rows.values()))
     side = min(LARGEST, 0.85 * slot)
     step = side + WORDS + GAP
-    height = TOP + len(rows) * step - GAP + BOTTOM
+    shown = {node for nodes in rows.values() for node in nodes}
+    links = [link for link in tree.edges(data="mutual_information") if {*link[:2]} <= shown]
+    height = TOP + len(rows) * step - GAP + (BOTTOM if links else 0)
     figure = Figure(figsize=(width, height))
     page = figure.add_axes((0, 0, 1, 1))
     page.set(xlim=(0, width), ylim=(0, height))
@@ -95,7 +104,6 @@ def drawn_tree(
             label = wrapped(tree.nodes[node]["label"] or "(no word)", max(8, int(slot * 14)))
             share = f"{100 * tree.nodes[node]['energy']:.3g} % of energy"
             page.text(middle, top - side - 0.05, f"{label}\n{share}", fontsize=TEXT, ha="center", va="top")
-    links = [link for link in tree.edges(data="mutual_information") if {*link[:2]} <= {*place}]
     for source, target, shared in links:
         (x, y), (to_x, to_y) = place[source], place[target]
         start = y - side - WORDS + 0.05
@@ -128,7 +136,7 @@ def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
     figure, axes = panels(1, bands, width=max(10 / bands, 3.3) if bands > 1 else 5, height=2.7)
     for band, axis in enumerate(axes[0]):
         frame = each.isel(band=band, drop=True).to_dataframe(name="value").reset_index()
-        frame["explainer"] = frame.explainer.astype(str).str.replace("_", " ")
+        frame["explainer"] = frame.explainer.map(spelled)
         sns.barplot(
             frame, x="level", y="value", hue="explainer", palette="colorblind", ax=axis,
             errorbar=partial(interval_ends, limits=(-1.0, 1.0)), err_kws={"linewidth": 1.2}, legend=band == 0,

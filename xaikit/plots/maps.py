@@ -5,8 +5,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import xarray as xr
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from ..files.names import spelled
 from ..measures.intervals import oriented
 from ..measures.maps import checked
 from .panels import CELL, HEAT, TEXT, bare, finished, fitted, grid, heated, laid_over, outline, panels, wrapped
@@ -57,8 +59,8 @@ def compare(
             values = fitted(heat.isel(sample=index).sel(explainer=name).values)
             drawn = laid_over(axis, values, one.image.values, smooth)
             outline(axis, _named(one))
-            axis.set_title(name.replace("_", " "), fontsize=TEXT)
-    figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat of the map")
+            axis.set_title(spelled(name), fontsize=TEXT)
+    figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat\nof the map")
     return finished(figure, title)
 
 
@@ -92,8 +94,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
 
 
 def blocks(heads: np.ndarray, title: str, image: np.ndarray | None = None, smooth: bool = True) -> Figure:
-    """Attention of the class token to each patch, blocks down and heads across: (block, head, row, col), on
-    one scale a block. image : (y, x, rgb) that the maps are laid over. smooth : False for the grid of patches as it is.
+    """Attention of the class token to each patch, blocks down and heads across: (block, head, row, col), all on
+    one scale. image : (y, x, rgb) that the maps are laid over. smooth : False for the grid of patches as it is.
 
     Examples
     --------
@@ -103,10 +105,10 @@ def blocks(heads: np.ndarray, title: str, image: np.ndarray | None = None, smoot
     for block, row in enumerate(axes):
         for head, axis in enumerate(row):
             picture = np.zeros((*heads.shape[2:], 3)) if image is None else image
-            drawn = laid_over(axis, heads[block, head], picture, smooth and image is not None, heads[block].max())
+            drawn = laid_over(axis, heads[block, head], picture, smooth and image is not None, heads.max())
             axis.set_title(f"head {head}" if block == 0 else "", fontsize=TEXT)
         row[0].set_ylabel(f"block {block}", fontsize=TEXT)
-        figure.colorbar(drawn, ax=row, shrink=0.8, label="attention")
+    figure.colorbar(drawn, ax=axes, shrink=0.5, label="attention")
     return finished(figure, title)
 
 
@@ -125,7 +127,7 @@ def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1,
         one = word_heat.isel(sample=index)
         text = [str(word) for word in one.token_text.values if str(word)]
         values = pd.DataFrame({name: fitted(one.sel(explainer=name).values[: len(text)]) for name in names})
-        values = values.rename(columns=lambda name: name.replace("_", " ")).rename_axis("place").reset_index()
+        values = values.rename(columns=spelled).rename_axis("place").reset_index()
         values = values.melt("place", var_name="explainer", value_name="heat")
         first = axis is axes[0, 0]
         sns.barplot(values, x="place", y="heat", hue="explainer", palette="colorblind", ax=axis, legend=first)
@@ -149,7 +151,7 @@ def extremes(
     >>> figure = xk.plots.extremes(scenes, heat, heat.max(("row", "col")), "Best and worst")
     """
     explainers = [str(name) for name in heat.explainer.values]
-    figure, axes = grid(2 * len(explainers), 2 * cols, width=1.5, height=1.75)
+    figure, axes = grid(2 * len(explainers), 2 * cols, width=1.8, height=2.1)
     empty = [name for name in explainers if not np.isfinite(score.sel(explainer=name)).any()]
     if empty:
         raise ValueError(f"the score {score.name} has no finite value of {empty[0]}: choose another score")
@@ -162,15 +164,15 @@ def extremes(
             scale = laid_over(axis, hot, one.image.values, smooth)
             outline(axis, _named(one))
             number = f"{score.sel(explainer=name).values[which]:.2f}"
-            axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{number}", fontsize=TEXT - 2)
-        pair[0].set_ylabel(name.replace("_", " "), fontsize=TEXT)
+            axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{number}", fontsize=TEXT - 1)
+        pair[0].set_ylabel(spelled(name), fontsize=TEXT)
     figure.colorbar(scale, ax=axes, shrink=0.4, label="heat / largest heat of the map")
     return finished(figure, title)
 
 
 def suppression(suppressed: xr.Dataset, title: str, sample: int = 0) -> Figure:
-    """One scene before, after, and after noise of the same size: images, what was added, resonance maps; and, over all
-    samples, the mode's energy and the similarity.
+    """One scene before and after the attack, and after each control of the same size: images, what was added, resonance maps
+    (colours by their square roots, so that what is left shows); and, over all samples, the mode's energy and the similarity.
 
     suppressed : of ``suppress_resonance``. sample : by its place.
 
@@ -181,13 +183,16 @@ def suppression(suppressed: xr.Dataset, title: str, sample: int = 0) -> Figure:
     """
     states = [str(state) for state in suppressed.state.values]
     palette = sns.color_palette("colorblind")
-    colours = dict(zip(states, (palette[0], palette[3], "0.35"), strict=True))
+    colours = dict(zip(states, (palette[0], palette[3], palette[2], palette[4], "0.35"), strict=False))
     one = suppressed.isel(sample=sample)
     clean = one.image.sel(state="clean").values
     largest = float(one["size"].max()) or 1.0
     peak = float(one.resonance_map.max()) or 1.0
-    figure = plt.figure(figsize=(10, 6.2), layout="constrained")
-    cells = figure.add_gridspec(3, 5, width_ratios=[1, 1, 1, 0.08, 1.8], wspace=0.12)
+    shown = len(states)
+    figure = plt.figure(figsize=(1 + 1.8 * shown, 8.8), layout="constrained")
+    pictures, curves = figure.add_gridspec(2, 1, height_ratios=[3.3, 1])
+    cells = pictures.subgridspec(3, shown + 1, width_ratios=[*[1] * shown, 0.07])
+    below = curves.subgridspec(1, 3)
     labels = "image", f"change,\n{0.5 / largest:.0f} times", "resonance map"
     for col, state in enumerate(states):
         now = one.sel(state=state)
@@ -197,19 +202,22 @@ def suppression(suppressed: xr.Dataset, title: str, sample: int = 0) -> Figure:
         bare(middle, 0.5 + (now.image.values - clean) / (2 * largest))
         middle.set_title(f"largest change {now['size'].item() * 255:.1f} / 255", fontsize=TEXT)
         bare(bottom)
-        drawn = bottom.imshow(now.resonance_map.values, cmap=HEAT, vmin=0, vmax=peak)
-        numbers = f"energy of the mode {now.energy.item():.3g}\nrank correlation {now.rank_correlation.item():.2f}"
+        drawn = bottom.imshow(now.resonance_map.values, cmap=HEAT, norm=PowerNorm(0.5, 0, peak))
+        numbers = f"mode's energy {now.energy.item():.3g}\nrank correlation {now.rank_correlation.item():.2f}"
         bottom.set_title(numbers, fontsize=TEXT)
         for axis, label in zip((top, middle, bottom), labels if col == 0 else ("", "", ""), strict=True):
             axis.set_ylabel(label, fontsize=TEXT + 1)
-    bar = figure.colorbar(drawn, cax=figure.add_subplot(cells[2, 3]))
-    bar.set_label("energy of all\nthat oscillates", fontsize=TEXT)
+    bar = figure.colorbar(drawn, cax=figure.add_subplot(cells[2, shown]))
+    bar.set_label("resonance energy,\nall frequencies", fontsize=TEXT)
     bar.ax.tick_params(labelsize=TEXT)
     relative = (suppressed.energy / suppressed.energy.sel(state="clean")).values
     course = suppressed.course / suppressed.course.isel(update=0)
-    _descent(figure.add_subplot(cells[0, 4]), course.values, colours["suppressed"])
-    _slopes(figure.add_subplot(cells[1, 4]), relative, sample, states, colours, "energy of the\nmode / clean", True)
-    _slopes(figure.add_subplot(cells[2, 4]), suppressed.similarity.values, sample, states, colours, "similarity", False)
+    _descent(figure.add_subplot(below[0]), course.values, colours["suppressed"])
+    _slopes(figure.add_subplot(below[1]), relative, sample, states, colours, "energy of the\nmode / clean", True)
+    last = figure.add_subplot(below[2])
+    _slopes(last, suppressed.similarity.values, sample, states, colours, "similarity", False)
+    shared = {"loc": "outside lower center", "ncols": 2, "fontsize": TEXT, "frameon": False}
+    figure.legend(*last.get_legend_handles_labels(), **shared)
     return finished(figure, title)
 
 
@@ -236,11 +244,10 @@ def _slopes(axis, values: np.ndarray, sample: int, states: list[str], colours: d
             x, middle, [[middle - low], [high - middle]], fmt="o", color=colours[state], markersize=7, linewidth=2.5,
             capsize=4, zorder=3, label="median and quartiles" if x == 0 else None,
         )  # fmt: skip
-    axis.set_xticks(place, states, fontsize=TEXT)
+    axis.set_xticks(place, [wrapped(state, 10) for state in states], fontsize=TEXT)
     axis.set_ylabel(label, fontsize=TEXT)
     axis.tick_params(labelsize=TEXT)
     if log:
         axis.set_yscale("log")
     axis.margins(x=0.15)
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=TEXT - 1)

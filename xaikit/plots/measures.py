@@ -10,7 +10,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..measures.intervals import difference_in, oriented, score_interval, verdicts
+from ..files.names import spelled
+from ..measures.intervals import as_text, difference_in, margin_text, oriented, score_interval, summary, verdicts
 from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
@@ -19,6 +20,8 @@ VERDICTS = {
     "worse": ("#d55e00", "s"),
     "not told apart": ("0.5", "d"),
 }  # colours of Okabe and Ito
+# Colours of seaborn's "colorblind" for lines side by side: those that are like one another stand far apart in the list.
+LINES = [sns.color_palette("colorblind")[place] for place in (0, 3, 2, 4, 9, 8, 7, 1, 5, 6)]
 
 
 def training_curves(log: pd.DataFrame, title: str) -> Figure:
@@ -33,7 +36,7 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
     """
     models = list(dict.fromkeys(log.model))
     rows = (
-        ("accuracy on fresh scenes", ("recall_at_1", "attribute_swap", "relation_swap"), {"ylim": (0, 1.02)}),
+        ("held-out accuracy", ("recall_at_1", "attribute_swap", "relation_swap"), {"ylim": (0, 1.02)}),
         ("loss (log scale)", ("contrastive", "patch_heads", "pooled_head"), {"yscale": "log"}),
     )
     figure, axes = panels(2, len(models), width=9.6 / len(models), height=2.1, sharex="col", sharey="row")
@@ -42,7 +45,7 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
             own = log[log.model == model]
             for name, colour, style in zip(columns, sns.color_palette("colorblind"), ("-", "--", ":"), strict=False):
                 known = own[["step", name]].dropna() if name in own else pd.DataFrame({"step": [], name: []})
-                axis.plot(known.step, known[name], style, color=colour, label=name.replace("_", " "))
+                axis.plot(known.step, known[name], style, color=colour, label=spelled(name))
             axis.set(**limits)
             if "ylim" in limits:
                 axis.axhline(0.5, color="0.5", linewidth=1, label="chance of a swap")
@@ -54,43 +57,6 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
         top.set_title(model, fontsize=TEXT + 1)
         bottom.set_xlabel("training step", fontsize=TEXT + 1)
     return finished(figure, title)
-
-
-def curves(evaluation: xr.Dataset, title: str) -> Figure:
-    """Deletion and insertion curves, mean over samples with its 95 % interval; explainers whose curves are the same share one.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> cosine = ("sample", "explainer", "step"), np.random.default_rng(0).random((4, 2, 3))
-    >>> made = {"deletion_curve": cosine, "insertion_curve": cosine, "fraction": ("step", [0, 0.5, 1])}
-    >>> figure = xk.plots.curves(xr.Dataset(made, {"explainer": ["srm", "centre"]}), "Faithfulness")
-    """
-    figure, axes = panels(1, 2, width=4.6, height=3.2)
-    evaluation = _shared(evaluation)
-    for axis, kind in zip(axes[0], ("deletion", "insertion"), strict=True):
-        curve = evaluation[f"{kind}_curve"].assign_coords(fraction=evaluation.fraction)
-        frame = curve.to_dataframe(name="cosine").reset_index()
-        frame["explainer"] = frame.explainer.str.replace("_", " ")
-        sns.lineplot(
-            frame, x="fraction", y="cosine", hue="explainer", style="explainer", palette="colorblind", ax=axis,
-            dashes=True, errorbar=interval_ends, err_style="bars", legend=kind == "insertion",
-        )  # fmt: skip
-        better = "lower is better" if kind == "deletion" else "higher is better"
-        axis.set_title(f"{kind} ({better})")
-        axis.set(xlabel="share of patches, hottest first", ylabel="cosine of image and caption")
-    axes[0, 1].legend(fontsize=TEXT, loc="lower right")
-    return finished(figure, title)
-
-
-def _shared(evaluation: xr.Dataset) -> xr.Dataset:
-    """Explainers with the same curves as one, by all their names."""
-    both = xr.concat([evaluation.deletion_curve, evaluation.insertion_curve], "kind").transpose("explainer", ...)
-    alike = {}
-    for name, curve in zip(both.explainer.values.astype(str), both.values, strict=True):
-        alike.setdefault(curve.astype("f4").round(4).tobytes(), []).append(name)
-    first = evaluation.sel(explainer=[names[0] for names in alike.values()])
-    return first.assign_coords(explainer=[" = ".join(names) for names in alike.values()])
 
 
 def share_curves(
@@ -142,7 +108,7 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
             markersize=5, err_kws={"linewidth": 1.5}, errorbar=partial(interval_ends, **about),
             legend=False,
         )  # fmt: skip
-        axis.set(xlabel=f"{metric.replace('_', ' ')}\n({values.attrs.get('score_direction', '')})", ylabel="")
+        axis.set(xlabel=f"{spelled(metric)}\n({values.attrs.get('score_direction', '')})", ylabel="")
         axis.grid(axis="x", alpha=0.3)
     return finished(figure, title)
 
@@ -176,14 +142,17 @@ def paired_differences(
         axis.axvline(0, color="black", linewidth=1)
         axis.axvspan(-margin, margin, color="0.9", zorder=0)
         axis.set_xlabel(
-            f"{metric.replace('_', ' ')}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
+            f"{spelled(metric)}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
         )
         axis.tick_params(labelsize=TEXT)
         axis.locator_params(axis="x", nbins=4)
         axis.grid(axis="x", alpha=0.3)
-        _rows(axis, [name.replace("_", " ") for name in against])
+        _rows(axis, [spelled(name) for name in against])
     marks = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in VERDICTS.items()]
-    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize=TEXT, frameon=False)
+    figure.legend(
+        handles=marks, loc="outside lower center", ncols=len(marks), fontsize=TEXT, frameon=False, title_fontsize=TEXT,
+        title="bars: single 95 % intervals; colours: paired t tests, 5 % false discoveries among all of them",
+    )  # fmt: skip
     return finished(figure, title)
 
 
@@ -197,7 +166,7 @@ def grid_scores(table: pd.DataFrame, x: str, y: str, value: str, title: str) -> 
     >>> figure = xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep")
     """
     wide = table.pivot_table(index=y, columns=x, values=value, aggfunc="max")
-    label = value.replace("_", " ") + (",\nthe best over the other choices" if len(table) > wide.size else "")
+    label = spelled(value) + (",\nthe best over the other choices" if len(table) > wide.size else "")
     figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
     sns.heatmap(wide, annot=True, fmt=".3f", cmap="viridis", cbar_kws={"label": label}, ax=axis)
     axis.set(xlabel=x, ylabel=y)
@@ -216,23 +185,25 @@ def score_table(
     >>> table = pd.DataFrame({"auroc": [0.7, 0.5]}, index=["srm", "centre"])
     >>> figure = xk.plots.score_table(table, "Scores", "mean")
     """
-    size = (1.6 + 0.95 * table.shape[1], 1.1 + 0.25 * table.shape[0])
+    annotation = table.map("{:.2f}".format) if text is None else text
+    lines = 1 + annotation.map(lambda cell: cell.count("\n")).max(axis=None)
+    size = (1.6 + 0.95 * table.shape[1], 1.1 + (0.12 + 0.13 * lines) * table.shape[0])
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     colours = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1} if diverging else {"cmap": "viridis"}
-    annotation = table.map(lambda value: f"{value:.2f}") if text is None else text
     sns.heatmap(
         table, annot=annotation, fmt="", annot_kws={"fontsize": TEXT}, cbar_kws={"label": label}, ax=axis, **colours
     )
     axis.set(xlabel="", ylabel="")
-    axis.set_xticks(axis.get_xticks(), [wrapped(str(name).replace("_", " "), 12) for name in table.columns], rotation=0)
-    axis.set_yticks(axis.get_yticks(), [str(name).replace("_", " ") for name in table.index], rotation=0)
+    axis.set_xticks(axis.get_xticks(), [wrapped(spelled(name), 12) for name in table.columns], rotation=0)
+    axis.set_yticks(axis.get_yticks(), [spelled(name) for name in table.index], rotation=0)
     axis.tick_params(labelsize=TEXT)
     return finished(figure, title)
 
 
 def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, title: str) -> Figure:
-    """Explainers down, metrics across: means, coloured from worst (0) to best (1) within each metric, with a star where
-    ``best`` is true: explainers x metrics of bool, some explainers perhaps left out.
+    """Explainers down, metrics across: means with the reach of their 95 % interval, coloured from worst (0) to best (1) within each
+    metric, with a star where ``best`` is true: explainers x metrics of bool, some explainers perhaps left out. Those with the most
+    stars stand first, of equally many those with the best mean colour.
 
     Examples
     --------
@@ -242,14 +213,14 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
     >>> best = measured.mean("sample").to_dataframe()[["largest"]] > 1
     >>> figure = xk.plots.leaderboard(measured, ["largest"], best, "Leaderboard")
     """
-    means = measured[metrics].mean("sample").to_dataframe()[metrics]
+    cells = as_text(summary(measured[metrics]), 2, margin_text)
     turned = pd.DataFrame({metric: oriented(measured[metric]).mean("sample").to_series() for metric in metrics})
     scaled = (turned - turned.min()) / (turned.max() - turned.min()).replace(0, 1)
-    star = best.reindex(index=means.index, columns=metrics, fill_value=False).map(lambda first: "*" if first else "")
+    star = best.reindex(index=turned.index, columns=metrics, fill_value=False).map(lambda first: "*" if first else "")
     names = {m: f"{m} {ARROWS.get(measured[m].attrs.get('score_direction'), '')}" for m in metrics}
-    order = scaled.mean(axis=1).sort_values(ascending=False).index
-    text = means.map(lambda value: f"{value:.2f}") + star
-    colours, text = (table.loc[order].rename(columns=names) for table in (scaled, text))
+    rank = pd.DataFrame({"stars": star.ne("").sum(axis=1), "mean": scaled.mean(axis=1)})
+    order = rank.sort_values(["stars", "mean"], ascending=False).index
+    colours, text = (table.loc[order, metrics].rename(columns=names) for table in (scaled, cells + star))
     return score_table(colours, title, "worst 0, best 1", text)
 
 
@@ -272,13 +243,13 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     axes[0, 1].hlines(place, cost.min(), cost, color="0.8", linewidth=1)
     axes[0, 1].plot(cost, place, "D", color="C1", markersize=5)
     axes[0, 1].set(xscale="log", xlabel=wrapped(xlabel, 30))
-    _rows(axes[0, 0], [str(name).replace("_", " ") for name in names])
+    _rows(axes[0, 0], [spelled(name) for name in names])
     for axis in axes[0]:
         axis.grid(axis="x", alpha=0.3)
     return finished(figure, title)
 
 
-def intervals_of(claims: xr.Dataset, bounds: list[float], title: str) -> Figure:
+def intervals_of(claims: xr.Dataset, bounds: list[float], title: str, xlabel: str = "measured") -> Figure:
     """What was measured of each claim (claim), with its interval low to high, and the bound that decides as a line.
 
     Examples
@@ -291,7 +262,7 @@ def intervals_of(claims: xr.Dataset, bounds: list[float], title: str) -> Figure:
     figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.45 * len(place)), layout="constrained")
     _intervals(axis, place, claims.measured, claims.low, claims.high, "C0")
     axis.vlines(bounds, place - 0.35, place + 0.35, color="black", linestyle="--")
-    axis.set_xlabel("measured")
+    axis.set_xlabel(xlabel)
     _rows(axis, claims.claim.values)
     return finished(figure, title)
 
@@ -309,7 +280,7 @@ def _rows(axis, names) -> None:
 
 
 def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, cols: int = 4) -> Figure:
-    """Each mean curve of ``protocols.measured`` in a panel, an explainer a line.
+    """Each mean curve of ``protocols.measured`` in a panel, an explainer a line, noise (``random``) a black dashed one.
 
     Raises ValueError for results without curves.
 
@@ -326,12 +297,14 @@ def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, 
         raise ValueError("the results have no curves: those of classification and retrieval have")
     figure, axes = grid(len(names), min(cols, len(names)), width=2.5, height=2.4)
     explainers = measured.explainer.values.astype(str)
-    colours = dict(zip(explainers, sns.color_palette("colorblind", len(explainers)), strict=True))
+    others = [name for name in explainers if name != "random"]
+    colours = {name: LINES[place % len(LINES)] for place, name in enumerate(others)} | {"random": "black"}
     for axis, name in zip(axes, names, strict=True):
         for index, explainer in enumerate(explainers):
             axis.plot(
                 measured.fraction, measured[name].sel(explainer=explainer), color=colours[explainer], linewidth=1.2,
-                marker=MARKERS[index % len(MARKERS)], markersize=3, label=explainer.replace("_", " "),
+                linestyle="--" if explainer == "random" else "-",
+                marker=MARKERS[index % len(MARKERS)], markersize=3, label=spelled(explainer),
             )  # fmt: skip
         arrow = ARROWS[measured[name].attrs["score_direction"]]
         axis.set_title(f"{str(name).removesuffix(suffix)} {arrow}", fontsize=TEXT + 1)
@@ -347,7 +320,8 @@ def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, 
 
 
 def settings_points(table: pd.DataFrame, title: str, default: str | None = None) -> Figure:
-    """Means with their intervals, a setting a line: what is varied down, measures across.
+    """Means with their intervals, a setting a line: what is varied down, measures across. A setting "alpha = 1" of the group "alpha"
+    is labelled "1".
 
     table : columns ``setting``, ``group`` (what is varied), ``mean``, ``low`` and ``high``, and ``measure`` where there are several.
     default : the setting whose mean is drawn as a dashed line. Raises ValueError for missing columns, an empty table, and
@@ -374,23 +348,23 @@ def settings_points(table: pd.DataFrame, title: str, default: str | None = None)
             raise ValueError(f"default={default!r}: it has {len(means)} means of {measure} in the table, one is needed")
         lines[measure] = means[0]
     figure, axes = plt.subplots(
-        len(groups), len(measures), figsize=(1.6 + 2.7 * len(measures), 1.1 + 0.24 * sum(counts) + 0.2 * len(groups)),
+        len(groups), len(measures), figsize=(2.2 + 2.9 * len(measures), 1.1 + 0.24 * sum(counts) + 0.2 * len(groups)),
         squeeze=False, layout="constrained", sharex="col", sharey="row", gridspec_kw={"height_ratios": counts},
     )  # fmt: skip
-    palette = sns.color_palette("colorblind", len(groups))
-    for row, group, names, colour in zip(axes, groups, settings, palette, strict=True):
+    for row, group, names in zip(axes, groups, settings, strict=True):
         for axis, measure in zip(row, measures, strict=True):
             part = table[(table.group == group) & (table.measure == measure)]
             place = [names.index(name) for name in part.setting]
-            _intervals(axis, place, part["mean"], part.low, part.high, colour)
+            _intervals(axis, place, part["mean"], part.low, part.high, "#0072b2")
             if measure in lines:
                 axis.axvline(lines[measure], color="black", linestyle="--", linewidth=1)
             axis.grid(axis="x", alpha=0.3)
             axis.tick_params(labelsize=TEXT)
-        _rows(row[0], names)
-        varied = wrapped(str(group).replace("_", " "), 12)
+            axis.locator_params(axis="x", nbins=4)
+        _rows(row[0], [spelled(str(name).removeprefix(f"{group} = ")) for name in names])
+        varied = wrapped(spelled(group), 12)
         row[0].set_ylabel(varied, fontsize=TEXT + 1, rotation=0, ha="right", va="center")
     figure.align_ylabels(axes[:, 0])
     for axis, measure in zip(axes[-1], measures, strict=True):
-        axis.set_xlabel(str(measure).replace("_", " "))
+        axis.set_xlabel(spelled(measure))
     return finished(figure, title)

@@ -84,6 +84,15 @@ def outline(axis, mask: np.ndarray, colour: str = "white") -> None:
         axis.contour(mask, levels=[0.5], colors=colour, linewidths=1.0)
 
 
+def greyed(image: np.ndarray) -> np.ndarray:
+    """A picture (y, x, rgb) as the dim grey one, 0 to 1, on which heat is the only colour.
+
+    Source: luminance as in ITU-R BT.601.
+    """
+    grey = image @ np.array([0.299, 0.587, 0.114]) / 255
+    return np.repeat(0.75 * grey[..., None], 3, axis=-1)
+
+
 def heated(axis, heat: np.ndarray, size: tuple[int, int], alpha: float | np.ndarray = 1.0):
     """A map (row, col), 0 to 1, over the whole of a picture of this size (y, x), patch by patch."""
     extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
@@ -93,11 +102,8 @@ def heated(axis, heat: np.ndarray, size: tuple[int, int], alpha: float | np.ndar
 def laid_over(axis, heat: np.ndarray, image: np.ndarray, smooth: bool = True, largest: float = 1.0) -> ScalarMappable:
     """A picture (y, x, rgb) in grey, and over it a map (row, col) from 0 to ``largest``, which hides the more of it the hotter
     it is. smooth : False for the grid of patches as it is. Returns what a colour bar is made of.
-
-    Source of the grey: luminance as in ITU-R BT.601.
     """
-    grey = image @ np.array([0.299, 0.587, 0.114]) / 255
-    bare(axis, np.repeat(0.75 * grey[..., None], 3, axis=-1))
+    bare(axis, greyed(image))
     how = Image.BICUBIC if smooth else Image.NEAREST
     size = tuple(FINER * side for side in image.shape[1::-1])
     share = np.asarray(Image.fromarray(np.ascontiguousarray(heat / largest, np.float32)).resize(size, how)).clip(0, 1)

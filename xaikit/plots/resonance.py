@@ -10,9 +10,8 @@ import xarray as xr
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from .panels import HEAT, TEXT, bare, finished, heated, interval_ends, panels, wrapped
+from .panels import HEAT, TEXT, bare, finished, greyed, heated, interval_ends, panels, wrapped
 
 NULL_LABELS = {"weights": "shuffled weights", "captions": "shuffled captions"}
 SHORTEST = 5  # points from which on a phase has a spectrum worth drawing
@@ -23,42 +22,44 @@ COLOURS = sns.color_palette("colorblind")  # real eigenvalues, complex pairs
 
 
 def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
-    """Each frequency's share of the oscillating energy, mean over samples with its 95 % band, beside the middle
-    95 % of what each null gives; a panel a name. spectra : of ``null_spectra``, by name, such as the coupling.
+    """Each frequency's share of the oscillating energy, mean over samples with its 95 % interval, beside the middle
+    95 % of what each null gives, in its outlines, with a ring around a peak above both nulls; a panel a name.
+
+    spectra : of ``null_spectra``, by name, such as the coupling.
 
     Examples
     --------
     >>> found = xk.resonance.null_spectra(clip, scenes.image, scenes.caption, draws=2)
     >>> figure = xk.plots.spectrum_bands({"attention": found}, "Spectra")
     """
-    colours = dict(zip(NULL_LABELS, sns.color_palette("colorblind")[1:], strict=False))
-    figure, axes = panels(1, len(spectra), width=max(3.3, 6.0 / len(spectra)), height=2.8)
+    from ..resonance.spectra import peaks  # only here: figures of stored results don't wait for torch
+
+    looks = dict(zip(NULL_LABELS, zip(sns.color_palette("colorblind")[1:3], ("--", "-"), strict=True), strict=True))
+    figure, axes = panels(1, len(spectra), width=max(3.3, 6.0 / len(spectra)), height=3.2, sharey=True)
     for axis, (name, one) in zip(axes[0], spectra.items(), strict=True):
         for null in one.null.values:
             low, high = np.quantile(one.null_share.sel(null=null), [0.025, 0.975], axis=0)
-            colour = colours[str(null)]
-            axis.fill_between(
-                one.frequency, low, high, color=colour, alpha=0.35, linewidth=0, label=NULL_LABELS[str(null)]
-            )
+            colour, line = looks[str(null)]
+            outlined = {"facecolor": (*colour, 0.2), "edgecolor": colour, "linestyle": line, "linewidth": 1.2}
+            label = f"{NULL_LABELS[str(null)]}, middle 95 % of draws"
+            axis.fill_between(one.frequency, low, high, label=label, **outlined)
         frame = one.energy_share.to_dataframe().reset_index()
         sns.lineplot(
             frame, x="frequency", y="energy_share", ax=axis, color="black", marker="o", markersize=4,
-            errorbar=lambda shares: np.clip(interval_ends(shares), shares.min(), shares.max()), label="the model and its captions",
+            label="the model and its captions, mean with 95 % interval", err_style="bars",
+            errorbar=lambda shares: np.clip(interval_ends(shares), shares.min(), shares.max()),
         )  # fmt: skip
-        axis.set(
-            xlabel="frequency (cycles per iteration)",
-            ylabel="",
-            xlim=(0, 0.51),
-            yscale="log",
-        )
+        found = peaks(one).query("peak")
+        axis.plot(found.frequency, found.energy_share, "o", markersize=14, markerfacecolor="none",
+                  markeredgecolor="#d55e00", markeredgewidth=2, label="a peak above both nulls" if len(found) else None)  # fmt: skip
+        axis.set(xlabel="frequency (cycles per iteration)", ylabel="", xlim=(0, 0.51))
         axis.set_title(f"{name}, {one.sizes['sample']} scenes", fontsize=TEXT + 2)
         axis.grid(alpha=0.3)
         axis.get_legend().remove()
-    axes[0, 0].set_ylabel("share of the energy")
-    handles, _ = axes[0, 0].get_legend_handles_labels()
-    grey = Patch(color="black", alpha=0.2, linewidth=0, label="their mean's 95 % interval")
+    axes[0, 0].set(ylabel="share of the energy", yscale="log")  # not before: seaborn means on the axis' own scale
     shown = {"loc": "outside lower center", "ncols": 4, "fontsize": TEXT + 1, "frameon": False}
-    figure.legend(handles=[*handles, grey], **shown)
+    entries = dict(entry for axis in axes[0] for entry in zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(entries.values(), entries.keys(), **shown)
     return finished(figure, title)
 
 
@@ -88,11 +89,12 @@ def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
             values[~real].real, values[~real].imag, color=COLOURS[1], marker="D", label="complex pair", **point
         )
         outside = int((np.maximum(np.abs(values.real), np.abs(values.imag)) > reach).sum())
-        largest = f"largest size {np.abs(values).max():.2f}" if values.size else "none found"
-        text = f"{name}, complex pairs: {(values[~real].imag > 0).sum()}\n{values.size} multipliers, {largest}"
+        largest = f", largest size {np.abs(values).max():.2f}" if values.size else ""
+        text = f"{name}\n{values.size} multipliers, {(values[~real].imag > 0).sum()} pairs{largest}"
         axis.set_title(text + (f",\n{outside} outside the frame" if outside else ""), fontsize=TEXT + 1)
     axes[0, 0].set_ylabel("imaginary part")
-    axes[0, -1].legend(fontsize=TEXT - 1, loc="lower right")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=TEXT + 1, frameon=False)
     return finished(figure, title)
 
 
@@ -152,7 +154,7 @@ def regime_maps(regimes: dict[str, pd.DataFrame], title: str) -> Figure:
 
 
 def mode_maps(modes: xr.Dataset, title: str, sample: int = 0, token: int = 0, count: int = 4) -> Figure:
-    """Size and angle of the first modes' spatial patterns for one token of one sample.
+    """Size and angle of the first modes' spatial patterns for one token of one sample, and what an iteration leaves of each.
 
     modes : of ``dynamic_modes``. Above: |U|; below, of modes with a frequency: its angle, grey where |U| is faint. One angle,
     or two that differ by a half turn, is a standing wave; an angle that turns over the map is a travelling one.
@@ -181,8 +183,9 @@ def mode_maps(modes: xr.Dataset, title: str, sample: int = 0, token: int = 0, co
             axes[1, k].set_facecolor("0.6")
             clear = np.where(size >= FAINT * size.max(), angle, np.nan)
             axes[1, k].imshow(clear, cmap="twilight", vmin=-np.pi, vmax=np.pi)
-        numbers = f"growth {mode.growth.item():.3f}\namplitude {mode.amplitude.item():.3g}"
-        text = f"mode {k + 1}: {mode.frequency.item():.3f} cycles\nper iteration, {numbers}"
+        turns = f"{mode.frequency.item():.3f} cycles an iteration" if turning[k] else "no frequency"
+        left = f"× {np.exp(mode.growth.item()):.2f} an iteration\namplitude {mode.amplitude.item():.3g}"
+        text = f"mode {k + 1}: {turns}\n{left}"
         axes[0, k].set_title(text, fontsize=TEXT)
     axes[0, 0].set_ylabel("size |U|", fontsize=TEXT)
     figure.colorbar(drawn, ax=list(axes[0]), shrink=0.8, label="|U|")
@@ -239,9 +242,9 @@ def filmstrip(
         heat = trajectory.isel(token=token).values
         least, span = heat.min(), np.ptp(heat) or 1.0
         for axis, time in zip(axes, times, strict=True):
-            bare(axis, image)
+            bare(axis, greyed(image))
             hot = scale((heat[time] - least) / span)
-            heated(axis, hot, image.shape[:2], 0.15 + 0.7 * hot)
+            heated(axis, hot, image.shape[:2], 0.8 * hot)
             phase = int(np.searchsorted(starts, time, side="right")) - 1
             for spine in axis.spines.values():
                 spine.set(color=palette[phase], linewidth=2.5)
@@ -252,7 +255,9 @@ def filmstrip(
     key = figure.add_subplot(grid[:rows, -1])
     key.axis("off")
     bar = key.inset_axes((0.1, 0.05, 0.1, 0.9))
-    figure.colorbar(ScalarMappable(scale, HEAT), cax=bar, label="map, from least to largest of the row")
+    figure.colorbar(
+        ScalarMappable(scale, HEAT), cax=bar, label="map, from least to largest\nof the row (square-root scale)"
+    )
     patches = trajectory.sizes["row"] * trajectory.sizes["col"]
     _course(figure.add_subplot(grid[rows, :-1]), phases, starts, ends, palette, np.log(patches))
     shown = trajectory.isel(token=list(tokens)).values

@@ -16,9 +16,10 @@ from PIL.Image import Image
 
 from ..files.checks import check_choices, check_names, check_number, check_whole
 from ..files.images import read_image
+from ..files.names import spelled
 from ..measures.maps import by_explainer
 from ..measures.words import name_tokens, readable
-from .panels import HEAT, TEXT, bare, finished, outline, wrapped
+from .panels import HEAT, LETTERS, TEXT, bare, finished, outline, wrapped
 
 PER_ROW = 7  # panels of a strip
 WIDTH = 1.4  # inches, a panel; seven fit into a notebook
@@ -91,7 +92,7 @@ def token_strip(
         _entitle(axis, readable(one.texts[place]))
     _bar(figure, [first, *others[: len(places)]], norm, f"heat by {name}")
     title = f"The map of each token by {name}, all on one scale" if title is None else title
-    return finished(figure, _title(figure, title))
+    return finished(figure, title)
 
 
 def token_comparison(
@@ -138,7 +139,7 @@ def token_cases(
     objects: np.ndarray | None = None,
     title: str | None = None,
 ) -> Figure:
-    """One token of one sample across for each case, such as a success and a failure; below, the image and the map by each
+    """One token of one sample down for each case, such as a success and a failure; across, the image and the map by each
     explainer, each over its own peak, with the token's own object outlined.
 
     cases : a label to a sample, by its place, and a token, by place or by text. The rest, and what is raised, as in
@@ -153,19 +154,19 @@ def token_cases(
     names = answers.explainer.values.tolist()
     found = [(_answer(answers, scenes, sample, objects), token) for sample, token in cases.values()]
     shown = [(one, *_places(one, [token])) for one, token in found]
-    figure, axes = _panels(shown[0][0], 1 + len(names), len(cases), titles=2)
-    for (one, place), label, column in zip(shown, cases, axes.T, strict=True):
-        bare(column[0], one.image)
-        for axis, heat in zip(column[1:], one.heat[:, place], strict=True):
+    figure, axes = _panels(shown[0][0], len(cases), 1 + len(names), titles=2)
+    for (one, place), label, row in zip(shown, cases, axes, strict=True):
+        bare(row[0], one.image)
+        for axis, heat in zip(row[1:], one.heat[:, place], strict=True):
             _map(axis, one, heat, Normalize(0, heat.max() or 1.0))
-        for axis in column:
+        for axis in row:
             outline(axis, one.own(place))
-        _entitle(column[0], f"{label}\n{readable(one.texts[place])}")
-    for axis, name in zip(axes[:, 0], ["image", *names], strict=True):
-        axis.set_ylabel(wrapped(name.replace("_", " "), 12), fontsize=TEXT + 1, parse_math=False)
+        row[0].set_ylabel(f"{label}\n{readable(one.texts[place])}", fontsize=TEXT + 1, parse_math=False)
+    for axis, name in zip(axes[0], ["image", *names], strict=True):
+        _entitle(axis, wrapped(spelled(name), 12))
     _bar(figure, list(axes.flat), Normalize(0, 1), "heat / largest heat of the map")
     title = f"{', '.join(cases)}: one word each, every map over its own peak" if title is None else title
-    return finished(figure, _title(figure, title))
+    return finished(figure, title)
 
 
 def _table(answers, scenes, sample, tokens, explainers, objects, title: str, token_a_row: bool) -> Figure:
@@ -188,14 +189,14 @@ def _table(answers, scenes, sample, tokens, explainers, objects, title: str, tok
             _map(axis, one, heat[row, col], Normalize(0, peak[row, col] or 1.0))
         for axis in turned[:, col]:
             outline(axis, one.own(place))
-    down, across = ["image", *(name.replace("_", " ") for name in names)], [readable(one.texts[i]) for i in places]
+    down, across = ["image", *(spelled(name) for name in names)], [readable(one.texts[i]) for i in places]
     down, across = (across, down) if token_a_row else (down, across)
     for axis, text in zip(axes[:, 0], down, strict=True):
         axis.set_ylabel(wrapped(text, 10), fontsize=TEXT + 1, parse_math=False)
     for axis, text in zip(axes[0], across, strict=True):
         _entitle(axis, text)
     _bar(figure, list(axes.flat), Normalize(0, 1), f"heat / largest heat of the {'row' if token_a_row else 'map'}")
-    return finished(figure, _title(figure, title))
+    return finished(figure, title)
 
 
 def context_matrix(
@@ -241,7 +242,7 @@ def context_matrix(
     figure.colorbar(drawn, ax=axis, shrink=0.8, label=unit)
     if title is None:
         title = "Relevance of earlier tokens" if what == RELEVANCE else f"Rank overlap with earlier tokens ({name})"
-    return finished(figure, _title(figure, title))
+    return finished(figure, title)
 
 
 def _answer(answers: xr.Dataset, scenes, sample: int, objects: np.ndarray | None) -> _Answer:
@@ -349,8 +350,5 @@ def _bar(figure: Figure, axes: list, norm: Normalize, label: str) -> None:
     # of its own, since that of a map drawn half through would be pale; as wide on a tall figure as on a flat one
     length = min(0.9, 2.5 / figure.get_figheight())
     aspect = length * figure.get_figheight() / 0.12
+    label = wrapped(label, int(1.2 * LETTERS * length * figure.get_figheight()))
     figure.colorbar(ScalarMappable(norm, HEAT), ax=axes, shrink=length, aspect=aspect, label=label)
-
-
-def _title(figure: Figure, title: str) -> str:
-    return wrapped(title, int(figure.get_figwidth() * 11))

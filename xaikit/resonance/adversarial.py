@@ -1,11 +1,13 @@
 """Adversarial resonance: an invisible change of an image that takes the dominant mode out of its trajectory.
 
 Projected gradient descent with signed steps lowers the energy at the frequency that dominates the unchanged image's
-trajectory; a random change of the same size is the control.
+trajectory. Three controls change the image by as much: the same change at other places, which has its spectrum; the same
+descent on another caption's mode, which follows the model's gradients too; and random noise.
 Source: Semantic Resonance Maps, ICCV submission, section 4.3, "adversarial resonance"; Madry et al. 2018 for the descent.
 """
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -21,7 +23,8 @@ from .interventions import dominant_frequency, gathered, mode_energy
 from .recursion import Recursion, read, ready, recursion_of, trajectory
 from .spectra import ITERATIONS, resonance_energy
 
-STATES = ("clean", "suppressed", "random")
+CONTROLS = ("rolled", "other caption", "random")
+STATES = ("clean", "suppressed", *CONTROLS)
 OUTSIDE = 1e-4  # of the range 0 to 1: what rounding of normalised pixels may leave outside
 
 
@@ -47,21 +50,25 @@ def suppress_resonance(
 
     images, texts, progress : as in ``explain``. epsilon : largest change of any pixel, in units of its range 0 to 1; 0 to 1.
     updates : steps; the image of the lowest energy on the way counts. step_size : of the first, None for epsilon / 2.
-    seed : of the control, epsilon added or taken at random from each value of the image, and clipped to 0..1.
+    seed : of the random control.
     batch_size : pairs computed at once; it bounds the memory, which with coupling "encoder" grows with the iterations and
     words. options : of ``Recursion``.
 
-    Returns over (sample, state), state "clean", "suppressed" and "random": ``energy`` of the mode, ``total_energy`` of all
+    The controls, each clipped to 0..1: "rolled", the change that the attack found, moved by half the image's height and width;
+    "other caption", the same descent on the mode of the next sample's caption that says something else; "random", epsilon
+    added or taken at random from each value of the image.
+
+    Returns over (sample, state), state "clean", "suppressed" and the controls: ``energy`` of the mode, ``total_energy`` of all
     frequencies (to see whether it only went elsewhere), ``similarity``, ``rank_correlation`` of ``resonance_map`` (sample,
     state, row, col) with the clean one, ``size`` of the change actually made, and ``image`` (sample, state, y, x, rgb), 0 to
     1. ``course`` (sample, update): lowest energy after 0, 1, ... updates; ``frequency`` of the mode (cycles per iteration).
-    Raises ValueError for a wrong option, and as ``resonate``.
+    Raises ValueError for a wrong option, for texts that are all the same, and as ``resonate``.
 
     Examples
     --------
-    >>> found = xk.resonance.suppress_resonance(clip, scenes.image[:1], scenes.caption[:1], updates=2)
+    >>> found = xk.resonance.suppress_resonance(clip, scenes.image[:2], scenes.caption[:2], updates=2)
     >>> found.energy.dims, found.state.values.tolist()
-    (('sample', 'state'), ['clean', 'suppressed', 'random'])
+    (('sample', 'state'), ['clean', 'suppressed', 'rolled', 'other caption', 'random'])
     """
     recursion = recursion_of(options, ITERATIONS)
     check_whole(1, updates=updates)
@@ -73,16 +80,23 @@ def suppress_resonance(
     pairs = ready(clip, images, texts, batch_size)
     if isinstance(images, Tensor):
         check_range(clip, images)
+    others = iter(other_texts(pairs.tokens))
     random, parts = np.random.default_rng(seed), []
     for pixels, tokens in pairs.batches(batch_size, f"suppression, {recursion.coupling}" if progress else ""):
+        # As many as the batch has, which of a large tower is smaller than asked for.
+        other = torch.stack([*itertools.islice(others, len(tokens))])
         clean = unnormalised(clip, pixels).clamp(0, 1)
-        with torch.no_grad():
-            index = dominant_frequency(trajectory(clip, read(clip, pixels, tokens, recursion), recursion))
-        changed, course = descend(clip, clean, tokens, index, epsilon, updates, step_size, recursion)
+        bounds = epsilon, updates, step_size, recursion
+        index = _dominant(clip, pixels, tokens, recursion)
+        changed, course = descend(clip, clean, tokens, index, *bounds)
+        misled, _ = descend(clip, clean, other, _dominant(clip, pixels, other, recursion), *bounds)
+        half = [side // 2 for side in clean.shape[2:]]
+        rolled = within(clean + (changed - clean).roll(half, (2, 3)), clean, epsilon)
         # A number a value of a sample at a time, so that batches of any size draw the same.
         up = torch.from_numpy(random.random(clean.shape, dtype=np.float32) < 0.5).to(clean.device)
         noisy = within(clean + torch.where(up, epsilon, -epsilon), clean, epsilon)
-        states = [_measured(clip, values, tokens, index, recursion) for values in (clean, changed, noisy)]
+        versions = (clean, changed, rolled, misled, noisy)
+        states = [_measured(clip, values, tokens, index, recursion) for values in versions]
         part = {name: np.stack([state[name] for state in states], 1) for name in states[0]}
         shown = part["image"]
         part["size"] = np.abs(shown - shown[:, :1]).reshape(*shown.shape[:2], -1).max(-1)
@@ -95,6 +109,22 @@ def suppress_resonance(
     coords = {"sample": pairs.labels, "state": list(STATES), "update": np.arange(updates + 1)}
     chosen = {"epsilon": epsilon, "updates": updates, "step_size": step_size, "seed": seed}
     return gathered(parts, "suppression", coords, clip, {**chosen, **dataclasses.asdict(recursion)})
+
+
+def other_texts(tokens: Tensor) -> Tensor:
+    """For each text (n, length) the next one that says something else; ValueError where none does."""
+    n = len(tokens)
+    different = (tokens[:, None] != tokens).any(-1)
+    if n < 2 or not different.any(1).all():
+        known = "1 text only" if n == 1 else f"{n} texts that are all the same"
+        raise ValueError(f"{known}: the control needs another caption")
+    following = [(place + np.arange(1, n)) % n for place in range(n)]
+    return tokens[[next(int(j) for j in after if different[i, j]) for i, after in enumerate(following)]]
+
+
+@torch.no_grad()
+def _dominant(clip: Clip, pixels: Tensor, tokens: Tensor, recursion: Recursion) -> Tensor:
+    return dominant_frequency(trajectory(clip, read(clip, pixels, tokens, recursion), recursion))
 
 
 def descend(

@@ -7,6 +7,8 @@ with shuffled weights, and with the captions of other images.
 """
 
 import dataclasses
+import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -160,28 +162,57 @@ def null_spectra(
     >>> found.null_share.dims
     ('null', 'draw', 'frequency')
     """
-    recursion = recursion_of(options, ITERATIONS)
-    check_whole(1, draws=draws)
+    settings = {"": options | {"draws": draws}}
+    return null_spectra_of(clip, images, texts, settings, nulls, seed, batch_size, progress)[""]
+
+
+def null_spectra_of(
+    clip: Clip,
+    images,
+    texts,
+    settings: Mapping[str, Mapping],
+    nulls: tuple[str, ...] = NULLS,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> dict[str, xr.Dataset]:
+    """``null_spectra`` by several settings, each with ``draws`` of its own beside options of ``Recursion``. Their nulls are the
+    same models, each shuffled once: of a large model that takes as long as dozens of images."""
+    draws, recursions = {}, {}
+    for label, options in settings.items():
+        options = dict(options)
+        draws[label] = options.pop("draws")
+        check_whole(1, draws=draws[label])
+        recursions[label] = recursion_of(options, ITERATIONS)
     check_whole(0, seed=seed)
     check_names(NULLS, nulls=nulls)
     pairs = ready(clip, images, texts, batch_size)
     if "captions" in nulls and len(pairs.good) < 2:
         raise ValueError("one pair only: shuffled captions need at least 2")
+    own = {label: _amplitudes(clip, pairs, recursion, batch_size) for label, recursion in recursions.items()}
+    drawn = {label: np.zeros((len(nulls), many, 2, *own[label][0].shape)) for label, many in draws.items()}
+    orders = {label: np.random.default_rng(seed) for label in settings}
+    for draw in tqdm(range(max(draws.values())), disable=not progress, desc="nulls"):
+        broken = shuffled_weights(clip, seed + draw) if "weights" in nulls else clip
+        for label in (label for label, many in draws.items() if draw < many):
+            for index, null in enumerate(nulls):
+                model = broken if null == "weights" else clip
+                exchange = None if null == "weights" else _another(len(pairs.good), orders[label])
+                drawn[label][index, draw] = _amplitudes(model, pairs, recursions[label], batch_size, exchange)
+    return {
+        label: _described(clip, pairs, recursions[label], own[label], drawn[label], nulls, seed) for label in settings
+    }
+
+
+def _described(clip: Clip, pairs, recursion: Recursion, own, drawn: np.ndarray, nulls: tuple[str, ...], seed: int):
+    """The dataset that ``null_spectra`` returns."""
     frequency = torch.fft.rfftfreq(recursion.iterations + 1)[1:].double().numpy()
-    own = _amplitudes(clip, pairs, recursion, batch_size)
-    drawn = np.zeros((len(nulls), draws, 2, *own[0].shape))
-    order = np.random.default_rng(seed)
-    for draw in tqdm(range(draws), disable=not progress, desc=f"nulls, {recursion.coupling}"):
-        for index, null in enumerate(nulls):
-            model = shuffled_weights(clip, seed + draw) if null == "weights" else clip
-            exchange = None if null == "weights" else _another(len(pairs.good), order)
-            drawn[index, draw] = _amplitudes(model, pairs, recursion, batch_size, exchange)
     out = xr.Dataset(coords={"frequency": frequency, "sample": pairs.labels[pairs.good], "null": list(nulls)})
     for index, names in enumerate((("mean_amplitude", "null_amplitude"), ("energy_share", "null_share"))):
         out[names[0]] = ("sample", "frequency"), own[index]
         out[names[1]] = ("null", "draw", "frequency"), drawn[:, :, index].mean(2)
     out["null_scene_share"] = ("null", "draw", "sample", "frequency"), drawn[:, :, 1]
-    parameters = {**dataclasses.asdict(recursion), "draws": int(draws), "null_seed": int(seed)}
+    parameters = {**dataclasses.asdict(recursion), "draws": drawn.shape[1], "null_seed": int(seed)}
     return annotate(out, "null_spectra", made_by=clip, source=SOURCE, parameters=parameters)
 
 
@@ -242,8 +273,9 @@ def _another(n: int, rng: np.random.Generator) -> np.ndarray:
 def _amplitudes(clip: Clip, pairs, recursion: Recursion, batch_size: int, exchange: np.ndarray | None = None):
     """Root mean square amplitude and share of the energy by frequency, two arrays (good pairs, frequencies)."""
     energies = []
-    tokens = pairs.tokens if exchange is None else pairs.tokens[exchange]
-    for (pixels, _), spoken in zip(pairs.batches(batch_size), tokens.split(batch_size), strict=True):
+    tokens = iter(pairs.tokens if exchange is None else pairs.tokens[exchange])
+    for pixels, own in pairs.batches(batch_size):
+        spoken = torch.stack([*itertools.islice(tokens, len(own))])  # of a large tower fewer than asked for
         with torch.no_grad():
             found = read(clip, pixels, spoken, recursion)
             amplitude = fourier(trajectory_of(clip, found, recursion), dim=1)[:, 1:].abs()

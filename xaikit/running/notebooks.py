@@ -65,19 +65,25 @@ class Parameter:
             raise ValueError(f"{self.name}={value!r}: text is needed, {self.meaning}")
 
 
-@cache
 def listed_methods() -> dict[str, dict]:
     """What the decorator of each explanation method says, by name, read from its source: torch takes seconds to import."""
     from .. import explainers
 
-    found = {}
-    for module in pkgutil.iter_modules(explainers.__path__):
-        source = Path(module.module_finder.path, f"{module.name}.py").read_text(encoding="utf-8")
-        for function in ast.parse(source).body:
-            for call in getattr(function, "decorator_list", ()):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == "method":
-                    found[function.name] = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    files = (Path(each.module_finder.path, f"{each.name}.py") for each in pkgutil.iter_modules(explainers.__path__))
+    found = {name: said for file in files for name, said in _methods_in(file, file.stat().st_mtime_ns).items()}
     return dict(sorted(found.items()))
+
+
+@cache
+def _methods_in(file: Path, changed: int) -> dict[str, dict]:
+    functions = ast.parse(file.read_text(encoding="utf-8")).body
+    calls = [
+        (function.name, call)
+        for function in functions
+        for call in getattr(function, "decorator_list", ())
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "method"
+    ]
+    return {name: {word.arg: ast.literal_eval(word.value) for word in call.keywords} for name, call in calls}
 
 
 def _is_plain(value: object) -> bool:

@@ -268,6 +268,9 @@ def _connected(scheduler: str | None, workers: int) -> Iterator[Client]:
             try:
                 cluster = opened.enter_context(LocalCluster(n_workers=workers, silence_logs="CRITICAL", **own))
             except RuntimeError as error:
-                raise ConnectionError(f"Dask's workers did not start ({error}); give the same command again") from error
+                raise ConnectionError(
+                    f"Dask's workers did not start ({error}); give the same command again. A script of your own calls it under "
+                    "if __name__ == '__main__':, since each worker imports the script"
+                ) from error
             client = opened.enter_context(Client(cluster))
         yield client

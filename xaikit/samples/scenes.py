@@ -1,4 +1,4 @@
-"""Planted scenes: drawn images whose every explanation has a known right answer.
+"""Planted scenes: drawn images whose truth is known.
 
 ``draw_scenes`` gives captioned scenes with a mask for each object and the object that each word names;
 ``draw_pairs`` gives scenes with a false caption (``foil``) that differs in one respect;

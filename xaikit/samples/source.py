@@ -30,6 +30,9 @@ PADDING = {  # of captions that are shorter, and of scenes that have fewer objec
 KNOWN = {"foil": str, "attributes": str, "pair": int, "class_index": int, "image_id": int}  # of columns of a table
 PROMPT = "a photo of a {}."  # of a class
 BEYOND = 1.0  # pixel: annotations round
+NO_WIDTH = dict.fromkeys(
+    map(ord, "\u00ad\u200b\u2060\ufeff")
+)  # soft hyphen, zero-width space, word joiner, byte order mark
 SHOWN = 3  # reasons of samples that are left out, in a warning; the provenance has all
 
 
@@ -199,10 +202,15 @@ def box_mask(box: Sequence[float], size: tuple[int, int], seen: Callable[[Image.
     seen : what was done to the image, from an RGB picture to uint8 (y, x, 3).
 
     The box is painted white on black and, to tell it from any colour of a margin that ``seen`` adds, black on white. Raises
-    ValueError for a box that isn't inside the image, which then isn't the one that was annotated.
+    ValueError for a box that isn't inside the image, which then isn't the one that was annotated, or is given in shares of it.
     """
     left, top, wide, high = box
     right, bottom = left + wide, top + high
+    if max(box) <= 1 < min(size):
+        raise ValueError(
+            f"the box {', '.join(f'{value:g}' for value in box)} (left, top, width, height) is less than a pixel: shares of the image's"
+            " sides are none, pixels are needed"
+        )
     if min(wide, high) <= 0 or min(left, top) < -BEYOND or right > size[0] + BEYOND or bottom > size[1] + BEYOND:
         raise ValueError(
             f"the box {', '.join(f'{value:g}' for value in box)} (left, top, width, height) isn't inside the image of"
@@ -247,8 +255,9 @@ def _storable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def cleaned(names: pd.Series) -> pd.Series:
-    """Names without blanks around them, with one between words, and with each letter one character: those that look alike are."""
-    return names.map(lambda name: unicodedata.normalize("NFC", " ".join(name.split())))
+    """Names without blanks around them, with one between words, without characters of no width, and with each letter one
+    character: those that look alike are."""
+    return names.map(lambda name: unicodedata.normalize("NFC", " ".join(name.translate(NO_WIDTH).split())))
 
 
 def _box_on(picture: Image.Image, box: Sequence[float], size: tuple[int | None, int | None]) -> Sequence[float]:

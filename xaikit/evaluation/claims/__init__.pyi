@@ -21,13 +21,14 @@ from .table import (
     verdicts_of as verdicts_of,
 )
 from .verdicts import (
-    ANALYTIC as ANALYTIC,
     CONSISTENT as CONSISTENT,
     FAILS as FAILS,
+    FALSE as FALSE,
     HOLDS as HOLDS,
     INCONSISTENT as INCONSISTENT,
     RATE as RATE,
     SAME as SAME,
+    TRUE as TRUE,
     UNDECIDED as UNDECIDED,
     UNTESTABLE as UNTESTABLE,
     decided as decided,

@@ -39,12 +39,10 @@ def calibration(
     rows = []
     for _ in range(ledgers):
         scores = _scores(draws, claims, scenes)
-        detectable = (
-            measure(table, {"mixed": scores}, family=claims).detectable.to_numpy() if true else np.zeros(claims)
-        )
+        detectable = measure(table, {"mixed": scores}, family=claims).detectable if true else np.zeros(claims)
         for name, effect in zip(table.metric[:true], detectable, strict=False):
             scores[name].loc[{"explainer": "method"}] += effect
-        holds = decided(measure(table, {"mixed": scores}), rate).to_numpy() == HOLDS
+        holds = decided(measure(table, {"mixed": scores}, family=claims), rate).to_numpy() == HOLDS
         rows.append({"false": holds[true:].sum(), "found": holds[:true].mean() if true else np.nan})
     return pd.DataFrame(rows)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from ...measures.estimates import Estimate, auroc_of, difference_of, mean_of, share_of
+from ...measures.estimates import Estimate, auroc_of, difference_of, mean_of, mean_over_draws, share_of
+from ...measures.maps import auroc
 from .rules import Rule
 
 FEWEST = 10  # scenes: fewer don't decide
@@ -60,11 +61,20 @@ def valued(rule: Rule, values, seed: int) -> dict[str, Reading]:
     if rule.kind == "groups":
         return {"": [Contrast("", difference_of(*values), rule.bound)]}
     several = values if isinstance(values, Mapping) else {"": values}
-    found = {name: Contrast(name, _single(rule, each), rule.bound) for name, each in several.items()}
+    found = {name: _parts(rule, name, each) for name, each in several.items()}
     if rule.kind == "every":
-        return {"": [*found.values()]}
-    enough = sum(each.estimate.n >= FEWEST for each in found.values())
-    return {name: [_among(each, max(enough, 1))] for name, each in found.items()}
+        return {"": [part for parts in found.values() for part in parts]}
+    enough = max(1, sum(min(part.estimate.n for part in parts) >= FEWEST for parts in found.values()))
+    return {name: [_among(part, enough) for part in parts] for name, parts in found.items()}
+
+
+def _parts(rule: Rule, name: str, values) -> Reading:
+    """A reading of values, or of several that all must hold, by what each is held against."""
+    several = values if isinstance(values, Mapping) else {"": values}
+    return [
+        Contrast(" beside ".join(filter(None, (name, against))), _single(rule, each), rule.bound)
+        for against, each in several.items()
+    ]
 
 
 def _single(rule: Rule, values: np.ndarray) -> Estimate:
@@ -72,7 +82,9 @@ def _single(rule: Rule, values: np.ndarray) -> Estimate:
     if rule.kind == "worst":  # a single case refutes it, so that there is nothing to sample
         worst = {"higher": values.min(), "lower": values.max(), "equal": np.abs(values).max()}[rule.direction]
         return Estimate(worst, 0.0, np.inf, len(values))
-    return share_of(values) if rule.kind == "share" else mean_of(values, whole=float(rule.kind == "excess"))
+    if rule.kind == "excess":
+        return mean_of(values, whole=1.0) if values.ndim == 1 else mean_over_draws(values, whole=1.0)
+    return share_of(values) if rule.kind == "share" else mean_of(values)
 
 
 def _separated(rule: Rule, groups, seed: int) -> dict[str, Reading]:
@@ -81,7 +93,7 @@ def _separated(rule: Rule, groups, seed: int) -> dict[str, Reading]:
     readings = {}
     for name in groups[0].data_vars:
         values = [group[name].values.astype(float) for group in groups]
-        sign = 1 if auroc_of(*values[:2], seed=seed).value >= 0.5 else -1
+        sign = 1 if auroc(*values[:2]) >= 0.5 else -1
         values = [sign * each for each in values]
         parts = [Contrast("alone", auroc_of(*values[:2], seed=seed), rule.bound)]
         if len(values) == 4:

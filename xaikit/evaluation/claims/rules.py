@@ -34,8 +34,9 @@ def beside_controls(
 ) -> dict[str, tuple[str, dict]]:
     """Methods of the image and all controls, by name, with the options that bound what each may cost, as ``explain`` takes them.
 
-    methods : None for all that can explain the model. perturbations : masks of RISE and coalitions of KernelSHAP, for each
-    input. path_steps : of integrated gradients. seed : of stochastic methods.
+    methods : None for all that can explain the model but Attention-ECLIP, whose maps are Grad-ECLIP's by algebra: one method
+    counts once. perturbations : masks of RISE and coalitions of KernelSHAP, for each
+    input; below 120 M2IB draws its noise fewer times than ten. path_steps : of integrated gradients. seed : of stochastic methods.
 
     Examples
     --------
@@ -46,10 +47,11 @@ def beside_controls(
         "rise": {"masks": perturbations, "seed": seed},
         "kernel_shap": {"samples": perturbations, "seed": seed},
         "integrated_gradients": {"steps": path_steps},
-        "m2ib": {"seed": seed},
+        "m2ib": {"copies": max(1, min(10, perturbations // 12)), "seed": seed},
         "random": {"seed": seed},
     }
-    names = sorted({*methods, *CONTROLS["image"]}) if methods else explaining(clip, "image")
+    every = [name for name in explaining(clip, "image") if name != "attention_eclip"]
+    names = sorted({*methods, *CONTROLS["image"]}) if methods else every
     return {name: (name, budget.get(name, {})) for name in names}
 
 
@@ -60,8 +62,9 @@ class Rule:
     kind : "compared", ``first`` minus each of ``second`` on each of ``suites`` by ``metric``, paired over samples, or
         without a second the metric of the first itself. The others are about values that are measured elsewhere:
         "mean" of values (n,), the "worst" of them, or the "share" of those that are 1, not 0; "excess": the mean of hits, 1
-        or 0, each less how often chance gives one; "every": a mean of which
-        all readings must hold, not the best; "groups": the mean of one group minus that of another, values (n,) and (m,);
+        or 0, each less how often chance gives one, or of how much more often it is higher than by chance than lower, -1 to 1;
+        "every": a mean of which all readings must hold, not the best; "groups": the mean of one group minus that of another,
+        values (n,) and (m,);
         "separated": that a statistic tells two groups of n scenes apart, more than it tells apart two others that are
         without what it should detect: four datasets of k statistics over sample.
     direction, bound : "higher" or "lower" than the bound, or "equal" to 0 within it.
@@ -106,7 +109,7 @@ def ledger() -> pd.DataFrame:
     "any" (readings of what it leaves open), paper, where it stands, text, the number claimed, how it is tested, the notebook
     that does so (by its name without the number), whether by "own" ``models``, the same whichever the run is about, the columns
     of its ``Rule``, why it can't be tested where it can't, and
-    the argument by which it follows where it does. All are strings.
+    the argument, which begins with "True by" or "False by", where one decides. All are strings.
 
     Examples
     --------

@@ -10,7 +10,19 @@ from ...files.store import annotate
 from ...measures.intervals import interval_text
 from .contrasts import compared, valued
 from .rules import ledger, rules
-from .verdicts import ANALYTIC, CONSISTENT, INCONSISTENT, NUMBERS, RATE, SAME, UNTESTABLE, decided, of_sentences, tested
+from .verdicts import (
+    CONSISTENT,
+    FALSE,
+    INCONSISTENT,
+    NUMBERS,
+    RATE,
+    SAME,
+    TRUE,
+    UNTESTABLE,
+    decided,
+    of_sentences,
+    tested,
+)
 
 TEXTS = ("sentence", "needs", "paper", "where", "text", "claimed", "statement_tested", "notebook")
 
@@ -32,7 +44,8 @@ def measure(
         that the rules name; the controls' maps among them. Where a claim is about the number of objects, the suite has it as
         the coordinate ``object_count`` (sample).
     values : for claims that are not compared what their rule's kind takes: values (n,), or several by name, readings of a
-        claim that leaves open what it means, of which one that holds is enough; or groups.
+        claim that leaves open what it means, of which one that holds is enough, each perhaps by what it is held against, all of
+        which it must exceed (values beyond a null's may be (n, draws)); or groups.
 
     family : among how many sentences the smallest detectable effect would have to be found; None for all that the ledger tests.
 
@@ -79,7 +92,7 @@ def fill(
     a verdict can change with those beside it). checked: rows of claim, consistent and arithmetic, of claims held
     against the paper's own numbers. A sentence that these contradict is inconsistent whatever was measured, and the note has
     the arithmetic; one of which nothing but that can be
-    asked, and that they confirm, is consistent; a claim that follows by an argument has this for its note; a sentence of which
+    asked, and that they confirm, is consistent; one that an argument decides is true or false by it, which the note has; one of which
     nothing was measured says who fills it. Of one that says several things what can't be tested doesn't count beside what can;
     claims of it that stand in the whole ledger and not in ``claims`` count as not measured.
     Raises ValueError for a measured claim that isn't in the ledger, or is measured twice.
@@ -92,12 +105,13 @@ def fill(
         raise ValueError(f"measured claim {strange[0]!r}: it must be in the ledger, and measured once")
     checked = pd.DataFrame(columns=["claim", "consistent", "arithmetic"]) if checked is None else checked
     checked = checked.set_index("claim").reindex(table.index)
-    cases = [checked.consistent.eq(False), table.reason.ne(""), table.argument.ne("")]
+    argued = [table.argument.str.startswith(f"{word} ") for word in ("True", "False")]
+    cases = [checked.consistent.eq(False), table.reason.ne(""), *argued]
     rows = rows.reindex(table.index)
     group = table.sentence
     # By no measurement: such sentences take no part in the corrections.
     agreed = checked.consistent.eq(True) & table.kind.eq("")
-    whole = (*cases, agreed), ("any", "all", "all", "all")
+    whole = (*cases, agreed), ("any", *["all"] * 4)
     settled = [of.groupby(group).transform(each) for of, each in zip(*whole, strict=True)]
     to_test = ~np.any([settled[0], *cases, agreed], axis=0)
     parts = rows.join(table[["sentence", "needs"]])[to_test]
@@ -110,11 +124,13 @@ def fill(
     verdict = group.map(decided(of_sentences(measured_parts), rate).astype(object)).astype(object)
     verdicts = np.select(
         [*settled, verdict.notna()],
-        [INCONSISTENT, UNTESTABLE, ANALYTIC, CONSISTENT, verdict.fillna("")],
+        [INCONSISTENT, UNTESTABLE, TRUE, FALSE, CONSISTENT, verdict.fillna("")],
         "filled by notebook " + table.notebook.groupby(group).transform("first"),
     )
     arithmetic = checked.arithmetic.fillna("")
-    note = np.select([*cases, agreed], [arithmetic, table.reason, table.argument, arithmetic], rows.note.fillna(""))
+    note = np.select(
+        [*cases, agreed], [arithmetic, table.reason, table.argument, table.argument, arithmetic], rows.note.fillna("")
+    )
     out = xr.Dataset(coords={"claim": table.index.to_numpy(str)})
     for known, names, kind in ((table, TEXTS, str), (rows, NUMBERS, float)):
         for name in names:

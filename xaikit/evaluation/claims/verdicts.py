@@ -11,7 +11,8 @@ from .contrasts import FEWEST, Contrast, Reading
 from .rules import Rule
 
 HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided here"
-SAME, ANALYTIC = "no effect here", "analytic"
+SAME = "no effect here"
+TRUE, FALSE = "true by argument", "false by argument"  # as the argument of a row of the ledger begins
 CONSISTENT, INCONSISTENT, UNTESTABLE = "consistent in the paper", "inconsistent in the paper", "cannot be tested here"
 RATE = 0.05  # of the claims that are said to hold the share that is expected not to; of those without effect the same
 TESTS = ("p_holds", "p_fails", "p_same")
@@ -104,7 +105,7 @@ def _note(rule: Rule, readings: Mapping[str, Reading], best: str, least: Contras
         shown = f"{best}, {least.against}; best of {', '.join(readings)}"
     elif best or rule.kind == "every":
         each = (part for reading in readings.values() for part in reading)
-        shown = f"{best or least.against}, of " + ", ".join(_reading_text(rule, part) for part in each)
+        shown = f"{best or least.against}, among " + ", ".join(_reading_text(rule, part) for part in each)
     else:
         shown = f"{least.against}; the least of {len(parts)}" if len(parts) > 1 else ""
     few = sorted({part.against for part in parts if _few(rule, part)}) if len(readings) == 1 else []

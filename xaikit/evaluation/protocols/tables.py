@@ -12,12 +12,12 @@ from ..retrieval import retrieval_columns
 from .faithfulness import class_columns, confidence_columns
 from .pairs import foil_columns, pair_columns
 
-COLUMNS = {
-    "confidence": confidence_columns,
-    "classification": class_columns,
-    "retrieval": retrieval_columns,
-    "winoground": pair_columns,
-    "foil images": foil_columns,
+COLUMNS = {  # and whether each of them is all or nothing
+    "confidence": (confidence_columns, False),
+    "classification": (class_columns, False),
+    "retrieval": (retrieval_columns, False),
+    "winoground": (pair_columns, True),
+    "foil images": (foil_columns, True),
 }
 
 
@@ -27,16 +27,16 @@ def measured(ds: xr.Dataset, progress: bool = False) -> xr.Dataset:
     ds : of ``confidence``, ``classification``, ``retrieval``, ``winoground`` or ``foil_images``.
 
     Returns (sample, explainer) for each column of the table, NaN where a sample doesn't count in it, and where there are
-    curves their means ``... curve`` (explainer, step) over the shares ``fraction`` (step). A sample of an image retrieval
-    is a caption, of a text retrieval the first caption of an image, of Winoground the first of a pair.
+    curves their means ``... curve`` (explainer, step) over the shares ``fraction`` (step). Of a retrieval an image
+    counts once, at its first caption, of Winoground a pair, at its first.
     Raises ValueError for other datasets, or where no sample is good.
     """
     about = provenance(ds).get("made_with", {})
-    columns = COLUMNS.get(about.get("protocol"))
-    if columns is None:
+    if about.get("protocol") not in COLUMNS:
         raise ValueError("the dataset isn't the result of a protocol: give what protocols.confidence and so on return")
     if not (ds.error == "").any():
         raise ValueError(f"none of the {len(ds.sample)} samples is good; the first: {ds.error.values[0]}")
+    columns, paired = COLUMNS[about["protocol"]]
     values, curves = columns(ds, progress)
     out = xr.Dataset(coords={"sample": ds.sample.values, "explainer": ds.explainer.values})
     out = out.assign_coords(error=("sample", ds.error.values.astype(str)))
@@ -44,8 +44,10 @@ def measured(ds: xr.Dataset, progress: bool = False) -> xr.Dataset:
         for name, value in found.items():
             better = LOWER if any(word in name for word in ("drop", "deletion", "without hottest")) else HIGHER
             units = "percent" if "increase" in name else "1"
-            limits = None if "drop" in name else (0.0, 100.0) if units == "percent" else (0.0, 1.0)
-            out[f"{name}{suffix}"] = score_variable(dims, value, name, better, units, limits)
+            most = 100.0 if units == "percent" else 1.0
+            limits = None if "drop" in name else (0.0, most)
+            whole = most if units == "percent" or paired else None
+            out[f"{name}{suffix}"] = score_variable(dims, value, name, better, units, limits, None if suffix else whole)
     if curves:
         out["fraction"] = ("step", ds.step.values)
     return annotate(out, "evaluation", made_with=about)

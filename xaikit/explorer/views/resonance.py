@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ...plots.concepts import WORDS, drawn_tree, faded
+from ...plots.concepts import WORDS, drawn_tree, faded, strong_bands
 from .. import pixels
 from ..jobs import Job
 from ..panels import Drawn, Panel, Spot, Word, drawn_truth, iou
@@ -17,7 +17,7 @@ FILM, BETWEEN, LETTERS = 760, 4, 13  # pixels: the strip's width, between its pi
 TREE_WIDTH = 7  # inches
 TREE_NOTE = (
     "What is not of the concept is faded; below it its words and its share of the oscillating energy. A line is as wide as "
-    "the information that two concepts of neighbouring bands share."
+    "the information that two concepts of neighbouring bands share. Bands with less than 1 % of the energy aren't drawn."
 )
 
 
@@ -48,7 +48,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     }
     numbers = workspace.kept(("numbers", found, state.word, truth is None), lambda: _numbers(found, state.word, truth))
     words = (Word(each, pressed=at == state.word, label=f"the maps of {each}") for at, each in enumerate(found.words))
-    concepts = [] if concept is None else list(found.tree)
+    concepts = [] if concept is None else _shown(found)
     low, high = f"the least ({course.min():.3g})", f"the largest ({course.max():.3g})"
     return Drawn(
         panels,
@@ -155,9 +155,9 @@ def _concepts(workspace: Workspace, wave: Wave, chosen: int | None, truth: np.nd
         return {"concept": Panel("no concepts", pixels.png(wave.image), f"No concepts: {wave.tree}.")}
     tree, places = workspace.kept(("tree", wave), lambda: _drawn_tree(wave))
     spots = tuple(
-        Spot(*places[node], f"concept {node}: {', '.join(_about(wave, node))}", node == chosen) for node in wave.tree
+        Spot(*places[node], f"concept {node}: {', '.join(_about(wave, node))}", node == chosen) for node in _shown(wave)
     )
-    alt = f"{len(spots)} concepts in {BANDS} bands of frequencies, linked from low to high"
+    alt = f"{len(spots)} concepts by their band of frequencies, linked from low to high"
     inside = pixels.upsampled(wave.tree.nodes[chosen]["mask"], wave.image.shape[:2]) > 0.5
     drawn = pixels.with_edge(pixels.with_edge(faded(wave.image, inside), truth, pixels.TRUE_EDGE), inside)
     words, *about = _about(wave, chosen)
@@ -170,9 +170,15 @@ def _concepts(workspace: Workspace, wave: Wave, chosen: int | None, truth: np.nd
     }
 
 
+def _shown(wave: Wave) -> list[int]:
+    """The concepts that are drawn."""
+    bands = strong_bands(wave.tree)
+    return [node for node, band in wave.tree.nodes(data="band") if bands is None or band in bands]
+
+
 def _drawn_tree(wave: Wave) -> tuple[bytes, dict[int, tuple]]:
     """The figure's PNG, and the place of each concept on it: its picture and the words below."""
-    figure = drawn_tree(wave.tree, wave.image, "", TREE_WIDTH)
+    figure = drawn_tree(wave.tree, wave.image, "", TREE_WIDTH, strong_bands(wave.tree))
     words, places = WORDS / figure.get_figheight(), {}
     for axis in figure.axes[1:]:
         box = axis.get_position(original=True)
