@@ -189,6 +189,20 @@ def qwen3_5():
     )  # fmt: skip
 
 
+def video_llama_3():
+    """Which makes a token of fewer patches of an image than of a frame."""
+    tokenizer = words({"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"})
+    config = T.VideoLlama3Config(
+        vision_config=T.VideoLlama3VisionConfig(**TOWER), text_config=T.Qwen2Config(vocab_size=len(tokenizer), **TEXT),
+        image_token_id=tokenizer.image_token_id, video_token_id=tokenizer.video_token_id,
+    )  # fmt: skip
+    size = PATCHES | {"longest_edge": 4 * PATCHES["longest_edge"]}  # of all frames
+    return T.VideoLlama3ForConditionalGeneration(config), T.VideoLlama3Processor(
+        T.VideoLlama3ImageProcessor(size=PATCHES, patch_size=14, merge_size=1), tokenizer,
+        T.VideoLlama3VideoProcessor(size=size, patch_size=14, merge_size=2), chat_template=chat("<|image_pad|>", "<|video_pad|>"),
+    )  # fmt: skip
+
+
 def glm4v():
     special = {f"{kind}_token": f"<|{kind}|>" for kind in ("image", "video")}
     special |= {f"{kind}_{end}": f"<|{end}_of_{kind}|>" for kind in ("image", "video") for end in ("begin", "end")}

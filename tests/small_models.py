@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import open_clip
 import torch
+from timm.models import register_model
+from timm.models.eva import eva02_tiny_patch14_224
+from timm.models.vision_transformer import vit_tiny_patch16_224
 
 import xaikit as xk
 
@@ -22,14 +25,14 @@ CONFIGS = {
         "text_cfg": {**TEXT, "qk_norm": True},
     },
     "small-siglip": {
-        "embed_dim": 192,
-        "vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "map", "timm_proj": "none", "image_size": 224},
+        "embed_dim": 48,
+        "vision_cfg": {"timm_model_name": "small_vit_of_timm", "timm_pool": "map", "timm_proj": "none", "image_size": 64},
         "text_cfg": {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True},
         "custom_text": True,
     },
     "small-eva02": {
         "embed_dim": 24,
-        "vision_cfg": {"timm_model_name": "eva02_tiny_patch14_224", "timm_pool": "token", "timm_proj": "linear", "image_size": 224},
+        "vision_cfg": {"timm_model_name": "small_eva02_of_timm", "timm_pool": "token", "timm_proj": "linear", "image_size": 56},
         "text_cfg": TEXT,
         "custom_text": True,
     },
@@ -42,6 +45,19 @@ CONFIGS = {
     },
 }  # fmt: skip
 FAMILIES = tuple(CONFIGS)
+
+
+# timm's smallest have twelve blocks and some two hundred patches, and open_clip can't ask for fewer.
+@register_model
+def small_vit_of_timm(pretrained=False, **options):
+    return vit_tiny_patch16_224(pretrained, img_size=64, depth=3, embed_dim=48, **options)
+
+
+@register_model
+def small_eva02_of_timm(pretrained=False, **options):
+    return eva02_tiny_patch14_224(pretrained, img_size=56, depth=3, embed_dim=48, ref_feat_shape=(4, 4), **options)
+
+
 REGISTERED = tempfile.TemporaryDirectory()
 
 
@@ -58,7 +74,7 @@ def stand_in(encode_image):
     """What curves need of a model, whose pixels are not normalised and whose texts all have the embedding 1."""
     return SimpleNamespace(
         normalisation=((0.0,) * 3, (1.0,) * 3), device=torch.device("cpu"), dtype=torch.float32,
-        encode_image=encode_image, encode_text=lambda tokens: torch.ones(len(tokens), 1),
+        encode_image=encode_image, embed_text=lambda tokens: torch.ones(len(tokens), 1),
     )  # fmt: skip
 
 

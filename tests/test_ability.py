@@ -24,6 +24,21 @@ def test_each_foil_exchanges_one_named_object_for_what_is_not_there(drawing):
             assert text.startswith(drawing.get("template", "{}").split("{")[0])
 
 
+@pytest.mark.parametrize("drawing", [{}, {"world": "things"}, {"world": "things", "template": "a photo of {}"}])
+def test_the_foil_of_a_single_word_is_another_that_is_true_of_nothing_there(drawing):
+    scenes = xk.draw_suite("word", 24, seed=3, **drawing)
+    for caption, (foil,), names in zip(scenes.caption.values, foils(scenes), scenes.object_name.values, strict=True):
+        one, other = ({*text.split()} for text in (str(caption), foil))
+        assert other - one and caption.startswith(foil[:10]) == bool(drawing.get("template"))
+        assert not any({*name.split()} >= other - one for name in names if name)
+
+
+@pytest.mark.parametrize("suite", xk.samples.SUITES)
+def test_every_suite_has_foils(clip, suite):
+    found = evaluation.recognised(clip, xk.draw_suite(suite, 6))
+    assert found.mean() > found.chance >= 1 / 3
+
+
 def test_a_scene_is_recognised_by_its_caption_against_all_foils(clip):
     scenes = xk.draw_scenes(8, seed=1)
     found = evaluation.recognised(clip, scenes, batch_size=3)
@@ -59,12 +74,24 @@ def test_only_recognised_scenes_are_ranked_and_none_where_their_share_may_be_cha
 
 
 @pytest.mark.parametrize(
-    ("pictures", "said"), [(100, "5 seconds: 100 pictures at 50.0 ms"), (6000, "5 minutes: 6,000 pictures at 50.0 ms")]
+    ("counts", "said"),
+    [
+        ((100,), "5 seconds: 100 pictures at 50.0 ms"),
+        ((6000,), "5 minutes: 6,000 pictures at 50.0 ms"),
+        ((3000, 3000), "5 minutes: 3,000 pictures at 50.0 ms, 3,000 texts at 50.0 ms"),
+    ],
 )
-def test_how_long_work_takes_is_said_before_it_where_nothing_is_compared(clip, capsys, monkeypatch, pictures, said):
+def test_how_long_work_takes_is_said_before_it_where_nothing_is_compared(clip, capsys, monkeypatch, counts, said):
     monkeypatch.setattr(cost, "_seconds", lambda run, device: 0.4)  # of a batch of eight
-    cost.say_estimate(clip, pictures)
+    cost.say_estimate(clip, *counts)
     assert capsys.readouterr() == ("", f"About {said}\n")
+
+
+def test_shuffling_all_weights_takes_its_time_too(clip, capsys, monkeypatch):
+    monkeypatch.setattr(cost, "SOME_WEIGHTS", sum(weight.numel() for weight in clip.model.parameters()) // 4)
+    monkeypatch.setattr(cost, "_seconds", lambda run, device: (run(), 0.4)[1])
+    cost.say_estimate(clip, 100, shuffles=10)  # 5 seconds of pictures, 16 of shuffles
+    assert "About 21 seconds: 100 pictures at 50.0 ms, 10 shuffles of all weights at 1600." in capsys.readouterr().err
 
 
 def test_an_estimate_is_of_the_models_own_precision(capsys):

@@ -66,7 +66,7 @@ def test_masks_are_where_the_words_say(described):
 
 
 def test_both_relations_all_words_and_all_counts_come_up(described):
-    mixed = draw_descriptions(80, seed=0, objects=(1, 4))
+    mixed = draw_descriptions(80, seed=0, objects=(1, 4), size=32)
     counts = (mixed.object_name != "").sum("object").values
     assert np.bincount(counts, minlength=5)[1:].min() > 8
     said = set(mixed.token_text.values.ravel())
@@ -90,7 +90,7 @@ def test_likeness_of_objects_is_asked_for():
     def shared(similar):
         """The share of scenes in which two of three objects have their colour or their shape in common."""
         names = np.char.split(
-            draw_descriptions(60, seed=1, objects=(3, 3), similar=similar).object_name.values.astype(str)
+            draw_descriptions(60, seed=1, objects=(3, 3), similar=similar, size=32).object_name.values.astype(str)
         )
         words = [sum((name[1:] for name in scene), []) for scene in names]
         return np.mean([len(set(scene)) < len(scene) for scene in words])

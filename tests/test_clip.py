@@ -1,5 +1,6 @@
 """Loading, and one clear sentence for everything that can be wrong with a name, an image or a text."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from refusals import refused
-from small_models import small_clip
+from small_models import CONFIGS, small_clip
 from training.bundled import Architecture
 
 import xaikit as xk
@@ -182,3 +183,27 @@ def test_words_are_read_as_by_transformers_and_without_it(clip):
         "assert not [name for name in sys.modules if name.startswith('transformers.')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+
+
+@pytest.mark.parametrize(
+    ("family", "runs"), [("small-vit", 16), ("small-eva02", 16), ("small-siglip", 40), ("small-coca", 41)]
+)
+def test_prompts_are_embedded_without_what_a_causal_tower_never_sees(tmp_path, family, runs):
+    config = copy.deepcopy(CONFIGS[family])
+    for part in {"text_cfg", "multimodal_cfg"} & {*config}:
+        config[part]["context_length"] = 40
+    path = tmp_path / f"long-{family}.json"
+    path.write_text(json.dumps(config))
+    open_clip.add_model_config(path)
+    clip, lengths = xk.load_clip(path.stem), []
+    tokens = torch.zeros(3, 40, dtype=torch.long)
+    for row, length in enumerate((2, 9, 4)):
+        tokens[row, :length] = torch.arange(1, length + 1)
+        tokens[row, length] = 63
+    blocks = xk.clip.tower(clip, "text").blocks
+    blocks[0].register_forward_pre_hook(lambda block, inputs: lengths.append(inputs[0].shape[1]))
+    torch.testing.assert_close(clip.embed_text(tokens), clip.encode_text(tokens), atol=1e-6, rtol=0)
+    assert lengths == [runs, 41 if family == "small-coca" else 40]
+    tokens[0, 39] = 63 if family != "small-coca" else 0  # an end where the context ends
+    tokens[0, 2] = 5
+    torch.testing.assert_close(clip.embed_text(tokens), clip.encode_text(tokens), atol=1e-6, rtol=0)

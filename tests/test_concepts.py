@@ -285,5 +285,5 @@ def test_the_tree_shows_every_concept_and_the_bars_every_explainer(concepts):
         xr.DataArray(["srm", "features"], dims="explainer", name="explainer"),
     )
     bars = agreement_bars(scores, "Agreement")
-    assert {text.get_text() for text in bars.legends[0].get_texts()} >= {"srm", "features"}
+    assert {text.get_text() for text in bars.legends[0].get_texts()} >= {"SRM", "features"}
     assert not plt.get_fignums()

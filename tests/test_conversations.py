@@ -28,6 +28,7 @@ pytestmark = [
 ]
 SEVERAL = (
     "llava", "llava_siglip", "pixtral", "mistral3", "llava_next", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v",
+    "video_llama_3",
     "internvl", "gemma3", "gemma4", "idefics3", "smolvlm", "aya_vision", "deepseek_vl", "ovis2", "vip_llava", "llava_onevision",
 )  # fmt: skip
 IMAGE = {"type": "image"}
@@ -101,6 +102,32 @@ def test_every_image_has_its_own_places(family):
         plain, changed = (each[view.feature_rows] for each in mllm.family.encode([view, masked]))
     moved = (plain - changed).norm(dim=-1)
     assert moved.argmax() == cells[0] + 1 and not moved[: cells[0]].any()
+
+
+def test_what_can_be_seen_among_others_need_not_be_seen_alone():
+    """Of an image alone this class shows tiles, in which a strip has no grid."""
+    mllm, strip = small_family("llava_onevision"), picture(30, 90)
+    options = {"method": "lens", "answer": "a red circle"}
+    refused("don't tile a grid of 4 x 8", explain_tokens, mllm, strip, "now", **options)
+    found = explain_tokens(mllm, [[strip, pictures()[0]]], messages=talk(), **options)
+    assert found.grid.values[0].tolist() == [[2, 4], [4, 4]] and found.token_heat[0].any(("row", "col")).all()
+    thin = [[picture(20, 300), pictures()[0]]]  # the other way round
+    refused(
+        "sample 0: .* 300 x 20 pixels: no part of it is as large",
+        explain_tokens,
+        mllm,
+        thin,
+        messages=talk(),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("family", ["mistral3", "idefics3"])
+def test_less_than_a_token_is_refused_in_a_sentence(family):
+    mllm, options = small_family(family), {"method": "lens", "answer": "a red circle"}
+    refused("can't be explained on an image of 3 x 3 pixels", explain_tokens, mllm, picture(3, 3), "now", **options)
+    both = [[picture(3, 3), pictures()[0]]]
+    refused("can't be explained on an image of 3 x 3 pixels", explain_tokens, mllm, both, messages=talk(), **options)
 
 
 def test_maps_of_each_image(family):

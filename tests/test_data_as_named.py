@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from dataset_fixtures import write_folder, write_imagenet
 from hypothesis import given, settings, strategies as st
@@ -29,7 +30,8 @@ def test_maps_follow_names_of_dimensions_colours_and_samples(clip, dims, order, 
     """Whatever order images, their colours and their captions stand in, a sample's map is its own."""
     wanted = xk.explain("grad_eclip", clip, SCENES.image, SCENES.caption)
     images = SCENES.image.isel(rgb=list(colours)).transpose(*dims)
-    for texts in (SCENES.caption[list(order)], SCENES.caption[list(order)].to_series()):
+    unnamed = SCENES.caption[list(order)].to_series().rename_axis(None)
+    for texts in (SCENES.caption[list(order)], SCENES.caption[list(order)].to_series(), unnamed):
         found = xk.explain("grad_eclip", clip, images, texts)
         np.testing.assert_allclose(found, wanted, atol=1e-5)
     found = xk.explain("grad_eclip", clip, images.isel(sample=list(order)), SCENES.caption)
@@ -116,6 +118,22 @@ def test_boxes_lie_on_their_object_or_their_sample_is_bad(tmp_path):
         assert says or (red & mask).sum() / (red | mask).sum() > 0.9, name
 
 
+@pytest.mark.parametrize("box", ["0.1 0.2 0.5 0.4", "0 0 1 1"])
+def test_a_box_in_shares_of_its_image_is_a_bad_sample(tmp_path, box):
+    write_folder(tmp_path, 1)
+    (tmp_path / "captions.csv").write_text(f"image,caption,object,box\n00.png,a dog,dog,{box}\n")
+    assert "is less than a pixel: shares" in str(xk.open_source(f"folder:{tmp_path}").inputs().error.values[0])
+
+
+def test_pixels_that_were_never_normalised_are_refused(clip):
+    pixels = torch.from_numpy(SCENES.image.values).permute(0, 3, 1, 2).float()
+    one = torch.cat([clip.pixels(SCENES.image[:1]), pixels[1:2]])
+    refused("image 0 holds pixels up to 2", xk.explain, "edge", clip, pixels, SCENES.caption)
+    refused("image 1 holds pixels up to 1", clip.similarity, one, SCENES.caption[:2])
+    found = xk.explain("edge", clip, one, list(SCENES.caption.values[:2]), errors="record")
+    assert [bool(reason) for reason in found.error.values] == [False, True]
+
+
 def test_boxes_without_a_size_are_taken_as_they_are(tmp_path):
     found = write_boxes(tmp_path, [lambda image: (image, 1), lambda image: (image, 6)], size=None)
     assert found.error.values[0] == "" and "EXIF" in found.error.values[1]
@@ -188,6 +206,8 @@ def test_pairs_count_wherever_they_stand_and_what_is_none_says_so(clip, tmp_path
         (("hot  dog", "hot dog", " hot\u2003dog ", "cat"), ("cat", "hot dog"), ()),
         (("caf\u00e9", "cafe\u0301", "cat", "cat"), ("caf\u00e9", "cat"), ()),
         (("dog", "", "  ", "cat"), ("cat", "dog"), (1, 2)),
+        (("dog", "dog\u200b", "\ufeffdog", "do\u00adg"), ("dog",), ()),
+        (("dog", "\u200b", "cat", "cat"), ("cat", "dog"), (1,)),
     ],
 )
 def test_names_that_look_alike_are_one_class_and_an_empty_one_none(tmp_path, cells, classes, bad):

@@ -7,7 +7,7 @@ from scipy import stats
 
 import xaikit as xk
 from xaikit.measures import intervals
-from xaikit.measures.estimates import auroc_of, difference_of, discoveries, mean_of, share_of, wilson
+from xaikit.measures.estimates import auroc_of, difference_of, discoveries, mean_of, mean_over_draws, share_of, wilson
 
 RNG = np.random.default_rng(3)
 VALUES, OTHER = RNG.normal(0.3, 1, 25), RNG.normal(0, 2, 14)
@@ -54,6 +54,34 @@ def test_an_effect_as_large_as_the_detectable_one_is_found_in_four_of_five():
         assert found == pytest.approx(0.8, abs=0.05)
 
 
+@pytest.mark.parametrize("draws", [2, 3, 12])
+@pytest.mark.parametrize("of_samples, of_draws", [(1.0, 0.0), (0.2, 1.0), (0.5, 0.5)])
+def test_the_interval_of_samples_that_share_draws_covers_the_truth_over_both(of_samples, of_draws, draws):
+    """With the samples' error alone it covers a truth of 0 in 45 of 100 cases where twelve draws matter as much."""
+    generator, covered, sure = np.random.default_rng(0), [], []
+    for _ in range(500):
+        values = of_samples * generator.normal(size=(30, 1)) + of_draws * generator.normal(size=draws)
+        found = mean_over_draws(values + generator.normal(size=(30, draws)))
+        low, high = found.interval()
+        covered.append(low <= 0 <= high)
+        sure.append(min(found.above(0), found.below(0)) < 0.0005)
+    assert np.mean(covered) > 0.92 and np.mean(sure) < 0.01
+    assert draws < 5 or np.mean(covered) < 0.99  # of few draws it may be wider than need be
+
+
+def test_that_all_draws_say_the_same_is_no_certainty():
+    few, many = (mean_over_draws(np.ones((40, draws)), 1.0, (-1, 1)).interval()[0] for draws in (3, 20))
+    assert few < 0 < 0.7 < many < 0.9
+
+
+def test_of_a_single_draw_that_samples_share_nothing_is_known():
+    found = mean_over_draws(VALUES[:, None] + 9)
+    assert np.isnan(found.error) and found.above(0) == 1 and found.value == pytest.approx(VALUES.mean() + 9)
+    assert mean_over_draws(np.ones((1, 5))).above(0) == 1 and mean_over_draws(np.full((3, 2), np.nan)).n == 0
+    alike = mean_over_draws(np.tile(VALUES[:, None], (1, 6)))
+    assert alike.interval() == pytest.approx(mean_of(VALUES).interval())
+
+
 def test_an_auroc_less_its_controls():
     first, second = RNG.normal(1, 1, 40), RNG.normal(0, 1, 40)
     found = auroc_of(first, second)
@@ -87,3 +115,12 @@ def test_no_interval_passes_what_a_metric_can_be(clip, tmp_path):
     scenes = xk.draw_scenes(2, seed=0)
     heat = xk.explain(["edge", "centre"], clip, scenes.image, scenes.caption)
     assert xk.evaluate(heat, clip, scenes, metrics="energy").energy.attrs["limits"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "ask", [intervals.leaders, lambda scores: intervals.above_controls(scores.to_dataset(), ["spread"], ["edge"])]
+)
+def test_nothing_is_ranked_where_neither_end_is_better(ask):
+    scores = xr.DataArray(np.eye(3)[:, :2], {"explainer": ["srm", "edge"]}, ("sample", "explainer"), "spread")
+    with pytest.raises(ValueError, match="spread: neither end is better, so nothing can be ranked by it"):
+        ask(scores.assign_attrs(score_direction="neither"))

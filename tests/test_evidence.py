@@ -13,6 +13,7 @@ from training import guided
 
 import xaikit as xk
 from xaikit.clip.towers import tower
+from xaikit.evaluation import claims
 from xaikit.files.store import read as read_store
 from xaikit.resonance import coupling as couplings
 from xaikit.resonance.end_points import regimes
@@ -475,46 +476,42 @@ def test_of_several_pairs_that_of_most_energy_counts():
     np.testing.assert_allclose(notebook.undamped(modes), [(-0.2 - 0.4) / 2])
 
 
-def spectra(*shares, draws=200):
-    """Hand-made: the shares of each sample; the weights' null within 0.1 to 0.2, that of captions within 0.1 to 0.3."""
-    flat = np.linspace(0, 1, draws)[:, None, None] * np.ones(np.shape(shares))
-    shares, null = (("sample", "frequency"), [*shares]), np.stack([0.1 + 0.1 * flat, 0.1 + 0.2 * flat])
-    null = ("null", "draw", "sample", "frequency"), null
-    both = {"null_scene_share": null, "null_share": (("null", "draw", "frequency"), null[1].mean(2))}
-    return xr.Dataset({"energy_share": shares} | both, {"null": ["weights", "captions"]})
-
-
-def test_a_peak_is_above_both_nulls_and_its_neighbours():
-    made = spectra(
-        [0.2, 0.2, 0.5, 0.2, 0.2],  # a peak
-        [0.2, 0.2, 0.25, 0.2, 0.2],  # above one null
+def test_a_peak_is_as_high_as_it_stands_above_its_higher_neighbour():
+    made = [
+        [0.2, 0.1, 0.4, 0.2, 0.1],  # twice its higher neighbour
         [0.9, 0.5, 0.4, 0.35, 0.3],  # a decay
-        [0.1, 0.2, 0.4, 0.5, 0.6],  # a rise, whose end stands out from its one neighbour
-        [0.2, 0.4, 0.4, 0.2, 0.2],  # no higher than its neighbour
-        [0.2, 0.2, 0.293, 0.2, 0.2],  # the 97.5 % quantile of the captions' null is 0.295
-        [0.2, 0.2, 0.297, 0.2, 0.2],
-    )
-    assert notebook.has_peak(made).tolist() == [1, 0, 0, 1, 0, 0, 1]
-    assert notebook.has_peak(made.isel(null=[0])).tolist() == [1, 1, 0, 1, 0, 1, 1]
-    # Its own nulls count, not those of other scenes.
-    wider = made.null_scene_share.copy()
-    wider[:, :, 0] += 0.5
-    assert notebook.has_peak(made.assign(null_scene_share=wider)).tolist() == [0, 0, 0, 1, 0, 0, 1]
+        [0.1, 0.2, 0.4, 0.5, 1.0],  # a rise, whose end has one neighbour
+        [0.2, 0.4, 0.4, 0.2, 0.1],  # no higher than its neighbour
+        [0.9, 0.1, 0.2, 0.1, 0.8],  # two peaks, of which the higher counts
+        [0.0] * 5,  # no energy at all
+    ]
+    np.testing.assert_allclose(notebook.peak_height(np.array(made)), np.log([2, 1, 2, 1, 8, 1]), atol=1e-6)
 
 
-def test_what_chance_gives_is_how_often_a_draw_of_a_null_has_a_peak():
-    """A scene whose spectrum is one more draw has a peak as often as the nulls have, single draws though they are."""
-    made = spectra(*[[0.2] * 5] * 2, draws=4)
-    assert notebook.null_peaks(made).tolist() == [0, 0]  # level draws have none
-    null = np.full((2, 4, 2, 5), 0.2)
-    null[0, 1, 0, 2] = 0.5  # one draw of eight, of the first scene
-    made["null_scene_share"] = made.null_scene_share.dims, null
-    assert notebook.null_peaks(made).tolist() == [1 / 8, 0]
-    drawn = np.random.default_rng(0).dirichlet(np.ones(10), size=(2, 21, 200))
-    noise = xr.Dataset({"energy_share": (("sample", "frequency"), drawn[0, 20])})
-    noise["null_scene_share"] = made.null_scene_share.dims, drawn[:, :20]
-    own, chance = notebook.has_peak(noise), notebook.null_peaks(noise)
-    assert own.mean() > 0.1 and abs((own - chance).mean()) < 0.1
+def test_a_scene_is_set_beside_the_draws_of_each_null():
+    peak, none = [0.2, 0.1, 0.4, 0.2, 0.1], [0.5, 0.2, 0.1, 0.1, 0.1]
+    weights, captions = [none, none, peak, none], [np.multiply(peak, [1, 1, 2, 1, 1])] * 4  # of each four draws
+    null = np.stack([weights, captions])[:, :, None].repeat(2, 2)
+    made = xr.Dataset({"energy_share": (("sample", "frequency"), [peak, none])}, {"null": ["weights", "captions"]})
+    made["null_scene_share"] = ("null", "draw", "sample", "frequency"), null
+    found = notebook.beside_nulls(made)
+    weights, captions = found.values()
+    assert weights.tolist() == [[1, 1, 0, 1], [0, 0, -1, 0]] and captions.tolist() == [[-1] * 4] * 2
+
+
+def test_spectra_that_are_one_more_draw_of_their_nulls_show_nothing_and_peaks_of_their_own_are_found():
+    """The claim can be decided on as many scenes as the notebook takes: noise is no effect, and clear peaks are."""
+    drawn = np.random.default_rng(0).dirichlet(np.ones(10), size=(2, 11, 40))
+    dims, row = ("null", "draw", "sample", "frequency"), claims.ledger().query("claim == 'srm-spectrum'")
+
+    def judged(own):
+        nulls = {"null_scene_share": (dims, drawn[:, :10]), "energy_share": (dims[2:], own)}
+        values = {"encoder": notebook.beside_nulls(xr.Dataset(nulls, {"null": ["weights", "captions"]}))}
+        return claims.measure(row, {}, values={"srm-spectrum": values}, family=1).iloc[0]
+
+    noise, peaked = judged(drawn[0, 10]), judged(np.tile([1e-6] * 4 + [0.9] + [1e-6] * 5, (40, 1)))
+    assert abs(noise.measured) < 0.3 and noise.p_holds > 0.05 and noise.detectable < 0.5
+    assert peaked.p_holds < 1e-3 and peaked.measured > 0.8
 
 
 def test_a_pair_of_multipliers_counts_once_and_rounding_not_at_all():

@@ -285,6 +285,12 @@ def test_retrieval_starts_and_ends_where_it_must(clip, of):
         assert float(deletion[:, -1].max()) <= 3 / 24 and (deletion[:, -1] == insertion[:, 0]).all()
         assert found[f"{short}_deletion_auc"][0] < found[f"{short}_deletion_auc"][1]
         assert found[f"{short}_insertion_auc"][0] >= found[f"{short}_insertion_auc"][1]
+        for way, curve in (("deletion", deletion), ("insertion", insertion)):
+            area, low, high = (found[f"{short}_{way}_auc{end}"].values for end in ("", "_low", "_high"))
+            np.testing.assert_allclose(area, np.trapezoid(curve, found.fraction))
+            assert ((0 <= low) & (low < area) & (area < high) & (high <= 1)).all()
+            # No wider than that of values which are all 0 or 1.
+            assert (high - low <= 2 * 2.07 * np.sqrt(area * (1 - area) / 23) + 1e-9).all()
     with pytest.raises(ValueError, match="24 samples but the scenes of 3"):
         retrieval.retrieval_faithfulness(clip, heat, scenes.isel(sample=slice(3)))
     with pytest.raises(ValueError, match="fill='x'"):

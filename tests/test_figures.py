@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import xaikit as xk
+from xaikit.measures.intervals import mean_interval
 from xaikit.plots.measures import VERDICTS
 from xaikit.plots.panels import finished, laid_over, panels
 
@@ -27,6 +28,19 @@ def test_a_difference_stands_where_it_is_in_the_colour_of_its_verdict(direction,
     assert [points[k].get_xdata()[0] for k in (0, 1)] == pytest.approx([1, 0])
     assert [points[k].get_color() for k in (0, 1)] == [VERDICTS[verdict][0], VERDICTS["not told apart"][0]]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["up", "same"]
+
+
+def test_a_leaderboard_has_means_with_the_reach_of_their_intervals_and_a_star_for_the_best():
+    scores = measured("higher is better")
+    best = pd.DataFrame({"score": [True]}, index=["up"])
+    cells = [text.get_text() for text in xk.plots.leaderboard(scores, ["score"], best, "Board").axes[0].texts]
+    half = {name: np.ptp(mean_interval(scores.score.sel(explainer=name).values)[1:]) / 2 for name in ("up", "same")}
+    assert cells[0] == f"1.50 ± {half['up']:.2f}*" and f"0.50 ± {half['same']:.2f}" in cells[1:]
+    starred = pd.DataFrame({"score": [True]}, index=["same"])  # who is named as the first stands first
+    rows = xk.plots.leaderboard(scores, ["score"], starred, "Board").axes[0].get_yticklabels()
+    assert [row.get_text() for row in rows] == ["same", "up", "base"]
+    alone = xk.plots.leaderboard(scores.isel(sample=[0]), ["score"], best, "One scene").axes[0].texts
+    assert alone[0].get_text() == "1.00*"
 
 
 def test_no_word_of_a_title_stands_alone_in_its_last_line():
@@ -59,6 +73,16 @@ def test_heat_hides_the_picture_where_it_is_hot_alone():
     rows, cols = np.nonzero(coloured["smooth"])
     assert abs(rows.mean() / height - 1.5 / 4) < 0.02 and abs(cols.mean() / width - 2.5 / 4) < 0.02
     assert len(np.unique(smooth.reshape(-1, 3), axis=0)) > 5 * len(np.unique(patches.reshape(-1, 3), axis=0))
+
+
+def test_attention_of_all_blocks_is_on_one_scale():
+    heads = np.zeros((2, 2, 4, 4))
+    heads[0, 0, 1, 1], heads[1, 1, 1, 1] = 0.4, 0.1
+    figure = xk.plots.blocks(heads, "Attention")
+    *maps, bar = figure.axes
+    assert len(maps) == 4 and bar.get_ylim() == pytest.approx((0, 0.4))
+    opacity = [np.asarray(axis.images[-1].get_array())[..., 3].max() for axis in maps]
+    assert opacity[0] > opacity[3] > opacity[1] == opacity[2]  # a quarter of the heat is dimmer, in whichever block
 
 
 def test_a_long_title_fits_the_figure(scenes, heat):

@@ -7,10 +7,11 @@ import xarray as xr
 from refusals import refused
 
 import xaikit as xk
+from xaikit.clip import pairs
 from xaikit.clip.perturbation import filled, to_patches
 from xaikit.clip.towers import tower
 from xaikit.plots import ablation_points, suppression
-from xaikit.resonance.adversarial import normalised, suppress_resonance, unnormalised
+from xaikit.resonance.adversarial import CONTROLS, normalised, suppress_resonance, unnormalised
 from xaikit.resonance.interventions import (
     ABLATIONS,
     TOLERANCE,
@@ -207,14 +208,40 @@ def test_suppression_keeps_its_bound_and_the_range_of_pixels(clip, scenes, suppr
     assert float(images.min()) >= 0 and float(images.max()) <= 1
     size = np.abs(images - clean).max(("y", "x", "rgb"))
     np.testing.assert_allclose(size, suppressed["size"])
-    assert (size <= EPSILON + 1e-7).all() and (size.sel(state=["suppressed", "random"]) > 0.9 * EPSILON).all()
+    assert (size <= EPSILON + 1e-7).all() and (size.drop_sel(state="clean") > 0.9 * EPSILON).all()
+
+
+def test_the_controls_of_an_attack_are_its_own_change_elsewhere_and_the_same_attack_on_another_caption(
+    clip, scenes, suppressed
+):
+    change = suppressed.image - suppressed.image.sel(state="clean")
+    moved = np.roll(change.sel(state="suppressed").values, (32, 32), (1, 2))
+    wanted = np.clip(suppressed.image.sel(state="clean").values + moved, 0, 1)
+    np.testing.assert_allclose(suppressed.image.sel(state="rolled"), wanted, atol=1e-6)
+    following = np.roll(scenes.caption.values, -1)
+    assert (following != scenes.caption.values).all()
+    other = suppress_resonance(clip, scenes.image, following, updates=10)
+    misled = suppressed.image.sel(state="other caption") - other.image.sel(state="suppressed").values
+    assert float((np.abs(misled) > 1e-6).mean()) < 0.01
+
+
+def test_a_large_tower_is_attacked_in_smaller_batches_than_asked_for(clip, scenes, suppressed, monkeypatch):
+    monkeypatch.setattr(pairs, "GRAPH", 2 * pairs.bytes_of_graph(clip))
+    found = suppress_resonance(clip, scenes.image, scenes.caption, updates=10)
+    assert float((np.abs(found.image - suppressed.image) > 1e-6).mean()) < 0.01
+
+
+def test_an_attack_without_another_caption_is_refused(clip, scenes):
+    refused("1 text only", suppress_resonance, clip, scenes.image[:1], scenes.caption[:1])
+    refused("2 texts that are all the same", suppress_resonance, clip, scenes.image[:2], ["a ring", "a ring"])
 
 
 def test_suppression_takes_the_mode_out_and_noise_does_not(clip, suppressed):
     energy = suppressed.energy
     left = energy.sel(state="suppressed") / energy.sel(state="clean")
     assert left.mean() < 0.4 and left.max() < 0.9
-    assert (energy.sel(state="suppressed") < energy.sel(state="random")).all()
+    for control in CONTROLS:
+        assert (energy.sel(state="suppressed") < energy.sel(state=control)).all(), control
     assert 0.5 < float((energy.sel(state="random") / energy.sel(state="clean")).median()) < 2
     course = suppressed.course.values
     assert (np.diff(course) <= 0).all()
@@ -244,7 +271,7 @@ def test_suppression_reports_what_the_images_show(clip, scenes, suppressed):
 def test_no_room_changes_nothing(clip, scenes):
     found = suppress_resonance(clip, scenes.image[:2], scenes.caption[:2], epsilon=0, updates=2)
     for name in ("image", "energy", "similarity"):
-        for state in ("suppressed", "random"):
+        for state in ("suppressed", *CONTROLS):
             np.testing.assert_array_equal(found[name].sel(state=state), found[name].sel(state="clean"))
 
 

@@ -16,6 +16,7 @@ from xaikit import explainers
 from xaikit.clip import pairs
 from xaikit.explainers import registry
 from xaikit.measures.intervals import over_groups, rank_agreement
+from xaikit.running import command_line
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,7 @@ def test_a_tower_that_a_method_cannot_explain_names_those_that_can():
 
 
 def test_a_method_in_one_new_file_is_found_everywhere(clip, scenes, tmp_path, monkeypatch, capsys):
+    assert command_line.main(["methods"]) == 0 and "brightness" not in capsys.readouterr().out
     (tmp_path / "brightness.py").write_text(
         textwrap.dedent('''
             """How bright each patch is."""
@@ -149,8 +151,6 @@ def test_a_method_in_one_new_file_is_found_everywhere(clip, scenes, tmp_path, mo
         heat = xk.explain("brightness", clip, scenes.image, scenes.caption, power=2.0)
         assert heat.shape == (5, 8, 8) and heat.attrs["source"] == "a test"
         assert "brightness" in registry.explaining(clip, "image")
-        from xaikit.running import command_line
-
         assert command_line.main(["methods"]) == 0 and "brightness" in capsys.readouterr().out
     finally:
         registry.METHODS._import_all.cache_clear()

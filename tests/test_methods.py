@@ -24,16 +24,15 @@ QUICK = {
     "m2ib": {"steps": 2, "copies": 2},
     "rise": {"masks": 16},
 }
-IN_FAMILIES = (
-    *("attention_eclip", "attention_flow", "chefer", "clip_surgery", "grad_eclip", "gradcam", "legrad", "maskclip"),
-    *("mmel", "raw_attention", "rollout", "saliency", *QUICK),
-)
+# Not the controls, and none that is tried on every tower elsewhere: what another method explains, and resonance.
+ELSEWHERE = {"centre", "edge", "random", "osp", "srm", "srm_displacement", "srm_fixed_point"}
+IN_FAMILIES = sorted({*xk.methods()} - ELSEWHERE)
 BOTH_SIDES = [(name, side) for name, about in xk.methods().items() for side in about["explains"]]
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    return xk.draw_scenes(9, seed=11)
+    return xk.draw_scenes(5, seed=11)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def test_a_batch_equals_its_singles_and_repeats_itself(clip, scenes, maps_of, na
 def test_shapes_and_labels(scenes, maps_of, name, side):
     heat = maps_of(name, side)
     if side == "image":
-        assert heat.dims == ("sample", "row", "col") and heat.shape == (9, 8, 8)
+        assert heat.dims == ("sample", "row", "col") and heat.shape == (5, 8, 8)
     else:
         assert heat.dims == ("sample", "token")
         assert (heat.token_text.values == scenes.token_text.values).all()
@@ -189,9 +188,9 @@ def tiny_clip_in(precision):
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize(("name", "side"), BOTH_SIDES)
 def test_half_precision_stays_near(scenes, maps_of, precision, name, side):
-    half, few = tiny_clip_in(precision), scenes.isel(sample=slice(3))
+    half, few = tiny_clip_in(precision), scenes.isel(sample=slice(2))
     ours = xk.explain(name, half, few.image, few.caption, of=side, **QUICK.get(name, {})).values
-    full = maps_of(name, side).values[:3, ..., : ours.shape[-1]]
+    full = maps_of(name, side).values[:2, ..., : ours.shape[-1]]
     assert np.isfinite(ours).all()
     if name != "random":  # noise is drawn from the pixels, which differ in their last bits
         assert np.corrcoef(ours.ravel(), full.ravel())[0, 1] > 0.9
@@ -253,8 +252,6 @@ def test_every_family_is_explained_or_refused_in_a_sentence(family, method, side
         return
     if method == "grad_eclip" and side == "image" and pools:
         refused("blocks=2: .* pools by attention", xk.explain, method, clip, pixels, tokens, blocks=2)
-    if method == "attention_flow" and tower(clip, "image").grid[0] > 8:  # one flow problem a position
-        pixels, tokens, options = pixels[:2], tokens[:2], {"blocks": 1}
     heat = xk.explain(method, clip, pixels, tokens, of=side, **options).values
     assert np.isfinite(heat).all() and np.ptp(heat.reshape(len(heat), -1), axis=1).max() > 0
     assert side == "text" or heat.shape[1:] == tower(clip, "image").grid
@@ -305,15 +302,15 @@ def test_nothing_is_left_on_the_model(clip, scenes, method, side, monkeypatch):
         ({"similarity": "dot"}, "similarity='dot': choose from"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"errors": "ignore"}, "errors='ignore'"),
-        ({"texts": ["a red ring", "a blue ring"]}, "9 images but 2 texts"),
+        ({"texts": ["a red ring", "a blue ring"]}, "5 images but 2 texts"),
         ({"texts": ""}, "is empty"),
         ({"method": "mmel", "scaling": "shrink"}, "scaling='shrink'"),
         ({"method": "mmel", "temperature": 0.0}, "temperature=0.0"),
         ({"method": "mmel", "alpha": float("nan")}, "alpha=nan"),
         ({"method": "mmel", "theta": 1000}, "theta=1000"),
         ({"method": "mmel", "similarity": "dot"}, "similarity='dot'"),
-        ({"texts": torch.zeros(9, 5, dtype=torch.long)}, r"token ids of shape \(9, 5\)"),
-        ({"texts": torch.full((9, 20), 999)}, "from 999 to 999"),
+        ({"texts": torch.zeros(5, 6, dtype=torch.long)}, r"token ids of shape \(5, 6\)"),
+        ({"texts": torch.full((5, 20), 999)}, "from 999 to 999"),
         ({"method": "mmel", "scales": (2.0,)}, r"scales=\(2.0,\)"),
     ],
 )

@@ -75,7 +75,7 @@ def test_content_share():
     text = np.array([["a", "red", "ring", ","], ["the", "cross", "", ""]])
     heat = np.array([[[1.0, 2, 1, 0]], [[3.0, 1, 9, 9]]])
     np.testing.assert_allclose(words.content_share(heat, text)[:, 0], [0.75, 0.25])
-    assert words.content_share(-heat, text).tolist() == [[0], [0]]
+    assert np.isnan(words.content_share(-heat, text)).all()  # of no heat no share lies anywhere
 
 
 @pytest.mark.parametrize("n", [3, 5, 40])

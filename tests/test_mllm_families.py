@@ -10,15 +10,15 @@ import torch
 import transformers
 from PIL import Image
 from refusals import refused
-from small_families import small_family
+from small_families import made, small_family
 from small_mllms import picture
 
-from xaikit.mllm.conversations import generate
+from xaikit.mllm.conversations import generate, written
 from xaikit.mllm.explanation import explain_all_tokens
 from xaikit.mllm.family import Family
 from xaikit.mllm.loading import load_mllm
 from xaikit.mllm.memory import Sizes
-from xaikit.mllm.passes import teacher_forced
+from xaikit.mllm.passes import Batch, attended, teacher_forced
 from xaikit.mllm.places import without_mixing
 
 pytestmark = pytest.mark.filterwarnings(
@@ -42,6 +42,7 @@ PLACES = {
     "qwen3_vl": ((3, 5), WHOLE, (5, 2), WHOLE),
     "qwen3_5": ((3, 5), WHOLE, (5, 2), WHOLE),
     "glm4v": ((3, 5), WHOLE, (5, 2), WHOLE),
+    "video_llama_3": ((6, 10), WHOLE, (11, 5), WHOLE),
     "internvl": ((4, 6), WHOLE, (4, 2), WHOLE),
     "gemma3": ((2, 2), WHOLE, (2, 2), WHOLE),
     "gemma4": ((6, 10), WHOLE, (12, 5), WHOLE),
@@ -63,6 +64,7 @@ LARGER = (
     "qwen3_vl",
     "qwen3_5",
     "glm4v",
+    "video_llama_3",
     "internvl",
 )
 
@@ -110,6 +112,35 @@ def test_logits_and_answers_are_those_of_the_plain_model(family):
         torch.testing.assert_close(ours, torch.cat(steps.logits)[: len(answer)], atol=2e-4, rtol=1e-4)
         plain = mllm.model(**own).logits[0]
         torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
+
+
+def windowed():
+    """A model that keeps few keys as it writes."""
+    model, processor = made("gemma3")
+    model.config.text_config.sliding_window = 8
+    for layer in model.get_decoder().layers:
+        layer.self_attn.sliding_window = 8
+    return load_mllm((model, processor))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", [*PLACES, "windowed"])
+def test_what_is_seen_of_attention_as_a_model_writes_is_what_a_pass_sees(family):
+    """Watching changes no bit of what is written; and prompts of different lengths stand behind padding there."""
+    mllm = windowed() if family == "windowed" else small_family(family)
+    views, keeps = views_of(mllm), ("rows", "matrices")
+    (answers, plain), (same, kept) = (written(mllm, views, 6, watched) for watched in ((), keeps))
+    assert answers == same and torch.equal(plain.hidden, kept.hidden) and not plain.holds(keeps) and kept.holds(keeps)
+    found = attended(mllm, Batch(views, keeps), answers)
+    assert len({len(view.ids) for view in views}) == 2 and len(kept.matrices) == len(found.matrices)
+    for sample, (view, answer) in enumerate(zip(views, answers, strict=True)):
+        length = len(view.ids) + len(answer)
+        of_writing, of_pass = (
+            [each.rows[place, :, : len(answer)], *(layer[place, : length - 1] for layer in each.matrices)]
+            for each, place in ((kept.of([sample]), 0), (found, sample))
+        )
+        for ours, theirs in zip(of_writing, of_pass, strict=True):
+            torch.testing.assert_close(ours[..., :length], theirs[..., :length], atol=1e-4, rtol=1e-3)
 
 
 def test_cells_are_where_the_processor_puts_them(family):
@@ -200,7 +231,7 @@ def test_places_are_found_in_half_precision_too(family):
         )
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v"])
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v", "video_llama_3"])
 def test_what_a_family_says_of_its_patches_is_what_the_tower_does(family):
     own = small_family(family).family
     for view in views_of(small_family(family)):
@@ -215,6 +246,20 @@ def test_images_can_be_enlarged(family):
         assert larger.grid[0] > 1.5 * view.grid[0] and larger.grid[1] > 1.5 * view.grid[1]
         assert larger.region == pytest.approx(view.region, abs=0.01)
         assert len(mllm.family.encode([larger])[0]) == len(larger.tokens)
+
+
+def test_finding_the_places_of_a_new_size_runs_one_layer_of_the_tower():
+    mllm, calls = small_family("pixtral"), []
+    layers = [module for name, module in mllm.model.named_modules() if "vision" in name and name.endswith("attention")]
+    hooks = [layer.register_forward_hook(lambda *_: calls.append(1)) for layer in layers]
+    try:
+        view = mllm.family.view(picture(77, 99), "now")
+        assert len(layers) == 2 and len(calls) == 1
+        mllm.family.encode([view])
+        assert len(calls) == 1 + 2
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def test_of_an_image_no_larger_than_its_thumbnail_the_tiles_are_the_cells():

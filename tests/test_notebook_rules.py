@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 
 import nbformat
@@ -24,6 +25,9 @@ HIDING = {"exec", "eval", "compile", "__import__", "get_ipython"}  # code in str
 LARGEST_FILE = 1_000_000
 FRAME = ("You learn", "You need", "Time")  # of the first cell: what a reader gets, brings and spends
 COMPARED = {"text/plain", "application/json", "text/latex", "text/markdown"}
+
+PATH = re.compile(r"(?<![\w.:/)])/(?:tmp|home|root|work|usr|var|opt|Users)/[^\s'\"]+")
+LINK = re.compile(r"\]\(([^)]+\.ipynb[^)]*)\)")
 
 
 def violations(path):
@@ -99,6 +103,11 @@ def cell_violations(cell):
     shown = [output for output in cell.outputs if output.output_type in ("display_data", "execute_result")]
     if any(not COMPARED & set(output.data) for output in shown):
         yield "stores an output of which nothing is compared"
+    printed = [output.text for output in cell.outputs if output.output_type == "stream"]
+    texts = printed + [output.data[kind] for output in shown for kind in COMPARED & set(output.data)]
+    # another folder would print another path; a book follows links of Markdown cells alone
+    yield from (f"prints a path of this machine: {path!r}" for text in texts for path in PATH.findall(str(text)))
+    yield from (f"prints a link to a notebook: {link!r}" for text in texts for link in LINK.findall(str(text)))
 
 
 def tags(cell):
@@ -237,6 +246,17 @@ def test_a_stored_error_and_an_uncheckable_picture_are_found(notebook):
     notebook.cells[3].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])]
     notebook.cells[2].outputs = [nbformat.v4.new_output("display_data", {"image/png": "AAAA"})]
     assert notebook.broken() == ["cell 2 stores an output of which nothing is compared", "cell 3 stores an error"]
+
+
+def test_a_path_of_this_machine_and_a_link_that_a_book_cannot_follow_are_found(notebook, tmp_path):
+    notebook.cells[3].outputs[0].text = f"Stored: {tmp_path / 'claims.nc'}"
+    notebook.cells[2].outputs = [
+        nbformat.v4.new_output("execute_result", {"text/markdown": "See [there](09_ledger.ipynb)."}, execution_count=1)
+    ]
+    assert notebook.broken() == [
+        "cell 2 prints a link to a notebook: '09_ledger.ipynb'",
+        f"cell 3 prints a path of this machine: {str(tmp_path / 'claims.nc')!r}",
+    ]
 
 
 def test_a_large_notebook_is_found(notebook):

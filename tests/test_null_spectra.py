@@ -9,6 +9,7 @@ import xarray as xr
 from refusals import refused
 
 import xaikit as xk
+from xaikit.clip import pairs
 from xaikit.files import store
 from xaikit.resonance import spectra as spectral
 from xaikit.resonance.recursion import resonate
@@ -40,6 +41,27 @@ def test_shuffled_weights_are_the_same_values_elsewhere(clip, scenes):
     assert (own - other).abs().max() > 0.1
     assert torch.equal(broken.similarity(*pairs), shuffled_weights(clip, 1).similarity(*pairs))
     assert not torch.equal(broken.similarity(*pairs), shuffled_weights(clip, 2).similarity(*pairs))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_weights_of_half_precision_are_shuffled_too(precision):
+    half = xk.load_clip("tiny-clip", precision=precision)
+    for before, after in zip(half.model.parameters(), shuffled_weights(half, 0).model.parameters(), strict=True):
+        assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
+
+
+def test_settings_share_the_models_of_their_nulls(clip, scenes, monkeypatch):
+    pairs = scenes.image, scenes.caption
+    settings = {"first": {"coupling": "none", "draws": 2}, "second": {"coupling": "attention", "draws": 1}}
+    alone = {name: null_spectra(clip, *pairs, seed=3, **options) for name, options in settings.items()}
+    made = []
+    monkeypatch.setattr(
+        spectral, "shuffled_weights", lambda one, seed: made.append(seed) or shuffled_weights(one, seed)
+    )
+    found = spectral.null_spectra_of(clip, *pairs, settings, seed=3)
+    assert made == [3, 4]
+    for name, each in alone.items():
+        xr.testing.assert_identical(found[name].drop_attrs(), each.drop_attrs())
 
 
 def test_a_pair_is_never_exchanged_with_itself():
@@ -84,6 +106,15 @@ def test_spectra_are_those_of_the_trajectories(clip, scenes, tmp_path, coupling)
             np.testing.assert_allclose(found.null_scene_share.sel(at), share, rtol=1e-3, atol=1e-6)
     about = json.loads(found.attrs["provenance"])["parameters"]
     assert about["draws"] == 2 and about["null_seed"] == 4 and about["alpha"] == 1.4
+
+
+def test_a_large_tower_is_read_in_smaller_batches_than_asked_for(clip, scenes, monkeypatch):
+    def drawn():
+        return null_spectra(clip, scenes.image, scenes.caption, draws=2, seed=0, iterations=8).null_scene_share
+
+    whole = drawn()
+    monkeypatch.setattr(pairs, "GRAPH", 3 * pairs.bytes_of_graph(clip))
+    np.testing.assert_allclose(drawn(), whole, atol=1e-5)
 
 
 def test_the_seed_decides(clip, scenes):

@@ -11,6 +11,7 @@ from golden_models import arrays, assert_near, golden_cases, golden_model
 from sklearn.linear_model import orthogonal_mp
 
 import xaikit as xk
+from xaikit.clip.model import copied
 from xaikit.clip.perturbation import (
     filled,
     perturbed_images,
@@ -128,7 +129,7 @@ def test_kernel_shap_nears_captums_many_samples(golden):
     model, group = golden
     stored, pairs = group("captum", "kernelshap_n20000")
     for key, pixels, tokens in pairs:
-        ours = xk.explain("kernel_shap", model, pixels, tokens, samples=1500)[0].values
+        ours = xk.explain("kernel_shap", model, pixels, tokens, samples=800)[0].values
         drop = stored[f"{key}__cosine"] - stored[f"{key}__cosine_at_zero_baseline"]
         assert ours.sum() == pytest.approx(float(drop[0]), abs=2e-4)
         assert np.corrcoef(ours.ravel(), stored[f"{key}__kernelshap_n20000_seed0"].ravel())[0, 1] > 0.85
@@ -320,6 +321,34 @@ def test_osp_explains_the_projected_text(clip, scenes):
     assert (signed.values < 0).any()
 
 
+def test_distractors_are_encoded_once_as_long_as_the_text_tower_stays(clip, scenes, monkeypatch):
+    own, encoded = copied(clip), []
+    monkeypatch.setattr(type(own.model), "encode_text", counted(type(own.model).encode_text, encoded))
+    calls, many = (own, scenes.image[:2], scenes.caption[:2]), len(planted_captions(own))
+    first = xk.explain("osp", *calls)
+    np.testing.assert_array_equal(xk.explain("osp", *calls), first)
+    assert encoded.count(many) == 1
+    with torch.no_grad():
+        own.model.visual.conv1.weight.mul_(1.5)
+        other = xk.explain("osp", *calls)
+        assert encoded.count(many) == 1 and np.abs(other - first).max() > 0
+        own.model.token_embedding.weight.copy_(own.model.token_embedding.weight.flip(0))
+    changed = xk.explain("osp", *calls)
+    assert encoded.count(many) == 2
+    vars(own).pop("_distractors")
+    np.testing.assert_array_equal(xk.explain("osp", *calls), changed)
+
+
+def counted(function, sizes):
+    """The function, which notes how many texts it gets."""
+
+    def count(model, texts, *args, **options):
+        sizes.append(len(texts))
+        return function(model, texts, *args, **options)
+
+    return count
+
+
 def test_what_the_prompt_says_itself_is_no_distractor(clip):
     texts = ["two red rings", "a blue cross above a red ring", "a green square"]
     tokens = clip.tokens(texts)
@@ -329,7 +358,7 @@ def test_what_the_prompt_says_itself_is_no_distractor(clip):
     dictionary = clip.encode_text(clip.tokens(captions))
     projected = ProjectedClip(
         **{name: getattr(clip, name) for name in clip.__dataclass_fields__},
-        dictionary=dictionary, contents=[content_words(c) for c in captions], atoms=3, max_similarity=1.0,
+        original=clip, dictionary=dictionary, contents=[content_words(c) for c in captions], atoms=3, max_similarity=1.0,
     )  # fmt: skip
     left = projected.encode_text(tokens) @ dictionary.T
     is_distractor = torch.tensor([[False, True, True], [False, False, True], [True, True, False]])
@@ -374,6 +403,6 @@ def test_scores_of_perturbed_images(clip, pair):
 
 
 def test_distractors_are_captions_of_the_scenes_that_the_model_can_read(clip):
-    scenes = xk.draw_scenes(2000, seed=0, captions="object")
+    scenes = xk.draw_scenes(2000, seed=0, captions="object", size=32)
     spoken = {caption for caption in scenes.caption.values if len(caption.split()) == 3}  # without a size
     assert spoken == set(planted_captions(clip)) and any(caption.startswith("an ") for caption in spoken)

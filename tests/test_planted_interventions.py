@@ -73,7 +73,7 @@ def test_what_replaces_an_object_keeps_its_place_and_size(world):
 @in_both_worlds
 @pytest.mark.parametrize("kind", ["object", "list", "relation", "count"])
 def test_captions_are_true_as_long_as_what_they_name_is_there(world, kind):
-    scenes = xk.draw_scenes(30, 3, objects=(4, 4), captions=kind, world=world)
+    scenes = xk.draw_scenes(30, 3, objects=(4, 4), captions=kind, world=world, size=32)
     named = scenes.object_named.values
     for slot in range(4):
         rest = xk.without(scenes, slot)
@@ -122,7 +122,7 @@ def test_a_relation_is_false_once_its_object_stands_on_the_other_side(world):
 
 @in_both_worlds
 def test_a_word_alone_keeps_naming_all_that_has_it(world):
-    scenes = xk.draw_suite("word", 30, 1, world=world)
+    scenes = xk.draw_suite("word", 30, 1, world=world, size=32)
     assert {len(text.split()) for text in scenes.caption.values} <= {1, 2}
     same = xk.moved(scenes, 0, scenes.object_x.values[:, 0], scenes.object_y.values[:, 0])
     assert (same.object_named == scenes.object_named).all() and same.caption_true.all()

@@ -14,6 +14,8 @@ from xaikit import plots
 from xaikit.evaluation import protocols
 from xaikit.explainers import sources as chosen
 from xaikit.files.store import annotate, provenance, read
+from xaikit.measures import intervals
+from xaikit.measures.estimates import wilson
 from xaikit.samples.layouts import open_source
 
 METHODS = ["grad_eclip", "random"]
@@ -140,6 +142,19 @@ def test_a_method_of_images_alone_has_no_numbers_for_the_text(clip, tmp_path):
     assert text["centre"] == "" and text["random"].startswith(f"{shown.loc['random', 'text drop']:.3f} [")
 
 
+@pytest.mark.parametrize("protocol", ["confidence", "winoground", "foil_images"])
+def test_shares_have_wilsons_intervals(clip, tmp_path, protocol):
+    """That eight of eight were right is no certainty."""
+    found = protocols.measured(compute(protocol, clip, tmp_path, methods=["random"], n=8))
+    shares = [found[name] for name in found.data_vars if protocol != "confidence" or "increase" in name]
+    shares = [values for values in shares if values.dims == ("sample", "explainer")]
+    assert len(shares) > 1
+    for values in shares:
+        known, whole = values.values[np.isfinite(values.values)], 100.0 if protocol == "confidence" else 1.0
+        low, high = wilson(known.mean() / whole, len(known))
+        assert intervals.score_interval(values[:, 0])[1:] == pytest.approx((whole * low, whole * high))
+
+
 @pytest.mark.parametrize(
     ("protocol", "number"), [("confidence", 1), ("classification", 2), ("retrieval", 3), ("winoground", 1)]
 )
@@ -163,6 +178,8 @@ def test_curves_are_drawn_where_there_are_any(clip, tmp_path):
         protocols.measured(compute("retrieval", clip, tmp_path / "curves", n=8)), "Retrieval", "share", "recall"
     )
     assert [len(axis.lines) for axis in figure.axes] == [2] * 4
+    noise = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if line.get_label() == "random"]
+    assert noise == [("black", "--")]
     with pytest.raises(ValueError, match="the results have no curves"):
         plots.protocol_curves(protocols.measured(compute("confidence", clip, tmp_path / "none", n=8)), "", "", "")
 

@@ -46,13 +46,20 @@ def spectra(seed, samples, nulls=("weights", "captions")):
 
 def test_spectrum_bands_draws_means_and_quantiles():
     made = {"none": spectra(0, 5), "attention": spectra(1, 7)}
+    made["none"]["energy_share"] = 0.01 * made["none"].energy_share  # below the nulls
+    made["attention"].energy_share[:, 5] += 2
     figure = drawn(plots.spectrum_bands(made, "Spectra"), "Spectra")
     assert [axis.get_title() for axis in figure.axes] == ["none, 5 scenes", "attention, 7 scenes"]
-    names = ["shuffled weights", "shuffled captions", "the model and its captions", "their mean's 95 % interval"]
-    assert entries(figure.legends[0]) == names and not any(axis.get_legend() for axis in figure.axes)
+    names = [f"{null}, middle 95 % of draws" for null in ("shuffled weights", "shuffled captions")]
+    names += ["the model and its captions, mean with 95 % interval"]
+    names += ["a peak above both nulls"]
+    assert set(entries(figure.legends[0])) == {*names} and not any(axis.get_legend() for axis in figure.axes)
+    rings = [[line for line in axis.lines if line.get_markersize() > 10] for axis in figure.axes]
+    rings = [[float(x) for line in found for x in line.get_xdata()] for found in rings]
+    assert rings == [[], [pytest.approx(FREQUENCY[5])]]  # the one frequency above both nulls and its neighbours
     for axis, one in zip(figure.axes, made.values(), strict=True):
         assert axis.get_yscale() == "log" and axis.get_xlabel() == "frequency (cycles per iteration)"
-        (line,) = (line for line in axis.lines if len(line.get_xdata()))
+        line = next(line for line in axis.lines if len(line.get_xdata()))
         np.testing.assert_allclose(line.get_xydata(), np.stack([FREQUENCY, one.energy_share.mean("sample")], 1))
         weights, captions, interval = axis.collections
         for band, null in ((weights, "weights"), (captions, "captions")):
@@ -62,14 +69,17 @@ def test_spectrum_bands_draws_means_and_quantiles():
             assert expected <= corners and len(corners) <= len(expected) + 2
         ends, share = stats.ttest_1samp(one.energy_share, 0).confidence_interval(), one.energy_share.values
         low, high = (np.clip(end, share.min(0), share.max(0)) for end in ends)
-        reached = interval.get_paths()[0].vertices[:, 1]
-        assert all(np.isclose(reached, end).any() for end in (*low, *high))
-    assert to_rgb(weights.get_facecolor()[0, :3]) != to_rgb(captions.get_facecolor()[0, :3])
+        reached = np.array(interval.get_segments())[..., 1]
+        np.testing.assert_allclose(reached, np.stack([low, high], 1))
+    # where both bands lie over one another their outlines still tell them apart
+    assert to_rgb(weights.get_edgecolor()[0, :3]) != to_rgb(captions.get_edgecolor()[0, :3])
+    assert weights.get_linestyle() != captions.get_linestyle()
 
 
 def test_spectrum_bands_of_one_null_and_one_scene():
     figure = drawn(plots.spectrum_bands({"none": spectra(2, 1, ("captions",))}, "One"), "One")
-    assert entries(figure.legends[0])[:2] == ["shuffled captions", "the model and its captions"]
+    named = [entry.split(",")[0] for entry in entries(figure.legends[0])]
+    assert named == ["shuffled captions", "the model and its captions"]
 
 
 def test_eigenvalue_plane_counts_what_it_draws():
@@ -79,9 +89,9 @@ def test_eigenvalue_plane_counts_what_it_draws():
     made = xr.DataArray(values, {"coupling": ["none", "attention", "encoder"]}, ("coupling", "sample", "eigenvalue"))
     figure = drawn(plots.eigenvalue_plane(made, "Eigenvalues"), "Eigenvalues")
     assert [axis.get_title() for axis in figure.axes] == [
-        "none, complex pairs: 0\n7 multipliers, largest size 0.90",
-        "attention, complex pairs: 2\n7 multipliers, largest size 2.50,\n1 outside the frame",
-        "encoder, complex pairs: 0\n0 multipliers, none found",
+        "none\n7 multipliers, 0 pairs, largest size 0.90",
+        "attention\n7 multipliers, 2 pairs, largest size 2.50,\n1 outside the frame",
+        "encoder\n0 multipliers, 0 pairs",
     ]
     for axis, one in zip(figure.axes, values, strict=True):
         there = one[np.isfinite(one)]
@@ -92,7 +102,8 @@ def test_eigenvalue_plane_counts_what_it_draws():
         circle = axis.lines[0].get_xydata()
         np.testing.assert_allclose(np.hypot(*circle.T), 1)
         assert axis.get_xlim() == axis.get_ylim() == (-1.6, 1.6) and axis.get_aspect() == 1
-    assert entries(figure.axes[-1].get_legend()) == ["real", "complex pair"]
+    assert entries(figure.legends[0]) == ["real", "complex pair"]
+    assert not any(axis.get_legend() for axis in figure.axes)  # it would lie over points
     assert figure.axes[0].get_ylabel() == "imaginary part" and figure.axes[0].get_xlabel() == "real part"
     near = plots.eigenvalue_plane(made[:1], "Near").axes[0]
     assert near.get_xlim() == (-1.15, 1.15)  # the circle is always to be seen
@@ -146,9 +157,8 @@ def test_mode_maps_show_size_and_angle_of_the_modes_there_are():
         for k in range(count):
             above, below = figure.axes[k], figure.axes[count + k]
             mode = one.isel(mode=k)
-            numbers = f"growth {mode.growth.item():.3f}\namplitude {mode.amplitude.item():.3g}"
-            title = f"mode {k + 1}: {mode.frequency.item():.3f} cycles\nper iteration, {numbers}"
-            assert above.get_title() == title
+            left = f"× {np.exp(mode.growth.item()):.2f} an iteration\namplitude {mode.amplitude.item():.3g}"
+            assert above.get_title() == f"mode {k + 1}: {mode.frequency.item():.3f} cycles an iteration\n{left}"
             size, angle = np.abs(mode.pattern.values), np.angle(mode.pattern.values)
             np.testing.assert_allclose(above.images[0].get_array(), size)
             assert above.images[0].get_clim() == (0, peak) and below.images[0].get_clim() == (-np.pi, np.pi)
@@ -157,7 +167,8 @@ def test_mode_maps_show_size_and_angle_of_the_modes_there_are():
         assert [axis.get_ylabel() for axis in figure.axes[-2:]] == ["|U|", "angle (radian)"]
     assert len(plots.mode_maps(made, "Modes", 1, 1, count=2).axes) == 2 * 2 + 2
     still = made.assign(frequency=0 * made.frequency)  # what doesn't turn has no angle worth a picture
-    assert len(plots.mode_maps(still, "Modes", 1, 1).axes) == 4 + 1
+    figure = plots.mode_maps(still, "Modes", 1, 1)
+    assert len(figure.axes) == 4 + 1 and figure.axes[0].get_title().startswith("mode 1: no frequency\n")
     clear = np.ma.filled(plots.mode_maps(made, "Modes", 0, 0).axes[4].images[0].get_array(), NAN)
     assert np.isnan(clear[0, 0]) and np.isnan(clear).sum() == 1
     refused("token 0 of sample 1 has no mode", plots.mode_maps, made, "Modes", 1, 0)
@@ -194,7 +205,9 @@ def test_filmstrip_shows_maps_phases_and_spectra():
         least, largest = heat.min(), heat.max()
         for axis, time in zip(row, times, strict=True):
             scene, map_ = axis.images
-            np.testing.assert_array_equal(scene.get_array(), image)
+            # of heat over colours a bright thing would look hot
+            np.testing.assert_array_equal(np.ptp(scene.get_array(), -1), 0)
+            assert np.corrcoef(scene.get_array()[..., 0].ravel(), image.mean(-1).ravel())[0, 1] > 0.8
             np.testing.assert_allclose(map_.get_array(), np.sqrt((heat[time] - least) / (largest - least)), atol=1e-6)
     curve, spectrum, step = (
         next(axis for axis in figure.axes if axis.get_ylabel() == label)
@@ -331,7 +344,7 @@ def test_agreement_bars_are_as_high_as_the_means():
     assert [axis.get_title() for axis in figure.axes] == [
         "0.00 to 0.25 cycles per iteration", "0.25 to 0.50 cycles per iteration",
     ]  # fmt: skip
-    assert entries(figure.legends[0]) == ["srm", "patch features"]
+    assert entries(figure.legends[0]) == ["SRM", "patch features"]
     for band, axis in enumerate(figure.axes):
         heights = [[bar.get_height() for bar in bars] for bars in axis.containers]
         np.testing.assert_allclose(heights, scores[..., band].mean("sample").values.T)
@@ -355,7 +368,7 @@ def test_ablation_points_has_samples_means_and_paired_differences():
     assert [axis.get_title() for axis in figure.axes] == list(made)  # the fourth place stays empty
     assert entries(figure.axes[0].get_legend()) == ["patches of the map", "random, matched"]
     for axis, one in zip(figure.axes, made.values(), strict=True):
-        assert ticks(axis)[0] == ["dominant\nmode", "all that\noscillates", "Grad-ECLIP"]
+        assert ticks(axis)[0] == ["dominant\nmode", "resonance\nenergy", "Grad-ECLIP"]
         chosen, random = one.change.values, one.random_change.mean("draw").values
         points = [collection.get_offsets() for collection in axis.collections if len(collection.get_offsets()) == 8]
         for place, (own, other) in enumerate(zip(chosen.T, random.T, strict=True)):
@@ -406,7 +419,7 @@ def test_suppression_shows_the_scene_asked_for():
         assert top.get_title() == f"{state}\nsimilarity {now.similarity.item():.2f}"
         assert middle.get_title() == f"largest change {(0, 4, 2)[col]:.1f} / 255"
         rank = (1, 0.25, 0.75)[col]
-        assert bottom.get_title() == f"energy of the mode {now.energy.item():.3g}\nrank correlation {rank:.2f}"
+        assert bottom.get_title() == f"mode's energy {now.energy.item():.3g}\nrank correlation {rank:.2f}"
         np.testing.assert_allclose(top.images[0].get_array(), now.image)
         change = np.asarray(middle.images[0].get_array(), float)
         np.testing.assert_allclose(change[0, 0], (0.5, 1, 0.25)[col], atol=1e-6)
@@ -428,4 +441,8 @@ def test_suppression_shows_the_scene_asked_for():
         medians = [bars.lines[0].get_ydata()[0] for bars in axis.containers]
         np.testing.assert_allclose(medians, np.median(values, 0))
         assert ticks(axis)[0] == list(made.state.values)
-        assert entries(axis.get_legend()) == ["the scene shown", "median and quartiles"]
+        assert axis.get_legend() is None  # it would lie over the lines
+    assert entries(figure.legends[0]) == ["the scene shown", "median and quartiles"]
+    assert (
+        axes["similarity"].get_position().y1 < figure.axes[2].get_position().y0
+    )  # below the pictures, which are larger so

@@ -46,6 +46,22 @@ def test_a_map_that_ignores_the_model_stays(clip, scenes):
         np.testing.assert_allclose(found.ssim, 1)
 
 
+def test_several_methods_share_the_random_weights_and_are_compared_at_some_depths(clip, scenes):
+    several = {"last": "grad_eclip", "all": ("grad_eclip", {"blocks": None})}
+    found = sanity.sanity_cascade(several, clip, scenes, depths=3)
+    assert found.explainer.values.tolist() == ["last", "all"] and found.depth.values.tolist() == [
+        "output",
+        "block 2",
+        "block 0",
+    ]
+    whole = sanity.sanity_cascade("grad_eclip", clip, scenes, blocks=None)
+    for name in ("rank_correlation", "ssim"):
+        own = whole[name].sel(depth=found.depth.values, explainer="grad_eclip")
+        np.testing.assert_allclose(found[name].sel(explainer="all"), own)
+        assert not np.allclose(found[name].sel(explainer="last"), own)
+    refused("depths=1", sanity.sanity_cascade, "grad_eclip", clip, scenes, depths=1)
+
+
 @pytest.mark.parametrize("of", ["image", "text"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_cascade_reaches_every_weight_of_the_tower_and_no_other(family, of):

@@ -92,7 +92,7 @@ def test_related_objects_lie_on_the_named_sides():
 
 def test_distractors_share_looks_when_asked():
     def sharing(similar):
-        ds = xk.draw_scenes(150, seed=5, objects=(4, 4), captions="object", similar=similar)
+        ds = xk.draw_scenes(150, seed=5, objects=(4, 4), captions="object", similar=similar, size=32)
         looks = [[str(n).split()[1:] for n in row] for row in ds.object_name.values]
         return np.mean([any(a == b for a, b in zip(row[0], other, strict=True)) for row in looks for other in row[2:]])
 
@@ -100,11 +100,12 @@ def test_distractors_share_looks_when_asked():
 
 
 def test_the_mark_goes_with_its_colour_at_the_asked_rate():
-    ds = xk.draw_scenes(2000, seed=8, objects=(1, 2), shortcut=0.9, shortcut_colour="blue")
+    how = dict(seed=8, objects=(1, 2), shortcut=0.9, shortcut_colour="blue", size=32)
+    ds = xk.draw_scenes(2000, **how)
     named = np.array(["blue" in str(c) for c in ds.caption.values])
     assert abs(ds.mark.values[named].mean() - 0.9) < 0.05
     assert abs(ds.mark.values[~named].mean() - 0.1) < 0.03
-    turned = xk.draw_scenes(2000, seed=8, objects=(1, 2), shortcut=0.9, shortcut_colour="blue", conflict=True)
+    turned = xk.draw_scenes(2000, conflict=True, **how)
     assert (turned.mark != ds.mark).all()
 
 

@@ -123,16 +123,17 @@ def test_the_tokens_own_object_is_outlined(answers, scenes):
     assert [outlined(axis) for axis in axes] == [right, none, none, none, none, none, none, right, right]
 
 
-def test_cases_stand_side_by_side_each_with_its_own_picture(answers, scenes):
+def test_cases_stand_below_one_another_each_with_its_own_picture(answers, scenes):
     objects = np.where(np.arange(8) == 1, 0, OBJECTS)
     cases = {"success": (0, "ring"), "failure": (1, 1)}
     axes, title = drawn(plots.token_cases(answers, scenes, cases, ["tam", "lens"], objects))
-    assert titles(axes[:2]) == ["success\nring", "failure\n$x$"] and "success, failure" in title
-    assert [axis.get_ylabel() for axis in axes[::2]] == ["image", "tam", "lens"]
-    for column, (sample, place) in enumerate([(0, 3), (1, 1)]):
-        np.testing.assert_array_equal(axes[column].images[0].get_array(), scenes.image[sample])
+    assert titles(axes[:3]) == ["image", "TAM", "lens"] and "success, failure" in title
+    assert [axis.get_ylabel() for axis in axes[::3]] == ["success\nring", "failure\n$x$"]
+    for row, (sample, place) in enumerate([(0, 3), (1, 1)]):
+        picture, *maps = axes[3 * row : 3 * row + 3]
+        np.testing.assert_array_equal(picture.images[0].get_array(), scenes.image[sample])
         rows, cols = answers.grid.values[sample]
-        for axis, explainer in zip(axes[2 + column :: 2], (1, 0), strict=True):
+        for axis, explainer in zip(maps, (1, 0), strict=True):
             values = answers.token_heat.values[sample, explainer, place, :rows, :cols]
             np.testing.assert_array_equal(axis.images[1].get_array(), values)
             assert axis.images[1].get_clim() == (0, values.max())
@@ -198,7 +199,7 @@ def test_a_comparison_scales_every_map_by_itself(answers, scenes):
     grid = np.array(axes).reshape(3, 3)
     assert "own peak" in title and bar(figure).get_ylim() == (0, 1)
     assert titles(grid[0]) == ["red", "and", "cross"]
-    assert [axis.get_ylabel() for axis in grid[:, 0]] == ["image", "arc", "lens"]
+    assert [axis.get_ylabel() for axis in grid[:, 0]] == ["image", "ARC", "lens"]
     assert [[outlined(axis) for axis in row] for row in grid] == [[[RIGHT], [], [LEFT]]] * 3
     for row, explainer in zip(grid[1:], (2, 0), strict=True):
         for axis, place in zip(row, (2, 4, 7), strict=True):
@@ -331,16 +332,18 @@ def test_settings_points_draws_each_interval_beside_its_name(table):
     grid = np.array(axes).reshape(2, 2)
     assert title == "Settings"
     measures = [axis.get_xlabel() for axis in grid[1]]
-    assert sorted(measures) == ["leakage", "own iou"]
+    assert sorted(measures) == ["leakage", "own IoU"]
     for row, group in zip(grid, ("scales", "k"), strict=True):
         assert row[0].get_ylabel() == group
         names = [label.get_text() for label in row[0].get_yticklabels()]
-        assert sorted(names) == sorted(set(table.setting[table.group == group]))
+        own = table[table.group == group]
+        own = own.assign(setting=own.setting.str.removeprefix("k = "))  # what stands left of it already
+        assert sorted(names) == sorted(set(own.setting))
         for axis, measure in zip(row, measures, strict=True):
             points, default = axis.lines
             up = measure == "leakage"
             assert list(default.get_xdata()) == [0.3 + up] * 2
-            part = table[(table.group == group) & (table.measure == measure.replace(" ", "_"))].set_index("setting")
+            part = own[own.measure == ("leakage" if up else "own_iou")].set_index("setting")
             found = {names[int(y)]: x for x, y in points.get_xydata()}
             assert found == part["mean"].to_dict()
             for (start, end), (_, y) in zip(axis.collections[0].get_segments(), points.get_xydata(), strict=True):

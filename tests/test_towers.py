@@ -132,6 +132,9 @@ def test_the_notebook_on_hooks_reads_each_kind(shrunk, name):
     found = notebook.summarise(clip, tape, pixels, tokens, "image")
     assert found.sizes["block"] == layers and np.isfinite(found.attention_entropy).all() and (found.key_norm > 0).all()
     np.testing.assert_allclose(found.attention, heads.mean(2), atol=1e-5)
+    of_heads = notebook.head_entropy(clip, tape, pixels, tokens, "image")
+    assert of_heads.shape == heads.shape[:3] and (of_heads > 0).all()
+    assert (found.attention_entropy.values >= of_heads.mean(2).numpy() - 1e-5).all()  # entropy is concave
     assert (heads.sum((3, 4)) <= 1 + 1e-5).all() and (heads.sum((3, 4)) > 0.5).all()
 
 
@@ -144,5 +147,5 @@ def test_the_notebook_on_hooks_takes_all_scenes_a_batch_at_a_time(clip):
 
 def test_the_notebook_on_grad_eclip_says_that_a_pooled_tower_has_no_more_blocks(clip):
     notebook = functions_of("grad_eclip")
-    notebook.depth_differences.__globals__.update(variants={"last 1": ("grad_eclip", {"blocks": 1})}, clip=clip)
-    assert "no more blocks to sum over" in notebook.depth_differences().data
+    notebook.more_of.__globals__.update(clip=clip)
+    assert notebook.more_of({}).endswith("no more blocks to sum over")

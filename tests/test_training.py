@@ -150,11 +150,11 @@ def test_patches_under_objects_are_kept_more_often():
 def test_no_text_is_cut_and_every_word_known(world):
     architecture, _ = RECIPES[world]
     tokenizer = architecture.tokenizer()
-    for template in ("{}", "a picture of {}"):
-        captions = xk.draw_scenes(400, 1, objects=(3, 4), world=world, size=32, template=template).caption.values
-        ids = tokenizer(list(captions)).input_ids
-        assert max(map(len, ids)) <= architecture.context
-        assert not any(tokenizer.unk_token_id in each for each in ids)
+    # What stands around the caption only makes it longer: without it, it fits all the more.
+    captions = xk.draw_scenes(400, 1, objects=(3, 4), world=world, size=32, template="a picture of {}").caption.values
+    ids = tokenizer(list(captions)).input_ids
+    assert max(map(len, ids)) <= architecture.context
+    assert not any(tokenizer.unk_token_id in each for each in ids)
 
 
 def test_the_loss_is_infonce_with_joint_positives():
@@ -328,4 +328,4 @@ def test_the_bundled_model_of_things_reads_captions(of_things):
     scenes = xk.draw_scenes(128, 8, (2, 2), "relation", **drawing)
     assert recall_at_1(of_things, scenes)["image_to_text"] > 0.95
     for kind in ("relation", "attribute", "subject"):
-        assert xk.evaluation.recognised(of_things, xk.draw_pairs(kind, 64, 9, (2, 2), **drawing)).mean() > 0.93
+        assert xk.evaluation.recognised(of_things, xk.draw_pairs(kind, 32, 9, (2, 2), **drawing)).mean() > 0.93

@@ -1,6 +1,8 @@
 """Videos in conversations: against the classes' own processors and models, where their tokens are in space and time, and what is
 said of bad ones."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -28,9 +30,9 @@ PAIRS, SINGLE = ((0, 1), (2, 3)), ((0, 0), (1, 1), (2, 2), (3, 3))
 VIDEOS = {
     "qwen2_vl": ((3, 4), PAIRS), "qwen2_5_vl": ((3, 4), PAIRS), "qwen3_vl": ((3, 4), PAIRS), "qwen3_5": ((3, 4), PAIRS),
     "glm4v": ((3, 4), PAIRS), "llava_onevision": ((2, 2), SINGLE), "internvl": ((2, 2), SINGLE),
-    "gemma4": ((7, 9), SINGLE), "smolvlm": ((2, 2), SINGLE),
+    "gemma4": ((7, 9), SINGLE), "smolvlm": ((2, 2), SINGLE), "video_llama_3": ((3, 4), SINGLE),
 }  # fmt: skip
-MIXED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava_onevision", "internvl", "gemma4")
+MIXED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava_onevision", "internvl", "gemma4", "video_llama_3")
 METHODS = ["lens", "tam", "attention", "gradient_x_input", "random"]
 
 
@@ -215,8 +217,32 @@ def test_who_takes_no_video_says_so():
         refused("takes no video: give its frames as images, each with maps of its own", explain_tokens, mllm,
                 messages=talk(), method="lens", answer="now")  # fmt: skip
     internvl = small_mllm("internvl")  # whose template here writes texts and images alone
-    refused("a video of 4 frames of 112 x 84 pixels at scale 1.0 is refused by the processor of", explain_tokens, internvl,
+    refused("the processor of .* refuses a video of 4 frames of 112 x 84 pixels at scale 1: ", explain_tokens, internvl,
             messages=talk(), method="lens", answer="now")  # fmt: skip
+
+
+def test_who_marks_images_and_frames_alike_is_given_one_of_both_and_the_others_are_explained():
+    mllm, image = small_family("glm4v"), {"type": "image", "image": picture(56, 56, 9)}
+    talks = [talk(None, image), talk(), [{"role": "user", "content": [image, image, text("now")]}]]
+    options = {"method": "lens", "answer": "a red circle"}
+    found = explain_tokens(mllm, messages=talks, errors="record", **options)
+    said = "sample 0: Glm4v.* writes the same token for images and for frames of videos, .* give images or videos"
+    assert re.match(said, found.error.values[0]) and not any(found.error.values[1:])
+    assert found.token_heat[1:].any(("image", "answer_token", "row", "col")).all() and not found.token_heat[0].any()
+    refused(said, explain_tokens, mllm, messages=talks, **options)
+
+
+@pytest.mark.parametrize("family", ["internvl", "llava_onevision"])
+def test_videos_that_do_not_stand_together_are_named_with_their_lengths(family):
+    second = {"type": "video", "video": frames(2), "fps": 2}
+    refused(
+        "the processor of .* refuses 2 videos of 4 and 2 frames at scale 1: Unable .*", explain_tokens,
+        small_family(family), messages=talk(None, second), method="lens", answer="now",
+    )  # fmt: skip
+    alike = explain_tokens(
+        small_family(family), messages=talk(None, second | {"video": frames()}), method="lens", answer="now"
+    )
+    assert alike.sizes["image"] == 8
 
 
 def test_frames_may_be_one_array():

