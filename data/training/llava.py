@@ -101,7 +101,7 @@ ON_THINGS = CaptioningRecipe(
 # The positive controls go on from the models that they stand beside.
 CONTROL = {"steps": 400, "learning_rate": 1e-3, "tower_learning_rate": 0.0, "lens_weight": 1.0, "half": True, "seed": 1}
 LLAVAS = {
-    "tiny-llava": CaptioningRecipe(),
+    "tiny-llava": CaptioningRecipe(half=True),
     "tiny-llava-lens": replace(CaptioningRecipe(), start="tiny-llava", **CONTROL),
     "tiny-llava-things": ON_THINGS,
     "tiny-llava-things-lens": replace(ON_THINGS, start="tiny-llava-things", **CONTROL),

@@ -215,12 +215,15 @@ def stars(found: pd.DataFrame, rate: float = RATE) -> tuple[pd.DataFrame, str]:
 
 def listed(names: Sequence[str], last: str = "") -> str:
     """Explainers' names as a text has them, the last of them after a word such as "and"; by semicolons where a name has a comma.
+    Of no name "none".
 
     Examples
     --------
-    >>> listed(["srm", "grad_eclip", "rise"], "and"), listed(["srm", "mmel, last block", "rise"])
-    ('SRM, Grad-ECLIP and RISE', 'SRM; MMEL, last block; RISE')
+    >>> listed(["srm", "grad_eclip", "rise"], "and"), listed(["srm", "mmel, last block", "rise"]), listed([])
+    ('SRM, Grad-ECLIP and RISE', 'SRM; MMEL, last block; RISE', 'none')
     """
+    if not len(names):
+        return "none"
     *names, end = (spelled(name) for name in names)
     mark, word = ("; ", "; ") if any("," in name for name in (*names, end)) else (", ", " ")
     before = f"{word}{last} " if last else mark
