@@ -1,6 +1,6 @@
 """What means over samples say: their intervals, who is best, and whether metrics put explainers in the same order."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -83,18 +83,6 @@ def interval_text(mean: float, low: float, high: float, digits: int = 3, signed:
     return f"{of_mean}{ends}".format(mean, low, high)
 
 
-def margin_text(mean: float, low: float, high: float, digits: int = 2) -> str:
-    """A mean and how far its interval reaches, on its longer side, as the narrow cells of a table of scores have them.
-
-    Examples
-    --------
-    >>> margin_text(0.12345, 0.1, 0.2), margin_text(1.0, 0.89, 1.0), margin_text(-0.001, -0.011, 0.009)
-    ('0.12 ± 0.08', '1.00 ± 0.11', '0.00 ± 0.01')
-    """
-    reach = np.fmax(mean - low, high - mean)
-    return f"{mean:z.{digits}f}" + ("" if np.isnan(reach) else f" ± {reach:.{digits}f}")  # a single sample has none
-
-
 def mean_text(
     values: np.ndarray, digits: int = 2, signed: bool = False, limits: tuple[float, float] | None = None
 ) -> str:
@@ -121,9 +109,9 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def as_text(table: pd.DataFrame, digits: int = 3, text: Callable[..., str] = interval_text) -> pd.DataFrame:
-    """The summary as explainers x metrics of "mean [low, high]", or of what ``text`` says instead."""
-    cell = [text(*row, digits) for row in table[["mean", "low", "high"]].itertuples(index=False)]
+def as_text(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """The summary as explainers x metrics of "mean [low, high]"."""
+    cell = [interval_text(*row, digits) for row in table[["mean", "low", "high"]].itertuples(index=False)]
     wide = table.assign(cell=cell).pivot(index="explainer", columns="metric", values="cell")
     return wide.loc[table.explainer.unique(), table.metric.unique()]
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..files.names import spelled
-from ..measures.intervals import as_text, difference_in, margin_text, oriented, score_interval, summary, verdicts
+from ..measures.intervals import as_text, difference_in, oriented, score_interval, summary, verdicts
 from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
 
 MARKERS = "osD^vPX*"
@@ -187,7 +187,8 @@ def score_table(
     """
     annotation = table.map("{:.2f}".format) if text is None else text
     lines = 1 + annotation.map(lambda cell: cell.count("\n")).max(axis=None)
-    size = (1.6 + 0.95 * table.shape[1], 1.1 + (0.12 + 0.13 * lines) * table.shape[0])
+    longest = annotation.map(lambda cell: max(map(len, cell.split("\n")))).max(axis=None)
+    size = (1.6 + max(0.95, 0.07 * longest) * table.shape[1], 1.1 + (0.12 + 0.13 * lines) * table.shape[0])
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     colours = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1} if diverging else {"cmap": "viridis"}
     sns.heatmap(
@@ -201,9 +202,9 @@ def score_table(
 
 
 def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, title: str) -> Figure:
-    """Explainers down, metrics across: means with the reach of their 95 % interval, coloured from worst (0) to best (1) within each
-    metric, with a star where ``best`` is true: explainers x metrics of bool, some explainers perhaps left out. Those with the most
-    stars stand first, of equally many those with the best mean colour.
+    """Explainers down, metrics across: means with their 95 % intervals, coloured from worst (0) to best (1) within each metric,
+    with a star where ``best`` is true: explainers x metrics of bool, some explainers perhaps left out. Those with the most stars
+    stand first, of equally many those with the best mean colour.
 
     Examples
     --------
@@ -213,7 +214,7 @@ def leaderboard(measured: xr.Dataset, metrics: list[str], best: pd.DataFrame, ti
     >>> best = measured.mean("sample").to_dataframe()[["largest"]] > 1
     >>> figure = xk.plots.leaderboard(measured, ["largest"], best, "Leaderboard")
     """
-    cells = as_text(summary(measured[metrics]), 2, margin_text)
+    cells = as_text(summary(measured[metrics]), 2)
     turned = pd.DataFrame({metric: oriented(measured[metric]).mean("sample").to_series() for metric in metrics})
     scaled = (turned - turned.min()) / (turned.max() - turned.min()).replace(0, 1)
     star = best.reindex(index=turned.index, columns=metrics, fill_value=False).map(lambda first: "*" if first else "")
@@ -319,13 +320,13 @@ def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, 
     return finished(figure, title)
 
 
-def settings_points(table: pd.DataFrame, title: str, default: str | None = None) -> Figure:
+def settings_points(table: pd.DataFrame, title: str, default: str | None = None, one_axis: bool = False) -> Figure:
     """Means with their intervals, a setting a line: what is varied down, measures across. A setting "alpha = 1" of the group "alpha"
     is labelled "1".
 
     table : columns ``setting``, ``group`` (what is varied), ``mean``, ``low`` and ``high``, and ``measure`` where there are several.
-    default : the setting whose mean is drawn as a dashed line. Raises ValueError for missing columns, an empty table, and
-    a default that isn't one setting of each measure.
+    default : the setting whose mean is drawn as a dashed line. one_axis : the same for all measures, which are of one kind.
+    Raises ValueError for missing columns, an empty table, and a default that isn't one setting of each measure.
 
     Examples
     --------
@@ -349,7 +350,8 @@ def settings_points(table: pd.DataFrame, title: str, default: str | None = None)
         lines[measure] = means[0]
     figure, axes = plt.subplots(
         len(groups), len(measures), figsize=(2.2 + 2.9 * len(measures), 1.1 + 0.24 * sum(counts) + 0.2 * len(groups)),
-        squeeze=False, layout="constrained", sharex="col", sharey="row", gridspec_kw={"height_ratios": counts},
+        squeeze=False, layout="constrained", sharex="all" if one_axis else "col", sharey="row",
+        gridspec_kw={"height_ratios": counts},
     )  # fmt: skip
     for row, group, names in zip(axes, groups, settings, strict=True):
         for axis, measure in zip(row, measures, strict=True):

@@ -90,7 +90,12 @@ def token_strip(
         _map(axis, one, heat[place], norm)
         outline(axis, one.own(place))
         _entitle(axis, readable(one.texts[place]))
-    _bar(figure, [first, *others[: len(places)]], norm, f"heat by {name}")
+    _bar(
+        figure,
+        [first, *others[: len(places)]],
+        norm,
+        f"heat by {spelled(name)}" + f" (to the power {gamma:g})" * (gamma != 1),
+    )
     title = f"The map of each token by {name}, all on one scale" if title is None else title
     return finished(figure, title)
 
