@@ -1,5 +1,7 @@
 """The ledger of claims: its rows, verdicts on measurements with a known answer, and the papers' own arithmetic."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -705,6 +707,21 @@ def test_what_holds_for_some_models_carries_over_by_their_number(verdicts, holds
     assert (found.holds, found.models, found.carries_over) == (holds, len(verdicts), carries)
 
 
+def test_trainings_of_one_recipe_are_not_other_models():
+    """Three seeds of one recipe count once beside one of another, which doesn't hold."""
+    models = _of_models(HOLDS, HOLDS, HOLDS, UNDECIDED)
+    about = [{"world": "things", "patch_supervision": True}] * 3 + [{"world": "things", "patch_supervision": False}]
+    of_recipes = {
+        name: each.assign_attrs(provenance=json.dumps(one))
+        for (name, each), one in zip(models.items(), about, strict=True)
+    }
+    found = claims.carried_over(of_recipes).loc["s"]
+    assert (found.holds, found.recipes, found.holds_by_recipe, found.carries_over) == (3, 2, 1, False)
+    assert claims.carried_over(models).loc["s"].carries_over  # of four recipes, or nothing is known of them
+    both = dict(list(of_recipes.items())[:3]) | {"other": models["0"].assign_attrs(of_recipes["3"].attrs)}
+    assert claims.carried_over(both).loc["s"].carries_over
+
+
 def test_a_models_results_are_kept_small_and_whole(tmp_path, clip):
     scenes = xk.draw_scenes(3, seed=0)
     heat = xk.explain(["grad_eclip", "edge"], clip, scenes.image, scenes.caption)
@@ -749,19 +766,20 @@ def test_what_supervision_adds_to_the_lead_of_methods_that_read_patches(gap):
         name: _scores("average_precision", each, names).assign_attrs(provenance='{"world": "things"}')
         for name, each in zip(("helped", "plain"), scores, strict=True)
     }
-    found = notebook.favoured(models, {"helped": True, "plain": False}, "average_precision")
+    found = notebook.favoured(models, {"helped": True, "plain": False}, "average_precision")["things"]
     assert found.value == pytest.approx(gap, abs=0.01) and (found.interval()[0] > 0) == (gap > 0) and found.n == 30
-    assert notebook.favoured(models, {"helped": True, "plain": True}, "average_precision") is None
+    assert notebook.favoured(models, {"helped": True, "plain": True}, "average_precision") == {}
     # A model with fewer methods is compared by those that both have; one on other scenes not at all.
     fewer = models | {"plain": models["plain"].sel(explainer=names[:-1])}
-    assert notebook.favoured(fewer, {"helped": True, "plain": False}, "average_precision").value == pytest.approx(
-        gap, abs=0.01
-    )
+    again = notebook.favoured(fewer, {"helped": True, "plain": False}, "average_precision")["things"]
+    assert again.value == pytest.approx(gap, abs=0.01)
     elsewhere = models["plain"].assign_attrs(provenance='{"world": "things", "inputs_digest": "other"}')
-    assert (
-        notebook.favoured(models | {"plain": elsewhere}, {"helped": True, "plain": False}, "average_precision") is None
-    )
-    assert notebook.favoured({}, {}, "average_precision") is None
+    apart = notebook.favoured(models | {"plain": elsewhere}, {"helped": True, "plain": False}, "average_precision")
+    assert apart == {} and notebook.favoured({}, {}, "average_precision") == {}
+    # Models of two worlds are compared each in their own.
+    shapes = {f"{name} too": each.assign_attrs(provenance='{"world": "shapes"}') for name, each in models.items()}
+    helped = {"helped": True, "plain": False, "helped too": True, "plain too": False}
+    assert {*notebook.favoured(models | shapes, helped, "average_precision")} == {"things", "shapes"}
 
 
 def test_replicate_runs_the_ledger_of_each_model_and_collects_what_it_says(tmp_path, monkeypatch, clip):

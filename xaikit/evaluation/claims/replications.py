@@ -49,20 +49,36 @@ def replications(folder: Path | None = None) -> dict[str, xr.Dataset]:
 
 def carried_over(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """For each sentence that was judged on some model: on how many it ``holds`` and on how many not, or without effect
-    (``fails``), of so many ``models``, and whether it ``carries_over``: it holds on more than half of at least two, and fails on none.
+    (``fails``), of so many ``models``; and over recipes, since trainings of one recipe from other seeds are not other models:
+    on how many it ``holds_by_recipe`` (on more than half of the recipe's models), of so many ``recipes``, and whether it
+    ``carries_over``: holds by more than half of at least two recipes, and fails on no model.
+
+    A recipe is a world, and whether patches were supervised.
 
     Examples
     --------
     >>> one = xr.Dataset({"sentence": ("claim", ["a"]), "verdict": ("claim", ["holds here"])}, {"claim": ["a"]})
     >>> carried_over({"first": one, "second": one}).to_dict("records")
-    [{'holds': 2, 'fails': 0, 'models': 2, 'carries_over': True}]
+    [{'holds': 2, 'fails': 0, 'models': 2, 'holds_by_recipe': 2, 'recipes': 2, 'carries_over': True}]
     """
     verdicts = pd.DataFrame({name: verdicts_of(each) for name, each in found.items()})
+    recipe = [_recipe(name, each) for name, each in found.items()]
+    holds, judged = verdicts == HOLDS, verdicts.isin(JUDGED)
+    most = 2 * holds.T.groupby(recipe).sum().T > judged.T.groupby(recipe).sum().T
     table = pd.DataFrame(
         {
-            "holds": (verdicts == HOLDS).sum(axis=1),
+            "holds": holds.sum(axis=1),
             "fails": verdicts.isin([FAILS, SAME]).sum(axis=1),
-            "models": verdicts.isin(JUDGED).sum(axis=1),
+            "models": judged.sum(axis=1),
+            "holds_by_recipe": most.sum(axis=1),
+            "recipes": judged.T.groupby(recipe).any().sum(),
         }
     )
-    return table.assign(carries_over=(table.models > 1) & (2 * table.holds > table.models) & (table.fails == 0))
+    everywhere = (table.recipes > 1) & (2 * table.holds_by_recipe > table.recipes) & (table.fails == 0)
+    return table.assign(carries_over=everywhere)
+
+
+def _recipe(name: str, found: xr.Dataset) -> str:
+    """How a model was trained, but for the seed; of one of which nothing is known its name."""
+    about = provenance(found)
+    return f"{about['world']}, patches {about.get('patch_supervision')}" if "world" in about else name

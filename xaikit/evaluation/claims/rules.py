@@ -7,7 +7,9 @@ import pandas as pd
 
 from ...clip.model import Clip
 from ...explainers.registry import explaining
+from ...files.names import spelled
 from ...files.paths import data_folder
+from ...measures.intervals import listed
 
 DIRECTIONS = ("higher", "lower", "equal")
 KINDS = ("compared", "mean", "worst", "share", "excess", "every", "groups", "separated")
@@ -88,7 +90,7 @@ class Rule:
     controls: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Such as "mmel - gradcam: confidence_drop lower than 0, and than that of random, centre, edge"."""
+        """Such as "MMEL - Grad-CAM: confidence drop lower than 0, and than that of random, centre and edge"."""
         limit = f"{self.direction} than {self.bound:g}"
         if self.direction == "equal":
             limit = f"equal to 0 within {self.bound:g}"
@@ -98,10 +100,10 @@ class Rule:
             return f"AUROC {limit}, and above that of the control"
         if self.kind != "compared":
             return limit
-        others = f" - {'each of ' * (len(self.second) > 1)}{', '.join(self.second)}" if self.second else ""
+        others = f" - {'each of ' * (len(self.second) > 1)}{listed(self.second, 'and')}" if self.second else ""
         change = f", change above {self.above} objects" if self.above is not None else ""
-        beside = f", and than that of {', '.join(self.controls)}" if self.controls else ""
-        return f"{self.first}{others}: {self.metric}{change} {limit}{beside}"
+        beside = f", and than that of {listed(self.controls, 'and')}" if self.controls else ""
+        return f"{spelled(self.first)}{others}: {spelled(self.metric)}{change} {limit}{beside}"
 
 
 def ledger() -> pd.DataFrame:
@@ -114,7 +116,7 @@ def ledger() -> pd.DataFrame:
     Examples
     --------
     >>> str(rules(ledger())["mmel-drop-gradcam"])
-    'mmel - gradcam: confidence_drop lower than 0, and than that of random, centre, edge'
+    'MMEL - Grad-CAM: confidence drop lower than 0, and than that of random, centre and edge'
     """
     table = pd.read_csv(data_folder() / "claims.csv", dtype=str, keep_default_na=False)
     alone = table.sentence == ""  # most sentences are read in one way
