@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from ...files.names import spelled
 from ...plots.measures import share_curves
 from ..jobs import Job
 from ..panels import LEGEND, Drawn, Panel, Spot, drawn_truth, map_panel
@@ -163,7 +164,7 @@ def _chart(workspace, state, curve, chance, point, note) -> Panel:
     key += tuple(array.tobytes() for array in (*curve, *chance))
 
     def drawn() -> tuple[np.ndarray, tuple]:
-        named = {f"{RANDOM_ORDERS} random orders, mean": chance, state.method.replace("_", " "): curve}
+        named = {f"{RANDOM_ORDERS} random orders, mean": chance, spelled(state.method): curve}
         marks = {} if together is None else {"now, with those by hand": ("s", "white")}
         verb = "filled" if state.perturbation == "deletion" else "there"
         labels = f"share of patches {verb}, hottest first", "cosine similarity"

@@ -126,8 +126,8 @@ def _measured(name: str, scores: xr.Dataset) -> tuple[pd.DataFrame, dict[str, tu
     about += f", measured with {model}." if model else "."
     if not finite.all():
         none = int(means.isna().values.sum())
-        about += f" {int((~finite).sum())} of {values.size} values aren't finite and don't count"
-        about += f"; {none} cells have none that is." if none else "."
+        about += f" {int((~finite).sum())} of {values.size} don't exist (a scene may lack what a metric needs) and don't count"
+        about += f"; {none} cells have none." if none else "."
     return means, cells, about
 
 
