@@ -23,6 +23,7 @@ LONGEST_CELL = 25
 LONGEST_FUNCTION = 15
 HIDING = {"exec", "eval", "compile", "__import__", "get_ipython"}  # code in strings, magics
 LARGEST_FILE = 1_000_000
+BATCHED = {"explain", "explain_all", "evaluate", "explain_tokens", "explain_all_tokens"}
 FRAME = ("You learn", "You need", "Time")  # of the first cell: what a reader gets, brings and spends
 COMPARED = {"text/plain", "application/json", "text/latex", "text/markdown"}
 
@@ -94,6 +95,10 @@ def cell_violations(cell):
                 yield f"has a function {node.name} of more than {LONGEST_FUNCTION} lines"
             if len((ast.get_docstring(node) or "").splitlines()) != 1:
                 yield f"has a function {node.name} without a docstring of one line"
+    for node in nodes:  # or the parameter would not bound the memory
+        name = getattr(getattr(node, "func", None), "attr", "")
+        if name in BATCHED and not {"batch_size", None} & {keyword.arg for keyword in node.keywords}:
+            yield f"calls {name} without batch_size"
     if len(cell.source.splitlines()) > LONGEST_CELL:
         yield f"is longer than {LONGEST_CELL} lines"
     if any(token.string == ";" for token in tokenize.generate_tokens(io.StringIO(source).readline)):
@@ -183,6 +188,7 @@ BAD_CELLS = {
     "n + 1;": "has a semicolon",
     "m = n; m + 1": "has a semicolon",
     "exec('m = 1')": "calls exec",
+    "xk.explain('mmel', clip, images, texts)": "calls explain without batch_size",
     "%matplotlib inline": "calls get_ipython",
     "\n".join(["n + 1"] * 26): "is longer than 25 lines",
 }
