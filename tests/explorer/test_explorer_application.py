@@ -59,7 +59,7 @@ def test_methods_are_chosen_above_their_maps(app):
     tab(app).pickers[2].value = "chefer"
     app.wait()
     assert app.state.methods == ("grad_eclip", "mmel", "chefer")
-    assert tab(app)["map 2"].title == "chefer"
+    assert tab(app)["map 2"].title == "Chefer"
     tab(app).pickers[0].value = "(none)"
     app.wait()
     assert app.state.methods == ("mmel", "chefer") and tab(app)["map 0"].title == "mmel"
