@@ -1,6 +1,7 @@
 """Figures of measurements: curves of training and of faithfulness, means with their intervals, tables as colours."""
 
 from functools import partial
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,8 +54,9 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
             axis.tick_params(labelsize=TEXT)
         row[0].set_ylabel(label, fontsize=TEXT + 1)
         row[-1].legend(fontsize=TEXT, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    room = int(9.6 / len(models) * 10)  # letters of a title
     for top, bottom, model in zip(*axes, models, strict=True):
-        top.set_title(model, fontsize=TEXT + 1)
+        top.set_title(fill(model, room), fontsize=TEXT + 1)
         bottom.set_xlabel("training step", fontsize=TEXT + 1)
     return finished(figure, title)
 
