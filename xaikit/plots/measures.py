@@ -135,6 +135,8 @@ def paired_differences(
         raise ValueError(f"metrics={metrics!r}: none was measured; measured were {', '.join(map(str, evaluation))}")
     cols, rows = min(cols, len(measured)), len(against)
     figure, axes = grid(len(measured), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.3 + 0.2 * title.count("\n"))  # for the legend, and each further line of the title
     told = verdicts(evaluation, measured, against)
     for axis, metric in zip(axes, measured, strict=True):
         for place, (pair, verdict) in enumerate(zip(against.items(), told[metric], strict=True)):
