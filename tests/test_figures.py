@@ -128,3 +128,14 @@ def test_titles_of_many_models_curves_do_not_touch():
     figure.draw_without_rendering()
     boxes = [axis.title.get_window_extent() for axis in figure.axes[:6]]
     assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+
+
+def test_colours_of_a_sweeps_differences_go_as_far_to_either_side_of_0():
+    table = pd.DataFrame({"alpha": [0.5, 1, 0.5, 1], "blocks": [1, 1, 2, 2], "score": [0.2, -0.1, 0.1, 0.0]})
+    drawn = xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep", reach=0.5).axes[0].collections[0]
+    assert drawn.get_clim() == (-0.5, 0.5)
+    table = table.assign(score=table.score + 1)
+    assert xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep").axes[0].collections[0].get_clim() == (
+        0.9,
+        1.2,
+    )
