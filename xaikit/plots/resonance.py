@@ -234,7 +234,7 @@ def filmstrip(
     palette = sns.color_palette("colorblind")[1:]
     rows, height = len(tokens), 10 / (len(times) + 1)
     figure = plt.figure(figsize=(10, 0.8 * rows * height + 4.8), layout="constrained")
-    sizes = {"height_ratios": [height] * rows + [1.9, 1.9], "width_ratios": [1] * (len(times) + 1) + [1.8]}
+    sizes = {"height_ratios": [height] * rows + [1.9, 1.9], "width_ratios": [1] * (len(times) + 1) + [2.4]}
     grid = figure.add_gridspec(rows + 2, len(times) + 2, **sizes)
     scale = PowerNorm(0.5, 0, 1)
     films = [[figure.add_subplot(grid[row, 1 + col]) for col in range(len(times))] for row in range(rows)]
@@ -287,7 +287,7 @@ def _course(axis, phases: xr.Dataset, starts: list[int], ends: list[int], palett
     other.set_ylabel("entropy (nat)", color="C0")
     other.set_ylim(0, 1.25 * most)
     lines = [*axis.get_lines(), *other.get_lines()]
-    beside = {"fontsize": TEXT + 2, "loc": "center left", "bbox_to_anchor": (1.09, 0.5), "frameon": False}
+    beside = {"fontsize": TEXT + 1, "loc": "center left", "bbox_to_anchor": (1.09, 0.5), "frameon": False}
     other.legend(lines, [line.get_label() for line in lines], **beside).set_in_layout(False)
 
 
@@ -311,4 +311,4 @@ def _spectra(axis, maps: np.ndarray, starts: list[int], ends: list[int], palette
     axis.set(xlabel="frequency (cycles per iteration)", ylabel="mean amplitude", xlim=(0, 0.51))
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=TEXT + 2, loc="center left", bbox_to_anchor=(1.09, 0.5), frameon=False).set_in_layout(False)
+    axis.legend(fontsize=TEXT + 1, loc="center left", bbox_to_anchor=(1.09, 0.5), frameon=False).set_in_layout(False)
