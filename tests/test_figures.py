@@ -118,3 +118,24 @@ def test_a_models_curves_are_those_of_its_log_and_what_it_lacks_is_left_out():
         "chance of a swap": [0.5, 0.5],
     }
     assert {line.get_label(): len(line.get_ydata()) for line in figure.axes[3].lines}["contrastive"] == 0
+
+
+def test_titles_of_many_models_curves_do_not_touch():
+    names = [f"tiny-clip-things-{end}" for end in ("1", "2", "3", "4", "5", "plain")]
+    log = pd.DataFrame({"step": 1, "model": names, "recall_at_1": 0.5})
+    figure = xk.plots.training_curves(log, "Training")
+    assert figure.axes[5].get_title() == "tiny-clip-\nthings-plain"
+    figure.draw_without_rendering()
+    boxes = [axis.title.get_window_extent() for axis in figure.axes[:6]]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+
+
+def test_colours_of_a_sweeps_differences_go_as_far_to_either_side_of_0():
+    table = pd.DataFrame({"alpha": [0.5, 1, 0.5, 1], "blocks": [1, 1, 2, 2], "score": [0.2, -0.1, 0.1, 0.0]})
+    drawn = xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep", reach=0.5).axes[0].collections[0]
+    assert drawn.get_clim() == (-0.5, 0.5)
+    table = table.assign(score=table.score + 1)
+    assert xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep").axes[0].collections[0].get_clim() == (
+        0.9,
+        1.2,
+    )

@@ -209,6 +209,8 @@ def test_filmstrip_shows_maps_phases_and_spectra():
             np.testing.assert_array_equal(np.ptp(scene.get_array(), -1), 0)
             assert np.corrcoef(scene.get_array()[..., 0].ravel(), image.mean(-1).ravel())[0, 1] > 0.8
             np.testing.assert_allclose(map_.get_array(), np.sqrt((heat[time] - least) / (largest - least)), atol=1e-6)
+    [in_colour] = next(axis for axis in figure.axes if axis.get_title() == "the scene").images
+    np.testing.assert_array_equal(in_colour.get_array(), image)
     curve, spectrum, step = (
         next(axis for axis in figure.axes if axis.get_ylabel() == label)
         for label in ("step size", "mean amplitude", "entropy (nat)")

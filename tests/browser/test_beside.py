@@ -213,7 +213,7 @@ def test_the_notebooks_widgets_show_what_is_pressed(page, expected):
         ("03", lambda: control["03"]("combobox", "scales").select_option("1"), {"scales": (1.0,)}),
         ("04", lambda: None, {}),
         ("04", lambda: control["04"]("slider", "time").press("End"), {"time": 6}),
-        ("04", lambda: control["04"]("combobox", "temperature").select_option("none"), {"temperature": "none"}),
+        ("04", lambda: control["04"]("combobox", "reading").select_option("none"), {"reading": "none"}),
         ("04", lambda: words["04"].nth(1).click(), {"word": 1}),
         ("05", lambda: None, {}),
         ("05", lambda: words["05"].nth(3).click(), {"word": 3}),

@@ -208,7 +208,7 @@ def suppression(suppressed: xr.Dataset, title: str, sample: int = 0) -> Figure:
         for axis, label in zip((top, middle, bottom), labels if col == 0 else ("", "", ""), strict=True):
             axis.set_ylabel(label, fontsize=TEXT + 1)
     bar = figure.colorbar(drawn, cax=figure.add_subplot(cells[2, shown]))
-    bar.set_label("resonance energy,\nall frequencies", fontsize=TEXT)
+    bar.set_label("resonance energy, all\nfrequencies (square-root scale)", fontsize=TEXT)
     bar.ax.tick_params(labelsize=TEXT)
     relative = (suppressed.energy / suppressed.energy.sel(state="clean")).values
     course = suppressed.course / suppressed.course.isel(update=0)

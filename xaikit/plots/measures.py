@@ -1,6 +1,7 @@
 """Figures of measurements: curves of training and of faithfulness, means with their intervals, tables as colours."""
 
 from functools import partial
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -54,8 +55,9 @@ def training_curves(log: pd.DataFrame, title: str) -> Figure:
             axis.tick_params(labelsize=TEXT)
         row[0].set_ylabel(label, fontsize=TEXT + 1)
         row[-1].legend(fontsize=TEXT, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    room = int(9.6 / len(models) * 10)  # letters of a title
     for top, bottom, model in zip(*axes, models, strict=True):
-        top.set_title(model, fontsize=TEXT + 1)
+        top.set_title(fill(model, room), fontsize=TEXT + 1)
         bottom.set_xlabel("training step", fontsize=TEXT + 1)
     return finished(figure, title)
 
@@ -134,6 +136,10 @@ def paired_differences(
         raise ValueError(f"metrics={metrics!r}: none was measured; measured were {', '.join(map(str, evaluation))}")
     cols, rows = min(cols, len(measured)), len(against)
     figure, axes = grid(len(measured), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(
+        width, height + 0.3 + 0.2 * title.count("\n")
+    )  # for the legend, and each further line of the title
     told = verdicts(evaluation, measured, against)
     for axis, metric in zip(axes, measured, strict=True):
         for place, (pair, verdict) in enumerate(zip(against.items(), told[metric], strict=True)):
@@ -157,8 +163,10 @@ def paired_differences(
     return finished(figure, title)
 
 
-def grid_scores(table: pd.DataFrame, x: str, y: str, value: str, title: str) -> Figure:
+def grid_scores(table: pd.DataFrame, x: str, y: str, value: str, title: str, reach: float | None = None) -> Figure:
     """A heat map of a sweep's score over two of its choices, the best one over all others.
+
+    reach : of differences, up to which size colours go, from white at 0; None for colours from the least to the largest score.
 
     Examples
     --------
@@ -167,9 +175,11 @@ def grid_scores(table: pd.DataFrame, x: str, y: str, value: str, title: str) -> 
     >>> figure = xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep")
     """
     wide = table.pivot_table(index=y, columns=x, values=value, aggfunc="max")
-    label = spelled(value) + (",\nthe best over the other choices" if len(table) > wide.size else "")
-    figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    sns.heatmap(wide, annot=True, fmt=".3f", cmap="viridis", cbar_kws={"label": label}, ax=axis)
+    label = wrapped(spelled(value), 18) + (",\nthe best over the other choices" if len(table) > wide.size else "")
+    figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    colours = {"cmap": "viridis"} if reach is None else {"cmap": "PuOr", "vmin": -reach, "vmax": reach}
+    form = ".3f" if reach is None else "+.3f"
+    sns.heatmap(wide, annot=True, fmt=form, cbar_kws={"label": label}, ax=axis, **colours)
     axis.set(xlabel=x, ylabel=y)
     return finished(figure, title)
 

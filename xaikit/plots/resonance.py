@@ -140,15 +140,15 @@ def regime_maps(regimes: dict[str, pd.DataFrame], title: str) -> Figure:
     >>> figure = xk.plots.regime_maps({"attention": table}, "Regimes")
     """
     outcomes = {"settled": "settled", "cycling": "in a cycle", "single_patch": "more than half on one patch"}
-    figure, axes = panels(len(regimes), len(outcomes), width=3.3, height=2.3)
+    figure, axes = panels(len(regimes), len(outcomes), width=4.0, height=2.6)
     for row, (name, table) in zip(axes, regimes.items(), strict=True):
         for axis, (column, label) in zip(row, outcomes.items(), strict=True):
             wide = table.pivot(index="alpha", columns="temperature", values=column).iloc[::-1]
             sns.heatmap(
-                wide, vmin=0, vmax=1, cmap="viridis", annot=True, fmt=".2f", annot_kws={"fontsize": TEXT}, ax=axis,
+                wide, vmin=0, vmax=1, cmap="viridis", annot=True, fmt=".2f", annot_kws={"fontsize": TEXT + 1}, ax=axis,
                 cbar=axis is row[-1], cbar_kws={"label": "share of words"},
             )  # fmt: skip
-            axis.set_title(f"{name}: {label}", fontsize=TEXT + 1)
+            axis.set_title(f"{name}: {label}", fontsize=TEXT + 3)
             axis.set(xlabel="temperature", ylabel="alpha" if axis is row[0] else "")
     return finished(figure, title)
 
@@ -207,7 +207,7 @@ def filmstrip(
     times: Sequence[int] | None = None,
     tokens: tuple[int, ...] = (0, 1),
 ) -> Figure:
-    """The paper's figure 1 from data: maps over the image at some iterations, the phases with the curves that they come
+    """The paper's figure 1 from data: the image, maps over it at some iterations, the phases with the curves that they come
     from, and the spectrum of each phase.
 
     image (y, x, rgb); trajectory (time, token, row, col) of one sample; phases : of ``phases``, the same sample. times :
@@ -232,12 +232,12 @@ def filmstrip(
             raise ValueError(f"{dim}s={beyond[0]}: the trajectory has {dim}s 0 to {trajectory.sizes[dim] - 1}")
     ends = [*starts[1:], points]
     palette = sns.color_palette("colorblind")[1:]
-    rows, height = len(tokens), 10 / len(times)
-    figure = plt.figure(figsize=(10, 0.8 * rows * height + 4.6), layout="constrained")
-    sizes = {"height_ratios": [height] * rows + [1.9, 1.9], "width_ratios": [1] * len(times) + [1.8]}
-    grid = figure.add_gridspec(rows + 2, len(times) + 1, **sizes)
+    rows, height = len(tokens), 10 / (len(times) + 1)
+    figure = plt.figure(figsize=(10, 0.8 * rows * height + 4.8), layout="constrained")
+    sizes = {"height_ratios": [height] * rows + [1.9, 1.9], "width_ratios": [1] * (len(times) + 1) + [2.4]}
+    grid = figure.add_gridspec(rows + 2, len(times) + 2, **sizes)
     scale = PowerNorm(0.5, 0, 1)
-    films = [[figure.add_subplot(grid[row, col]) for col in range(len(times))] for row in range(rows)]
+    films = [[figure.add_subplot(grid[row, 1 + col]) for col in range(len(times))] for row in range(rows)]
     for axes, token in zip(films, tokens, strict=True):
         heat = trajectory.isel(token=token).values
         least, span = heat.min(), np.ptp(heat) or 1.0
@@ -249,9 +249,12 @@ def filmstrip(
             for spine in axis.spines.values():
                 spine.set(color=palette[phase], linewidth=2.5)
         word = str(trajectory.token_text.values[token]) if "token_text" in trajectory.coords else f"token {token}"
-        axes[0].set_ylabel(wrapped(word, 12), fontsize=TEXT + 1)
+        axes[0].set_ylabel(wrapped(word, 12), fontsize=TEXT + 2)
     for axis, time in zip(films[0], times, strict=True):
-        axis.set_title(f"t = {time}", fontsize=TEXT + 1)
+        axis.set_title(f"t = {time}", fontsize=TEXT + 2)
+    scene = figure.add_subplot(grid[0, 0])
+    bare(scene, image)
+    scene.set_title("the scene", fontsize=TEXT + 2)
     key = figure.add_subplot(grid[:rows, -1])
     key.axis("off")
     bar = key.inset_axes((0.1, 0.05, 0.1, 0.9))
@@ -284,7 +287,7 @@ def _course(axis, phases: xr.Dataset, starts: list[int], ends: list[int], palett
     other.set_ylabel("entropy (nat)", color="C0")
     other.set_ylim(0, 1.25 * most)
     lines = [*axis.get_lines(), *other.get_lines()]
-    beside = {"fontsize": TEXT - 1, "loc": "center left", "bbox_to_anchor": (1.09, 0.5)}
+    beside = {"fontsize": TEXT + 1, "loc": "center left", "bbox_to_anchor": (1.09, 0.5), "frameon": False}
     other.legend(lines, [line.get_label() for line in lines], **beside).set_in_layout(False)
 
 
@@ -308,4 +311,4 @@ def _spectra(axis, maps: np.ndarray, starts: list[int], ends: list[int], palette
     axis.set(xlabel="frequency (cycles per iteration)", ylabel="mean amplitude", xlim=(0, 0.51))
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=TEXT - 1, loc="center left", bbox_to_anchor=(1.09, 0.5)).set_in_layout(False)
+    axis.legend(fontsize=TEXT + 1, loc="center left", bbox_to_anchor=(1.09, 0.5), frameon=False).set_in_layout(False)
