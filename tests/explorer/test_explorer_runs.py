@@ -107,7 +107,10 @@ def test_means_of_every_metric_over_samples(workspace, state):
     holed = 0.25 + np.delete(np.linspace(-0.2, 0.2, N), [0, 5]).mean()
     np.testing.assert_allclose(drawn.numbers.holed, [holed, 0.75, 0.5, np.nan])
     assert [cell.text for cell in column(drawn, "holed").values()] == ["0.272", "0.750", "0.500", "–"]
-    assert "14 of 240 don't exist (a scene may lack what a metric needs) and don't count; 1 cells" in drawn.sentences["table"]
+    assert (
+        "14 of 240 don't exist (a scene may lack what a metric needs) and don't count; 1 cells"
+        in drawn.sentences["table"]
+    )
     assert drawn.table.labels[:2] == ("how good it is (percent); higher is better", "planted (1); lower is better")
     assert drawn.chosen == {"table": "evaluation"}
 

@@ -199,7 +199,9 @@ def score_table(
     annotation = table.map("{:.2f}".format) if text is None else text
     lines = 1 + annotation.map(lambda cell: cell.count("\n")).max(axis=None)
     longest = annotation.map(lambda cell: max(map(len, cell.split("\n")))).max(axis=None)
-    width = max(NARROWEST, 1.6 + max(0.95, 0.07 * longest) * table.shape[1])  # or a title takes more room than the table
+    width = max(
+        NARROWEST, 1.6 + max(0.95, 0.07 * longest) * table.shape[1]
+    )  # or a title takes more room than the table
     size = (width, 1.1 + (0.12 + 0.13 * lines) * table.shape[0])
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     colours = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1} if diverging else {"cmap": "viridis"}
