@@ -23,7 +23,17 @@ LONGEST_CELL = 25
 LONGEST_FUNCTION = 15
 HIDING = {"exec", "eval", "compile", "__import__", "get_ipython"}  # code in strings, magics
 LARGEST_FILE = 1_000_000
-BATCHED = {"explain", "explain_all", "evaluate", "explain_tokens", "explain_all_tokens"}
+BATCHED = {
+    "explain",
+    "explain_all",
+    "evaluate",
+    "explain_tokens",
+    "explain_all_tokens",
+    "measure_tokens",
+    "road",
+    "cost",
+}
+BATCHED |= {"sanity_cascade", "seed_stability", "completeness", "object_effects", "perturbation_agreement"}
 FRAME = ("You learn", "You need", "Time")  # of the first cell: what a reader gets, brings and spends
 COMPARED = {"text/plain", "application/json", "text/latex", "text/markdown"}
 
@@ -96,8 +106,9 @@ def cell_violations(cell):
             if len((ast.get_docstring(node) or "").splitlines()) != 1:
                 yield f"has a function {node.name} without a docstring of one line"
     for node in nodes:  # or the parameter would not bound the memory
-        name = getattr(getattr(node, "func", None), "attr", "")
-        if name in BATCHED and not {"batch_size", None} & {keyword.arg for keyword in node.keywords}:
+        called = getattr(node, "func", None)
+        name = getattr(called, "attr", getattr(called, "id", ""))
+        if name in BATCHED and not any(gives_batch_size(keyword) for keyword in node.keywords):
             yield f"calls {name} without batch_size"
     if len(cell.source.splitlines()) > LONGEST_CELL:
         yield f"is longer than {LONGEST_CELL} lines"
@@ -113,6 +124,11 @@ def cell_violations(cell):
     # another folder would print another path; a book follows links of Markdown cells alone
     yield from (f"prints a path of this machine: {path!r}" for text in texts for path in PATH.findall(str(text)))
     yield from (f"prints a link to a notebook: {link!r}" for text in texts for link in LINK.findall(str(text)))
+
+
+def gives_batch_size(keyword):
+    """Whether an argument is the parameter, or options of the cell that may hold it."""
+    return keyword.arg is None or (keyword.arg == "batch_size" and getattr(keyword.value, "id", "") == "batch_size")
 
 
 def tags(cell):
@@ -189,6 +205,7 @@ BAD_CELLS = {
     "m = n; m + 1": "has a semicolon",
     "exec('m = 1')": "calls exec",
     "xk.explain('mmel', clip, images, texts)": "calls explain without batch_size",
+    "road(clip, heat, *inputs, batch_size=256)": "calls road without batch_size",
     "%matplotlib inline": "calls get_ipython",
     "\n".join(["n + 1"] * 26): "is longer than 25 lines",
 }

@@ -62,7 +62,7 @@ def test_methods_are_chosen_above_their_maps(app):
     assert tab(app)["map 2"].title == "Chefer"
     tab(app).pickers[0].value = "(none)"
     app.wait()
-    assert app.state.methods == ("mmel", "chefer") and tab(app)["map 0"].title == "mmel"
+    assert app.state.methods == ("mmel", "chefer") and tab(app)["map 0"].title == "MMEL"
 
 
 def test_a_new_prompt_is_computed_in_the_background(app):

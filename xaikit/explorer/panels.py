@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ..files.names import spelled
 from .pixels import TRUE_EDGE, coloured, css, ink_on, laid_over, png, relative, upsampled, with_edge
 from .state import State
 
@@ -109,7 +108,7 @@ def map_panel(state: State, title: str, heat: np.ndarray, image: np.ndarray, tru
         note += f", mask {inside.mean():.0%} of the picture"
     row, col = np.unravel_index(int(np.argmax(heat)), heat.shape)
     where = f"hottest at row {row + 1} of {heat.shape[0]}, column {col + 1} of {heat.shape[1]}"
-    return Panel(spelled(title), png(drawn), note, f"heat by {spelled(title)} over the picture, {where}")
+    return Panel(title, png(drawn), note, f"heat by {title} over the picture, {where}")
 
 
 def over_picture(

@@ -4,6 +4,7 @@ matters, and where in the picture the words that are pressed lie."""
 import numpy as np
 import pandas as pd
 
+from ...files.names import spelled
 from ..jobs import Job
 from ..panels import LEGEND, Drawn, Panel, drawn_truth, map_panel, shaded_words, with_similarity
 from ..pixels import TRUE_EDGE, colour_bar, enlarged, png, relative, with_edge
@@ -27,7 +28,9 @@ def compare(workspace: Workspace, state: State, job: Job | None = None) -> Drawn
     outlined, alt = png(with_edge(image, truth, TRUE_EDGE)), f"the picture that is explained: {subject.prompt}"
     picture = Panel(state.image or f"scene {state.sample}", outlined, _about_truth(subject), alt)
     panels = {"image": with_similarity(picture, workspace.similarity(state, job))}
-    panels |= {f"map {place}": map_panel(state, name, maps[name], image, truth) for place, name in enumerate(names)}
+    panels |= {
+        f"map {place}": map_panel(state, spelled(name), maps[name], image, truth) for place, name in enumerate(names)
+    }
     return Drawn(
         panels,
         _of_patches(maps),

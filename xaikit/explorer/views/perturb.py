@@ -86,7 +86,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     point, random = (count / heat.size, now, together), (shares[both], chance)
     panels = {
         "picture": _picture(workspace, clip, state, subject, heat, shown, masked, count),
-        "map": map_panel(state, state.method, heat, image, drawn_truth(subject.named, image)),
+        "map": map_panel(state, spelled(state.method), heat, image, drawn_truth(subject.named, image)),
         "curve": _chart(workspace, state, (shares, curve), random, point, note),
     }
     numbers = pd.DataFrame({"patches": counts, "share": shares, "similarity": curve})

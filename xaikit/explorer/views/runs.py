@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from ...files.checks import check_choices
+from ...files.names import spelled
 from ...files.store import SchemaError, provenance
 from ...running.record import Status, read_record, table as record_table
 from ..jobs import Job
@@ -207,7 +208,7 @@ def _panel(subject: Subject, state: State, title: str, heat: np.ndarray | None, 
     image, whole = enlarged(subject.image), (Spot(0, 0, 1, 1, f"open scene {state.sample} in Compare"),) * opens
     if heat is None:
         return Panel(title, png(image), subject.prompt, spots=whole)
-    panel = map_panel(state, state.explainer, heat, image, drawn_truth(subject.named, image))
+    panel = map_panel(state, spelled(state.explainer), heat, image, drawn_truth(subject.named, image))
     return dataclasses.replace(panel, title=title, note=subject.prompt, alt=f"{title}, {panel.alt}", spots=whole)
 
 
