@@ -115,7 +115,14 @@ def test_grid_search_finds_the_planted_best(clip, scenes, monkeypatch):
     mask = (scenes.object_mask & scenes.object_named).any("object")
     truth = mask.coarsen(y=8, x=8).mean().rename(y="row", x="col").rename("heat").drop_vars(["row", "col"])
     noise = xk.explain("random", clip, scenes.image, scenes.caption).drop_vars(["row", "col"])
-    monkeypatch.setattr(xk, "explain", lambda *args, share, batch_size: share * truth + (1 - share) * noise)
+
+    def explain(ways, *args, batch_size):
+        maps = [each["share"] * truth + (1 - each["share"]) * noise for _, each in ways.values()]
+        return (
+            xr.concat(maps, "explainer").assign_coords(explainer=[*ways]).transpose("sample", "explainer", "row", "col")
+        )
+
+    monkeypatch.setattr(xk, "explain", explain)
     grid_search = functions_of("mmel").grid_search
     found = grid_search("mmel", clip, scenes, {"share": [0.0, 1.0, 0.5]}, steps=4)
     assert found.share.values.tolist() == [1.0, 0.5, 0.0]

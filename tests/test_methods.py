@@ -414,3 +414,34 @@ def test_bad_samples_are_recorded_and_the_rest_explained(clip, scenes, tmp_path)
     assert reasons[0] == "" and "is empty" in reasons[1] and "'mauve'" in reasons[2] and "broken.png" in reasons[3]
     assert heat[0].max() > 0 and (heat[1:] == 0).all()
     refused("text 1 .* is empty", xk.explain, "grad_eclip", clip, images[:3], texts[:3])
+
+
+def test_a_method_with_many_options_records_once_a_batch(clip, monkeypatch):
+    scenes, counted = xk.draw_scenes(3, seed=5), []
+    encode = type(clip).encode_image
+    monkeypatch.setattr(
+        type(clip), "encode_image", lambda self, pixels: counted.append(len(pixels)) or encode(self, pixels)
+    )
+    ways = {
+        f"{alpha} {blocks}": ("mmel", {"alpha": alpha, "levels": blocks})
+        for blocks in (None, 1)
+        for alpha in (0.0, 2.0, 8.0)
+    }
+    together = xk.explain(ways, clip, scenes.image, scenes.caption, batch_size=2)
+    assert counted == [2, 1]  # all blocks are explained, whatever the levels: one recording a batch
+    counted.clear()
+    alone = [
+        xk.explain("mmel", clip, scenes.image, scenes.caption, batch_size=2, **options) for _, options in ways.values()
+    ]
+    assert len(counted) == 2 * len(ways)
+    np.testing.assert_array_equal(together, np.stack(alone, 1))
+    mixed = {
+        "first": "mmel",
+        "between": "grad_eclip",
+        "again": ("mmel", {"alpha": 8.0}),
+    }  # another's recording is its own
+    found = xk.explain(mixed, clip, scenes.image, scenes.caption)
+    for label, options in {"first": {}, "again": {"alpha": 8.0}}.items():
+        np.testing.assert_array_equal(
+            found.sel(explainer=label), xk.explain("mmel", clip, scenes.image, scenes.caption, **options)
+        )

@@ -1,6 +1,8 @@
 """The one score that all methods explain, the cosine of an image and its text by the true model, and what leads to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -38,11 +40,13 @@ def record_score(
     gradients: bool = True,
     graph_from: int | None = None,
     inputs: str | None = None,
+    shared: bool = False,
 ) -> tuple[Tape, Tensor]:
     """Run both towers on n pairs and record one of them; with gradients, those of each pair's cosine.
 
     graph_from: the lowest recorded block that needs gradients; None for all recorded ones. inputs: as in ``record``.
-    Returns the tape and the cosines (n,). The other tower runs without a graph.
+    shared: for methods that leave tape and model as they are; within ``recorded_once`` the same recording asked for again is
+    then the one that is there. Returns the tape and the cosines (n,). The other tower runs without a graph.
 
     Examples
     --------
@@ -51,6 +55,15 @@ def record_score(
     >>> tape[-1].attention_gradient.shape, cosine.shape
     (torch.Size([4, 4, 65, 65]), torch.Size([4]))
     """
+    asked = clip, pixels, tokens, side, None if blocks is None else tuple(blocks), gradients, graph_from, inputs
+    kept = _kept.get() if shared else None
+    if kept and all(
+        one is other or (place > 2 and one == other)
+        for place, (one, other) in enumerate(zip(asked, kept[0], strict=True))
+    ):
+        return kept[1]
+    if kept:
+        kept.clear()  # before another is made: never two at a time
     tokens = tokens.to(pixels.device)
     other = other_embedding(clip, pixels, tokens, side)
     with record(clip, side, blocks, gradients=gradients, graph_from=graph_from, inputs=inputs) as tape:
@@ -58,7 +71,23 @@ def record_score(
         cosine = (own * other).sum(-1)
         if gradients:
             tape.backward(cosine.sum())  # a sample's cosine depends on its own tokens only
+    if kept is not None:
+        kept[:] = asked, (tape, cosine.detach())
     return tape, cosine.detach()
+
+
+_kept: ContextVar[list | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def recorded_once() -> Iterator[None]:
+    """While it lasts the last shared recording of ``record_score`` is kept, so that a method with many options needs it once.
+    It is freed at the end, or when another is made."""
+    token = _kept.set([])
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 @torch.no_grad()

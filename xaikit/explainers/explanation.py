@@ -8,6 +8,7 @@ import xarray as xr
 
 from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
+from ..clip.score import recorded_once
 from ..files.checks import Choices, check_whole, labelled
 from .registry import NEEDS, Chosen, all_methods, choose, explaining
 
@@ -67,7 +68,7 @@ def explain(
     zero after a shorter prompt's end, with their strings as the coordinate ``token_text`` (and, where a word has several,
     ``token_word``, which word of its text each is a piece of). Of several methods, be it a
     list of one, (sample, explainer, row, col) or (sample, explainer, token), with the labels as coordinate. Images and
-    texts are prepared once for all of them.
+    texts are prepared once for all of them, and MMEL with many options records once.
 
     Raises ValueError, in one sentence and before any work, for an unknown method, option or side, and for bad
     images or texts; FileNotFoundError for a missing image file. A map that isn't finite is an error of its sample, too.
@@ -86,7 +87,9 @@ def explain(
     check_whole(1, batch_size=batch_size)
     pairs = Pairs(clip, images, texts, errors)
     bar = "" if not progress else method if isinstance(method, str) else "methods"
-    heat = _together(maps_of_pairs(chosen, clip, pairs, of, batch_size, bar)[0], chosen, of, pairs)
+    with recorded_once():
+        maps, _ = maps_of_pairs(chosen, clip, pairs, of, batch_size, bar)
+    heat = _together(maps, chosen, of, pairs)
     if not isinstance(method, str):
         return heat
     about = {"long_name": f"{method} of the {of}", "source": chosen[0].method.source, "explainer": method}

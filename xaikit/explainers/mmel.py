@@ -65,7 +65,7 @@ def mmel(
     explained = explained_blocks(clip, of, blocks)
     related = last(levels, len(tower(clip, of).blocks), "levels")
     lowest = min(explained, default=len(tower(clip, of).blocks))  # a pooling layer stands behind all blocks
-    tape, _ = record_score(clip, pixels, tokens, of, sorted({*explained, *related}), graph_from=lowest)
+    tape, _ = record_score(clip, pixels, tokens, of, sorted({*explained, *related}), graph_from=lowest, shared=True)
     row = summary_row(clip, pixels, tokens, of)
     top = tape.layers[len(tape.layers) - max(len(explained), 1) :]
     scope = scaled_positions(clip, top[-1], tokens, of)
