@@ -21,10 +21,10 @@ def test_it_shows_the_explorer_without_code(explorer, output):
 def test_the_slider_changes_the_map(explorer):
     explorer.drag("opacity", -0.1)
     explorer.wait(opacity=0.0)
-    faint = explorer.pixels("mmel")
+    faint = explorer.pixels("MMEL")
     explorer.handle("opacity").press("End")
     explorer.wait(opacity=1.0)
-    assert (explorer.pixels("mmel") != faint).any(-1).mean() > 0.5
+    assert (explorer.pixels("MMEL") != faint).any(-1).mean() > 0.5
 
 
 def test_it_needs_nothing_from_other_machines(explorer):
