@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import is_
 
 import numpy as np
 import torch
@@ -55,13 +56,10 @@ def record_score(
     >>> tape[-1].attention_gradient.shape, cosine.shape
     (torch.Size([4, 4, 65, 65]), torch.Size([4]))
     """
-    asked = clip, pixels, tokens, side, None if blocks is None else tuple(blocks), gradients, graph_from, inputs
+    given, how = (clip, pixels, tokens), (side, blocks and tuple(blocks), gradients, graph_from, inputs)
     kept = _kept.get() if shared else None
-    if kept and all(
-        one is other or (place > 2 and one == other)
-        for place, (one, other) in enumerate(zip(asked, kept[0], strict=True))
-    ):
-        return kept[1]
+    if kept and all(map(is_, given, kept[0])) and how == kept[1]:
+        return kept[2]
     if kept:
         kept.clear()  # before another is made: never two at a time
     tokens = tokens.to(pixels.device)
@@ -72,7 +70,7 @@ def record_score(
         if gradients:
             tape.backward(cosine.sum())  # a sample's cosine depends on its own tokens only
     if kept is not None:
-        kept[:] = asked, (tape, cosine.detach())
+        kept[:] = given, how, (tape, cosine.detach())
     return tape, cosine.detach()
 
 
