@@ -292,7 +292,7 @@ def give(explorer, path, content):
 @pytest.mark.parametrize(
     "name, make, told",
     [
-        ("notes.txt", lambda: b"hello", "notes.txt can't be read as a picture"),
+        ("notes.txt", lambda: b"hello", "notes.txt can't be read as an image"),
         ("huge.png", lambda: png(Image.new("1", (10000, 5000))), "50 megapixels"),
         ("film.png", lambda: bytes(45_000_000), "film.png has 45 MB: pictures up to 30 MB are taken"),
     ],

@@ -122,7 +122,7 @@ def test_uploading(app):
     assert (app.state.image, app.state.prompt, app.error.value) == ("blue.png", caption, "")
     assert (np.abs(pixels(tab(app)["image"]).astype(int) - (0, 90, 200)) < 2).all()
     text_file(app, b"not a picture", "notes.txt")
-    assert "notes.txt can't be read as a picture" in app.error.value and app.state.image == "blue.png"
+    assert "notes.txt can't be read as an image" in app.error.value and app.state.image == "blue.png"
     text_file(app, file_of(Image.new("1", (10000, 5000))), "huge.png")
     assert "50 megapixels" in app.error.value and app.state.image == "blue.png"
     app.uploader._handle_custom_msg({"name": "film.mp4", "size": 2_000_000_000}, [])  # not sent at all

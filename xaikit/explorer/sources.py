@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
-from ..files.images import FORMATS, as_rgb, check_aspect, read_image
+from ..files.images import decode, read_image
 from ..files.paths import runs_folder
 from ..files.store import SchemaError, inputs_digest, provenance, read, stage_in
 from ..running.record import read_record
@@ -133,27 +133,7 @@ def read_upload(name: str, content: bytes) -> Image.Image:
     size is read before anything is decoded.
     """
     check_bytes(name, len(content))
-    taken = f"pictures up to {MOST_PIXELS / 1e6:.0f} megapixels are taken; make it smaller first"
-    try:
-        opened = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError as error:  # which doesn't say the size
-        raise ValueError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels: {taken}") from error
-    except Exception as error:  # each format fails in its own way at what isn't of it
-        raise _unreadable(name) from error
-    with opened:
-        width, height = opened.size
-        if width * height > MOST_PIXELS:
-            raise ValueError(f"{name} has {width} x {height} pixels ({width * height / 1e6:.0f} megapixels): {taken}")
-        check_aspect(opened, MOST_ASPECT, name)
-        try:
-            opened.load()
-        except Exception as error:
-            raise _unreadable(name) from error
-        return as_rgb(opened, name)
-
-
-def _unreadable(name: str) -> ValueError:
-    return ValueError(f"{name} can't be read as a picture: a PNG, JPEG, WebP, GIF, BMP or TIFF file is needed")
+    return decode(io.BytesIO(content), name, MOST_PIXELS, MOST_ASPECT)
 
 
 # runs

@@ -41,10 +41,12 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     return Image.fromarray(array)
 
 
-def decode(file: Path | BinaryIO, label: str) -> Image.Image:
+def decode(
+    file: Path | BinaryIO, label: str, most_pixels: int = MOST_PIXELS, most_aspect: int = MOST_ASPECT
+) -> Image.Image:
     """The RGB picture in a file. Raises ValueError, in one sentence that starts with ``label`` and says nothing else of where
     the file is, for one that is damaged or of another format, or whose header tells of too large or too narrow a picture."""
-    return _opened(file, label, as_rgb)
+    return _opened(file, label, as_rgb, most_pixels, most_aspect)
 
 
 def decode_mask(file: Path | BinaryIO, label: str) -> Image.Image:
@@ -66,26 +68,24 @@ def _as_mask(picture: Image.Image, label: str) -> Image.Image:
     return Image.fromarray(np.where(values > 0, np.uint8(255), np.uint8(0))).convert("RGB")
 
 
-def _opened(file: Path | BinaryIO, label: str, read: Callable[[Image.Image, str], Image.Image]) -> Image.Image:
+def _opened(
+    file: Path | BinaryIO, label: str, read: Callable[[Image.Image, str], Image.Image], most_pixels: int = MOST_PIXELS,
+    most_aspect: int = MOST_ASPECT,
+) -> Image.Image:  # fmt: skip
     """What ``read`` makes of the picture in a file, once its size is known to be possible."""
 
     def opened() -> Image.Image:
         with Image.open(file, formats=FORMATS) as picture:
             width, height = picture.size
-            if width * height > MOST_PIXELS:
-                raise ValueError(f"{label} has {width} x {height} pixels, more than can be a picture")
-            check_aspect(picture, MOST_ASPECT, label)
+            if (pixels := width * height) > most_pixels:
+                most = f"more than the {most_pixels / 1e6:.0f} megapixels that are taken: make it smaller first"
+                raise ValueError(f"{label} has {width} x {height} pixels ({pixels / 1e6:.0f} megapixels), {most}")
+            if max(width, height) > most_aspect * min(width, height):
+                longest = f"no side may be more than {most_aspect} times as long as the other"
+                raise ValueError(f"{label} has {width} x {height} pixels: {longest}")
             return read(picture, label)
 
     return _read(opened, label)
-
-
-def check_aspect(picture: Image.Image, most: float, label: str) -> None:
-    """Raise ValueError for a picture of which a side is more than so many times as long as the other."""
-    if max(picture.size) > most * min(picture.size):
-        raise ValueError(
-            f"{label} has {picture.width} x {picture.height} pixels: no side may be more than {most} times as long as the other"
-        )
 
 
 def _read(picture: Callable[[], Image.Image], label: str) -> Image.Image:
