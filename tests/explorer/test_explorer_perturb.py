@@ -146,7 +146,7 @@ def test_the_marker_stands_on_the_curve(workspace):
 
 def test_a_share_or_another_sight_of_the_map_needs_no_model(workspace, clip):
     masked = STATE.but(masked=(1, 40))  # which no other test masks
-    text = draw(workspace, STATE, Job()).legend[1]
+    text = draw(workspace, STATE, Job()).legend.note
     assert "white: the edge of the mask" in text and "blue: that of the named objects" in text
     with passes(clip.model.visual) as seen:
         for share in (0, 0.01, 0.5, 1):

@@ -322,9 +322,10 @@ def test_a_store_of_another_schema_is_named_and_the_rest_shown(workspace, state,
     write(scores, tmp_path / "other.nc", "evaluation")
     scores.attrs["provenance"] = json.dumps({"stage": "evaluation", "schema_version": 99})
     scores.to_netcdf(tmp_path / "evaluation.nc", engine="h5netcdf")
-    drawn = draw(workspace, State(tab="runs", run=str(tmp_path)))
+    drawn = draw(workspace, broken := State(tab="runs", run=str(tmp_path)))
     assert drawn.chosen == {"table": "other"} and drawn.table.rows
-    assert "Not read: evaluation (" in drawn.sentences["unreadable"] and "version 99" in drawn.sentences["unreadable"]
+    told = workspace.notice(broken)  # above all views
+    assert told.startswith("Left out: ") and "evaluation.nc" in told and "version 99" in told
 
 
 @pytest.mark.parametrize("choice", ["table", "sort", "explainer", "metric"])

@@ -17,7 +17,7 @@ from xaikit.explorer.sources import MOST_BYTES, read_upload
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs import WordsTab
 from xaikit.explorer.views import view
-from xaikit.explorer.widgets import Legend, Picture, Upload, Words
+from xaikit.explorer.widgets import Picture, Upload, Words
 from xaikit.explorer.workspace import Workspace
 
 from .conftest import file_of, pixels, shown
@@ -195,9 +195,6 @@ def test_a_file_that_does_not_arrive_is_one_sentence(upload):
 
 
 def test_texts_are_not_markup(workspace):
-    legend = Legend()
-    legend.show((b"", "heat of “<b>” & more"))
-    assert legend.text.value == "heat of “&lt;b&gt;” &amp; more"
     tab, state = WordsTab(lambda **changes: None), State(tab="words")
     drawn = view("words")(workspace, state, Job())
     drawn.sentences["words"] = "largest: <img src=x>"

@@ -18,7 +18,7 @@ from .exploration import Exploration
 from .sources import known_runs
 from .state import TABS, State
 from .tabs import follow, tab_class
-from .widgets import Names, Picture, Upload
+from .widgets import Alert, Names, Picture, Sentences, Upload
 from .workspace import Workspace, bundled_models
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Explorer(Exploration, VBox):
         self.uploader = Upload(self.upload, lambda error: self._failed(error, {}))
         self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), **narrow)
         self.caption = Button(description="back to the scene", layout=Layout(width="160px"))
-        self.error, self.notice, self.doing = HTML(), HTML(), HTML()
+        self.error, self.notice, self.doing = Alert(), Sentences(), Sentences()
         self.progress = IntProgress(layout=Layout(width="200px"), bar_style="info", tooltip="")
         self.stop = Button(description="Cancel", icon="", button_style="warning", layout=Layout(width="90px"))
         hidden = Layout(visibility="hidden", align_items="center")
@@ -114,7 +114,6 @@ class Explorer(Exploration, VBox):
         self.exporter = Button(description="Export this view", layout=Layout(width="150px"))
         self.line, self.files, self.eye = HTML(), HTML(), Picture(seen=self.warm)
         self.add_class("xaikit-explorer")
-        self.error.add_class("xaikit-error")
         self._listen()
         wrapped = Layout(flex_flow="row wrap", width="100%", align_items="center")
         self.children = [
@@ -148,7 +147,7 @@ class Explorer(Exploration, VBox):
     def _busy(self, what: str | None, done: int, total: int) -> None:
         """Say what is being done, None for nothing."""
         if what is not None:
-            self.doing.value = html.escape(f"{what} ({done} of {total} done)" if total > 1 else what, quote=False)
+            self.doing.say(f"{what} ({done} of {total} done)" if total > 1 else what)
             self.progress.max, self.progress.value = total, done
         self.working.layout.visibility = "hidden" if what is None else "visible"
 
@@ -156,12 +155,8 @@ class Explorer(Exploration, VBox):
         """Say in one sentence what went wrong; everything else says again what is shown."""
         log.debug("the explorer could not show what was asked for", exc_info=error)
         self._shown({*TYPED} & {*changes})
-        known = isinstance(error, ValueError | OSError | LookupError)
-        text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split()) or type(error).__name__
-        sentence = text if known else f"{type(error).__name__}: {text}"
-        if "prompt" in changes and self.drawn is not None and "prompt" in self.drawn.sentences:
-            sentence += f" (still shown: {self.drawn.sentences['prompt']})"
-        self.error.value = f'<span role="alert">⚠ {html.escape(sentence, quote=False)}</span>'
+        prompt = "prompt" in changes and self.drawn is not None and self.drawn.sentences.get("prompt")
+        self.error.say(error, f" (still shown: {prompt})" if prompt else "")
 
     def _shown(self, kept: Collection[str] = ()) -> None:
         """Let all widgets say what is shown, but for the choices ``kept``, which stay as they were typed."""
@@ -177,7 +172,7 @@ class Explorer(Exploration, VBox):
             page.children[0].show(state, drawn, kept)
             self.error.value = self.files.value = ""
             self.line.value = f"<code>{html.escape(self.code, quote=False)}</code>"
-            self.notice.value = html.escape(self.workspace.notice(state), quote=False)
+            self.notice.say(self.workspace.notice(state))
         finally:
             self._quiet.on = False
 

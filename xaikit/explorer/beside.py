@@ -13,20 +13,6 @@ from ..running.execution import UNATTENDED
 from .shown import Shown
 
 
-class Still:
-    """What is shown first, as a picture or a table that nobody can change."""
-
-    def __init__(self, shown: Shown, why: str = ""):
-        self.shown, self.why = shown, why
-
-    def __repr__(self) -> str:
-        return f"{self.shown!r}{self.why}"
-
-    def _repr_mimebundle_(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, about = self.shown.bundle()
-        return data | {"text/plain": data["text/plain"] + self.why}, about
-
-
 def beside(draw: Callable[..., Figure | pd.DataFrame], **options: Iterable | str | pd.Series | pd.DataFrame) -> Any:
     """A figure or a table that is drawn again as its reader chooses, beside the claim that it is about.
 
@@ -57,11 +43,12 @@ def beside(draw: Callable[..., Figure | pd.DataFrame], **options: Iterable | str
     """
     shown = Shown(draw, options)
     if os.environ.get(UNATTENDED) == "1":
-        return Still(shown)
+        return shown
     try:
         from .choosing import Beside
     except ModuleNotFoundError as error:
         if extra := EXTRAS.get(str(error.name).partition(".")[0]):
-            return Still(shown, f" ({needs(error.name, extra)})")
+            shown.why = f" ({needs(error.name, extra)})"
+            return shown
         raise
     return Beside(shown)

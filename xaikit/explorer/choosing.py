@@ -1,6 +1,5 @@
 """The widget of ``beside``: controls, and below them the figure or the table that follows them."""
 
-import html
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +9,9 @@ import pandas as pd
 import traitlets
 from ipywidgets import HTML, Layout, VBox
 
-from ..files.checks import one_line
 from .panels import Panel, Table, Word, shaded_words
 from .shown import Option, Shown
-from .widgets import ASSETS, Picture, TableView, Words
-
-TROUBLE = '<span role="alert">⚠ {}</span>'
+from .widgets import ASSETS, Alert, Picture, TableView, Words
 
 
 class Controls(anywidget.AnyWidget):
@@ -49,12 +45,11 @@ class Beside(VBox):
     def __init__(self, shown: Shown):
         self.shown = shown
         self.rowed = [option for option in shown.options.values() if option.kind in ("slider", "list", "text")]
-        self.controls, self.error, self.page = Controls(self._chosen), HTML(), HTML()
+        self.controls, self.error, self.page = Controls(self._chosen), Alert(), HTML()
         self.picture = Picture()
         pressed = [option for option in shown.options.values() if option.kind in ("words", "table")]
         self.pressed = {option.name: self._pressable(option) for option in pressed}
         self.order: dict[str, tuple[str, bool] | None] = dict.fromkeys(self.pressed)
-        self.error.add_class("xaikit-error")
         parts = [self.controls, *self.pressed.values(), self.error, self.page, self.picture]
         super().__init__(parts, layout=Layout(width="100%"))
         self.add_class("xaikit-beside")
@@ -64,7 +59,7 @@ class Beside(VBox):
         return repr(self.shown)
 
     def _repr_mimebundle_(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, about = self.shown.bundle()
+        data, about = self.shown._repr_mimebundle_()
         return super()._repr_mimebundle_(**how) | data, about
 
     @property
@@ -83,9 +78,7 @@ class Beside(VBox):
         try:
             self.set(**values)
         except Exception as error:  # whatever a reader's own function raises
-            known = isinstance(error, ValueError | LookupError | OSError)
-            text = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
-            self.error.value = TROUBLE.format(html.escape(text, quote=False))
+            self.error.say(error)
 
     def _chosen(self, control: int, value: int | str) -> None:
         option = self.rowed[control]

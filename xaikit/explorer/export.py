@@ -3,13 +3,14 @@
 import base64
 import html
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ..files.store import write
-from .panels import Drawn, Panel, Table
+from .panels import Drawn, Panel, Table, Word
 from .pixels import decoded, encoded, flowing, font, lettered, resized, stacked
 from .state import State
 from .workspace import Workspace
@@ -17,7 +18,7 @@ from .workspace import Workspace
 WIDTH, GAP = 1400, 16  # pixels: of the whole picture, and between two in it
 SIDE, LARGE = 320, 500  # pixels: the shorter side of a picture in it; from which on a picture is drawn twice as large
 TEXT, MONO, BOLD = 14, "DejaVuSansMono", "DejaVuSans-Bold"
-PRESSED, UNPRESSED = ("#e69f00", 3), ("#777777", 1)  # edges of words
+PRESSED, UNPRESSED, CELL = ("#e69f00", 3), ("#777777", 1), ("#dddddd", 1)  # edges of words and of cells
 FIRST, OTHER = 220, 96  # pixels: a table's columns
 JPEG = 0.7  # of the PNG's size; with little loss a fifth of its bytes
 SCENES = "xaikit-scenes.nc"
@@ -27,13 +28,12 @@ def view_picture(code: str, drawn: Drawn, kind: str = "png") -> bytes:
     """All pictures of a view in one, with their titles and notes, its sentences, words, legend and table, below the line that
     shows it again. kind : "png" or "jpeg", which takes a fifth of the room."""
     lines = [lettered(text, WIDTH, TEXT, MONO) for text in (code, *drawn.sentences.values())]
-    edges = (PRESSED if word.pressed else UNPRESSED for word in drawn.words)
-    words = [_boxed(word.text, word.colour, word.ink, *edge) for word, edge in zip(drawn.words, edges, strict=True)]
+    words = [_boxed(word) for word in drawn.words]
     panels = [_titled(panel) for panel in drawn.panels.values() if panel.png]
     parts = [*lines, flowing(words, WIDTH, 6)[0], flowing(panels, WIDTH, GAP)[0]]
     if drawn.legend:
-        bar, text = decoded(drawn.legend[0]), drawn.legend[1]
-        parts.append(flowing([bar, lettered(text, WIDTH - bar.shape[1] - GAP, TEXT)], WIDTH, GAP)[0])
+        bar = decoded(drawn.legend.png)
+        parts.append(flowing([bar, lettered(drawn.legend.note, WIDTH - bar.shape[1] - GAP, TEXT)], WIDTH, GAP)[0])
     if drawn.table:
         parts.append(_table(drawn.table))
     page = np.pad(stacked(parts, GAP // 2), ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
@@ -53,16 +53,15 @@ def _titled(panel: Panel) -> np.ndarray:
     return stacked([title, resized(picture, (height, width)), note], 4)
 
 
-def _boxed(
-    text: str, colour: str, ink: str, edge: str, thick: int, width: int | None = None, lines: int = 1
-) -> np.ndarray:
-    """Text in a box of its own width, or in the middle of one of another."""
+def _boxed(word: Word, width: int | None = None, lines: int = 1) -> np.ndarray:
+    """A word in a box of its own width, or a table's cell in the middle of one of another."""
+    edge, thick = CELL if width else PRESSED if word.pressed else UNPRESSED
     letters = font(TEXT - (width is not None))
-    width = width or int(letters.getlength(text)) + 20
-    page = Image.new("RGB", (width, 10 + 18 * lines), colour)
+    width = width or int(letters.getlength(word.text)) + 20
+    page = Image.new("RGB", (width, 10 + 18 * lines), word.colour)
     draw = ImageDraw.Draw(page)
     draw.rectangle([0, 0, page.width - 1, page.height - 1], outline=edge, width=thick)
-    draw.multiline_text((page.width / 2, page.height / 2), text, ink, letters, "mm", align="center")
+    draw.multiline_text((page.width / 2, page.height / 2), word.text, word.ink, letters, "mm", align="center")
     return np.asarray(page)
 
 
@@ -70,17 +69,12 @@ def _table(table: Table) -> np.ndarray:
     """A line of boxes a row; of long names the last letters are left out, the heads are wrapped."""
     heads = [name.replace("_", "\n") for name in table.columns]
     lines = max((head.count("\n") for head in heads), default=0) + 1
-    plain, grey = ("white", "black"), {"edge": "#dddddd", "thick": 1}
-    rows = [[("", *plain), *((head, *plain) for head in heads)]]
-    for name, cells in table.rows:
-        label = name if len(name) < 28 else f"{name[:26]}…"
-        rows.append([(label, *plain), *((cell.text, cell.colour, cell.ink) for cell in cells)])
-    widths = [FIRST, *[OTHER] * len(heads)]
-    boxes = []
-    for row, of_row in zip(rows, [lines, *[1] * len(table.rows)], strict=True):
-        each = [_boxed(*cell, width=width, lines=of_row, **grey) for cell, width in zip(row, widths, strict=True)]
-        boxes.append(np.concatenate(each, 1))
-    return stacked(boxes, 0)
+
+    def row(name: str, cells: Iterable[Word], lines: int = 1) -> np.ndarray:
+        first = Word(name if len(name) < 28 else f"{name[:26]}…")
+        return np.concatenate([_boxed(first, FIRST, lines), *(_boxed(cell, OTHER, lines) for cell in cells)], 1)
+
+    return stacked([row("", map(Word, heads), lines), *(row(name, cells) for name, cells in table.rows)], 0)
 
 
 def save(workspace: Workspace, state: State, code: str, drawn: Drawn, folder: str | Path = ".") -> list[Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .pixels import TRUE_EDGE, coloured, css, ink_on, laid_over, png, relative, upsampled, with_edge
+from .pixels import TRUE_EDGE, colour_bar, coloured, css, ink_on, laid_over, png, relative, upsampled, with_edge
 from .state import State
 
 LEGEND = (
@@ -81,8 +81,8 @@ class Drawn:
 
     panels : pictures by their place in the view, in the order in which an export shows them. words : to press.
     sentences : text by its place in the view. numbers : what the pictures show, as a table. choices : what controls can be
-    set to, by the name of the choice (the range (low, high) of a number, or the list of values). legend : a PNG colour
-    bar and what it says. chosen : what was shown for choices that stand at None where nothing was chosen.
+    set to, by the name of the choice (the range (low, high) of a number, or the list of values). legend : as ``legend``
+    makes it. chosen : what was shown for choices that stand at None where nothing was chosen.
     """
 
     panels: dict[str, Panel]
@@ -90,9 +90,14 @@ class Drawn:
     words: tuple[Word, ...] = ()
     sentences: dict[str, str] = field(default_factory=dict)
     choices: dict[str, object] = field(default_factory=dict)
-    legend: tuple[bytes, str] | None = None
+    legend: Panel | None = None
     table: Table | None = None
     chosen: dict[str, object] = field(default_factory=dict)
+
+
+def legend(colours: str, says: str, low: str = "0", high: str = "1") -> Panel:
+    """A colour bar, with what its ends mean below it and what it says beside it."""
+    return Panel("", colour_bar(colours, low, high), says, f"colour bar: {says}")
 
 
 def map_panel(state: State, title: str, heat: np.ndarray, image: np.ndarray, truth: np.ndarray | None = None) -> Panel:

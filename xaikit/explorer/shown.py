@@ -71,8 +71,11 @@ def _label(value: Any) -> str:
 
 
 class Shown:
-    """What is drawn of the values that are chosen. Raises ValueError for an option that ``draw`` doesn't take, one without
-    values, and one that ``draw`` needs and isn't given."""
+    """What is drawn of the values that are chosen; as a cell's last value a picture or a table that nobody can change. why : it
+    can't, to be said. Raises ValueError for an option that ``draw`` doesn't take, one without values, and one that ``draw``
+    needs and isn't given."""
+
+    why = ""
 
     def __init__(self, draw: Callable[..., Figure | pd.DataFrame], options: Mapping[str, Any]):
         name, taken = getattr(draw, "__name__", "draw"), inspect.signature(draw).parameters
@@ -102,7 +105,7 @@ class Shown:
         self.result, self.values = result, chosen
 
     def __repr__(self) -> str:
-        return f"shown: {self.chosen}"
+        return f"shown: {self.chosen}{self.why}"
 
     @property
     def chosen(self) -> str:
@@ -128,7 +131,7 @@ class Shown:
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         return png(pixels) if kind == "png" else encoded(pixels, "JPEG", **JPEG)
 
-    def bundle(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a page shows of it without a kernel, and the words for those who can't see that."""
         if isinstance(self.result, Figure):
             data = {"image/jpeg": base64.b64encode(self.picture("jpeg")).decode(), "text/plain": repr(self)}

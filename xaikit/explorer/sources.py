@@ -184,12 +184,8 @@ class RunStores:
 
     @cached_property
     def other_scenes(self) -> dict[str, xr.Dataset]:
-        """Scenes that a notebook drew for itself, such as 06, by their digest; those that can't be read are left out."""
-        found = {}
-        for name in (name for name, of in self.stages.items() if of == "inputs" and name != "inputs"):
-            with contextlib.suppress(OSError, ValueError):
-                found[inputs_digest(self[name])] = self[name]
-        return found
+        """Scenes that a notebook drew for itself, such as 06, by their digest."""
+        return {inputs_digest(store): store for name, store in self.of_stage("inputs").items() if name != "inputs"}
 
     @cached_property
     def parameters(self) -> dict[str, object] | None:
@@ -200,18 +196,20 @@ class RunStores:
             return None
         return parameters if isinstance(parameters, dict) else None
 
-    def made_from_scenes(self, stage: str) -> dict[str, xr.Dataset]:
-        """The stores of a stage that were made from the run's own scenes, by name. One that can't be read is left out, and
-        its reason kept in ``broken``; a run without scenes has none."""
-        names = [name for name, of in self.stages.items() if of == stage and name not in self.broken]
+    def of_stage(self, stage: str) -> dict[str, xr.Dataset]:
+        """The stores of a stage, by name. One that can't be read is left out, and its reason kept in ``broken``."""
         found = {}
-        for name in names if "inputs" in self.paths else ():
+        for name in (name for name, of in self.stages.items() if of == stage and name not in self.broken):
             try:
-                if provenance(self[name]).get("inputs_digest") == self.inputs_digest:
-                    found[name] = self[name]
+                found[name] = self[name]
             except (OSError, ValueError) as error:
                 self.broken[name] = str(error)
         return found
+
+    def made_from_scenes(self, stage: str) -> list[xr.Dataset]:
+        """The stores of a stage that were made from the run's own scenes; a run without scenes has none."""
+        stores = self.of_stage(stage).values() if "inputs" in self.paths else ()
+        return [store for store in stores if provenance(store).get("inputs_digest") == self.inputs_digest]
 
 
 def folder_of(run: str) -> Path:

@@ -10,7 +10,7 @@ from ipywidgets import Button, Checkbox, Dropdown, FloatSlider, HBox, IntSlider,
 from ..files.checks import COUPLINGS, FILLS
 from .panels import Drawn
 from .state import COLOURS, MOST_METHODS, MOST_SAMPLES, PERTURBATIONS, UPSAMPLING, State
-from .widgets import Legend, Picture, Sentences, TableView, Words
+from .widgets import Picture, Sentences, TableView, Words
 
 NO_METHOD = "(none)"
 INTERVAL = 300  # milliseconds from one map of a film to the next
@@ -101,7 +101,8 @@ class Tab(VBox):
         self.words = Words(self.press_word, label=self.WORDS)
         self.release = Button(description=self.RELEASE[1], layout=Layout(width="110px", margin="4px 12px"))
         self.release.on_click(lambda pressed: self.tell(**{self.RELEASE[0]: ()}))
-        self.legend, self.said = Legend(), Sentences()
+        self.legend, self.said = Picture(), Sentences()
+        self.legend.add_class("xaikit-legend")
         self.parts = {"legend": self.legend, "said": self.said, "words": self.words, "release": self.release}
         self.make()
         wrapped = Layout(flex_flow="row wrap", width="100%", align_items="flex-start")
@@ -279,7 +280,7 @@ class RunsTab(Tab):
     def fill(self) -> None:
         """The table, and what is said of it and of the samples behind the pressed cell."""
         table, said = self.drawn.table, self.drawn.sentences
-        self.about.say(*(said[name] for name in ("record", "unreadable", "table") if name in said))
+        self.about.say(*(said[name] for name in ("record", "table") if name in said))
         self.controls["table"].disabled = table is None
         self.table.show(table)
         self.said.say(said.get("samples", "Press a cell to see the samples behind it." if table else ""))

@@ -1,4 +1,4 @@
-"""What ipywidgets lacks: pictures, words and tables whose parts are buttons, by mouse and by keyboard; legends; large uploads."""
+"""What ipywidgets lacks: pictures, words and tables whose parts are buttons, by mouse and by keyboard; large uploads."""
 
 import dataclasses
 import html
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import anywidget
 import traitlets
-from ipywidgets import HTML, HBox, Layout
+from ipywidgets import HTML
 
+from ..files.checks import one_line
 from .panels import Panel, Table, Word
 from .sources import MOST_BYTES, check_bytes
 
@@ -70,19 +71,19 @@ class Sentences(HTML):
         self.value = "<br>".join(html.escape(sentence, quote=False) for sentence in sentences)
 
 
-class Legend(HBox):
-    """A colour bar and what it says."""
+class Alert(HTML):
+    """What went wrong, said at once by screen readers."""
 
     def __init__(self):
-        self.bar, self.text = Picture(), Sentences()
-        super().__init__([self.bar, self.text], layout=Layout(align_items="center", flex_flow="row wrap"))
-        self.bar.add_class("xaikit-legend")
+        super().__init__()
+        self.add_class("xaikit-error")
 
-    def show(self, legend: tuple[bytes, str] | None) -> None:
-        """Show a legend; None empties it."""
-        png, text = legend or (b"", "")
-        self.bar.show(Panel("", png, alt=f"colour bar: {text}"))
-        self.text.say(text)
+    def say(self, error: Exception, more: str = "") -> None:
+        """Show an error in one sentence, with its kind where it is none that is meant to be read."""
+        said = one_line(error.args[0] if isinstance(error, KeyError) else error) or type(error).__name__
+        if not isinstance(error, ValueError | OSError | LookupError):
+            said = f"{type(error).__name__}: {said}"
+        self.value = f'<span role="alert">⚠ {html.escape(said + more, quote=False)}</span>'
 
 
 class Words(anywidget.AnyWidget):

@@ -147,6 +147,11 @@ class Workspace:
 
         return self._models.cached(("clip", *self.model_key(state)), load, job)
 
+    def loaded(self, state: State):
+        """The state's CLIP if it is loaded already, else None."""
+        with contextlib.suppress(Missing):
+            return self.clip(state)
+
     def mllm(self, state: State, job: Job | None = None):
         """The state's multimodal LLM, loaded on first use. Raises as ``load_mllm``."""
 
@@ -163,9 +168,8 @@ class Workspace:
     def methods(self, state: State, of: str = "image") -> list[str]:
         """The methods to choose from: all that can explain this side of the model, or while it isn't loaded those with
         stored maps of the picture."""
-        try:
-            clip = self.clip(state)
-        except Missing:
+        clip = self.loaded(state)
+        if clip is None:
             return sorted(self._stored_of(state, self.subject(state, Job()), of))
         from ..explainers.registry import explaining
 
@@ -199,7 +203,12 @@ class Workspace:
         for stored in self._stored_of(state, subject, "text").values():
             return tuple(str(word) for word in stored.token_text.values if str(word))
         clip = self.clip(state, job)
-        return self.kept(("tokens", self.model_key(state), subject.prompt), lambda: _prompt_words(clip, subject.prompt))
+
+        def read() -> tuple[str, ...]:
+            prompt_ids(clip, subject.prompt)  # which refuses in this view's words
+            return tuple(clip.token_strings([subject.prompt])[0])
+
+        return self.kept(("tokens", self.model_key(state), subject.prompt), read)
 
     def heat(
         self, state: State, method: str, job: Job | None = None, of: str = "image", words: tuple[int, ...] = ()
@@ -233,10 +242,8 @@ class Workspace:
 
         While the model isn't loaded: what the scenes' store says of a scene and its caption, else None.
         """
-        subject = self.subject(state, job)
-        try:
-            clip = self.clip(state)
-        except Missing:
+        subject, clip = self.subject(state, job), self.loaded(state)
+        if clip is None:
             made_by = self.made_by(state)
             if words or not subject.captioned or made_by is None or "similarity" not in subject.scene:
                 return None
@@ -254,17 +261,16 @@ class Workspace:
     def made_by(self, state: State) -> dict[str, str] | None:
         """What the provenance of a store says that was made by the state's model; None where that can't be known before the
         model is loaded, which a bundled name alone is enough for."""
-        try:
-            return {"weights_digest": self.clip(state).weights_digest}
-        except Missing:
-            known = state.pretrained is None and state.model in bundled_models()
-            return {"model": state.model} if known else None
+        if clip := self.loaded(state):
+            return {"weights_digest": clip.weights_digest}
+        known = state.pretrained is None and state.model in bundled_models()
+        return {"model": state.model} if known else None
 
     def made(self, state: State, stage: str) -> list[xr.Dataset]:
         """The run's stores of a stage that were made from its own scenes by the state's model; none where that isn't known."""
         made_by = self.made_by(state)
-        stores = {} if made_by is None else self.run(state).made_from_scenes(stage)
-        return [store for store in stores.values() if made_by.items() <= provenance(store).items()]
+        stores = [] if made_by is None else self.run(state).made_from_scenes(stage)
+        return [store for store in stores if made_by.items() <= provenance(store).items()]
 
     def _stored(self, state: State, of: str) -> dict[str, xr.DataArray]:
         """The run's maps (sample, ...) of its own scenes by the state's model, by method; none of other scenes or models."""
@@ -283,9 +289,7 @@ class Workspace:
     def _by_default(self, state: State, method: str, options: dict[str, Any]) -> bool:
         """Whether options with which a run explained are the method's defaults; while the model isn't loaded, whether the run
         was started without them, for then they are the notebooks' own."""
-        try:
-            self.clip(state)
-        except Missing:
+        if self.loaded(state) is None:
             started = self.run(state).parameters
             return not options or (started is not None and not options.keys() & started.keys())
         from ..explainers.registry import all_methods
@@ -308,35 +312,23 @@ def watched(clip, job: Job):
 
 
 def prompt_ids(clip, prompt: str, words: tuple[int, ...] = ()):
-    """Token ids (1, context) of a prompt, or of those of its own tokens at the places ``words``, without a gap.
+    """Token ids (1, context) of a prompt, or of those of its own tokens at the places ``words``, which it has, without a gap.
 
-    Raises ValueError, in one sentence, for a prompt that the model can't read or a word that it doesn't have.
+    Raises ValueError, in one sentence, for a prompt that the model can't read.
     """
     import torch
 
     from ..clip.perturbation import perturbed_texts
 
-    tokens = _readable(clip, prompt)
-    if not words:
-        return tokens
-    count = int(clip.content(tokens).sum())
-    if max(words) >= count or min(words) < 0:
-        raise ValueError(f"words={list(words)}: the prompt has the words 0 to {count - 1}")
-    keep = torch.zeros(1, count, dtype=torch.bool)
-    keep[0, list(words)] = True
-    return perturbed_texts(clip, tokens, keep, "removed")
-
-
-def _prompt_words(clip, prompt: str) -> tuple[str, ...]:
-    _readable(clip, prompt)
-    return tuple(clip.token_strings([prompt])[0])
-
-
-def _readable(clip, prompt: str):
     try:
-        return clip.tokens([prompt])
+        tokens = clip.tokens([prompt])
     except ValueError as error:
         raise ValueError(str(error).replace("text 0", "the prompt", 1)) from error
+    if not words:
+        return tokens
+    keep = torch.zeros(1, int(clip.content(tokens).sum()), dtype=torch.bool)
+    keep[0, list(words)] = True
+    return perturbed_texts(clip, tokens, keep, "removed")
 
 
 def bundled_models() -> list[str]:

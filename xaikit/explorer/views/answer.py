@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from ...measures.words import name_tokens, readable
 from ..jobs import Job
-from ..panels import Drawn, Panel, drawn_truth, over_picture, shaded_words
-from ..pixels import BLUE, ORANGE, TRUE_EDGE, blank, colour_bar, enlarged, font, png, relative, upsampled, with_edge
+from ..panels import Drawn, Panel, drawn_truth, legend, over_picture, shaded_words
+from ..pixels import BLUE, ORANGE, TRUE_EDGE, blank, enlarged, font, png, relative, upsampled, with_edge
 from ..sources import Subject
 from ..state import State
 from ..workspace import Workspace
@@ -102,7 +102,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         _numbers(found, token, method),
         shaded_words(found.texts, relative(peaks), state.colours, [token], labels),
         {"answer": f"{said}."},
-        legend=(colour_bar(state.colours), LEGEND),
+        legend=legend(state.colours, LEGEND),
         chosen={"token": token},
     )
 

@@ -6,8 +6,8 @@ import pandas as pd
 
 from ...files.names import spelled
 from ..jobs import Job
-from ..panels import LEGEND, Drawn, Panel, drawn_truth, map_panel, shaded_words, with_similarity
-from ..pixels import TRUE_EDGE, colour_bar, enlarged, png, relative, with_edge
+from ..panels import LEGEND, Drawn, Panel, drawn_truth, legend, map_panel, shaded_words, with_similarity
+from ..pixels import TRUE_EDGE, enlarged, png, relative, with_edge
 from ..sources import Subject, named_pixels
 from ..state import State
 from ..workspace import Workspace
@@ -36,7 +36,7 @@ def compare(workspace: Workspace, state: State, job: Job | None = None) -> Drawn
         _of_patches(maps),
         sentences={"prompt": f"prompt: {subject.prompt}"},
         choices={"methods": workspace.methods(state)},
-        legend=(colour_bar(state.colours), LEGEND),
+        legend=legend(state.colours, LEGEND),
     )
 
 
@@ -102,5 +102,5 @@ def words(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
             "words": f"{without}Heat of the words by {speaker}, largest first: {largest}.",
         },
         choices={"method": workspace.methods(state)},
-        legend=(colour_bar(state.colours), f"words and maps: {LEGEND}"),
+        legend=legend(state.colours, f"words and maps: {LEGEND}"),
     )

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from ...files.names import spelled
 from ...plots.measures import share_curves
 from ..jobs import Job
-from ..panels import LEGEND, Drawn, Panel, Spot, drawn_truth, map_panel
-from ..pixels import VERMILION, colour_bar, enlarged, figure_pixels, png
+from ..panels import LEGEND, Drawn, Panel, Spot, drawn_truth, legend, map_panel
+from ..pixels import VERMILION, enlarged, figure_pixels, png
 from ..sources import Subject
 from ..state import State
 from ..workspace import Workspace, prompt_ids, watched
@@ -96,7 +96,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         numbers,
         sentences={"masked": _about_masked(masked, whole, by_hand, together, state)},
         choices={"method": workspace.methods(state)},
-        legend=(colour_bar(state.colours), LEGEND),
+        legend=legend(state.colours, LEGEND),
     )
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 from ...plots.concepts import WORDS, drawn_tree, faded, strong_bands
 from .. import pixels
 from ..jobs import Job
-from ..panels import Drawn, Panel, Spot, Word, drawn_truth, iou
+from ..panels import Drawn, Panel, Spot, Word, drawn_truth, iou, legend
 from ..state import State
 from ..workspace import Workspace
 from .modes import patterns, plane
@@ -56,7 +56,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         tuple(words),
         choices={"time": (0, last), "filmstrip": _times(found), "plane": modes, "tree": concepts},
         # without numbers on the bar, so that every word has the same
-        legend=(pixels.colour_bar(state.colours, "low", "high"), f"heat of “{name}”, from {low} to {high} of its maps"),
+        legend=legend(state.colours, f"heat of “{name}”, from {low} to {high} of its maps", "low", "high"),
         chosen={"time": time, "concept": concept},
     )
 

@@ -11,11 +11,11 @@ import xarray as xr
 
 from ...files.checks import check_choices
 from ...files.names import spelled
-from ...files.store import SchemaError, provenance
+from ...files.store import provenance
 from ...running.record import Status, read_record, table as record_table
 from ..jobs import Job
-from ..panels import Drawn, Panel, Spot, Table, Word, drawn_truth, map_panel
-from ..pixels import colour_bar, coloured, css, enlarged, ink_on, png
+from ..panels import Drawn, Panel, Spot, Table, Word, drawn_truth, legend, map_panel
+from ..pixels import coloured, css, enlarged, ink_on, png
 from ..sources import RunStores, Subject, stamp
 from ..state import MOST_SAMPLES, State
 from ..workspace import Workspace, bundled_models
@@ -36,8 +36,7 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     tables, said = {}, {"record": "No run is open: choose one of the run folders above to see what it measured."}
     if state.run is not None:
         run = workspace.run(state)
-        tables, unreadable = _tables(run)
-        said = _record(state.run, run) | unreadable
+        tables, said = _tables(run), _record(state.run, run)
         if not tables:
             said["table"] = "It has no measurements of samples: run notebook 06_evaluation into it first."
     if not tables:
@@ -64,26 +63,20 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
         numbers,
         sentences=said,
         choices={"table": list(tables), "scenes": scenes},
-        legend=(colour_bar(SHADES, "worst", "best"), "rank within the column; white where neither end is better"),
+        legend=legend(SHADES, "rank within the column; white where neither end is better", "worst", "best"),
         table=Table("explainer", (*means.columns,), cells, state.sort, state.descending, pressed, tuple(labels)),
         chosen={"table": name},
     )
 
 
-def _tables(run: RunStores) -> tuple[dict[str, xr.Dataset], dict[str, str]]:
-    """The metrics (sample, explainer) of each store that has some, by the store's name, and what is said of the stores
-    that can't be read."""
-    found, bad = {}, []
-    for name in (name for name, stage in run.stages.items() if stage == "evaluation"):
-        try:
-            store = run[name]
-        except SchemaError as error:
-            bad.append(f"{name} ({error})")
-            continue
+def _tables(run: RunStores) -> dict[str, xr.Dataset]:
+    """The metrics (sample, explainer) of each store that has some, by the store's name."""
+    found = {}
+    for name, store in run.of_stage("evaluation").items():
         metrics = [metric for metric, values in store.items() if {*values.dims} == {"sample", "explainer"}]
         if metrics and store.sizes["sample"]:
             found[name] = store[metrics].transpose("sample", "explainer")
-    return found, {"unreadable": f"Not read: {'; '.join(bad)}."} if bad else {}
+    return found
 
 
 def _record(name: str, run: RunStores) -> dict[str, str]:
