@@ -5,6 +5,7 @@ import io
 import re
 
 import numpy as np
+from explorer.conftest import typed
 from PIL import Image
 
 from xaikit.explorer.state import State
@@ -82,10 +83,7 @@ class ExplorerPage:
     @property
     def state(self):
         """What the line says."""
-        kept = {}
-        explore = type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})
-        eval(self.line, {"xk": explore})
-        return State().but(**kept)
+        return State().but(**typed(self.line))
 
     @property
     def error(self):

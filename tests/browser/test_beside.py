@@ -6,6 +6,7 @@ import io
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from notebook_functions import widget_of
 from PIL import Image
@@ -93,7 +94,7 @@ OWN = {  # of each notebook what its widget needs, in small, and the widget
     "08": widget_of("protocols", OF_08, "summary-beside", "rows"),
     "09": widget_of("ledger", OF_09, "09-sorted", "of_paper"),
 }
-NAME = "beside.ipynb"
+NAME, TYPED = "beside.ipynb", "a red ring"
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,11 @@ def type_into(field, text):
 
 def same(root, widget):
     """Wait until a page's widget says what it should show, and look whether it does."""
+    from playwright.sync_api import expect
+
+    if isinstance(widget.result, pd.DataFrame):
+        rows = expect(root.locator("tbody th"))
+        return rows.to_have_text(list(map(str, widget.result.index)), timeout=30_000)
     image = root.get_by_role("img", name=widget.shown.alt, exact=True)
     image.wait_for()
     image.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
@@ -189,53 +195,40 @@ def test_letters_typed_into_a_control_are_no_commands_of_the_notebook(page):
     assert page.page.locator(".jp-Notebook .jp-Cell").count() == count == 2 + len(OWN)
 
 
-def test_the_notebooks_widgets_show_what_is_pressed(page, expected):
-    from playwright.sync_api import expect
+def choose(root, option, place):
+    """Choose the value of an option at a place, the first or the last, or type a text, as a reader does."""
+    if option.kind == "slider":
+        root.get_by_role("slider", name=option.name).press("End" if place else "Home")
+    elif option.kind == "list":
+        root.get_by_role("combobox", name=option.name).select_option(label=option.labels[place])
+    elif option.kind == "words":
+        root.get_by_role("group", name=option.name).get_by_role("button").nth(place).click()
+    elif option.kind == "table":
+        root.get_by_role("button", name=option.labels[place]).click()
+    else:
+        type_into(root.get_by_role("textbox", name=option.name), TYPED)
 
-    roots = {name: page.widgets.nth(1 + place) for place, name in enumerate(OWN)}
-    control = {name: (lambda role, label, own=root: own.get_by_role(role, name=label)) for name, root in roots.items()}
-    words = {name: root.get_by_role("group", name="word").get_by_role("button") for name, root in roots.items()}
-    last = [expected["01"].shown.options[name].values[-1] for name in ("block", "head")]
+
+def test_the_notebooks_widgets_show_what_is_pressed(page, expected):
     assert expected["04"].shown.values["word"] == 2  # the word that moves farthest
-    for name, choose, chosen in (
-        ("01", lambda: None, {}),
-        ("01", lambda: control["01"]("slider", "block").press("End"), {"block": last[0]}),
-        ("01", lambda: control["01"]("slider", "head").press("End"), {"head": last[1]}),
-        ("01", lambda: control["01"]("slider", "scene").press("End"), {"scene": 1}),
-        ("02", lambda: None, {}),
-        ("02", lambda: control["02"]("combobox", "reading").select_option("signed"), {"reading": {"signed": True}}),
-        ("02", lambda: control["02"]("slider", "blocks").press("ArrowRight"), {"blocks": 2}),
-        ("02", lambda: type_into(control["02"]("textbox", "prompt"), "a red ring"), {"prompt": "a red ring"}),
-        ("03", lambda: None, {}),
-        ("03", lambda: control["03"]("slider", "alpha").press("Home"), {"alpha": 0.0}),
-        ("03", lambda: control["03"]("slider", "temperature").press("Home"), {"temperature": 0.02}),
-        ("03", lambda: control["03"]("slider", "beta").press("Home"), {"beta": 0.0}),
-        ("03", lambda: control["03"]("combobox", "scales").select_option("1"), {"scales": (1.0,)}),
-        ("04", lambda: None, {}),
-        ("04", lambda: control["04"]("slider", "time").press("End"), {"time": 6}),
-        ("04", lambda: control["04"]("combobox", "reading").select_option("none"), {"reading": "none"}),
-        ("04", lambda: words["04"].nth(1).click(), {"word": 1}),
-        ("05", lambda: None, {}),
-        ("05", lambda: words["05"].nth(3).click(), {"word": 3}),
-        ("05", lambda: control["05"]("combobox", "scales").select_option("1"), {"scales": "1"}),
-        ("05", lambda: control["05"]("combobox", "correction").select_option("TAM"), {"correction": "tam"}),
-        ("06", lambda: None, {}),
-        ("06", lambda: control["06"]("button", "edge, energy").click(), {"cell": ("edge", "energy")}),
-    ):
-        choose()
-        same(roots[name], expected[name].set(**chosen))
-    rows = {name: expect(roots[name].locator("tbody th")) for name in ("08", "09")}
-    rows["08"].to_have_text(["chefer", "random", "mmel"], timeout=30_000)
-    for label, choice, wanted in (
-        ("sort", "text drop", ["mmel", "chefer", "random"]),
-        ("first", "highest", ["random", "chefer", "mmel"]),
-        ("kept", "below noise", ["chefer", "mmel"]),
-    ):
-        control["08"]("combobox", label).select_option(choice)
-        rows["08"].to_have_text(wanted, timeout=30_000)
-    papers = expected["09"].shown.options["paper"]
-    control["09"]("combobox", "verdict").select_option("all")
-    control["09"]("combobox", "paper").select_option(papers.labels[1])
-    wanted = expected["09"].set(verdict="all", paper=papers.values[1]).result.index.tolist()
-    rows["09"].to_have_text(wanted, timeout=30_000)
+    for number, widget in enumerate(expected.values(), 1):
+        root, shown = page.widgets.nth(number), widget.shown
+        same(root, widget)
+        for option in shown.options.values():
+            place = len(option.values) - 1
+            if option.values and shown.values[option.name] == option.values[place]:
+                place = 0
+            choose(root, option, place)
+            same(root, widget.set(**{option.name: option.values[place] if option.values else TYPED}))
     assert page.troubles == [] and page.bad_outputs() == []
+
+
+def test_a_summary_is_sorted_and_cut_as_is_chosen(expected):
+    widget = expected["08"].set(sort="image drop", first="lowest", kept="all")
+    for choice, rows in (
+        ({}, ["chefer", "random", "mmel"]),
+        ({"sort": "text drop"}, ["mmel", "chefer", "random"]),
+        ({"first": "highest"}, ["random", "chefer", "mmel"]),
+        ({"kept": "below noise"}, ["chefer", "mmel"]),
+    ):
+        assert widget.set(**choice).result.index.tolist() == rows

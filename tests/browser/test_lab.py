@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from explorer.conftest import file_of
 from PIL import Image
 
 from xaikit.explorer.jobs import Job
@@ -271,17 +272,6 @@ def test_long_work_can_be_cancelled(explorer):
     assert explorer.picture("Chefer").count() == 1
 
 
-def noise(side):
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    return png(Image.fromarray(pixels))
-
-
-def png(image):
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
 def give(explorer, path, content):
     path.write_bytes(content)
     with explorer.page.expect_file_chooser() as chooser:
@@ -293,7 +283,7 @@ def give(explorer, path, content):
     "name, make, told",
     [
         ("notes.txt", lambda: b"hello", "notes.txt can't be read as an image"),
-        ("huge.png", lambda: png(Image.new("1", (10000, 5000))), "50 megapixels"),
+        ("huge.png", lambda: file_of(Image.new("1", (10000, 5000))), "50 megapixels"),
         ("film.png", lambda: bytes(45_000_000), "film.png has 45 MB: pictures up to 30 MB are taken"),
     ],
     ids=["no picture", "50 megapixels", "45 MB"],
@@ -308,7 +298,8 @@ def test_what_is_no_picture_or_too_large_is_a_sentence(explorer, tmp_path, name,
 
 def test_a_picture_of_more_than_ten_megabytes_arrives(explorer, tmp_path):
     """A message of this size would cut the connection to the server."""
-    content = noise(1900)
+    noise = np.random.default_rng(0).integers(0, 256, (1900, 1900, 3), dtype=np.uint8)
+    content = file_of(Image.fromarray(noise), compress_level=1)
     assert len(content) > 10 * 2**20
     give(explorer, tmp_path / "large.png", content)
     explorer.wait(image="large.png")

@@ -1,6 +1,9 @@
 """What the tests of the explorer share: the model, scenes, a workspace, pictures as pixels and files, runs on disk."""
 
 import io
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -48,6 +51,26 @@ def file_of(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
+def typed(line):
+    """The choices that a line of code makes."""
+    kept = {}
+    eval(line, {"xk": type("xk", (), {"explore": staticmethod(lambda **choices: kept.update(choices))})})
+    return kept
+
+
+def said_without_torch(code):
+    """What code prints in a Python of its own, which never imports torch."""
+    code = f"import sys\n{code}\nassert not {{'torch', 'open_clip'}} & sys.modules.keys()"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def cpu_seconds(work, *given):
+    """How long it takes this process, whatever else the machine does."""
+    start = time.process_time()
+    work(*given)
+    return time.process_time() - start
+
+
 @contextmanager
 def passes(module, then=lambda seen: None):
     """The sizes of the batches that pass through a torch module; ``then`` is called with them after each."""
@@ -87,6 +110,20 @@ def followed(tab_class, state, draw):
     tab.show(state, draw(state))
     assert not wishes  # following a state is no wish
     return tab, wishes, now
+
+
+def every_control_followed(tab_class, state, draw, **wanted):
+    """Set each control of a tab, to what is wanted or to another end or value: that is the choice, of which the tab then shows
+    all that is drawn. Returns the tab and the present state, in a list."""
+    tab, wishes, now = followed(tab_class, state, draw)
+    for choice, control in tab.controls.items():
+        ends = getattr(control, "options", None) or (getattr(control, "max", True), getattr(control, "min", False))
+        control.value = wanted.get(choice) or next(each for each in ends if each != control.value)
+        assert wishes[-1] == {choice: control.value} == {choice: getattr(now[0], choice)}
+        panels = draw(now[0]).panels
+        shown = {name: (each.png, each.title, each.note) for name, each in tab.pictures.items() if each.png}
+        assert shown == {name: (panel.png, panel.title, panel.note) for name, panel in panels.items()}
+    return tab, now
 
 
 def write_run(folder, scenes, made_by=None, model="tiny-clip", **stores):

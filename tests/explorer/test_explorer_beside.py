@@ -4,7 +4,6 @@ import base64
 import io
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from xaikit.explorer.pixels import figure_png
 from xaikit.explorer.shown import DPI
 from xaikit.running.execution import UNATTENDED
 
-from .conftest import pixels
+from .conftest import cpu_seconds, pixels
 
 
 def bars(height=1.0, colour="red", title="bars"):
@@ -60,6 +59,7 @@ def test_defaults_of_the_function_are_shown_first_else_first_values():
 
     assert repr(beside(of, alpha=[0.5, 2.0], time=range(3, 5))) == "shown: alpha 2, time 3"
     assert repr(beside(of, alpha=[0.5, 8.0], time=[4])) == "shown: alpha 0.5, time 4"
+    assert repr(beside(lambda **chosen: bars(), colour={"a": "red", "none": None})) == "shown: colour a"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,7 @@ def test_what_cannot_be_drawn_is_one_sentence_and_the_picture_stays(widget):
     press(widget, 0, 1)
     assert widget.error.value == "" and widget.result.axes[0].patches[0].get_height() == 2
     assert sent == [{"done": True}] * 2  # the page waits for no answer that doesn't come
+    refused("colour='green': choose from a warm one, a cold one", widget.set, colour="green")
 
 
 def test_pictures_say_what_they_show_to_those_who_cannot_see_them(widget):
@@ -160,53 +161,37 @@ def test_without_its_extra_the_picture_says_how_to_change_it():
     )
 
 
+def of(height, colour, *rest, title, **more):
+    """A function without defaults."""
+    return bars(height, colour, title)
+
+
+def forgotten(height):
+    """A function that returns nothing."""
+    bars(height)
+
+
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("draw", "options", "sentence"),
     [
-        ({"hight": [1]}, "unknown option 'hight' of bars: it takes height, colour, title"),
-        ({"height": []}, "height has nothing to choose from: give at least one value"),
+        (bars, {"hight": [1]}, "unknown option 'hight' of bars: it takes height, colour, title"),
+        (bars, {"height": []}, "height has nothing to choose from: give at least one value"),
+        (of, {"colour": ["red"]}, r"of needs height: give what can be chosen for it \(height=...\), or a default"),
+        (of, {"height": [1.0], "colour": ["red"]}, "of needs title"),
+        (forgotten, {"height": [1.0, 2.0]}, "forgotten returned None: it must return a figure or a DataFrame"),
     ],
 )
-def test_what_cannot_be_chosen_is_refused_at_once(options, sentence):
-    refused(sentence, beside, bars, **options)
-
-
-def test_what_the_function_needs_must_be_given():
-    def of(height, colour, *rest, title, **more):
-        return bars(height, colour, title)
-
-    refused(r"of needs height: give what can be chosen for it \(height=...\), or a default", beside, of, colour=["red"])
-    refused("of needs title", beside, of, height=[1.0], colour=["red"])
-
-
-def test_a_value_that_is_not_offered_is_refused(widget):
-    refused("colour='green': choose from a warm one, a cold one", widget.set, colour="green")
+def test_what_cannot_be_shown_is_refused_at_once(draw, options, sentence):
+    refused(sentence, beside, draw, **options)
 
 
 def test_a_new_picture_costs_little_more_than_drawing_it(clip, scenes):
-    """In CPU time of the same process, so that neither the machine nor what else it does is a part of it."""
     heat = xk.explain(["edge", "centre"], clip, scenes.image, scenes.caption)
 
     def maps(scene):
         return xk.plots.compare(scenes, heat, "Two methods", (scene,))
 
-    def seconds(work):
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-
     widget = beside(maps, scene=range(len(scenes.sample)))
-    pressed = [seconds(lambda place=place: press(widget, 0, place)) for place in range(1, 6)]
-    drawn = [seconds(lambda place=place: maps(place).savefig(io.BytesIO(), dpi=DPI)) for place in range(1, 6)]
+    pressed = [cpu_seconds(press, widget, 0, place) for place in range(1, 6)]
+    drawn = [cpu_seconds(lambda place: maps(place).savefig(io.BytesIO(), dpi=DPI), place) for place in range(1, 6)]
     assert np.median(pressed) < 2 * np.median(drawn)
-
-
-def test_a_function_that_returns_nothing_is_told_of():
-    def forgotten(height):
-        bars(height)
-
-    refused("forgotten returned None: it must return a figure or a DataFrame", beside, forgotten, height=[1.0, 2.0])
-
-
-def test_a_function_of_any_options_shows_the_first_value():
-    assert repr(beside(lambda **chosen: bars(), colour={"a": "red", "none": None})) == "shown: colour a"

@@ -7,7 +7,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from refusals import refused
 
 from xaikit.clip.perturbation import filled, perturbed_images, scores_of_images
 from xaikit.evaluation.faithfulness import deletion_insertion
@@ -16,7 +15,7 @@ from xaikit.explorer.jobs import Cancelled, Job, Missing
 from xaikit.explorer.state import State
 from xaikit.explorer.tabs import PerturbTab
 
-from .conftest import followed, passes, pixels
+from .conftest import every_control_followed, followed, passes, pixels
 
 STATE = State(tab="perturb")
 ORANGE, BLUE = (213, 94, 0), (0, 114, 178)
@@ -202,32 +201,17 @@ def test_a_flat_map_says_that_its_order_means_nothing(workspace, monkeypatch):
     assert "flat" in draw(workspace, STATE, Job()).panels["curve"].note
 
 
-def test_a_patch_that_is_not_there_is_refused(workspace):
-    refused(r"masked=\[64\]: the picture has the patches 0 to 63", draw, workspace, STATE.but(masked=(64,)), Job())
-
-
-@pytest.fixture
-def tab(workspace):
-    """The tab, which shows every state that its user asks for; and what was asked for."""
-    return followed(PerturbTab, STATE, lambda state: draw(workspace, state, Job()))[:2]
-
-
 def press(picture, place):
     picture._handle_custom_msg({"spot": place}, [])
 
 
-def test_the_slider_moves_the_picture_and_the_marker(workspace, tab):
-    tab, wishes = tab
-    before = tab["picture"].png, tab["map"].png, tab["curve"].png
-    tab.controls["share"].value = 0.5
-    assert wishes == [{"share": 0.5}]
-    drawn = draw(workspace, STATE.but(share=0.5))
-    assert (tab["picture"].png, tab["curve"].png) == (drawn.panels["picture"].png, drawn.panels["curve"].png)
-    assert tab["picture"].png != before[0] and tab["curve"].png != before[2] and tab["map"].png == before[1]
+def test_controls_choose_what_is_shown(workspace):
+    tab, _ = every_control_followed(PerturbTab, STATE, lambda state: draw(workspace, state, Job()), method="edge")
+    assert {"edge", "rise"} <= {*tab.controls["method"].options}
 
 
-def test_patches_are_masked_and_seen_again(workspace, tab):
-    tab, wishes = tab
+def test_patches_are_masked_and_seen_again(workspace):
+    tab, wishes, _ = followed(PerturbTab, STATE, lambda state: draw(workspace, state, Job()))
     before = tab["picture"].png
     assert tab.release.disabled and "No patch" in tab.said.value
     press(tab["picture"], 20)
@@ -239,12 +223,3 @@ def test_patches_are_masked_and_seen_again(workspace, tab):
     assert wishes[-1] == {"masked": (5,)} and "1 patch masked by hand" in tab.said.value
     tab.release.click()
     assert wishes[-1] == {"masked": ()} and tab["picture"].png == before and tab.release.disabled
-
-
-def test_other_choices_change_what_is_shown(tab):
-    tab, wishes = tab
-    for choice, value in (("perturbation", "insertion"), ("fill", "black"), ("method", "edge")):
-        before = tab["picture"].png, tab["curve"].png
-        tab.controls[choice].value = value
-        assert wishes[-1] == {choice: value} and (tab["picture"].png, tab["curve"].png) != before
-    assert "edge" in tab.controls["method"].options and "rise" in tab.controls["method"].options
