@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from explorer.conftest import write_run
 
 import xaikit as xk
 from xaikit.files import store
@@ -76,23 +77,16 @@ def small_run(servers):
     and what these score."""
     *_, runs = servers
     if SCREENSHOTS in os.environ:
-        made = (runs / RUN / "evaluation.nc").is_file()
-        return (
-            runs
-            if made
-            else pytest.fail(f"screenshots are of the run {RUN}, which isn't there: make workbook makes it")
-        )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XAIKIT_RUNS", str(runs))
-        clip = xk.load_clip("tiny-clip-things")
-        drawn = xk.draw_scenes(n=6, seed=3, objects=(2, 3), world="things", size=clip.image_size[0])
-        scenes = store.annotate(drawn, "inputs", model=clip.name)
-        xk.save_store(scenes, RUN, "inputs")
-        about = {"made_by": clip, "inputs_digest": store.provenance(xk.open_inputs(RUN))["inputs_digest"]}
-        found = xk.explain_all(clip, scenes.image, scenes.caption, ["grad_eclip", "chefer"])
-        xk.save_store(store.annotate(found, "explanations", **about), RUN, "maps", "explanations")
-        scores = xk.evaluate(found.heat, clip, scenes, steps=4)
-        xk.save_store(store.annotate(scores, "evaluation", **about), RUN, "evaluation", "evaluation")
+        if not (runs / RUN / "evaluation.nc").is_file():
+            pytest.fail(f"screenshots are of the run {RUN}, which isn't there: make workbook makes it")
+        return runs
+    clip = xk.load_clip("tiny-clip-things")
+    drawn = xk.draw_scenes(n=6, seed=3, objects=(2, 3), world="things", size=clip.image_size[0])
+    scenes = store.annotate(drawn, "inputs", model=clip.name)
+    found = xk.explain_all(clip, scenes.image, scenes.caption, ["grad_eclip", "chefer"])
+    scores = xk.evaluate(found.heat, clip, scenes, steps=4)
+    stores = {"maps": ("explanations", found), "evaluation": ("evaluation", scores)}
+    write_run(runs / RUN, scenes, clip, clip.name, **stores)
     return runs
 
 

@@ -2,14 +2,12 @@
 notebooks, on small results."""
 
 import base64
-import io
 
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
+from explorer.conftest import pixels
 from notebook_functions import widget_of
-from PIL import Image
 
 from xaikit.running.committed import LANGUAGE
 
@@ -131,6 +129,14 @@ def type_into(field, text):
     field.press("Tab")
 
 
+def painted(root, name, **how):
+    """The bytes of the picture of this name, once it is there."""
+    image = root.get_by_role("img", name=name, **how)
+    image.wait_for()
+    image.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
+    return base64.b64decode(image.evaluate(BYTES))
+
+
 def same(root, widget):
     """Wait until a page's widget says what it should show, and look whether it does."""
     from playwright.sync_api import expect
@@ -138,19 +144,13 @@ def same(root, widget):
     if isinstance(widget.result, pd.DataFrame):
         rows = expect(root.locator("tbody th"))
         return rows.to_have_text(list(map(str, widget.result.index)), timeout=30_000)
-    image = root.get_by_role("img", name=widget.shown.alt, exact=True)
-    image.wait_for()
-    image.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
-    assert base64.b64decode(image.evaluate(BYTES)) == widget.picture.png
+    assert painted(root, widget.shown.alt, exact=True) == widget.picture.png
 
 
 def level(page, expected):
     """Wait until the picture says this level, and look whether it shows it."""
-    image = page.root.get_by_role("img", name=f"Level {expected} ")
-    image.wait_for()
-    page.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
-    shown = Image.open(io.BytesIO(base64.b64decode(image.evaluate(BYTES)))).convert("L")
-    assert abs(np.asarray(shown)[-1, -1] - expected) <= 1
+    shown = pixels(painted(page.root, f"Level {expected} "))
+    assert abs(int(shown[-1, -1, 0]) - expected) <= 1
 
 
 def test_every_control_changes_the_picture_to_what_was_chosen(page, output):

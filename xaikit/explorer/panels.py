@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from .pixels import TRUE_EDGE, colour_bar, coloured, css, ink_on, laid_over, png, relative, upsampled, with_edge
 from .state import State
@@ -131,6 +132,11 @@ def over_picture(
 def drawn_truth(mask: np.ndarray | None, image: np.ndarray) -> np.ndarray | None:
     """A mask (row, col) at the size of an enlarged image, bool (y, x); None stays None."""
     return None if mask is None else upsampled(mask, image.shape[:2]) > 0.5
+
+
+def long(dims: tuple[str, ...], **values: np.ndarray) -> pd.DataFrame:
+    """A row for each entry of arrays of the same shape, with its place."""
+    return xr.Dataset({name: (dims, array) for name, array in values.items()}).to_dataframe([*dims]).reset_index()
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:

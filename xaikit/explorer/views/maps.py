@@ -6,7 +6,7 @@ import pandas as pd
 
 from ...files.names import spelled
 from ..jobs import Job
-from ..panels import LEGEND, Drawn, Panel, drawn_truth, legend, map_panel, shaded_words, with_similarity
+from ..panels import LEGEND, Drawn, Panel, drawn_truth, legend, long, map_panel, shaded_words, with_similarity
 from ..pixels import TRUE_EDGE, enlarged, png, relative, with_edge
 from ..sources import Subject, named_pixels
 from ..state import State
@@ -33,7 +33,7 @@ def compare(workspace: Workspace, state: State, job: Job | None = None) -> Drawn
     }
     return Drawn(
         panels,
-        _of_patches(maps),
+        long(("row", "col"), **maps),
         sentences={"prompt": f"prompt: {subject.prompt}"},
         choices={"methods": workspace.methods(state)},
         legend=legend(state.colours, LEGEND),
@@ -54,12 +54,6 @@ def _about_truth(subject: Subject) -> str:
     return (
         "outlined in blue: the objects for which the prompt has a phrase with their shape; “no” and “not” aren't read"
     )
-
-
-def _of_patches(maps: dict[str, np.ndarray]) -> pd.DataFrame:
-    """A row a patch, a column a map."""
-    rows, cols = np.indices(next(iter(maps.values())).shape).reshape(2, -1)
-    return pd.DataFrame({"row": rows, "col": cols} | {name: heat.ravel() for name, heat in maps.items()})
 
 
 def words(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
@@ -95,7 +89,7 @@ def words(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     without = "" if speaker == state.method else f"{state.method} explains pictures only. "
     return Drawn(
         panels,
-        pd.concat([_of_patches(maps).astype({"row": "Int64", "col": "Int64"}), of_words]),
+        pd.concat([long(("row", "col"), **maps).astype({"row": "Int64", "col": "Int64"}), of_words]),
         shaded_words(tokens, relative(word_heat), state.colours, pressed, labels),
         sentences={
             "prompt": f"prompt: {subject.prompt}",

@@ -6,7 +6,7 @@ import pandas as pd
 from ...plots.concepts import WORDS, drawn_tree, faded, strong_bands
 from .. import pixels
 from ..jobs import Job
-from ..panels import Drawn, Panel, Spot, Word, drawn_truth, iou, legend
+from ..panels import Drawn, Panel, Spot, Word, drawn_truth, iou, legend, long
 from ..state import State
 from ..workspace import Workspace
 from .modes import patterns, plane
@@ -199,13 +199,13 @@ def _about(wave: Wave, node: int) -> tuple[str, str, str]:
 def _numbers(wave: Wave, word: int, truth: np.ndarray | None) -> pd.DataFrame:
     """What the panels show, in rows of the panels "map" (all times), "plane", "mode" (all modes), "tree" and "concept" (all
     concepts), with the IoU of each concept and the truth (y, x); columns that a panel doesn't have are empty there."""
-    parts = {"map": _long(("time", "row", "col"), heat=wave.maps[:, word])}
+    parts = {"map": long(("time", "row", "col"), heat=wave.maps[:, word])}
     found = wave.modes_of(word)
     if not isinstance(found, str):
         eigenvalue, pattern = found.eigenvalue.values, found.pattern.values
         columns = {name: found[name].values for name in ("frequency", "growth", "energy", "amplitude")}
-        parts["plane"] = _long(("mode",), real=eigenvalue.real, imaginary=eigenvalue.imag, **columns)
-        parts["mode"] = _long(("mode", "row", "col"), size=np.abs(pattern), angle=np.angle(pattern))
+        parts["plane"] = long(("mode",), real=eigenvalue.real, imaginary=eigenvalue.imag, **columns)
+        parts["mode"] = long(("mode", "row", "col"), size=np.abs(pattern), angle=np.angle(pattern))
     if not isinstance(wave.tree, str):
         nodes = pd.DataFrame.from_dict(dict(wave.tree.nodes(data=True)), orient="index")
         links = pd.DataFrame(
@@ -213,16 +213,9 @@ def _numbers(wave: Wave, word: int, truth: np.ndarray | None) -> pd.DataFrame:
         )
         links = links.drop_duplicates("concept").set_index("concept").reindex(nodes.index)
         parts["tree"] = nodes[["band", "label", "energy"]].join(links).rename_axis("concept").reset_index()
-        parts["concept"] = _long(("concept", "row", "col"), inside=np.stack(nodes["mask"].tolist()).astype(int))
+        parts["concept"] = long(("concept", "row", "col"), inside=np.stack(nodes["mask"].tolist()).astype(int))
     numbers = pd.concat([frame.assign(panel=name) for name, frame in parts.items()], ignore_index=True)
     if "tree" in parts and truth is not None:
         masks = (pixels.upsampled(mask, truth.shape) > 0.5 for mask in nodes["mask"])
         numbers.loc[numbers.panel == "tree", "iou"] = [iou(mask, truth) for mask in masks]
     return numbers
-
-
-def _long(dims: tuple[str, ...], **values: np.ndarray) -> pd.DataFrame:
-    """A row for each entry of arrays of the same shape, with its place."""
-    first = next(iter(values.values()))
-    places = np.indices(first.shape).reshape(first.ndim, -1)
-    return pd.DataFrame(dict(zip(dims, places, strict=True)) | {name: array.ravel() for name, array in values.items()})
