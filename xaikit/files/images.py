@@ -69,9 +69,12 @@ def _as_mask(picture: Image.Image, label: str) -> Image.Image:
 
 
 def _opened(
-    file: Path | BinaryIO, label: str, read: Callable[[Image.Image, str], Image.Image], most_pixels: int = MOST_PIXELS,
+    file: Path | BinaryIO,
+    label: str,
+    read: Callable[[Image.Image, str], Image.Image],
+    most_pixels: int = MOST_PIXELS,
     most_aspect: int = MOST_ASPECT,
-) -> Image.Image:  # fmt: skip
+) -> Image.Image:
     """What ``read`` makes of the picture in a file, once its size is known to be possible."""
 
     def opened() -> Image.Image:
