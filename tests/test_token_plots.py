@@ -11,10 +11,9 @@ from refusals import refused
 from xaikit import plots
 
 # Sample 0 has 8 tokens on a grid of 3 x 4; sample 1 has 4 tokens on a grid of 2 x 2 over the middle of its image.
-ANSWERS = [["a", " small", " red", " ring", " and", " a", " blue", " cross"], [" two", " $x$", "\n", " "]]
+ANSWERS = [["a", " small", " red", " ring", " and", " a", " blue", " cross"], [" ring", " $x$", "\n", " "]]
 PROMPT = [[" describe", " it"], [" what"]]
 EXPLAINERS = ["lens", "tam", "arc"]
-OBJECTS = np.array([[-1, 1, 1, 1, -1, -1, 0, 0], [-1] * 4 + [-2] * 4])
 
 
 def padded(rows, size):
@@ -94,7 +93,7 @@ LEFT, RIGHT = 8.5, 28.5
 
 
 def test_a_strip_shows_every_token_once_on_one_scale(answers, scenes):
-    figure = plots.token_strip(answers, scenes, 0, "lens", gamma=1)
+    figure = plots.token_strip(answers, scenes, 0, "lens")
     axes, title = drawn(figure)
     assert titles(axes) == ["image", "a", "small", "red", "ring", "and", "a", "blue", "cross"]
     assert "lens" in title and "lens" in bar(figure).get_ylabel()
@@ -105,11 +104,12 @@ def test_a_strip_shows_every_token_once_on_one_scale(answers, scenes):
         np.testing.assert_array_equal(shown.get_array(), values)
         assert shown.get_clim() == (0, heat.max())
         assert shown.get_extent() == [-0.5, 39.5, 19.5, -0.5] == backdrop.get_extent()
+        np.testing.assert_allclose(shown.norm(values) ** 2, values / heat.max(), rtol=1e-5)
     assert bar(figure).get_ylim() == pytest.approx((0, heat.max()))
     # Nine panels stand in two rows, and a dim token is drawn dim.
     assert len({round(axis.get_position().y0, 2) for axis in axes}) == 2
     colours = [axis.images[1].to_rgba(axis.images[1].get_array())[..., :3].sum() for axis in axes[1:]]
-    assert np.argmin(colours) == 4 and colours[4] < 0.2 * np.delete(colours, 4).min()
+    assert np.argmin(colours) == 4 and colours[4] < 0.5 * np.delete(colours, 4).min()
     opacity = [axis.images[1].get_alpha().max() for axis in axes[1:]]
     assert np.argmin(opacity) == 4 and max(opacity) == 1
 
@@ -118,18 +118,16 @@ def test_the_tokens_own_object_is_outlined(answers, scenes):
     axes, _ = drawn(plots.token_strip(answers, scenes, 0, "lens"))
     right, left, none = [RIGHT], [LEFT], []
     assert [outlined(axis) for axis in axes] == [[LEFT, RIGHT], none, right, right, right, none, none, left, left]
-    given = np.where(OBJECTS == 0, 1, -1)  # another assignment than that of the words
-    axes = panels(plots.token_strip(answers, scenes, 0, "lens", objects=given))
-    assert [outlined(axis) for axis in axes] == [right, none, none, none, none, none, none, right, right]
 
 
 def test_cases_stand_below_one_another_each_with_its_own_picture(answers, scenes):
-    objects = np.where(np.arange(8) == 1, 0, OBJECTS)
-    cases = {"success": (0, "ring"), "failure": (1, 1)}
-    axes, title = drawn(plots.token_cases(answers, scenes, cases, ["tam", "lens"], objects))
+    cases = {"success": (0, "ring"), "failure": (1, 0), "no word": (1, 1)}
+    figure = plots.token_cases(answers, scenes, cases, ["tam", "lens"])
+    axes, title = drawn(figure)
     assert titles(axes[:3]) == ["image", "TAM", "lens"] and "success, failure" in title
-    assert [axis.get_ylabel() for axis in axes[::3]] == ["success\nring", "failure\n$x$"]
-    for row, (sample, place) in enumerate([(0, 3), (1, 1)]):
+    assert "own peak" in title and bar(figure).get_ylim() == (0, 1) and "map" in bar(figure).get_ylabel()
+    assert [axis.get_ylabel() for axis in axes[::3]] == ["success\nring", "failure\nring", "no word\n$x$"]
+    for row, (sample, place) in enumerate([(0, 3), (1, 0), (1, 1)]):
         picture, *maps = axes[3 * row : 3 * row + 3]
         np.testing.assert_array_equal(picture.images[0].get_array(), scenes.image[sample])
         rows, cols = answers.grid.values[sample]
@@ -137,16 +135,10 @@ def test_cases_stand_below_one_another_each_with_its_own_picture(answers, scenes
             values = answers.token_heat.values[sample, explainer, place, :rows, :cols]
             np.testing.assert_array_equal(axis.images[1].get_array(), values)
             assert axis.images[1].get_clim() == (0, values.max())
-            assert outlined(axis) == [RIGHT]  # each scene's own mask of the object that its word names
+            assert outlined(axis) == ([] if row == 2 else [RIGHT])  # each scene's own mask of what its word names
     refused("cases=.*: give at least one", plots.token_cases, answers, scenes, {})
     refused("sample=5: a whole number", plots.token_cases, answers, scenes, {"far": (5, 0)})
     refused("token 'disc': the answer has tokens 0 to 7", plots.token_cases, answers, scenes, {"none": (0, "disc")})
-
-
-def test_colours_go_by_the_power_that_is_asked_for(answers, scenes):
-    half = plots.token_strip(answers, scenes, 0, "lens").axes[1].images[1]
-    full = plots.token_strip(answers, scenes, 0, "lens", gamma=1).axes[1].images[1]
-    np.testing.assert_allclose(half.norm(half.get_array()) ** 2, full.norm(full.get_array()), rtol=1e-5)
 
 
 def test_some_words_and_a_title_of_ones_own(answers, scenes):
@@ -159,11 +151,10 @@ def test_some_words_and_a_title_of_ones_own(answers, scenes):
 
 
 def test_a_map_lies_on_its_own_part_of_the_image_without_its_padding(answers, scenes):
-    objects = np.where(np.arange(8) == 1, 0, -1) * np.ones((2, 1), int)
-    axes, _ = drawn(plots.token_strip(answers, scenes, 1, "lens", objects=objects))
+    axes, _ = drawn(plots.token_strip(answers, scenes, 1, "lens"))
     np.testing.assert_array_equal(axes[0].images[0].get_array(), scenes.image[1])
-    assert [outlined(axis) for axis in axes] == [[RIGHT], [], [RIGHT], [], []]
-    assert titles(axes) == ["image", "two", "$x$", "\\n", "\u2423"]
+    assert [outlined(axis) for axis in axes] == [[RIGHT], [RIGHT], [], [], []]
+    assert titles(axes) == ["image", "ring", "$x$", "\\n", "\u2423"]
     assert not axes[2].title.get_parse_math()
     for axis, values in zip(axes[1:], answers.token_heat.values[1, 0, :4, :2, :2], strict=True):
         backdrop, shown = axis.images
@@ -189,30 +180,8 @@ def test_images_alone_do_in_any_form(answers, scenes, tmp_path):
         np.testing.assert_array_equal(axes[0].images[0].get_array(), image)
         np.testing.assert_array_equal(axes[3].images[1].get_array(), answers.token_heat.values[0, 1, 2])
         assert "tam" in title and not any(outlined(axis) for axis in axes)
-    axes, _ = drawn(plots.token_comparison(single, image))
-    assert titles(axes)[:6] == ["a", "small", "red", "ring", "and", "a"] and len(axes) == 12
-
-
-def test_a_comparison_scales_every_map_by_itself(answers, scenes):
-    figure = plots.token_comparison(answers, scenes, 0, ["red", "and", 7], ["arc", "lens"])
-    axes, title = drawn(figure)
-    grid = np.array(axes).reshape(3, 3)
-    assert "own peak" in title and bar(figure).get_ylim() == (0, 1)
-    assert titles(grid[0]) == ["red", "and", "cross"]
-    assert [axis.get_ylabel() for axis in grid[:, 0]] == ["image", "ARC", "lens"]
-    assert [[outlined(axis) for axis in row] for row in grid] == [[[RIGHT], [], [LEFT]]] * 3
-    for row, explainer in zip(grid[1:], (2, 0), strict=True):
-        for axis, place in zip(row, (2, 4, 7), strict=True):
-            values = answers.token_heat.values[0, explainer, place]
-            np.testing.assert_array_equal(axis.images[1].get_array(), values)
-            assert axis.images[1].get_clim() == (0, values.max())
-    for axis in grid[0]:
-        np.testing.assert_array_equal(axis.images[0].get_array(), scenes.image[0])
-
-
-def test_a_comparison_chooses_all_explainers_and_each_objects_last_word(answers, scenes):
-    axes, _ = drawn(plots.token_comparison(answers, scenes))
-    assert len(axes) == 4 * 2 and titles(axes[:2]) == ["ring", "cross"]
+    axes, _ = drawn(plots.scales_side_by_side(single, image))
+    assert [axis.get_ylabel() for axis in axes[::2]] == ["a", "small", "red", "ring", "and", "a"] and len(axes) == 12
 
 
 def test_scales_share_the_scale_of_their_row(answers, scenes):
@@ -230,14 +199,19 @@ def test_scales_share_the_scale_of_their_row(answers, scenes):
             np.testing.assert_array_equal(axis.images[1].get_array(), values)
             assert axis.images[1].get_clim() == (0, heat.max())
             assert outlined(axis) == ([RIGHT] if place == 3 else [])
+    axes, _ = drawn(plots.scales_side_by_side(answers, scenes, explainers=["mean", "1.0"]))
+    assert titles(axes[:3]) == ["image", "mean", "1.0"]  # in the order asked for, of each object's last word
+    assert [axis.get_ylabel() for axis in axes[::3]] == ["ring", "cross"]
 
 
 def test_maps_without_heat_are_drawn(answers, scenes):
-    for plot in (plots.token_comparison, plots.scales_side_by_side):
-        axes = panels(plot(answers.assign(token_heat=answers.token_heat * 0), scenes))
+    blank = answers.assign(token_heat=answers.token_heat * 0).sel(explainer=["lens"])
+    for figure in (
+        plots.token_strip(blank, scenes), plots.scales_side_by_side(blank, scenes),
+        plots.token_cases(blank, scenes, {"one": (0, 0)}),
+    ):  # fmt: skip
+        axes, _ = drawn(figure)
         assert axes[-1].images[1].get_clim() == (0, 1)
-    axes, _ = drawn(plots.token_strip(answers.assign(token_heat=answers.token_heat * 0), scenes, 0, "lens"))
-    assert axes[-1].images[1].get_clim() == (0, 1)
 
 
 @pytest.mark.parametrize("sample", [0, 1])
@@ -273,7 +247,7 @@ def test_rank_overlap_is_that_of_the_explainer_that_has_it(answers):
     refused("explainer=None: .* lens, tam, arc", plots.context_matrix, both, 0, "rank_overlap")
 
 
-STRIP, COMPARISON, SCALES = "token_strip", "token_comparison", "scales_side_by_side"
+STRIP, SCALES = "token_strip", "scales_side_by_side"
 LENS = {"explainer": "lens"}
 
 
@@ -286,13 +260,10 @@ LENS = {"explainer": "lens"}
         (STRIP, LENS | {"words": ["green"]}, "token 'green': the answer has tokens 0 to 7: a small"),
         (STRIP, LENS | {"words": [8]}, "token 8: the answer has tokens 0 to 7"),
         (STRIP, LENS | {"words": "red"}, "tokens='red': give a list"),
-        (STRIP, LENS | {"gamma": 0}, "gamma=0: a power above 0"),
-        (STRIP, LENS | {"objects": OBJECTS[:1]}, r"objects of shape \(1, 8\)"),
-        (STRIP, LENS | {"objects": OBJECTS + 1}, "up to 2: .* the sample's 2 masks"),
-        (COMPARISON, {"tokens": []}, r"tokens=\[\]: give a list"),
-        (COMPARISON, {"tokens": [-1]}, "token -1: the answer has tokens 0 to 7"),
-        (COMPARISON, {"explainers": ["lens", "none"]}, "explainers='none': choose"),
-        (COMPARISON, {"explainers": []}, r"explainers=\[\]: give a list"),
+        (SCALES, {"tokens": []}, r"tokens=\[\]: give a list"),
+        (SCALES, {"tokens": [-1]}, "token -1: the answer has tokens 0 to 7"),
+        (SCALES, {"explainers": ["lens", "none"]}, "explainers='none': choose"),
+        (SCALES, {"explainers": []}, r"explainers=\[\]: give a list"),
         (SCALES, {"explainers": "lens"}, "explainers='lens': give a list"),
     ],
 )

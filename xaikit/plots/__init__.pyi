@@ -31,6 +31,5 @@ from .tokens import (
     context_matrix as context_matrix,
     scales_side_by_side as scales_side_by_side,
     token_cases as token_cases,
-    token_comparison as token_comparison,
     token_strip as token_strip,
 )

@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from ..files.checks import check_choices, check_names, check_number, check_whole
+from ..files.checks import check_choices, check_names, check_whole
 from ..files.images import read_image
 from ..files.names import spelled
 from ..measures.maps import by_explainer
@@ -52,31 +52,28 @@ def token_strip(
     sample: int = 0,
     explainer: str | None = None,
     words: Sequence[str | int] | None = None,
-    objects: np.ndarray | None = None,
     title: str | None = None,
-    gamma: float = 0.5,
 ) -> Figure:
     """The image, and over it the map of each token of the answer, all maps on one scale: what is dim has little heat.
+    Colours go by the square root of the heat, so that faint maps are seen beside a hot one.
 
     Parameters
     ----------
     answers : of ``explain_tokens`` or ``explain_all_tokens``.
-    scenes : of the ``inputs`` schema; or all the images, in any form that ``explain_tokens`` takes.
+    scenes : of the ``inputs`` schema, or all the images, in any form that ``explain_tokens`` takes. The object of the scene that
+        a token names is outlined.
     sample : by its place. explainer : which maps; None where there is only one.
     words : the tokens to show, by place or by text (its first place); None for all.
-    objects : (sample, answer_token), the object that each token names, negative for none; None to match the text with
-        ``object_name`` where the scenes have it. The token's own object is outlined.
-    gamma : power of the heat that the colours go by: 0.5 lets faint maps be seen beside a hot one, 1 is linear.
 
     Raises ValueError for a sample, an explainer or a word that there isn't, and for another number of images.
     """
-    check_number(0, open_low=True, what="power", gamma=gamma)
     answers = by_explainer(answers)
-    name = _chosen(explainer, answers.explainer.values.tolist())
-    one = _answer(answers, scenes, sample, objects)
-    heat = one.heat[answers.explainer.values.tolist().index(name)]
+    known = answers.explainer.values.tolist()
+    name = _chosen(explainer, known)
+    one = _answer(answers, scenes, sample)
+    heat = one.heat[known.index(name)]
     places = range(len(one.texts)) if words is None else _places(one, words)
-    norm = PowerNorm(gamma, 0, heat.max() or 1.0)
+    norm = PowerNorm(0.5, 0, heat.max() or 1.0)
     rows = -(-(1 + len(places)) // PER_ROW)
     figure, axes = _panels(one, rows, -(-(1 + len(places)) // rows), titles=rows)
     first, *others = axes.flat
@@ -90,32 +87,9 @@ def token_strip(
         _map(axis, one, heat[place], norm)
         outline(axis, one.own(place))
         _entitle(axis, readable(one.texts[place]))
-    _bar(
-        figure,
-        [first, *others[: len(places)]],
-        norm,
-        f"heat by {spelled(name)}" + f" (to the power {gamma:g})" * (gamma != 1),
-    )
+    _bar(figure, [first, *others[: len(places)]], norm, f"heat by {spelled(name)} (to the power 0.5)")
     title = f"The map of each token by {name}, all on one scale" if title is None else title
     return finished(figure, title)
-
-
-def token_comparison(
-    answers: xr.Dataset,
-    scenes: xr.Dataset | Sequence | np.ndarray,
-    sample: int = 0,
-    tokens: Sequence[str | int] | None = None,
-    explainers: Sequence[str] | None = None,
-    objects: np.ndarray | None = None,
-    title: str | None = None,
-) -> Figure:
-    """Some tokens across, explainers down, each map over its own peak since units differ; the token's own object is outlined.
-
-    tokens : as ``words`` of ``token_strip``; None for the last word of each phrase that names an object, or the first 6.
-    explainers : None for all. The rest, and what is raised, as in ``token_strip``.
-    """
-    title = "The same tokens by each method, every map over its own peak" if title is None else title
-    return _table(answers, scenes, sample, tokens, explainers, objects, title, token_a_row=False)
 
 
 def scales_side_by_side(
@@ -124,16 +98,20 @@ def scales_side_by_side(
     sample: int = 0,
     tokens: Sequence[str | int] | None = None,
     explainers: Sequence[str] | None = None,
-    objects: np.ndarray | None = None,
     title: str | None = None,
 ) -> Figure:
     """Some tokens down; across, the image and the maps of one token, on one scale a row, with its own object outlined.
 
-    answers : whose explainers are the scales, such as "1.0" and "1.5", and their mean. The rest, and what is raised, as in
-    ``token_comparison``.
+    answers : whose explainers are the scales, such as "1.0" and "1.5", and their mean. tokens : as ``words`` of
+    ``token_strip``; None for the last word of each phrase that names an object, or the first 6. explainers : None for all.
+    The rest, and what is raised, as in ``token_strip``.
     """
+    answers = _of_explainers(answers, explainers)
+    one = _answer(answers, scenes, sample)
+    places = _telling(one) if tokens is None else _places(one, tokens)
+    rows = [(wrapped(readable(one.texts[place]), 10), one, place) for place in places]
     title = "The same tokens at each scale, a row on one scale of heat" if title is None else title
-    return _table(answers, scenes, sample, tokens, explainers, objects, title, token_a_row=True)
+    return _table(answers, rows, title, "row")
 
 
 def token_cases(
@@ -141,66 +119,52 @@ def token_cases(
     scenes: xr.Dataset | Sequence | np.ndarray,
     cases: Mapping[str, tuple[int, str | int]],
     explainers: Sequence[str] | None = None,
-    objects: np.ndarray | None = None,
     title: str | None = None,
 ) -> Figure:
     """One token of one sample down for each case, such as a success and a failure; across, the image and the map by each
-    explainer, each over its own peak, with the token's own object outlined.
+    explainer, each over its own peak since units differ, with the token's own object outlined.
 
     cases : a label to a sample, by its place, and a token, by place or by text. The rest, and what is raised, as in
-    ``token_comparison``; ValueError for no case.
+    ``scales_side_by_side``; ValueError for no case.
     """
     if not cases:
         raise ValueError("cases={}: give at least one, a label to a sample and a token")
+    answers = _of_explainers(answers, explainers)
+    rows = []
+    for label, (sample, token) in cases.items():
+        one = _answer(answers, scenes, sample)
+        (place,) = _places(one, [token])
+        rows.append((f"{label}\n{readable(one.texts[place])}", one, place))
+    title = f"{', '.join(cases)}: one word each, every map over its own peak" if title is None else title
+    return _table(answers, rows, title, "map")
+
+
+def _of_explainers(answers: xr.Dataset, explainers: Sequence[str] | None) -> xr.Dataset:
+    """The answers with the maps of these explainers, None for all."""
     answers = by_explainer(answers)
-    if explainers is not None:
-        check_names(answers.explainer.values.tolist(), explainers=explainers)
-        answers = answers.sel(explainer=list(explainers))
+    if explainers is None:
+        return answers
+    check_names(answers.explainer.values.tolist(), explainers=explainers)
+    return answers.sel(explainer=list(explainers))
+
+
+def _table(answers: xr.Dataset, rows: list[tuple[str, _Answer, int]], title: str, scaled: str) -> Figure:
+    """Rows of a label, an answer and the place of a token: the image, and the token's map by each explainer, all maps of a
+    "row" on one scale, or every "map" on its own."""
     names = answers.explainer.values.tolist()
-    found = [(_answer(answers, scenes, sample, objects), token) for sample, token in cases.values()]
-    shown = [(one, *_places(one, [token])) for one, token in found]
-    figure, axes = _panels(shown[0][0], len(cases), 1 + len(names), titles=2)
-    for (one, place), label, row in zip(shown, cases, axes, strict=True):
-        bare(row[0], one.image)
-        for axis, heat in zip(row[1:], one.heat[:, place], strict=True):
-            _map(axis, one, heat, Normalize(0, heat.max() or 1.0))
-        for axis in row:
+    figure, axes = _panels(rows[0][1], len(rows), 1 + len(names), titles=2)
+    for (label, one, place), (first, *others) in zip(rows, axes, strict=True):
+        bare(first, one.image)
+        first.set_ylabel(label, fontsize=TEXT + 1, parse_math=False)
+        heat = one.heat[:, place]
+        peaks = np.broadcast_to(heat.max(None if scaled == "row" else (1, 2)), len(names))
+        for axis, values, peak in zip(others, heat, peaks, strict=True):
+            _map(axis, one, values, Normalize(0, peak or 1.0))
+        for axis in (first, *others):
             outline(axis, one.own(place))
-        row[0].set_ylabel(f"{label}\n{readable(one.texts[place])}", fontsize=TEXT + 1, parse_math=False)
     for axis, name in zip(axes[0], ["image", *names], strict=True):
         _entitle(axis, wrapped(spelled(name), 12))
-    _bar(figure, list(axes.flat), Normalize(0, 1), "heat / largest heat of the map")
-    title = f"{', '.join(cases)}: one word each, every map over its own peak" if title is None else title
-    return finished(figure, title)
-
-
-def _table(answers, scenes, sample, tokens, explainers, objects, title: str, token_a_row: bool) -> Figure:
-    """Tokens by explainers, the image first; on one scale a token where it has a row, else each map on its own."""
-    answers = by_explainer(answers)
-    if explainers is not None:
-        check_names(answers.explainer.values.tolist(), explainers=explainers)
-        answers = answers.sel(explainer=list(explainers))
-    names = answers.explainer.values.tolist()
-    one = _answer(answers, scenes, sample, objects)
-    places = _telling(one) if tokens is None else _places(one, tokens)
-    heat = one.heat[:, places]
-    peak = np.broadcast_to(heat.max((0, 2, 3) if token_a_row else (2, 3)), heat.shape[:2])
-    shape = (len(places), 1 + len(names)) if token_a_row else (1 + len(names), len(places))
-    figure, axes = _panels(one, *shape, titles=1)
-    turned = axes.T if token_a_row else axes
-    for col, place in enumerate(places):
-        bare(turned[0, col], one.image)
-        for row, axis in enumerate(turned[1:, col]):
-            _map(axis, one, heat[row, col], Normalize(0, peak[row, col] or 1.0))
-        for axis in turned[:, col]:
-            outline(axis, one.own(place))
-    down, across = ["image", *(spelled(name) for name in names)], [readable(one.texts[i]) for i in places]
-    down, across = (across, down) if token_a_row else (down, across)
-    for axis, text in zip(axes[:, 0], down, strict=True):
-        axis.set_ylabel(wrapped(text, 10), fontsize=TEXT + 1, parse_math=False)
-    for axis, text in zip(axes[0], across, strict=True):
-        _entitle(axis, text)
-    _bar(figure, list(axes.flat), Normalize(0, 1), f"heat / largest heat of the {'row' if token_a_row else 'map'}")
+    _bar(figure, list(axes.flat), Normalize(0, 1), f"heat / largest heat of the {scaled}")
     return finished(figure, title)
 
 
@@ -250,7 +214,7 @@ def context_matrix(
     return finished(figure, title)
 
 
-def _answer(answers: xr.Dataset, scenes, sample: int, objects: np.ndarray | None) -> _Answer:
+def _answer(answers: xr.Dataset, scenes, sample: int) -> _Answer:
     texts = _texts(answers, sample)
     n = answers.sizes["sample"]
     truth = scenes if isinstance(scenes, xr.Dataset) else None
@@ -264,16 +228,8 @@ def _answer(answers: xr.Dataset, scenes, sample: int, objects: np.ndarray | None
     own, masks = np.full(len(texts), -1), np.zeros((0, *image.shape[:2]), bool)
     if truth is not None and "object_mask" in truth:
         masks = truth.object_mask.values[sample]
-    if objects is not None:
-        objects = np.asarray(objects)
-        if objects.shape != answers.answer_text.shape or objects[sample].max() >= len(masks):
-            raise ValueError(
-                f"objects of shape {objects.shape}, up to {objects.max()}: for each of {answers.answer_text.shape} tokens one of"
-                f" the sample's {len(masks)} masks, or a negative number, is needed"
-            )
-        own = objects[sample, : len(texts)]
-    elif len(masks) and "object_name" in truth:
-        own = name_tokens(np.array([texts]), truth.isel(sample=[sample])).token_object.values[0]
+        if len(masks) and "object_name" in truth:
+            own = name_tokens(np.array([texts]), truth.isel(sample=[sample])).token_object.values[0]
     top, left, bottom, right = answers.region.values[sample] * np.tile(image.shape[:2], 2) - 0.5
     rows, cols = answers.grid.values[sample]
     heat = answers.token_heat.values[sample, :, : len(texts), :rows, :cols]
