@@ -1,6 +1,6 @@
 """Figures of measurements: curves of training and of faithfulness, means with their intervals, tables as colours."""
 
-from functools import partial
+from collections.abc import Sequence
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from ..files.names import spelled
 from ..measures.intervals import as_text, difference_in, oriented, score_interval, summary, verdicts
-from .panels import ARROWS, TEXT, finished, grid, interval_ends, panels, wrapped
+from .panels import ARROWS, TEXT, finished, grid, panels, wrapped
 
 MARKERS = "osD^vPX*"
 NARROWEST = 6.5  # inches of a table
@@ -100,19 +100,10 @@ def metric_points(evaluation: xr.Dataset, metrics: list[str], title: str, cols: 
     >>> figure = xk.plots.metric_points(measured, ["largest"], "Means")
     """
     metrics = [metric for metric in metrics if metric in evaluation]
-    height = 0.9 + 0.24 * evaluation.sizes["explainer"]
-    figure, axes = grid(len(metrics), cols, width=10 / cols, height=height, sharey=True)
+    names = evaluation.explainer.values
+    figure, axes = _axes_of_metrics(evaluation[metrics], names, cols)
     for axis, metric in zip(axes, metrics, strict=True):
-        values = evaluation[metric]
-        about = {name: values.attrs.get(name) for name in ("whole", "limits")}
-        frame = values.to_dataframe(name="value").reset_index()
-        sns.pointplot(
-            frame, x="value", y="explainer", hue="explainer", palette="colorblind", ax=axis, linestyle="none",
-            markersize=5, err_kws={"linewidth": 1.5}, errorbar=partial(interval_ends, **about),
-            legend=False,
-        )  # fmt: skip
-        axis.set(xlabel=f"{spelled(metric)}\n({values.attrs.get('score_direction', '')})", ylabel="")
-        axis.grid(axis="x", alpha=0.3)
+        _intervals(axis, np.arange(len(names)), *_means(evaluation[metric], names), "C0")
     return finished(figure, title)
 
 
@@ -134,8 +125,7 @@ def paired_differences(
     measured = [metric for metric in metrics if metric in evaluation]
     if not measured:
         raise ValueError(f"metrics={metrics!r}: none was measured; measured were {', '.join(map(str, evaluation))}")
-    cols, rows = min(cols, len(measured)), len(against)
-    figure, axes = grid(len(measured), cols, width=10 / cols, height=0.9 + 0.24 * rows, sharey=True)
+    figure, axes = _axes_of_metrics(evaluation[measured], list(against), min(cols, len(measured)))
     width, height = figure.get_size_inches()
     figure.set_size_inches(
         width, height + 0.3 + 0.2 * title.count("\n")
@@ -144,17 +134,9 @@ def paired_differences(
     for axis, metric in zip(axes, measured, strict=True):
         for place, (pair, verdict) in enumerate(zip(against.items(), told[metric], strict=True)):
             each, (colour, marker) = difference_in(evaluation[metric], *pair), VERDICTS[verdict]
-            axis.hlines(place, *each.interval(), color=colour, linewidth=2)
-            axis.plot(each.value, place, marker, color=colour, markersize=5)
+            _intervals(axis, place, each.value, *each.interval(), colour, marker)
         axis.axvline(0, color="black", linewidth=1)
         axis.axvspan(-margin, margin, color="0.9", zorder=0)
-        axis.set_xlabel(
-            f"{spelled(metric)}\n({evaluation[metric].attrs.get('score_direction', '')})", fontsize=TEXT + 1
-        )
-        axis.tick_params(labelsize=TEXT)
-        axis.locator_params(axis="x", nbins=4)
-        axis.grid(axis="x", alpha=0.3)
-        _rows(axis, [spelled(name) for name in against])
     marks = [Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in VERDICTS.items()]
     figure.legend(
         handles=marks, loc="outside lower center", ncols=len(marks), fontsize=TEXT, frameon=False, title_fontsize=TEXT,
@@ -250,17 +232,15 @@ def cost_and_quality(cost: xr.DataArray, quality: xr.DataArray, title: str, xlab
     """
     mean = quality.mean("sample")
     names = mean.explainer.values[np.argsort(-oriented(quality).mean("sample").values)]
-    mean, low, high = np.transpose([score_interval(quality.sel(explainer=name)) for name in names])
     place, cost = np.arange(len(names)), cost.sel(explainer=names)
     figure, axes = panels(1, 2, width=3.7, height=0.6 + 0.19 * len(names), sharey=True)
-    _intervals(axes[0, 0], place, mean, low, high, "C0")
+    _intervals(axes[0, 0], place, *_means(quality, names), "C0")
     axes[0, 0].set(xlabel=wrapped(quality.attrs.get("long_name", str(quality.name)), 30))
     axes[0, 1].hlines(place, cost.min(), cost, color="0.8", linewidth=1)
     axes[0, 1].plot(cost, place, "D", color="C1", markersize=5)
     axes[0, 1].set(xscale="log", xlabel=wrapped(xlabel, 30))
+    axes[0, 1].grid(axis="x", alpha=0.3)
     _rows(axes[0, 0], [spelled(name) for name in names])
-    for axis in axes[0]:
-        axis.grid(axis="x", alpha=0.3)
     return finished(figure, title)
 
 
@@ -282,16 +262,33 @@ def intervals_of(claims: xr.Dataset, bounds: list[float], title: str, xlabel: st
     return finished(figure, title)
 
 
-def _intervals(axis, place, mean, low, high, colour) -> None:
+def _axes_of_metrics(evaluation: xr.Dataset, names: Sequence[str], cols: int) -> tuple[Figure, list]:
+    """A figure with axes for all metrics of a dataset, each with these names from above."""
+    figure, axes = grid(len(evaluation), cols, width=10 / cols, height=0.9 + 0.24 * len(names), sharey=True)
+    for axis, (metric, values) in zip(axes, evaluation.items(), strict=True):
+        axis.set_xlabel(f"{spelled(metric)}\n({values.attrs.get('score_direction', '')})", fontsize=TEXT + 1)
+        _rows(axis, [spelled(name) for name in names])
+    return figure, axes
+
+
+def _means(scores: xr.DataArray, names: Sequence[str]) -> np.ndarray:
+    """Mean, low and high end of the explainers of these names (3, names)."""
+    return np.transpose([score_interval(scores.sel(explainer=name)) for name in names])
+
+
+def _intervals(axis, place, mean, low, high, colour, marker: str = "o") -> None:
     """Means as points on their intervals, each at its place from above."""
     axis.hlines(place, low, high, color=colour, linewidth=2)
-    axis.plot(mean, place, "o", color=colour, markersize=5)
+    axis.plot(mean, place, marker, color=colour, markersize=5)
 
 
-def _rows(axis, names) -> None:
-    """The names of places 0, 1, ... from above."""
+def _rows(axis, names: Sequence[str]) -> None:
+    """The names of places 0, 1, ... from above, and lines to read their values by."""
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_yticks(range(len(names)), [str(name) for name in names], fontsize=TEXT)
+    axis.set_yticks(range(len(names)), [str(name) for name in names])
+    axis.tick_params(labelsize=TEXT)
+    axis.locator_params(axis="x", nbins=4)
+    axis.grid(axis="x", alpha=0.3)
 
 
 def protocol_curves(measured: xr.Dataset, title: str, xlabel: str, ylabel: str, cols: int = 4) -> Figure:
@@ -374,10 +371,7 @@ def settings_points(table: pd.DataFrame, title: str, default: str | None = None,
             _intervals(axis, place, part["mean"], part.low, part.high, "#0072b2")
             if measure in lines:
                 axis.axvline(lines[measure], color="black", linestyle="--", linewidth=1)
-            axis.grid(axis="x", alpha=0.3)
-            axis.tick_params(labelsize=TEXT)
-            axis.locator_params(axis="x", nbins=4)
-        _rows(row[0], [spelled(str(name).removeprefix(f"{group} = ")) for name in names])
+            _rows(axis, [spelled(str(name).removeprefix(f"{group} = ")) for name in names])
         varied = wrapped(spelled(group), 12)
         row[0].set_ylabel(varied, fontsize=TEXT + 1, rotation=0, ha="right", va="center")
     figure.align_ylabels(axes[:, 0])

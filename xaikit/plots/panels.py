@@ -1,5 +1,7 @@
 """What all figures share: panels, titles, pictures with maps and outlines, one scale."""
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +12,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 from PIL import Image
 
-from ..measures.intervals import score_interval
+from ..measures.intervals import mean_interval
 
 HEAT = "magma"
 LEAST, MOST = 0.1, 0.85  # opacity of a map over a picture where it is coldest and hottest
@@ -35,9 +37,9 @@ def finished(figure: Figure, title: str) -> Figure:
     return figure
 
 
-def interval_ends(values: np.ndarray, whole: float | None = None, limits=None) -> tuple[float, float]:
-    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; whole, limits : as in ``score_interval``."""
-    return score_interval(np.asarray(values), whole, limits)[1:]
+def interval_ends(values: np.ndarray, limits: tuple[float, float] | None = None) -> tuple[float, float]:
+    """Where the interval of a mean of values (n,) ends, as seaborn asks for it; limits : as in ``mean_interval``."""
+    return mean_interval(np.asarray(values), limits=limits)[1:]
 
 
 def panels(rows: int, cols: int, width: float = CELL, height: float = CELL, **shared):
@@ -63,13 +65,8 @@ def bare(axis, image=None) -> None:
 
 
 def wrapped(text: str, width: int = 24) -> str:
-    """The text in lines of about ``width`` letters."""
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
+    """The text in lines of about ``width`` letters, no word of it broken."""
+    return fill(" ".join(text.split()), width + 1, break_long_words=False, break_on_hyphens=False)
 
 
 def _balanced(text: str, width: int) -> str:

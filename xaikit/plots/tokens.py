@@ -86,7 +86,7 @@ def token_strip(
     for axis, place in zip(others, places, strict=False):
         _map(axis, one, heat[place], norm)
         outline(axis, one.own(place))
-        _entitle(axis, readable(one.texts[place]))
+        axis.set_title(readable(one.texts[place]), fontsize=TEXT + 2, pad=3)
     _bar(figure, [first, *others[: len(places)]], norm, f"heat by {spelled(name)} (to the power 0.5)")
     title = f"The map of each token by {name}, all on one scale" if title is None else title
     return finished(figure, title)
@@ -155,7 +155,7 @@ def _table(answers: xr.Dataset, rows: list[tuple[str, _Answer, int]], title: str
     figure, axes = _panels(rows[0][1], len(rows), 1 + len(names), titles=2)
     for (label, one, place), (first, *others) in zip(rows, axes, strict=True):
         bare(first, one.image)
-        first.set_ylabel(label, fontsize=TEXT + 1, parse_math=False)
+        first.set_ylabel(label, fontsize=TEXT + 1)
         heat = one.heat[:, place]
         peaks = np.broadcast_to(heat.max(None if scaled == "row" else (1, 2)), len(names))
         for axis, values, peak in zip(others, heat, peaks, strict=True):
@@ -163,7 +163,7 @@ def _table(answers: xr.Dataset, rows: list[tuple[str, _Answer, int]], title: str
         for axis in (first, *others):
             outline(axis, one.own(place))
     for axis, name in zip(axes[0], ["image", *names], strict=True):
-        _entitle(axis, wrapped(spelled(name), 12))
+        axis.set_title(wrapped(spelled(name), 12), fontsize=TEXT + 2, pad=3)
     _bar(figure, list(axes.flat), Normalize(0, 1), f"heat / largest heat of the {scaled}")
     return finished(figure, title)
 
@@ -203,9 +203,8 @@ def context_matrix(
     for start, end, part in ((0, prompt, "prompt"), (prompt, len(context), "answer")):
         if start < end:
             axis.text((start + end - 1) / 2, -0.7, part, ha="center", va="bottom", fontsize=TEXT + 1)
-    text = {"fontsize": TEXT, "parse_math": False}
-    axis.set_xticks(range(len(context)), [readable(word) for word in context], rotation=90, **text)
-    axis.set_yticks(range(len(answer)), [readable(word) for word in answer], **text)
+    axis.set_xticks(range(len(context)), [readable(word) for word in context], rotation=90, fontsize=TEXT)
+    axis.set_yticks(range(len(answer)), [readable(word) for word in answer], fontsize=TEXT)
     axis.set(xlabel="context token", ylabel="token of the answer")
     unit = "relevance (logit)" if what == RELEVANCE else "rank-biased overlap"
     figure.colorbar(drawn, ax=axis, shrink=0.8, label=unit)
@@ -301,10 +300,6 @@ def _map(axis, one: _Answer, heat: np.ndarray, norm: Normalize) -> None:
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
     if not heat.any():  # else it would look like a plot that failed
         axis.text(0.5, 0.05, "no heat", color="0.75", fontsize=TEXT, ha="center", transform=axis.transAxes)
-
-
-def _entitle(axis, text: str) -> None:
-    axis.set_title(text, fontsize=TEXT + 2, pad=3, parse_math=False)
 
 
 def _bar(figure: Figure, axes: list, norm: Normalize, label: str) -> None:
