@@ -21,13 +21,13 @@ NAMES = {"mode": "dominant mode", "resonance": "resonance energy", "end": "last 
 LINE = "#0173b2"  # the first of seaborn's "colorblind"
 
 
-def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str, least: float = 0.01) -> Figure:
-    """The concepts of one sample as a tree, a band of frequencies a row, from low at the top to high at the bottom.
+def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str) -> Figure:
+    """The concepts of one sample as a tree, a band of frequencies a row, from low at the top to high at the bottom; bands
+    with less than 1 % of the energy are left out.
 
     concepts : what ``concept_hierarchy`` gives. image : that sample's picture (y, x, rgb), uint8. A node is the picture
     with all but the concept faded; below it its words, and its share of the sample's energy. A line is as wide as
-    the mutual information of the concepts that it links. least : share of the energy that a band must have to be drawn.
-    Raises ValueError for an unknown sample.
+    the mutual information of the concepts that it links. Raises ValueError for an unknown sample.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def concept_tree(concepts: xr.Dataset, sample, image: np.ndarray, title: str, le
     >>> figure = xk.plots.concept_tree(concepts, 0, scenes.image.values[0], "Concepts")
     """
     tree = graph(concepts, sample)
-    return drawn_tree(tree, image, title, bands=strong_bands(tree, least))
+    return drawn_tree(tree, image, title, bands=strong_bands(tree))
 
 
 def graph(concepts: xr.Dataset, sample) -> nx.DiGraph:
@@ -157,7 +157,7 @@ def agreement_bars(agreement: xr.DataArray, title: str) -> Figure:
     return finished(figure, title)
 
 
-def ablation_points(ablated: dict[str, xr.Dataset], title: str, seed: int = 0) -> Figure:
+def ablation_points(ablated: dict[str, xr.Dataset], title: str) -> Figure:
     """Change of the similarity without the patches of each map, beside that without matched random ones: means with
     their 95 % intervals over samples, each sample a faint point; below each pair their paired difference.
 
@@ -171,7 +171,7 @@ def ablation_points(ablated: dict[str, xr.Dataset], title: str, seed: int = 0) -
     cols = min(2, len(ablated))
     figure, axes = grid(len(ablated), cols, width=5 if cols == 2 else 6, height=3.2)
     chosen, control = sns.color_palette("colorblind")[3], "0.35"
-    spread = np.random.default_rng(seed)
+    spread = np.random.default_rng(0)
     values = [ds[name].values for ds in ablated.values() for name in ("change", "random_change")]
     low, high = min(v.min() for v in values), max(0.05, *(v.max() for v in values))
     reach = high - low

@@ -19,6 +19,7 @@ FAINT = 0.1  # of the largest |U|: what has less has no angle worth looking at
 FRAME = 1.6  # eigenvalues further out are only counted
 REAL = 1e-6  # of an eigenvalue's size: the imaginary part below which it counts as real
 COLOURS = sns.color_palette("colorblind")  # real eigenvalues, complex pairs
+EIGENVALUES = (("real", COLOURS[0], "o"), ("complex pair", COLOURS[1], "D"))
 
 
 def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
@@ -37,19 +38,19 @@ def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
     looks = dict(zip(NULL_LABELS, zip(sns.color_palette("colorblind")[1:3], ("--", "-"), strict=True), strict=True))
     figure, axes = panels(1, len(spectra), width=max(3.3, 6.0 / len(spectra)), height=3.2, sharey=True)
     for axis, (name, one) in zip(axes[0], spectra.items(), strict=True):
+        found = peaks(one)
         for null in one.null.values:
-            low, high = np.quantile(one.null_share.sel(null=null), [0.025, 0.975], axis=0)
             colour, line = looks[str(null)]
             outlined = {"facecolor": (*colour, 0.2), "edgecolor": colour, "linestyle": line, "linewidth": 1.2}
             label = f"{NULL_LABELS[str(null)]}, middle 95 % of draws"
-            axis.fill_between(one.frequency, low, high, label=label, **outlined)
+            axis.fill_between("frequency", f"{null}_low", f"{null}_high", data=found, label=label, **outlined)
         frame = one.energy_share.to_dataframe().reset_index()
         sns.lineplot(
             frame, x="frequency", y="energy_share", ax=axis, color="black", marker="o", markersize=4,
             label="the model and its captions, mean with 95 % interval", err_style="bars",
             errorbar=lambda shares: np.clip(interval_ends(shares), shares.min(), shares.max()),
         )  # fmt: skip
-        found = peaks(one).query("peak")
+        found = found[found.peak]
         axis.plot(found.frequency, found.energy_share, "o", markersize=14, markerfacecolor="none",
                   markeredgecolor="#d55e00", markeredgewidth=2, label="a peak above both nulls" if len(found) else None)  # fmt: skip
         axis.set(xlabel="frequency (cycles per iteration)", ylabel="", xlim=(0, 0.51))
@@ -81,16 +82,14 @@ def eigenvalue_plane(eigenvalues: xr.DataArray, title: str) -> Figure:
     for axis, name in zip(axes[0], names, strict=True):
         values = eigenvalues.sel(coupling=name).values.ravel()
         values = values[np.isfinite(values)]
-        real = ~is_pair(values)
+        pair = is_pair(values)
         _bare_plane(axis, reach)
-        point = {"s": 14, "alpha": 0.6, "linewidths": 0}
-        axis.scatter(values[real].real, values[real].imag, color=COLOURS[0], label="real", **point)
-        axis.scatter(
-            values[~real].real, values[~real].imag, color=COLOURS[1], marker="D", label="complex pair", **point
-        )
+        for (label, colour, marker), some in zip(EIGENVALUES, (values[~pair], values[pair]), strict=True):
+            point = {"s": 14, "alpha": 0.6, "linewidths": 0}
+            axis.scatter(some.real, some.imag, color=colour, marker=marker, label=label, **point)
         outside = int((np.maximum(np.abs(values.real), np.abs(values.imag)) > reach).sum())
         largest = f", largest size {np.abs(values).max():.2f}" if values.size else ""
-        text = f"{name}\n{values.size} multipliers, {(values[~real].imag > 0).sum()} pairs{largest}"
+        text = f"{name}\n{values.size} multipliers, {(values[pair].imag > 0).sum()} pairs{largest}"
         axis.set_title(text + (f",\n{outside} outside the frame" if outside else ""), fontsize=TEXT + 1)
     axes[0, 0].set_ylabel("imaginary part")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -109,7 +108,7 @@ def plane_frame(reach: float) -> Figure:
     plane = figure.add_axes((left / width, below / height, side / width, side / height))
     _bare_plane(plane, reach)
     plane.set(ylabel="imaginary part", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-    for colour, marker, label in zip(COLOURS, "oD", ("real", "complex pair"), strict=False):
+    for label, colour, marker in EIGENVALUES:
         plane.plot([], [], marker, color=colour, markeredgecolor="white", label=label)
     plane.legend(fontsize=TEXT + 1, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderpad=0)
     return figure
