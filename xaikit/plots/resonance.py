@@ -26,12 +26,12 @@ def spectrum_bands(spectra: dict[str, xr.Dataset], title: str) -> Figure:
     """Each frequency's share of the oscillating energy, mean over samples with its 95 % interval, beside the middle
     95 % of what each null gives, in its outlines, with a ring around a peak above both nulls; a panel a name.
 
-    spectra : of ``null_spectra``, by name, such as the coupling.
+    spectra : of ``null_spectra_of``.
 
     Examples
     --------
-    >>> found = xk.resonance.null_spectra(clip, scenes.image, scenes.caption, draws=2)
-    >>> figure = xk.plots.spectrum_bands({"attention": found}, "Spectra")
+    >>> found = xk.resonance.null_spectra_of(clip, scenes.image, scenes.caption, {"attention": {"draws": 2}})
+    >>> figure = xk.plots.spectrum_bands(found, "Spectra")
     """
     from ..resonance.spectra import peaks  # only here: figures of stored results don't wait for torch
 

@@ -16,7 +16,7 @@ from .recursion import (
     resonate as resonate,
 )
 from .spectra import (
-    null_spectra as null_spectra,
+    null_spectra_of as null_spectra_of,
     peaks as peaks,
     shuffled_weights as shuffled_weights,
     spectrum as spectrum,

@@ -134,38 +134,6 @@ def coordinates_without(trajectory: xr.DataArray, *dims: str) -> xr.Dataset:
     return trajectory.coords.to_dataset().drop_dims(dims, errors="ignore")
 
 
-def null_spectra(
-    clip: Clip,
-    images,
-    texts,
-    draws: int = 20,
-    nulls: tuple[str, ...] = NULLS,
-    seed: int = 0,
-    batch_size: int = 64,
-    progress: bool = False,
-    **options,
-) -> xr.Dataset:
-    """The spectrum of each pair's trajectory beside that of nulls.
-
-    images, texts, batch_size, progress : as in ``explain``. draws : of each null. nulls : "weights" (every weight tensor of
-    both towers shuffled within itself) and "captions" (each image with another one's, so that at least two are needed).
-    options : of ``Recursion``, of at least 8 iterations.
-
-    Returns over (sample, frequency) ``mean_amplitude``, the root mean square over words and patches of the detrended
-    trajectory's amplitudes, and ``energy_share``, each frequency's share of their squares; over (null, draw, frequency) the
-    means over samples of both, ``null_amplitude`` and ``null_share``, and over (null, draw, sample, frequency) the latter
-    of each sample, ``null_scene_share``. Raises as ``resonate``, and for a wrong null.
-
-    Examples
-    --------
-    >>> found = xk.resonance.null_spectra(clip, scenes.image, scenes.caption, draws=2)
-    >>> found.null_share.dims
-    ('null', 'draw', 'frequency')
-    """
-    settings = {"": options | {"draws": draws}}
-    return null_spectra_of(clip, images, texts, settings, nulls, seed, batch_size, progress)[""]
-
-
 def null_spectra_of(
     clip: Clip,
     images,
@@ -176,8 +144,24 @@ def null_spectra_of(
     batch_size: int = 64,
     progress: bool = False,
 ) -> dict[str, xr.Dataset]:
-    """``null_spectra`` by several settings, each with ``draws`` of its own beside options of ``Recursion``. Their nulls are the
-    same models, each shuffled once: of a large model that takes as long as dozens of images."""
+    """The spectrum of each pair's trajectory beside that of nulls, by several settings.
+
+    images, texts, batch_size, progress : as in ``explain``. settings : by label the options of ``Recursion``, of at least 8
+    iterations, and ``draws``, how many of each null. Their nulls are the same models, each shuffled once: of a large model that
+    takes as long as dozens of images. nulls : "weights" (every weight tensor of both towers shuffled within itself) and
+    "captions" (each image with another one's, so that at least two are needed).
+
+    Each dataset has over (sample, frequency) ``mean_amplitude``, the root mean square over words and patches of the detrended
+    trajectory's amplitudes, and ``energy_share``, each frequency's share of their squares; over (null, draw, frequency) the
+    means over samples of both, ``null_amplitude`` and ``null_share``, and over (null, draw, sample, frequency) the latter
+    of each sample, ``null_scene_share``. Raises as ``resonate``, and for a wrong null.
+
+    Examples
+    --------
+    >>> found = xk.resonance.null_spectra_of(clip, scenes.image, scenes.caption, {"attention": {"draws": 2}})
+    >>> found["attention"].null_share.dims
+    ('null', 'draw', 'frequency')
+    """
     draws, recursions = {}, {}
     for label, options in settings.items():
         options = dict(options)
@@ -205,7 +189,7 @@ def null_spectra_of(
 
 
 def _described(clip: Clip, pairs, recursion: Recursion, own, drawn: np.ndarray, nulls: tuple[str, ...], seed: int):
-    """The dataset that ``null_spectra`` returns."""
+    """The dataset of one setting of ``null_spectra_of``."""
     frequency = torch.fft.rfftfreq(recursion.iterations + 1)[1:].double().numpy()
     out = xr.Dataset(coords={"frequency": frequency, "sample": pairs.labels[pairs.good], "null": list(nulls)})
     for index, names in enumerate((("mean_amplitude", "null_amplitude"), ("energy_share", "null_share"))):
@@ -224,8 +208,8 @@ def peaks(spectra: xr.Dataset) -> pd.DataFrame:
 
     Examples
     --------
-    >>> found = xk.resonance.null_spectra(clip, scenes.image, scenes.caption, draws=2)
-    >>> xk.resonance.peaks(found).columns[-1]
+    >>> found = xk.resonance.null_spectra_of(clip, scenes.image, scenes.caption, {"attention": {"draws": 2}})
+    >>> xk.resonance.peaks(found["attention"]).columns[-1]
     'peak'
     """
     share = spectra.energy_share.mean("sample").values
