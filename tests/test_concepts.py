@@ -1,6 +1,5 @@
 """The concept hierarchy finds what was planted, and nothing in noise."""
 
-import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from refusals import refused
 from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
 
 import xaikit as xk
-from xaikit.plots.concepts import agreement_bars, concept_tree, graph
+from xaikit.plots.concepts import graph
 from xaikit.resonance.concepts import (
     agreement,
     cluster_patches,
@@ -272,18 +271,3 @@ def test_wrong_input_is_named(planted_trajectory, concepts):
     refused(r"\(8, 8\) patches.*\(4, 4\)", agreement, concepts, planted_hierarchy(scene_of_two(), (4, 4)))
     features = xr.DataArray(np.ones((1, 63, 4)), dims=("sample", "patch", "width"))
     refused("64 patches", cluster_patches, features, (8, 8))
-
-
-def test_the_tree_shows_every_concept_and_the_bars_every_explainer(concepts):
-    image = np.full((64, 64, 3), 120, np.uint8)
-    tree = concept_tree(concepts, 7, image, "A planted tree")
-    texts = " ".join(text.get_text() for axis in tree.axes for text in axis.texts)
-    assert all(label in texts for label in concepts.label.values)
-    assert sum(bool(axis.images) for axis in tree.axes) == concepts.sizes["concept"]
-    scores = xr.concat(
-        [agreement(concepts, planted_hierarchy(scene_of_two(), (8, 8))) * share for share in (1, 0.5)],
-        xr.DataArray(["srm", "features"], dims="explainer", name="explainer"),
-    )
-    bars = agreement_bars(scores, "Agreement")
-    assert {text.get_text() for text in bars.legends[0].get_texts()} >= {"SRM", "features"}
-    assert not plt.get_fignums()
