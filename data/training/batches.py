@@ -61,6 +61,20 @@ def new_optimizer(
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
 
 
+def descend(
+    loss: Tensor,
+    parameters: Iterable[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """One step of an optimiser down the slope of a loss, whose norm is at most 1, and of its schedule."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    schedule.step()
+
+
 def area_of_patches(masks: np.ndarray, patch: int) -> np.ndarray:
     """The share of each patch that each object covers (n, slots, patches), of masks (n, slots, y, x)."""
     n, slots, size, _ = masks.shape

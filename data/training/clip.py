@@ -14,13 +14,11 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from xaikit.samples.assembly import compose
 from xaikit.samples.captions import sentence, words
 
-from . import checkpoints
 from .batches import (
     Heads,
     contrastive_loss,
@@ -33,41 +31,36 @@ from .batches import (
     to_pixels,
 )
 from .bundled import MODELS, Architecture, Bundled, Recipe, save
+from .checkpoints import Interruptible
 from .statements import swap_colours, swap_slots
 
 HEADS_FASTER = 5.0  # the learning rate of the heads, which are linear, against that of the towers
 
 
-class Training:
-    """A model in training, its heads and its optimiser; every step draws from random numbers of its own, so that training
-    that was interrupted goes on as if it hadn't been (``checkpoints``)."""
+class Training(Interruptible):
+    """A CLIP in training, its heads and its optimiser."""
 
     def __init__(self, bundled: Bundled, progress: bool = True):
-        self.bundled, self.progress = bundled, progress
+        self.bundled, self.stages, self.progress = bundled, bundled.stages, progress
         torch.manual_seed(bundled.stages[0].seed)
         self.model, self.heads = bundled.architecture.new_model().train(), Heads(bundled.architecture)
+        self.parts = {"model": self.model, "heads": self.heads}
+        self.made = [asdict(each) for each in (bundled.architecture, *bundled.stages)]
         self.model.visual.output_tokens = True
         self.tokenizer = bundled.architecture.tokenizer()
-        self.log: list[dict] = []
-        self.begin(0)
+        super().__init__()
 
     def begin(self, stage: int, step: int = 0) -> None:
-        """Start a stage, with a fresh optimiser, at the first step or a later one."""
-        self.stage, self.step, self.running = stage, step, []
-        recipe = self.recipe
-        torch.set_num_threads(recipe.threads)
-        self.parameters = [*self.model.parameters(), *self.heads.parameters()]
-        rate = recipe.learning_rate
+        super().begin(stage, step)
+        rate = self.recipe.learning_rate
+        torch.set_num_threads(self.recipe.threads)
         parts = ((self.model.parameters(), rate), (self.heads.parameters(), HEADS_FASTER * rate))
-        self.optimizer, self.schedule = new_optimizer(parts, recipe.weight_decay, recipe.steps)
+        self.optimizer, self.schedule = new_optimizer(parts, self.recipe.weight_decay, self.recipe.steps)
 
-    @property
-    def recipe(self) -> Recipe:
-        return self.bundled.stages[self.stage]
-
-    def loss(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self) -> tuple[Tensor, dict[str, float]]:
         """Of one step, and its parts."""
         recipe, architecture, heads = self.recipe, self.bundled.architecture, self.heads
+        rng = np.random.default_rng((recipe.seed, self.stage, self.step))
         if recipe.texts_alone:
             one_way = self.step < recipe.one_way
             tokens, target = draw_texts(rng, architecture, recipe, self.tokenizer, heads, one_way)
@@ -97,68 +90,20 @@ class Training:
             loss = contrast + recipe.patch_weight * dense + recipe.pooled_weight * read + recipe.swap_weight * swapped
         return loss, {"contrastive": contrast.item(), "patch_heads": dense.item(), "pooled_head": read.item()}
 
-    def one_step(self) -> None:
-        rng = np.random.default_rng((self.recipe.seed, self.stage, self.step))
-        loss, parts = self.loss(rng)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for p in self.parameters if p.grad is not None], 1.0)
-        self.optimizer.step()
-        self.schedule.step()
-        self.step += 1
-        self.running.append(parts)
-        if self.step % self.recipe.report_every == 0 or self.step == self.recipe.steps:
-            means = pd.DataFrame(self.running).mean().to_dict()
-            self.running = []
+    def report(self, means: dict[str, float]) -> dict[str, float]:
+        """With what the model can do, once it sees whole scenes."""
+        before, scores = sum(stage.steps for stage in self.stages[: self.stage]), {}
+        if not (self.recipe.window or self.recipe.texts_alone):
             self.model.eval()
-            scores = (
-                {}
-                if self.recipe.window or self.recipe.texts_alone
-                else validate(self.model, self.bundled.architecture, self.recipe)
-            )
+            scores = validate(self.model, self.bundled.architecture, self.recipe)
             self.model.train()
-            before = sum(stage.steps for stage in self.bundled.stages[: self.stage])
-            self.log.append({"step": before + self.step, "stage": self.stage + 1, **means, **scores})
-            if self.progress:
-                tqdm.write(" ".join(f"{k}={v:.4g}" for k, v in self.log[-1].items()))
+        return {"step": before + self.step, "stage": self.stage + 1, **means, **scores}
 
     def run(self, folder: Path | None = None, every: int = 100) -> tuple[CLIP, pd.DataFrame]:
-        """Train to the end, writing what is needed to go on into a folder, if any, and going on from what lies there."""
-        if place := checkpoints.place_of(folder, self.made()):
-            self.resume(folder, place)
-        total = sum(stage.steps for stage in self.bundled.stages)
-        done = sum(stage.steps for stage in self.bundled.stages[: self.stage]) + self.step
-        with tqdm(total=total, initial=done, disable=not self.progress) as bar:
-            while True:
-                while self.step < self.recipe.steps:
-                    self.one_step()
-                    bar.update()
-                    if folder and self.step % every == 0:
-                        self.keep(folder)
-                if self.stage + 1 == len(self.bundled.stages):
-                    break
-                self.begin(self.stage + 1)
+        """The model, trained to the end, and its log; arguments as of ``train``."""
+        log = self.train(folder, every)
         self.model.visual.output_tokens = False
-        return self.model.eval(), pd.DataFrame(self.log)
-
-    def made(self) -> list[dict]:
-        """What the weights depend on."""
-        return [asdict(each) for each in (self.bundled.architecture, *self.bundled.stages)]
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        return {"model": self.model, "heads": self.heads}
-
-    def keep(self, folder: Path) -> None:
-        """Write what is needed to go on."""
-        place = {"stage": self.stage, "step": self.step, "log": self.log, "running": self.running, "made": self.made()}
-        checkpoints.keep(folder, place, self.parts, self.optimizer)
-
-    def resume(self, folder: Path, place: dict) -> None:
-        """Go on from what ``keep`` wrote."""
-        self.begin(place["stage"], place["step"])
-        self.log, self.running = place["log"], place["running"]
-        checkpoints.restore(folder, place, self.parts, self.optimizer, self.schedule)
+        return self.model.eval(), log
 
 
 def see(

@@ -23,7 +23,7 @@ from xaikit.files.store import annotate, write
 from xaikit.resonance.recursion import Recursion, read, trajectory
 from xaikit.resonance.spectra import resonance_energy
 
-from .batches import Batch, Heads, contrastive_loss, draw_batch, new_optimizer, swap_loss
+from .batches import Batch, Heads, contrastive_loss, descend, draw_batch, new_optimizer, swap_loss
 from .bundled import MODELS, SECOND_STAGE, Recipe
 from .clip import say, validate
 
@@ -88,11 +88,7 @@ def trained(name: str, arm: str, seed: int, recipe: Recipe = STEPS, weight: floa
     for step in tqdm(range(recipe.steps), desc=f"{arm}, seed {seed}"):
         batch = draw_batch(np.random.default_rng((seed, step)), architecture, recipe, tokenizer, heads)
         loss, parts = loss_of(clip, arm, batch, weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(clip.model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        descend(loss, clip.model.parameters(), optimizer, schedule)
         log.append({"step": step, **parts})
     clip.model.requires_grad_(False)
     curve = pd.DataFrame(log)

@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
-from tqdm import tqdm
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -39,9 +38,9 @@ from xaikit.samples.assembly import describable
 from xaikit.samples.captions import vocabulary
 from xaikit.samples.scenes import MOST_DESCRIBED
 
-from . import checkpoints
 from .batches import new_optimizer, patch_labels, pictures, to_pixels
 from .bundled import MODELS, PREPROCESS_CONFIG, SEEN_STYLES, Architecture, Recipe
+from .checkpoints import Interruptible
 from .statements import descriptions, question
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<image>", "<user>", "<assistant>")
@@ -284,15 +283,13 @@ def logits_of(model: LlavaForConditionalGeneration, batch: CaptioningBatch, pad:
     ).logits
 
 
-class Captioning:
+class Captioning(Interruptible):
     """A model in training, its vision tower started from that of ``clip`` (an open_clip model of the recipe's architecture)
-    unless the recipe goes on from another, and its optimiser; every step draws from random numbers of its own, as in ``clip.Training``."""
+    unless the recipe goes on from another, and its optimiser."""
 
     def __init__(self, recipe: CaptioningRecipe, clip: CLIP, progress: bool = True):
-        self.recipe, self.progress = recipe, progress
-        self.step, self.log, self.running = 0, [], []
+        self.stages, self.made, self.progress = (recipe,), asdict(recipe), progress
         torch.manual_seed(recipe.seed)
-        torch.set_num_threads(recipe.threads)
         self.tokenizer = llava_tokenizer(recipe.architecture.world)
         if recipe.start:
             self.model = LlavaForConditionalGeneration.from_pretrained(data_folder() / recipe.start, dtype="float32")
@@ -300,6 +297,13 @@ class Captioning:
             self.model = new_llava(recipe.architecture)
             start_from_clip(self.model, clip)
         self.model.train()
+        self.parts = {"model": self.model}
+        super().__init__()
+
+    def begin(self, stage: int, step: int = 0) -> None:
+        super().begin(stage, step)
+        recipe = self.recipe
+        torch.set_num_threads(recipe.threads)
         tower = self.model.model.vision_tower.requires_grad_(recipe.tower_learning_rate > 0)
         of_tower = {id(p) for p in tower.parameters()}
         learnt = [p for p in self.model.parameters() if p.requires_grad]
@@ -309,50 +313,27 @@ class Captioning:
         ]
         self.optimizer, self.schedule = new_optimizer(parts, recipe.weight_decay, recipe.steps)
 
-    def one_step(self) -> None:
-        recipe, model = self.recipe, self.model
-        self.step += 1
-        rng = np.random.default_rng((recipe.seed, self.step))
+    def loss(self) -> tuple[Tensor, dict[str, float]]:
+        """Of one step, and how much of the answers is right."""
+        recipe = self.recipe
+        rng = np.random.default_rng((recipe.seed, self.step + 1))
         factor = rng.choice(recipe.factors) if rng.random() < recipe.rescaled else 1.0
         batch = draw_conversations(rng, recipe, self.tokenizer, factor)
-        whole = logits_of(model, batch, self.tokenizer.pad_token_id)
+        whole = logits_of(self.model, batch, self.tokenizer.pad_token_id)
         logits, target = whole[:, :-1], batch.labels[:, 1:]
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED)
         if recipe.lens_weight and factor == 1:
             loss = loss + recipe.lens_weight * lens_loss(whole, batch, self.tokenizer)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        self.optimizer.step()
-        self.schedule.step()
         told = batch.is_answer[:, 1:]
         right = (logits.argmax(-1) == target) | ~told
-        shares = (right & told).sum().item() / told.sum().item(), right.all(1).double().mean().item()
-        self.running.append([loss.item(), *shares])
-        if self.step % recipe.report_every == 0 or self.step == recipe.steps:
-            means = dict(zip(("loss", "token_accuracy", "answers_exact"), np.mean(self.running, 0), strict=True))
-            self.running = []
-            self.log.append({"step": self.step, **{name: float(value) for name, value in means.items()}})
-            if self.progress:
-                tqdm.write(" ".join(f"{name}={value:.4g}" for name, value in self.log[-1].items()))
+        accuracy, exact = (right & told).sum().item() / told.sum().item(), right.all(1).double().mean().item()
+        return loss, {"loss": loss.item(), "token_accuracy": accuracy, "answers_exact": exact}
 
     def run(self, folder: Path | None = None, every: int = 100) -> tuple[LlavaForConditionalGeneration, pd.DataFrame]:
-        """Train to the end, writing what is needed to go on into a folder, if any, and going on from what lies there.
-        Returns the model and its log, a row a report. On one core the default takes about half an hour."""
-        if place := checkpoints.place_of(folder, asdict(self.recipe)):
-            self.step, self.log, self.running = place["step"], place["log"], place["running"]
-            checkpoints.restore(folder, place, {"model": self.model}, self.optimizer, self.schedule)
-        for _ in tqdm(range(self.step, self.recipe.steps), disable=not self.progress):
-            self.one_step()
-            if folder and self.step % every == 0:
-                self.keep(folder)
-        return self.model.eval().requires_grad_(False), pd.DataFrame(self.log)
-
-    def keep(self, folder: Path) -> None:
-        """Write what is needed to go on."""
-        made = asdict(self.recipe)
-        place = {"stage": 0, "step": self.step, "log": self.log, "running": self.running, "made": made}
-        checkpoints.keep(folder, place, {"model": self.model}, self.optimizer)
+        """The model, trained to the end, and its log, a row a report; arguments as of ``train``. On one core the default takes
+        about half an hour."""
+        log = self.train(folder, every)
+        return self.model.eval().requires_grad_(False), log
 
 
 def retrain_llava(name: str, folder: str | Path, progress: bool = True, **changes) -> None:
