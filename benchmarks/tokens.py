@@ -9,11 +9,10 @@ Then the memory that a large model would take, from its shapes.
 """
 
 import argparse
-import statistics
 from collections.abc import Callable
 
 import torch
-from cost import seconds
+from cost import compare
 
 from xaikit.mllm.conversations import generate
 from xaikit.mllm.explanation import explain_tokens
@@ -55,17 +54,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=7)
     choice = options.parse_args()
     torch.set_num_threads(1)
-    tasks = make_tasks(load_mllm(choice.model), choice.n)
-    for task in tasks.values():
-        task()
-    rounds = [{name: seconds(task) for name, task in tasks.items()} for _ in range(choice.rounds)]
     print(f"{choice.model}, {choice.n} images, one thread, median of {choice.rounds} rounds")
-    for name in tasks:
-        print(f"{name:32} {1000 * statistics.median(r[name] for r in rounds):9.1f} ms")
-    for name, divisors, wanted in RATIOS:
-        values = sorted(r[name] / sum(r[divisor] for divisor in divisors) for r in rounds)
-        said = f"{name} / ({' + '.join(divisors)})"
-        print(f"{said}: {statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f}) {wanted}")
+    compare(make_tasks(load_mllm(choice.model), choice.n), choice.rounds, RATIOS)
     for name, (keeps, tokens) in KEPT.items():
         many = samples_at_once(LARGE, tokens, 100, keeps, most=16, memory=None)
         taken = (WEIGHTS + many * LARGE.of_sample(tokens, 100, keeps, many) + LARGE.of_logits) / 1e9
