@@ -19,6 +19,8 @@ FAINT = 0.1  # of the largest |U|: what has less has no angle worth looking at
 FRAME = 1.6  # eigenvalues further out are only counted
 REAL = 1e-6  # of an eigenvalue's size: the imaginary part below which it counts as real
 COLOURS = sns.color_palette("colorblind")  # real eigenvalues, complex pairs
+BESIDE = {"fontsize": TEXT + 1, "loc": "center left", "bbox_to_anchor": (1.09, 0.5), "frameon": False}  # a legend
+Span = tuple[int, int, str, tuple[float, ...]]  # of a phase: its first time, that after its last, its name and colour
 EIGENVALUES = (("real", COLOURS[0], "o"), ("complex pair", COLOURS[1], "D"))
 
 
@@ -229,8 +231,9 @@ def filmstrip(
         beyond = [each for each in wanted if not 0 <= each < trajectory.sizes[dim]]
         if beyond:
             raise ValueError(f"{dim}s={beyond[0]}: the trajectory has {dim}s 0 to {trajectory.sizes[dim] - 1}")
-    ends = [*starts[1:], points]
     palette = sns.color_palette("colorblind")[1:]
+    each = enumerate(zip(starts, [*starts[1:], points], strict=True))
+    spans = [(start, end, f"phase {index + 1}", palette[index]) for index, (start, end) in each]
     rows, height = len(tokens), 10 / (len(times) + 1)
     figure = plt.figure(figsize=(10, 0.8 * rows * height + 4.8), layout="constrained")
     sizes = {"height_ratios": [height] * rows + [1.9, 1.9], "width_ratios": [1] * (len(times) + 1) + [2.4]}
@@ -261,21 +264,21 @@ def filmstrip(
         ScalarMappable(scale, HEAT), cax=bar, label="map, from least to largest\nof the row (square-root scale)"
     )
     patches = trajectory.sizes["row"] * trajectory.sizes["col"]
-    _course(figure.add_subplot(grid[rows, :-1]), phases, starts, ends, palette, np.log(patches))
+    _course(figure.add_subplot(grid[rows, :-1]), phases, spans, np.log(patches))
     shown = trajectory.isel(token=list(tokens)).values
-    _spectra(figure.add_subplot(grid[rows + 1, :-1]), shown, starts, ends, palette)
+    _spectra(figure.add_subplot(grid[rows + 1, :-1]), shown, spans)
     return finished(figure, title)
 
 
-def _course(axis, phases: xr.Dataset, starts: list[int], ends: list[int], palette, most: float) -> None:
+def _course(axis, phases: xr.Dataset, spans: list[Span], most: float) -> None:
     """Step size and entropy, from 0 to the most that there can be, over the phases, as spans."""
     time = np.arange(phases.sizes["time"])
-    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    for start, end, label, colour in spans:
         # the step to the first map of a phase is the phase's own
         left, right = (start - 0.5 if start else -0.5), end - 0.5
-        axis.axvspan(left, right, color=palette[index], alpha=0.2, linewidth=0)
-        axis.text((left + right) / 2, 0.97, f"phase {index + 1}", transform=axis.get_xaxis_transform(),
-                  ha="center", va="top", fontsize=TEXT, fontweight="bold", color=palette[index])  # fmt: skip
+        axis.axvspan(left, right, color=colour, alpha=0.2, linewidth=0)
+        axis.text((left + right) / 2, 0.97, label, transform=axis.get_xaxis_transform(),
+                  ha="center", va="top", fontsize=TEXT, fontweight="bold", color=colour)  # fmt: skip
     axis.plot(time, phases.step_size, color="black", marker="o", markersize=3, label="step size (left)")
     top = 1.25 * float(phases.step_size.max()) or 1.0
     axis.set(xlabel="iteration t", ylabel="step size", xlim=(-0.5, len(time) - 0.5), ylim=(0, top))
@@ -286,23 +289,17 @@ def _course(axis, phases: xr.Dataset, starts: list[int], ends: list[int], palett
     other.set_ylabel("entropy (nat)", color="C0")
     other.set_ylim(0, 1.25 * most)
     lines = [*axis.get_lines(), *other.get_lines()]
-    beside = {"fontsize": TEXT + 1, "loc": "center left", "bbox_to_anchor": (1.09, 0.5), "frameon": False}
-    other.legend(lines, [line.get_label() for line in lines], **beside).set_in_layout(False)
+    other.legend(lines, [line.get_label() for line in lines], **BESIDE).set_in_layout(False)
 
 
-def _spectra(axis, maps: np.ndarray, starts: list[int], ends: list[int], palette) -> None:
+def _spectra(axis, maps: np.ndarray, spans: list[Span]) -> None:
     """Mean amplitude over tokens and patches of maps (time, ...), of the whole course and of each phase."""
     import torch  # only here: figures of stored results don't wait for it
 
     from ..resonance.spectra import fourier
 
-    parts = [(0, len(maps), "whole course", "black")]
-    parts += [
-        (start, end, f"phase {index + 1}", palette[index])
-        for index, (start, end) in enumerate(zip(starts, ends, strict=True))
-        if end - start >= SHORTEST and len(starts) > 1
-    ]
-    for start, end, label, colour in parts:
+    parts = [span for span in spans if span[1] - span[0] >= SHORTEST] if len(spans) > 1 else []
+    for start, end, label, colour in [(0, len(maps), "whole course", "black"), *parts]:
         values = torch.from_numpy(maps[start:end].astype(np.float64))
         found = fourier(values, 0, window="boxcar").abs().flatten(1).mean(1)[1:]
         frequency = np.arange(1, len(found) + 1) / (end - start)
@@ -310,4 +307,4 @@ def _spectra(axis, maps: np.ndarray, starts: list[int], ends: list[int], palette
     axis.set(xlabel="frequency (cycles per iteration)", ylabel="mean amplitude", xlim=(0, 0.51))
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=TEXT + 1, loc="center left", bbox_to_anchor=(1.09, 0.5), frameon=False).set_in_layout(False)
+    axis.legend(**BESIDE).set_in_layout(False)
