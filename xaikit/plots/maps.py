@@ -36,11 +36,9 @@ def gallery(scenes: xr.Dataset, title: str, n: int = 8, cols: int = 4, outlines:
     return finished(figure, title)
 
 
-def compare(
-    scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2), smooth: bool = True
-) -> Figure:
+def compare(scenes: xr.Dataset, heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1, 2)) -> Figure:
     """Scenes beside one map an explainer (sample, explainer, row, col), each over its own maximum and laid over the picture
-    in grey, with the named objects outlined. smooth : False for the grid of patches as it is.
+    in grey, with the named objects outlined.
 
     Examples
     --------
@@ -57,7 +55,7 @@ def compare(
         row[0].set_title(wrapped(str(one.caption.item())), fontsize=TEXT)
         for axis, name in zip(row[1:], explainers, strict=True):
             values = fitted(heat.isel(sample=index).sel(explainer=name).values)
-            drawn = laid_over(axis, values, one.image.values, smooth)
+            drawn = laid_over(axis, values, one.image.values)
             outline(axis, _named(one))
             axis.set_title(spelled(name), fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label="heat / largest heat\nof the map")
@@ -93,9 +91,9 @@ def overlay(image: np.ndarray, heat: np.ndarray, title: str = "") -> Figure:
     return finished(figure, title)
 
 
-def blocks(heads: np.ndarray, title: str, image: np.ndarray | None = None, smooth: bool = True) -> Figure:
+def blocks(heads: np.ndarray, title: str, image: np.ndarray | None = None) -> Figure:
     """Attention of the class token to each patch, blocks down and heads across: (block, head, row, col), all on
-    one scale. image : (y, x, rgb) that the maps are laid over. smooth : False for the grid of patches as it is.
+    one scale. image : (y, x, rgb) that the maps are laid over, smoothly; without one the grid of patches is shown as it is.
 
     Examples
     --------
@@ -105,7 +103,7 @@ def blocks(heads: np.ndarray, title: str, image: np.ndarray | None = None, smoot
     for block, row in enumerate(axes):
         for head, axis in enumerate(row):
             picture = np.zeros((*heads.shape[2:], 3)) if image is None else image
-            drawn = laid_over(axis, heads[block, head], picture, smooth and image is not None, heads.max())
+            drawn = laid_over(axis, heads[block, head], picture, image is not None, heads.max())
             axis.set_title(f"head {head}" if block == 0 else "", fontsize=TEXT)
         row[0].set_ylabel(f"block {block}", fontsize=TEXT)
     figure.colorbar(drawn, ax=axes, shrink=0.5, label="attention")
@@ -138,12 +136,9 @@ def words(word_heat: xr.DataArray, title: str, samples: tuple[int, ...] = (0, 1,
     return finished(figure, title)
 
 
-def extremes(
-    scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title: str, cols: int = 2, smooth: bool = True
-) -> Figure:
+def extremes(scenes: xr.Dataset, heat: xr.DataArray, score: xr.DataArray, title: str, cols: int = 2) -> Figure:
     """For each explainer its best scene (left) and its worst (right) by a score (sample, explainer), the map laid over
-    the image in grey, the named objects outlined; ``cols`` explainers side by side. smooth : False for the grid of
-    patches as it is.
+    the image in grey, the named objects outlined; ``cols`` explainers side by side.
 
     Examples
     --------
@@ -151,17 +146,17 @@ def extremes(
     >>> figure = xk.plots.extremes(scenes, heat, heat.max(("row", "col")), "Best and worst")
     """
     explainers = [str(name) for name in heat.explainer.values]
-    figure, axes = grid(2 * len(explainers), 2 * cols, width=1.8, height=2.1)
     empty = [name for name in explainers if not np.isfinite(score.sel(explainer=name)).any()]
     if empty:
         raise ValueError(f"the score {score.name} has no finite value of {empty[0]}: choose another score")
+    figure, axes = grid(2 * len(explainers), 2 * cols, width=1.8, height=2.1)
     for index, name in enumerate(explainers):
         values = oriented(score).sel(explainer=name).values
         pair = axes[2 * index : 2 * index + 2]
         for axis, which in zip(pair, (np.nanargmax(values), np.nanargmin(values)), strict=True):
             one = scenes.isel(sample=int(which))
             hot = fitted(np.maximum(heat.isel(sample=int(which)).sel(explainer=name).values, 0))
-            scale = laid_over(axis, hot, one.image.values, smooth)
+            scale = laid_over(axis, hot, one.image.values)
             outline(axis, _named(one))
             number = f"{score.sel(explainer=name).values[which]:.2f}"
             axis.set_title(f"{wrapped(str(one.caption.item()), 22)}\n{number}", fontsize=TEXT - 1)
