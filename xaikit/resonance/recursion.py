@@ -144,19 +144,15 @@ def patch_features(clip: Clip, images, texts, batch_size: int = 64) -> xr.DataAr
 
 
 def ready(clip: Clip, images, texts, batch_size: int, errors: str = "raise") -> Pairs:
-    """The pairs, after checking that the recursion can be had of them. Raises as ``resonate``."""
+    """The pairs, after checking that the recursion can be had of them: that single patches and words of this model have a
+    place in the shared space. Raises as ``resonate``."""
     check_whole(1, batch_size=batch_size)
-    check_towers(clip)
-    return Pairs(clip, images, texts, errors)
-
-
-def check_towers(clip: Clip) -> None:
-    """Raise ValueError for a model whose patches or words can't be placed in the shared space."""
     tower(clip, "image"), tower(clip, "text")
     if not shares_space(clip):
         raise ValueError(
             f"the image tower of {clip.name} pools its patches by attention: single patches have no place in the shared space"
         )
+    return Pairs(clip, images, texts, errors)
 
 
 def read(clip: Clip, pixels: Tensor, tokens: Tensor, recursion: Recursion) -> Features:
