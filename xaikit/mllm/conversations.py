@@ -18,8 +18,9 @@ from .family import check_distinct
 from .memory import Keeps
 from .messages import conversations_of, last_words, turns_of
 from .model import Mllm
-from .passes import Watching, Written, joined
-from .view import NATIVE, Key, Medium, Video, View
+from .passes import Passed, Watching, joined
+from .steps import Scaled, keys_of
+from .view import Key, Medium, Video, View
 from .wording import Said
 
 KEPT = 2**30  # bytes of pixels kept from their check to their batch; those of further samples are made again for it
@@ -48,7 +49,7 @@ def generate(mllm: Mllm, views: Sequence[View], max_new_tokens: int = 64, batch_
 @torch.no_grad()
 def written(
     mllm: Mllm, views: Sequence[View], max_new_tokens: int, keeps: Collection[Keeps] = ()
-) -> tuple[list[list[int]], Written]:
+) -> tuple[list[list[int]], Passed]:
     """The greedy answers of a batch, and what the model went through as it wrote them, so that no pass is needed for it; zeros for
     the last token of an answer that was cut, whose state nothing reads.
 
@@ -102,7 +103,7 @@ def written(
     while watching.matrices:  # each layer's parts are freed as soon as they are one
         whole = F.pad(joined(watching.matrices.pop(0), first), (0, 1, 0, 1))
         matrices.append(_stacked([weights[place, place] for weights, place in zip(whole, own, strict=True)]))
-    return answers, Written(_stacked([row[place] for row, place in zip(hidden, own, strict=True)]), rows, matrices)
+    return answers, Passed(_stacked([row[place] for row, place in zip(hidden, own, strict=True)]), rows, matrices)
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
@@ -130,9 +131,8 @@ class Conversations:
     """Images and prompts, or messages, in any form that ``explain_tokens`` takes, and their answers: checked before any work,
     then in batches.
 
-    choices : the scales and enlargements that each method sees, all of which must differ in their grids; ``keys`` are all of them,
-    scale 1 first. errors : "raise" stops at the first bad sample;
-    "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others. at_once : how many samples
+    ways : the methods, at each one's scales the grids must differ; ``keys`` are those of all of them, scale 1 first. errors :
+    "raise" stops at the first bad sample; "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others. at_once : how many samples
     make a batch, of a sample's tokens at each scale and its answer's; ValueError where not even one does. keeps : what is kept of
     attention at scale 1.
 
@@ -146,7 +146,7 @@ class Conversations:
         images,
         prompts,
         answers,
-        choices: Sequence[Sequence[Key]],
+        ways: Sequence[Scaled],
         errors: str,
         max_new_tokens: int,
         at_once: Callable[[Mapping[Key, int], int], int],
@@ -154,8 +154,7 @@ class Conversations:
         keeps: Collection[Keeps] = (),
     ):
         check_choices(errors=(errors, ("raise", "record")))
-        self.mllm, self.errors, self._choices = mllm, errors, choices
-        self.keys = list(dict.fromkeys([NATIVE, *(key for choice in choices for key in choice)]))
+        self.mllm, self.errors, self._ways, self.keys = mllm, errors, ways, keys_of(ways)
         self.max_new_tokens, self._at_once, self._keeps = max_new_tokens, at_once, keeps
         if images is None and messages is None:
             raise ValueError("images=None: what a word of an answer owes to an image needs one")
@@ -189,7 +188,7 @@ class Conversations:
 
     def batches(
         self, progress: str = ""
-    ) -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]], Written | None]]:
+    ) -> Iterator[tuple[list[int], dict[Key, list[View]], list[list[int]], Passed | None]]:
         """Samples whose grids agree, so many at once: their indices, their views at each scale, and their answers' ids,
         those that weren't given written by the model, with what it went through at scale 1 where all were; without samples that
         are refused."""
@@ -228,7 +227,7 @@ class Conversations:
 
     def _answered(
         self, part: list[int], views: list[list[View]], max_new_tokens: int
-    ) -> tuple[list[list[int]], Written | None]:
+    ) -> tuple[list[list[int]], Passed | None]:
         """The answers' ids, none for samples that are refused; and what is known of them where the model wrote all at once."""
         answers = [self._given(index) for index in part]
         open_ = [row for row, answer in enumerate(answers) if answer is None]
@@ -273,8 +272,8 @@ class Conversations:
         images, said = self._asked(index)
         self.headers[index] = said.header
         found = {key: self.mllm.family.view(images, said, *key) for key in self.keys}
-        for choice in self._choices:
-            check_distinct([found[key] for key in choice])
+        for way in self._ways:
+            check_distinct([found[key] for key in way.keys])
         return list(found.values())
 
     def _check(self, index: int) -> None:

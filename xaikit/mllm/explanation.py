@@ -1,8 +1,6 @@
 """``explain_tokens``: the model's answers, explained token by token, as one dataset of the stage ``mllm``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,11 @@ from .messages import ANSWER, segments
 from .methods import REGISTRY
 from .model import Mllm
 from .msea_arc import resized
-from .passes import Attended, Batch, NotFinite, Written, check_finite, read, teacher_forced
-from .steps import PRESETS, SOURCES, AtScales, Steps, check_grid, needed_rankings, needed_views, steps_of
+from .passes import Batch, NotFinite, Passed, check_finite, read
+from .steps import PRESETS, SOURCES, AtScales, Scaled, Steps, check_grid, keys_of, needed_rankings, steps_of
 from .view import NATIVE, Key, View
 
 TOKEN_METHODS = (*PRESETS, *REGISTRY.all())
-Method = Steps | AtScales
 PROMPT = "describe the picture"
 OF_SCALES = ("scales", "enlargement")  # options of every method
 
@@ -161,16 +158,16 @@ def explain_all_tokens(
         raise ValueError("tam_compat=True: the released function knows no conversations; give images and prompts")
     if memory is not None:
         check_number(0, open_low=True, memory=memory)
-    keeps = {_keeps(way) for way in chosen.values()}
-    kept_at = {key for way in chosen.values() if _keeps(way) != "nothing" for key in way.keys}
-    sizes, choices = Sizes.of(mllm.model), [way.keys for way in chosen.values()]
+    ways, sizes = list(chosen.values()), Sizes.of(mllm.model)
+    keeps = {way.keeps for way in ways}
+    kept_at = {key for way in ways if way.keeps != "nothing" for key in way.keys}
 
     def at_once(tokens: Mapping[Key, int], written: int) -> int:
         kept = max([many for key, many in tokens.items() if key in kept_at], default=tokens[NATIVE])
         return samples_at_once(sizes, [kept, *tokens.values()], written, keeps, batch_size, memory)
 
-    watched = {_keeps(way) for way in chosen.values() if NATIVE in way.keys}
-    talks = Conversations(mllm, images, prompts, answer, choices, errors, max_new_tokens, at_once, messages, watched)
+    watched = {way.keeps for way in ways if NATIVE in way.keys}
+    talks = Conversations(mllm, images, prompts, answer, ways, errors, max_new_tokens, at_once, messages, watched)
     parts = []
     for index, views, answers, written in talks.batches("tokens" if progress else ""):
         while index:
@@ -188,25 +185,12 @@ def explain_all_tokens(
             parts.append(found | {"index": index, "answers": answers, "ended": np.array(ended)})
             break
     talks.check_any()
-    described = {label: asdict(way) if isinstance(way, Steps) else _described(way) for label, way in chosen.items()}
-    found = _dataset(mllm, talks, parts, described)
+    found = _dataset(mllm, talks, parts, {label: way.described for label, way in chosen.items()})
     talks.warn_of_cut(found.ended.values, (found.segment.values != ANSWER).all(1))
     return found
 
 
-def _keeps(way: Method) -> str:
-    """What a method keeps in memory; nothing, for all that is known of another's."""
-    entry = None if isinstance(way, Steps) else REGISTRY.all().get(way.method.func.__name__)
-    return entry.keeps if entry else "nothing"
-
-
-def _described(way: AtScales) -> dict[str, Any]:
-    """A registered method's name and options, the scales only where there are several."""
-    scaled = {"scales": way.scales, "enlargement": way.enlargement} if way.scales != (1.0,) else {}
-    return {"method": way.method.func.__name__, **way.method.keywords, **scaled}
-
-
-def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Method]:
+def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Scaled]:
     """The methods by label: steps as they are given, or those of a name with its options."""
     given = methods.items() if isinstance(methods, Mapping) else ()
     own = {label: way for label, way in given if isinstance(way, Steps)}
@@ -222,7 +206,7 @@ def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Met
             if registered[name].needs:
                 registered[name].needs(mllm)
             of_scales = {option: options[option] for option in OF_SCALES if option in options}
-            chosen[label] = AtScales(partial(registered[name].function, **own), **of_scales)
+            chosen[label] = AtScales(method=registered[name], options=own, **of_scales)
         else:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join((*PRESETS, *registered))}")
     return chosen
@@ -230,31 +214,30 @@ def _chosen(mllm: Mllm, methods: Choices | Mapping[str, Steps]) -> dict[str, Met
 
 def _explained(
     mllm: Mllm,
-    chosen: dict[str, Method],
+    chosen: dict[str, Scaled],
     views: dict[Key, list[View]],
     answers: list[list[int]],
     grid: tuple[int, int] | None,
-    written: Written | None = None,
+    written: Passed | None = None,
 ) -> dict[str, Any]:
     """Everything about one batch, its answers' tokens gathered, as arrays; NotFinite where that can't be said."""
     steps = [method for method in chosen.values() if isinstance(method, Steps)]
-    read_at = {key: views[key] for key in needed_views(steps)}
+    read_at = {key: views[key] for key in keys_of(steps)}
     others = {label: way for label, way in chosen.items() if isinstance(way, AtScales)}
     found: dict[str, dict[Key, Tensor]] = {label: {} for label in others}
     known = {} if written is None else {NATIVE: written.hidden}
     for key in views:
         here = {label: way for label, way in others.items() if key in way.keys}
-        batch = Batch(views[key], map(_keeps, here.values()))
+        batch = Batch(views[key], [way.keeps for way in here.values()])
         if key == NATIVE and written is not None and written.holds(batch.keeps):
-            states = teacher_forced(mllm, batch, answers, hidden=written.hidden)
-            batch.made["attended"] = Attended(states, written.rows, written.matrices)
+            batch.made["attended"] = written
         for graph in (False, True):  # which takes most memory, so that what others kept is gone by then
             for label, way in here.items():
-                if (_keeps(way) == "graph") == graph:
-                    found[label][key] = way.method(mllm, batch, answers)
+                if (way.keeps == "graph") == graph:
+                    found[label][key] = way.found(mllm, batch, answers)
             if "attended" in batch.made:
                 batch.made["attended"].matrices.clear()
-                known.setdefault(key, batch.made["attended"].states.hidden)
+                known.setdefault(key, batch.made["attended"].hidden)
     reading = read(mllm, read_at, answers, needed_rankings(steps), known)
     states = reading.states
     _, real = states.answer_places

@@ -73,8 +73,8 @@ def attention(mllm: Mllm, views: Views, answers: Answers, *, head_fusion: Litera
     found = attended(mllm, Batch.of(views, "rows"), answers)
     if found.rows is None:
         raise ValueError(f"attention: {mllm.name} computes it in a way of its own, without weights to read")
-    rows = found.rows.float()
-    return found.states.to_cells((rows.mean(1) if head_fusion == "mean" else rows.amax(1)).to(mllm.device))
+    rows, states = found.rows.float(), teacher_forced(mllm, views, answers, hidden=found.hidden)
+    return states.to_cells((rows.mean(1) if head_fusion == "mean" else rows.amax(1)).to(mllm.device))
 
 
 def _all_attention(mllm: Mllm) -> None:
@@ -99,7 +99,7 @@ def rollout(mllm: Mllm, views: Views, answers: Answers) -> Tensor:
     many = mllm.model.config.get_text_config().num_hidden_layers
     batch = Batch.of(views, "matrices")
     found = attended(mllm, batch, answers)
-    states, layers = found.states, found.matrices
+    states, layers = teacher_forced(mllm, views, answers, hidden=found.hidden), found.matrices
     if "rollout" in batch.made:
         return batch.made["rollout"]
     if len(layers) != many:

@@ -154,27 +154,39 @@ class Batch(list[View]):
 
 
 @dataclass
-class Attended:
-    """States of a pass, and of its attention: ``rows`` (n, heads, a, L), the weights of the last layer's that has any, from the
-    states that wrote the answers' tokens; ``matrices``, each layer's (n, L, L), meaned over the heads."""
+class Passed:
+    """What a batch went through, in a pass over its answers or as the model wrote them, prompts and answers from place 0 on:
+    ``hidden`` (n, L, D) after the final norm; and what was kept of attention, nothing where it wasn't watched: ``rows`` (n, heads, a,
+    L), the weights of the last layer that has any, from the states that wrote the answers' tokens; ``matrices``, each layer's
+    (n, L, L), meaned over the heads."""
 
-    states: States
+    hidden: Tensor
     rows: Tensor | None
     matrices: list[Tensor]
 
+    def of(self, samples: Sequence[int]) -> "Passed":
+        """That of these samples of the batch."""
+        samples = list(samples)
+        rows = None if self.rows is None else self.rows[samples]
+        return Passed(self.hidden[samples], rows, [layer[samples] for layer in self.matrices])
+
+    def holds(self, keeps: Collection[Keeps]) -> bool:
+        """Whether all that is kept of attention is here."""
+        return not ("rows" in keeps and self.rows is None) and not ("matrices" in keeps and not self.matrices)
+
 
 @torch.no_grad()
-def attended(mllm: Mllm, batch: Batch, answers: Answers) -> Attended:
+def attended(mllm: Mllm, batch: Batch, answers: Answers) -> Passed:
     """What all methods of a batch that read attention share, "rows" and "matrices" where ``keeps`` names them: one pass, or none
     where the batch has them from the model's own writing."""
     if "attended" not in batch.made:
         pairs = zip(batch, answers, strict=False)  # the pass says where their numbers differ
         each = [torch.arange(len(view.ids) - 1, len(view.ids) - 1 + len(answer)) for view, answer in pairs]
         watching = Watching(batch.keeps, pad_sequence(each, True), mllm.device)
-        states = teacher_forced(mllm, batch, answers, watch=watching)
+        hidden = teacher_forced(mllm, batch, answers, watch=watching).hidden
         watching.passed()
         matrices = [of_layer[0] for of_layer in watching.matrices]
-        batch.made["attended"] = Attended(states, watching.rows[0] if watching.rows else None, matrices)
+        batch.made["attended"] = Passed(hidden, watching.rows[0] if watching.rows else None, matrices)
     return batch.made["attended"]
 
 
@@ -208,26 +220,6 @@ class Watching:
         if self._last is not None:
             self.rows.append(self._last(self.emitting))
         self._last, self._layers, self.emitting = None, 0, torch.zeros_like(self.emitting[:, :1])
-
-
-@dataclass
-class Written:
-    """What a batch went through as the model wrote its answers, prompts and answers from place 0 on: ``hidden`` (n, L, D) after the
-    final norm, and what was kept of attention, as in ``Attended``; nothing where it wasn't watched."""
-
-    hidden: Tensor
-    rows: Tensor | None
-    matrices: list[Tensor]
-
-    def of(self, samples: Sequence[int]) -> "Written":
-        """That of these samples of the batch."""
-        samples = list(samples)
-        rows = None if self.rows is None else self.rows[samples]
-        return Written(self.hidden[samples], rows, [layer[samples] for layer in self.matrices])
-
-    def holds(self, keeps: Collection[Keeps]) -> bool:
-        """Whether all that is kept of attention is here."""
-        return not ("rows" in keeps and self.rows is None) and not ("matrices" in keeps and not self.matrices)
 
 
 def joined(parts: Sequence[Tensor], first: int) -> Tensor:

@@ -1,14 +1,16 @@
 """What is done to the logit-lens maps of a token: the choices behind lens, TAM, MSEA and ARC, each a switch of its own."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..files.checks import check_choices, check_number, check_options, check_whole
 from ..files.registry import check_option
+from .memory import Keeps
+from .methods import TokenMethod
 from .model import Mllm
 from .msea_arc import aggregate, overlap_matrix, resized
 from .passes import Reading
@@ -20,7 +22,7 @@ from .tam import (
     released_tam,
     remove_interference,
 )
-from .view import NATIVE, Key, View, apart, together
+from .view import NATIVE, Answers, Key, View, apart, together
 
 GRIDS = ("finest", "native")
 SCALES = (1.0, 1.5, 2.0)  # of MSEA
@@ -29,7 +31,31 @@ _ARC = {**_TAM, "weighting": "irrelevance"}
 
 
 @dataclass(frozen=True)
-class Steps:
+class Scaled:
+    """What all methods choose: the scales of the input image that they see, over which their maps are averaged."""
+
+    scales: tuple[float, ...] = (1.0,)
+    enlargement: Literal["interpolate", "crops"] = "interpolate"
+    keeps: ClassVar[Keeps] = "nothing"  # in memory, beside a pass
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", _scales(self.scales))
+        for each in fields(self):
+            check_option(each.name, getattr(self, each.name), each.type)
+
+    @property
+    def keys(self) -> list[Key]:
+        """The scales, each in its enlargement."""
+        return [NATIVE if scale == 1 else (scale, self.enlargement) for scale in self.scales]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """All choices, as stores keep them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Steps(Scaled):
     """The way from raw maps to an explanation. The defaults are the bare logit lens; ``PRESETS`` names others.
 
     scales : of the input image; the maps are averaged over them (MSEA). The answer is always written at scale 1.
@@ -59,8 +85,6 @@ class Steps:
     (1.0, 2.0)
     """
 
-    scales: tuple[float, ...] = (1.0,)
-    enlargement: Literal["interpolate", "crops"] = "interpolate"
     scale_weights: Literal["equal", "likelihood"] = "equal"
     scale_normalisation: Literal["none", "range", "sum"] = "none"
     grid: str | tuple[int, int] = "finest"
@@ -77,9 +101,7 @@ class Steps:
     released: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", _scales(self.scales))
-        for field in fields(self):
-            check_option(field.name, getattr(self, field.name), field.type)
+        super().__post_init__()
         if isinstance(self.grid, str):
             check_choices(grid=(self.grid, GRIDS))
             if self.grid == "native" and 1.0 not in self.scales:
@@ -100,11 +122,6 @@ class Steps:
     def compares(self) -> bool:
         """Whether rankings are compared."""
         return self.weighting not in (None, "relevance")
-
-    @property
-    def keys(self) -> list[Key]:
-        """The scales, each in its enlargement."""
-        return _keys(self.scales, self.enlargement)
 
     def maps(self, reading: Reading, mllm: Mllm) -> list[Tensor]:
         """Each image's maps (n, T, rows, cols) of all tokens after these steps; those of the answer are meant to be looked at.
@@ -166,25 +183,30 @@ def _released(reading: Reading, mllm: Mllm) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AtScales:
+class AtScales(Scaled):
     """A registered method, with its options, at several scales of the input image; the maps are averaged over them.
 
     scales, enlargement : as in ``Steps``, so that MSEA isn't compared with methods that see one scale. Each scale's map is
     resized to the finest grid with its sum kept: a share of attention stays one. Raises ValueError for scales that aren't possible.
     """
 
-    method: Callable[..., Tensor]  # called with (mllm, views, answers)
-    scales: tuple[float, ...] = (1.0,)
-    enlargement: Literal["interpolate", "crops"] = "interpolate"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", _scales(self.scales))
-        check_option("enlargement", self.enlargement, "Literal['interpolate', 'crops']")
+    method: TokenMethod = field(kw_only=True)
+    options: Mapping[str, Any] = field(kw_only=True)
 
     @property
-    def keys(self) -> list[Key]:
-        """The scales, each in its enlargement."""
-        return _keys(self.scales, self.enlargement)
+    def keeps(self) -> Keeps:
+        """What the method keeps in memory."""
+        return self.method.keeps
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The method's name and options, the scales only where there are several."""
+        scaled = {"scales": self.scales, "enlargement": self.enlargement} if self.scales != (1.0,) else {}
+        return {"method": self.method.name, **self.options, **scaled}
+
+    def found(self, mllm: Mllm, views: Sequence[View], answers: Answers) -> Tensor:
+        """What the method finds at one scale."""
+        return self.method.function(mllm, views, answers, **self.options)
 
     def maps(self, found: Mapping[Key, Tensor], views: Mapping[Key, Sequence[View]]) -> list[Tensor]:
         """Each image's maps (n, answer tokens, rows, cols), float32, of what the method found at each scale."""
@@ -205,7 +227,7 @@ def _mean_of_sums(maps: Sequence[Tensor]) -> Tensor:
     return torch.stack(parts).mean(0)
 
 
-def needed_views(choices: Sequence[Steps | AtScales]) -> list[Key]:
+def keys_of(choices: Sequence[Scaled]) -> list[Key]:
     """Which scales, in which enlargement, these need; the answer is written at the first."""
     return list(dict.fromkeys([NATIVE, *(key for choice in choices for key in choice.keys)]))
 
@@ -226,10 +248,6 @@ def check_grid(grid: Any, wanted: str) -> None:
     except (TypeError, ValueError):
         raise ValueError(f"grid={grid!r}: {wanted}") from None
     check_whole(1, rows=rows, cols=cols)
-
-
-def _keys(scales: Sequence[float], enlargement: str) -> list[Key]:
-    return [NATIVE if scale == 1 else (scale, enlargement) for scale in scales]
 
 
 def _scales(scales: Any) -> tuple[float, ...]:
@@ -262,7 +280,7 @@ def steps_of(method: str, options: Mapping[str, Any]) -> Steps:
     ``released``. Raises ValueError for an option that there isn't, and for one that the other choices leave no use for,
     which ``Steps`` itself takes."""
     options = {"released" if name == "tam_compat" else name: value for name, value in options.items()}
-    check_options(method, options, [field.name for field in fields(Steps)])
+    check_options(method, options, [each.name for each in fields(Steps)])
     steps = replace(PRESETS[method], **options)
     for name, value in options.items():
         needed = _needed(steps, name, value)
