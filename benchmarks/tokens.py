@@ -66,8 +66,7 @@ def main() -> None:
 def make_tasks(mllm: Mllm, n: int) -> dict[str, Callable]:
     """What is timed, by name."""
     images = list(draw_descriptions(n, seed=0).image.values)
-    seen = [mllm.family.distinct_views(image, PROMPT, SCALES) for image in images]
-    scales = [list(views) for views in zip(*seen, strict=True)]
+    scales = at_scales(mllm, images)
     answers = generate(mllm, scales[0], batch_size=n)
 
     def explain(method: str) -> Callable:
@@ -76,9 +75,14 @@ def make_tasks(mllm: Mllm, n: int) -> dict[str, Callable]:
     return {
         "generation": generation(mllm, scales[0]),
         **{name: one_pass(mllm, views, answers) for name, views in zip(PASSES, scales, strict=True)},
-        "preprocessing": lambda: [mllm.family.distinct_views(image, PROMPT, SCALES) for image in images],
+        "preprocessing": lambda: at_scales(mllm, images),
         **{name: explain(name) for name in ("msea+arc", "arc", "tam")},
     }
+
+
+def at_scales(mllm: Mllm, images: list) -> list[list[View]]:
+    """The views of all images at each scale."""
+    return [[mllm.family.view(image, PROMPT, scale) for image in images] for scale in SCALES]
 
 
 def generation(mllm: Mllm, views: list[View]) -> Callable:

@@ -800,10 +800,10 @@ def test_answers_that_the_model_cannot_finish(llava, bundled, monkeypatch):
 
     scene = draw_descriptions(2, seed=1).image
     written = explain_tokens(bundled, scene, method="lens")
-    views = bundled.family.distinct_views(scene.values[0], "describe the picture", (1, 2))
+    view = bundled.family.view(scene.values[0], "describe the picture", 2)
     longest = int((written.answer_text.values != "").sum(1).max())
-    monkeypatch.setattr(bundled.family, "context_length", len(views[1].ids) + longest - 1)
-    long = f"sample .: an answer of {longest} tokens after {len(views[1].ids)} of prompt"
+    monkeypatch.setattr(bundled.family, "context_length", len(view.ids) + longest - 1)
+    long = f"sample .: an answer of {longest} tokens after {len(view.ids)} of prompt"
     refused(long, explain_tokens, bundled, scene, method="msea", scales=(1, 2))
     monkeypatch.undo()
 
@@ -927,7 +927,7 @@ def test_several_methods_keep_the_explainer_and_one_does_not(bundled, scenes):
 
 
 def test_an_image_is_encoded_once_a_scale_and_memory_makes_batches(bundled, scenes, monkeypatch):
-    views = bundled.family.distinct_views(scenes.image.values[0], "describe the picture", SCALES)
+    views = [bundled.family.view(scenes.image.values[0], "describe the picture", scale) for scale in SCALES]
     seen, run = [], bundled.family.run  # which finding the places needs, too
     monkeypatch.setattr(bundled.family, "run", lambda vision: seen.append(len(vision["pixel_values"])) or run(vision))
     methods = {"msea+arc": "msea+arc", "attention": "attention", "grad_cam": "grad_cam", "rollout": "rollout"}
@@ -955,7 +955,8 @@ def test_an_image_is_encoded_once_a_scale_and_memory_makes_batches(bundled, scen
 def test_an_image_is_preprocessed_once_as_long_as_there_is_room_for_its_pixels(bundled, monkeypatch):
     images, made, own = draw_descriptions(5, seed=3).image, [], bundled.family.made
     options = {"images": images, "prompts": "what is this", "method": "msea", "answer": "a red ring", "scales": (1, 2)}
-    bundled.family.distinct_views(images.values[0], "what is this", (1, 2))  # which finds the places of this size
+    for scale in options["scales"]:  # which finds the places of this size
+        bundled.family.view(images.values[0], "what is this", scale)
     monkeypatch.setattr(bundled.family, "made", lambda *given: made.append(1) or own(*given))
     whole = explain_tokens(bundled, **options)
     assert len(made) == 2 * 5

@@ -67,7 +67,7 @@ def test_ids_hold_each_cell_once_and_the_prompt(mllm, scale):
         assert (view.ids == mllm.family.image_token_id).sum() == rows * cols == len(mllm.family.encode([view])[0])
         assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == prompt
         assert view.prompt_positions.min() > view.image_positions.max()
-    grids = {tuple(view.grid) for view in mllm.family.distinct_views(picture(), "now", [1.0, 1.5, 2.0, 3.0])}
+    grids = {mllm.family.view(picture(), "now", scale).grid for scale in (1.0, 1.5, 2.0, 3.0)}
     assert len(grids) == 4 and views[0].grid in grids
 
 
@@ -290,8 +290,8 @@ def test_attention_is_watched_as_the_model_computes_it_and_leaves_it_as_it_was(m
 
 def test_qwen_scales_pass_the_processors_limits():
     mllm = small_mllm("qwen2_vl")
-    views = mllm.family.distinct_views(picture(300, 500), "now", [0.75, 1, 1.5, 2])
-    assert [view.grid for view in views] == [(2, 4), (3, 5), (4, 8), (6, 10)]  # 4 x 4 cells are its limit by itself
+    grids = [mllm.family.view(picture(300, 500), "now", scale).grid for scale in (0.75, 1, 1.5, 2)]
+    assert grids == [(2, 4), (3, 5), (4, 8), (6, 10)]  # 4 x 4 cells are its limit by itself
 
 
 def test_decoded_tokens_say_where_words_start(llava):

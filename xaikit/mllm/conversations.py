@@ -132,9 +132,9 @@ class Conversations:
     then in batches.
 
     ways : the methods, at each one's scales the grids must differ; ``keys`` are those of all of them, scale 1 first. errors :
-    "raise" stops at the first bad sample; "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the others. at_once : how many samples
-    make a batch, of a sample's tokens at each scale and its answer's; ValueError where not even one does. keeps : what is kept of
-    attention at scale 1.
+    "raise" stops at the first bad sample; "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the
+    others. at_once : how many samples make a batch, of a sample's tokens at each scale and its answer's; ValueError where not
+    even one does. keeps : what is kept of attention at scale 1.
 
     Raises ValueError for bad images, prompts, answers and scales, or if no sample is good; FileNotFoundError for a
     missing image file.

@@ -77,22 +77,6 @@ class Family(Sight):
             scale=float(scale),
         )
 
-    def distinct_views(
-        self,
-        image: Picture | Sequence[Picture],
-        prompt: str | Said,
-        scales: Sequence[float] = (1.0,),
-        enlargement: str = "interpolate",
-    ) -> list[View]:
-        """The views at all scales, in the order of ``scales``; the rest as in ``view``.
-
-        Raises ValueError where two scales give an image the same grid, which would count that one twice, and whatever
-        ``view`` raises.
-        """
-        views = [self.view(image, prompt, scale, enlargement) for scale in scales]
-        check_distinct(views)
-        return views
-
     def possible_scales(self, image: Picture, scales: Sequence[float], enlargement: str = "interpolate") -> list[float]:
         """Those of the scales, in order, at which the model sees this image with a grid of its own; models of one input size
         have one. Scale 1 is always seen.

@@ -84,7 +84,10 @@ def load_mllm(
     options = {"attn_implementation": attention or "sdpa", "dtype": DTYPES.get(dtype, dtype)}
     placed = {"device_map": device_map or ({"": str(target)} if quantization is not None else None)}
     if quantization is not None:
-        placed["quantization_config"] = _quantised(quantization)
+        named = isinstance(quantization, str)
+        placed["quantization_config"] = (
+            transformers.BitsAndBytesConfig(**{QUANTISATIONS[quantization]: True}) if named else quantization
+        )
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -200,9 +203,3 @@ def _unwrapped(model: nn.Module) -> nn.Module:
                 " adapter of the layers, such as LoRA"
             )
     return model.get_base_model()
-
-
-def _quantised(quantization: str | Any) -> Any:
-    if not isinstance(quantization, str):
-        return quantization
-    return transformers.BitsAndBytesConfig(**{QUANTISATIONS[quantization]: True})

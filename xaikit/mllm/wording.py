@@ -100,10 +100,10 @@ class Wording:
     def said(self, turns: Sequence[Turn]) -> Said:
         """A conversation, whose texts are checked. Raises ValueError where the template writes it otherwise than it is."""
         turns = tuple(turns)
-        texts = tuple(part for _, parts in turns for part in parts if not _named(part))
-        context = tuple(role != "system" for role, parts in turns for part in parts if not _named(part))
+        texts = tuple(part for _, parts in turns for part in parts if isinstance(part, str))
+        context = tuple(role != "system" for role, parts in turns for part in parts if isinstance(part, str))
         blank = self._chat(
-            tuple((role, tuple(part if _named(part) else _MARK for part in parts)) for role, parts in turns)
+            tuple((role, tuple(_MARK if isinstance(part, str) else part for part in parts)) for role, parts in turns)
         )
         pieces = blank.split(_MARK)
         text = self._chat(turns)
@@ -160,7 +160,9 @@ class Wording:
         messages = [
             {
                 "role": role,
-                "content": [{"type": part.value} if _named(part) else {"type": "text", "text": part} for part in parts],
+                "content": [
+                    {"type": "text", "text": part} if isinstance(part, str) else {"type": part.value} for part in parts
+                ],
             }
             for role, parts in turns
         ]
@@ -181,19 +183,9 @@ def _timing(video: Any) -> dict[str, Any]:
     return {"total_num_frames": many, "fps": getattr(video, "fps", None), "frames_indices": list(range(many))}
 
 
-def _named(part: str | Named) -> bool:
-    return isinstance(part, Named)
-
-
 def _shorter(turns: Sequence[Turn], kind: Named) -> tuple[Turn, ...]:
     """The turns without their last image or video."""
-    left = sum(part is kind for _, parts in turns for part in parts)
-    found = []
-    for role, parts in turns:
-        kept = []
-        for part in parts:
-            left -= part is kind
-            if part is not kind or left:
-                kept.append(part)
-        found.append((role, tuple(kept)))
-    return tuple(found)
+    last = max(place for place, (_, parts) in enumerate(turns) if kind in parts)
+    role, parts = turns[last]
+    end = len(parts) - parts[::-1].index(kind)
+    return (*turns[:last], (role, parts[: end - 1] + parts[end:]), *turns[last + 1 :])
