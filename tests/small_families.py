@@ -4,6 +4,7 @@ from functools import cache
 
 import torch
 import transformers as T
+from PIL import Image
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers.models.smolvlm import processing_smolvlm
 
@@ -406,13 +407,43 @@ def small_family(name):
     return load_mllm(made(name))
 
 
+def said(text):
+    """A part of a message."""
+    return {"type": "text", "text": text}
+
+
+def ordinary(mllm, messages, images=(), videos=(), fps=2):
+    """What the class's own processor makes of messages, and of their images and videos in order, of which all frames are seen."""
+    processor, given = mllm.processor, {}
+    if images:
+        given["images"] = [[Image.fromarray(image) for image in images]]
+    if videos:
+        counts = [len(frames) for frames in videos]
+        about = [{"total_num_frames": many, "fps": fps, "frames_indices": list(range(many))} for many in counts]
+        given["videos"] = [[Image.fromarray(frame) for frame in frames] for frames in videos]
+        given["videos_kwargs"] = {"do_sample_frames": False, "return_metadata": True, "video_metadata": about}
+    parts = [[said(each["content"])] if isinstance(each["content"], str) else each["content"] for each in messages]
+    text = "".join(part.get("text", "<image>") for part in parts[0])
+    if processor.chat_template is not None:
+        messages = [each | {"content": own} for each, own in zip(messages, parts, strict=True)]
+        text = processor.apply_chat_template(messages, add_generation_prompt=True)
+    adds = not text.startswith(mllm.tokenizer.bos_token)
+    own = processor(text=[text], return_tensors="pt", add_special_tokens=adds, **given)
+    return {name: values for name, values in own.items() if name not in ("labels", "video_metadata")}
+
+
 @torch.no_grad()
 def assert_as_the_plain_model(mllm, view, own):
-    """Ids, logits and greedy answer are those of the class's own forward, of what its own processor made (``own``)."""
+    """Ids, logits and greedy answer, which is returned, are those of the class's own forward, of what its own processor made
+    (``own``)."""
     assert torch.equal(view.ids, own["input_ids"][0])
+    options = {"max_new_tokens": 4, "suppress_tokens": mllm.family.unwritable}
+    steps = mllm.model.generate(**own, **options, output_logits=True, return_dict_in_generate=True)
+    answer, written = generate(mllm, [view], 4)[0], steps.sequences[0, len(view.ids) :].tolist()
+    assert answer == [token for token in written if token != mllm.tokenizer.eos_token_id]
+    states = teacher_forced(mllm, [view], [answer or mllm.tokenizer("now", add_special_tokens=False).input_ids])
+    ours = mllm.logits(states.at(states.of_answers(states.emitting)))[0, : len(answer)]
+    torch.testing.assert_close(ours, torch.cat(steps.logits)[: len(answer)], atol=2e-4, rtol=1e-4)
     plain = mllm.model(**own).logits[0]
-    states = teacher_forced(mllm, [view], [mllm.tokenizer("now", add_special_tokens=False).input_ids])
     torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
-    options = {"max_new_tokens": 3, "suppress_tokens": mllm.family.unwritable}
-    expected = mllm.model.generate(**own, **options)[0, len(view.ids) :].tolist()
-    assert generate(mllm, [view], 3)[0] == [token for token in expected if token != mllm.tokenizer.eos_token_id]
+    return answer

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from refusals import refused
-from small_families import assert_as_the_plain_model, small_family
+from small_families import assert_as_the_plain_model, ordinary, said as text, small_family
 from small_mllms import picture, small_mllm
 
 from xaikit.evaluation.tokens import measure_faithfulness
@@ -33,10 +33,6 @@ SEVERAL = (
 )  # fmt: skip
 IMAGE = {"type": "image"}
 METHODS = ["lens", "tam", "arc", "attention", "gradient_x_input", "random"]
-
-
-def text(words):
-    return {"type": "text", "text": words}
 
 
 def pictures():
@@ -64,27 +60,12 @@ def family(request):
     return request.param
 
 
-@torch.no_grad()
 def test_a_conversation_is_what_the_class_makes_of_it(family):
     mllm = small_family(family)
-    processor = mllm.processor
-    messages = [
-        {
-            **message,
-            "content": [text(message["content"])] if isinstance(message["content"], str) else message["content"],
-        }
-        for message in talk()
-    ]
-    written = processor.apply_chat_template(messages, add_generation_prompt=True)
-    own = processor(
-        images=[[Image.fromarray(image) for image in pictures()]], text=[written], return_tensors="pt",
-        add_special_tokens=not written.startswith(mllm.tokenizer.bos_token),
-    )  # fmt: skip
-    own.pop("labels", None)
     view = view_of(mllm)
     said = "describe the scene a red circle what is left of a circle ?"
     assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == said
-    assert_as_the_plain_model(mllm, view, own)
+    assert_as_the_plain_model(mllm, view, ordinary(mllm, talk(), pictures()))
 
 
 def test_every_image_has_its_own_places(family):

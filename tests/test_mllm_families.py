@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from PIL import Image
 from refusals import refused
-from small_families import made, small_family
+from small_families import assert_as_the_plain_model, made, ordinary, said, small_family
 from small_mllms import picture
 
-from xaikit.mllm.conversations import generate, written
+from xaikit.mllm.conversations import written
 from xaikit.mllm.explanation import explain_all_tokens
 from xaikit.mllm.family import Family
 from xaikit.mllm.loading import load_mllm
 from xaikit.mllm.memory import Sizes
-from xaikit.mllm.passes import Batch, attended, teacher_forced
+from xaikit.mllm.passes import Batch, attended
 from xaikit.mllm.places import without_mixing
 
 pytestmark = pytest.mark.filterwarnings(
@@ -82,36 +81,12 @@ def views_of(mllm, **options):
     return [mllm.family.view(image, prompt, **options) for image, prompt in zip(pictures(), PROMPTS, strict=True)]
 
 
-def ordinary(mllm, image, prompt):
-    """What the class's own processor makes of a chat."""
-    processor, bos = mllm.processor, mllm.tokenizer.bos_token
-    content = [{"type": "image"}, {"type": "text", "text": prompt}]
-    text = f"<image>{prompt}"
-    if processor.chat_template is not None:
-        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    adds = not text.startswith(bos)
-    own = processor(images=[Image.fromarray(image)], text=[text], return_tensors="pt", add_special_tokens=adds)
-    own.pop("labels", None)
-    return own
-
-
-@torch.no_grad()
 def test_logits_and_answers_are_those_of_the_plain_model(family):
     mllm = small_family(family)
     for image, prompt, view in zip(pictures(), PROMPTS, views_of(mllm), strict=True):
-        own = ordinary(mllm, image, prompt)
-        assert torch.equal(view.ids, own["input_ids"][0])
+        message = {"role": "user", "content": [{"type": "image"}, said(prompt)]}
+        assert assert_as_the_plain_model(mllm, view, ordinary(mllm, [message], [image]))
         assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == prompt
-        options = {"max_new_tokens": 4, "suppress_tokens": mllm.family.unwritable}
-        steps = mllm.model.generate(**own, **options, output_logits=True, return_dict_in_generate=True)
-        answer = generate(mllm, [view], 4)[0]
-        written = steps.sequences[0, len(view.ids) :].tolist()
-        assert answer == [token for token in written if token != mllm.tokenizer.eos_token_id] and answer
-        states = teacher_forced(mllm, [view], [answer])
-        ours = mllm.logits(states.at(states.of_answers(states.emitting)))[0]
-        torch.testing.assert_close(ours, torch.cat(steps.logits)[: len(answer)], atol=2e-4, rtol=1e-4)
-        plain = mllm.model(**own).logits[0]
-        torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
 
 
 def windowed():

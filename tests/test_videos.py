@@ -9,7 +9,7 @@ import torch
 import transformers as T
 from PIL import Image
 from refusals import refused
-from small_families import SIGLIP, TEXT, assert_as_the_plain_model, chat, small_family, words
+from small_families import SIGLIP, TEXT, assert_as_the_plain_model, chat, ordinary, said as text, small_family, words
 from small_mllms import picture, small_mllm
 
 from xaikit.files.store import open_store, save_store
@@ -41,10 +41,6 @@ def family(request):
     return request.param
 
 
-def text(said):
-    return {"type": "text", "text": said}
-
-
 def frames(many=4, size=(84, 112)):
     return [picture(*size, seed) for seed in range(many)]
 
@@ -59,24 +55,10 @@ def view_of(mllm, messages=None):
     return mllm.family.view(media, mllm.family.wording.said(turns))
 
 
-def ordinary(mllm, messages, **images):
-    """What the class's own processor makes of the messages, all frames seen."""
-    written = mllm.processor.apply_chat_template(messages, add_generation_prompt=True)
-    (video,) = (part for part in messages[0]["content"] if part["type"] == "video")
-    many = len(video["video"])
-    metadata = [{"total_num_frames": many, "fps": video["fps"], "frames_indices": list(range(many))}]
-    own = mllm.processor(
-        videos=[[Image.fromarray(frame) for frame in video["video"]]], text=[written], return_tensors="pt", **images,
-        add_special_tokens=not written.startswith(mllm.tokenizer.bos_token),
-        videos_kwargs={"do_sample_frames": False, "return_metadata": True, "video_metadata": metadata},
-    )  # fmt: skip
-    return {name: values for name, values in own.items() if name != "video_metadata"}
-
-
 def test_a_video_is_what_the_class_makes_of_it(family):
     mllm = small_family(family)
     view = view_of(mllm)
-    assert_as_the_plain_model(mllm, view, ordinary(mllm, talk()))
+    assert_as_the_plain_model(mllm, view, ordinary(mllm, talk(), videos=[frames()]))
     grid, times = VIDEOS[family]
     assert view.images[0].places.frames == times and view.grids == (grid,) * len(times)
     assert view.images[0].places.region == pytest.approx((0, 0, 1, 1), abs=5e-3)
@@ -88,8 +70,7 @@ def test_images_and_videos_stand_in_one_conversation(family):
     mllm, image = small_family(family), picture(56, 56, 9)
     messages = talk(None, {"type": "image", "image": image})
     view = view_of(mllm, messages)
-    own = ordinary(mllm, messages, images=[[Image.fromarray(image)]])
-    assert_as_the_plain_model(mllm, view, own)
+    assert_as_the_plain_model(mllm, view, ordinary(mllm, messages, [image], [frames()]))
     assert [len(seen.places.frames) for seen in view.images] == [len(VIDEOS[family][1]), 1]
     assert view.images[1].places.frames == ((-1, -1),)
 
