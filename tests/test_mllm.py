@@ -23,7 +23,6 @@ from xaikit.mllm.passes import teacher_forced
 
 PROMPTS = ["describe the scene .", "what is left of the small red circle ?", "now"]
 ANSWERS = [["a", "red", "circle"], ["a", "small", "blue", "square", "left", "of", "a", "triangle"], ["green"]]
-ENLARGED = [(kind, "interpolate") for kind in (*CLASSES, "qwen2_5_vl")] + [("llava", "crops"), ("internvl", "crops")]
 
 
 @pytest.fixture(params=[*CLASSES, "qwen2_5_vl"])
@@ -71,13 +70,6 @@ def test_ids_hold_each_cell_once_and_the_prompt(mllm, scale):
     assert len(grids) == 4 and views[0].grid in grids
 
 
-def test_scale_one_is_what_the_processor_makes(mllm):
-    for image, prompt in zip(PICTURES, PROMPTS, strict=True):
-        view, own = mllm.family.view(image, prompt), ordinary(mllm, image, prompt)
-        assert torch.equal(view.ids, own["input_ids"][0])
-        assert torch.equal(view.vision["pixel_values"].flatten(), own["pixel_values"].flatten())
-
-
 def test_crops_of_internvl_are_its_processors_tiles():
     mllm, image = small_mllm("internvl"), picture(100, 100)
     view = mllm.family.view(image, "now", 2, "crops")
@@ -108,20 +100,6 @@ def test_interpolation_is_the_towers_own(llava):
         torch.testing.assert_close(llava.family.encode([view])[0], expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1, 3])
-@pytest.mark.parametrize(("kind", "enlargement"), ENLARGED)
-def test_a_marked_place_moves_its_own_cell(kind, enlargement, scale):
-    mllm = small_mllm(kind)
-    image = picture(130, 180)
-    view = mllm.family.view(image, "now", scale, enlargement)
-    rows, cols = view.grid
-    marked = [(0, cols - 1), (rows - 1, 0), (rows // 2, cols // 2)]
-    others = [mllm.family.view(painted(image, view, *cell), "now", scale, enlargement) for cell in marked]
-    plain, *moved = (f[view.feature_rows] for f in mllm.family.encode([view, *others]))
-    for (row, col), features in zip(marked, moved, strict=True):
-        assert (features - plain).norm(dim=-1).argmax() == row * cols + col
-
-
 @pytest.mark.parametrize("settings", ["crop", "larger crop", "squash", "pad"])
 @pytest.mark.parametrize("size", [(80, 120), (150, 70), (56, 56)])
 def test_region_and_grid_of_llava_lead_back_to_the_image(llava, settings, size):
@@ -149,51 +127,6 @@ def test_region_and_grid_of_llava_lead_back_to_the_image(llava, settings, size):
         assert view.region == pytest.approx((0, 0.5 - height / width / 2, 1, 0.5 + height / width / 2), abs=0.02)
     if settings == "squash":
         assert view.region == (0, 0, 1, 1)
-
-
-@pytest.mark.parametrize("scale", [1, 3])
-@pytest.mark.parametrize(("kind", "enlargement"), ENLARGED)
-def test_masked_cells_have_the_mean_colour(kind, enlargement, scale):
-    mllm = small_mllm(kind)
-    family, image = mllm.family, picture(*((112, 168) if scale == 1 else (56, 84)))
-    view = family.view(image, "now", scale, enlargement)
-    pixels, cells = view.vision["pixel_values"], len(view.image_positions)
-    keep = torch.ones(2 + cells, cells)
-    keep[1] = 0
-    keep[2:] -= torch.eye(cells)
-    seen = family.masked([view] * len(keep), keep)
-    versions = torch.stack([one.vision["pixel_values"] for one in seen])
-    assert torch.equal(versions[0], pixels) and not versions[1].any()
-    rows, cols = view.grid
-    for row, col in [(0, cols - 1), (rows // 2, 0)]:
-        changed = family.view(painted(image, view, row, col), "now", scale, enlargement).vision["pixel_values"]
-        inside = versions[2 + row * cols + col] == 0
-        change = (changed - pixels).abs()
-        assert change[inside].sum() > 0.75 * change.sum() and inside.float().mean() < 1.5 / cells
-    encoded = family.encode(seen[:2])
-    torch.testing.assert_close(encoded[0], family.encode([view])[0], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(encoded[1], encoded[0])
-
-
-def test_teacher_forcing_gives_the_states_of_stepwise_generation(mllm):
-    for image, prompt in zip(PICTURES, PROMPTS, strict=True):
-        own = ordinary(mllm, image, prompt)
-        options = {"max_new_tokens": 6, "suppress_tokens": mllm.family.unwritable}
-        steps = mllm.model.generate(**own, **options, output_hidden_states=True, return_dict_in_generate=True)
-        view = mllm.family.view(image, prompt)
-        answer = generate(mllm, [view], 6)[0]
-        written = steps.sequences[0, len(view.ids) :].tolist()
-        assert answer == [token for token in written if token != mllm.tokenizer.eos_token_id] and answer
-        states = teacher_forced(mllm, [view], [answer])
-        expected = torch.cat([step[-1] for step in steps.hidden_states], 1)[:, : states.hidden.shape[1] - 1]
-        torch.testing.assert_close(states.hidden[:, : expected.shape[1]], expected, atol=1e-5, rtol=1e-5)
-        logits = (states.at(states.emitting) @ mllm.output_weight.T)[states.is_answer]
-        logits[:, mllm.family.unwritable] = -torch.inf
-        assert logits.argmax(-1).tolist() == answer, "the emitting state wrote its token"
-        plain = mllm.model(**own).logits
-        torch.testing.assert_close(
-            states.hidden[:, : len(view.ids)] @ mllm.output_weight.T, plain, atol=1e-4, rtol=1e-4
-        )
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
