@@ -171,6 +171,7 @@ STEPS = [
     ("arc", {"weighting": "damped_fixed", "k": 4, "normalised": False, "persistence": 0.7, "filter": 0}),
     ("arc", {"weighting": "incoherent", "threshold": 0.2, "filter": 0}),
     ("arc", {"least_squares": False, "joint": False, "filter": 0}),
+    ("arc", {"weighting": "damped_fixed", "least_squares": False, "joint": False, "filter": 0}),
     ("tam", {"least_squares": False, "filter": 0}),
     ("arc", {"positions": "previous", "persistence": 0.5, "filter": 0}),
     ("arc", {"prompt_context": False, "joint": False, "filter": 0}),
@@ -338,6 +339,7 @@ ALL = {
     **{name: name for name in TOKEN_METHODS},
     "arc in small": ("arc", {"k": 7, "positions": "previous", "weighting": "damped"}),
     "tam as released": ("tam", {"tam_compat": True}),
+    **{name: ("arc", {"weighting": name}) for name in ("agreement", "damped_fixed", "incoherent")},
     "by likelihood": ("msea", {"scale_weights": "likelihood", "scale_normalisation": "range", "grid": "native"}),
 }
 

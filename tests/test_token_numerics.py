@@ -70,10 +70,6 @@ def test_filter_gives_the_released_numbers():
     batch = rank_gaussian_filter(torch.stack([given, 2 * given, given.flip(0)])[None].expand(2, 3, 12, 9))
     assert torch.equal(batch[1, 0], batch[0, 0]) and (batch[0, 1] - 2 * wanted).abs().max() < 1e-6
     assert (batch[0, 2] - wanted.flip(0)).abs().max() < 1e-6
-
-
-def test_filter_in_single_precision():
-    given = torch.tensor(GOLDEN["filter_in"])
     assert (rank_gaussian_filter(given.float()) - rank_gaussian_filter(given)).abs().max() < 1e-3  # of 255
 
 
@@ -291,19 +287,6 @@ def test_weightings_where_all_rankings_agree_or_none_does():
     assert (tam - maps).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("least_squares", [True, False])
-def test_fixed_damping_takes_off_less(least_squares):
-    maps, r, rho, allowed = weighting_inputs()
-    t, before = 5, slice(0, 5)
-    mean = r[0, t, before] / r[0, t, before].sum()
-    tam = (mean[:, None, None] * maps[0, before]).sum(0)
-    scale = (maps[0, t] * tam).sum() / (tam * tam).sum() if least_squares else 1
-    taken = ((mean * (1 - rho[0, t, before]))[:, None, None] * maps[0, before]).sum(0)
-    found = remove_interference(maps, "damped_fixed", r, rho, allowed, least_squares=least_squares)[0, t]
-    assert (found - (maps[0, t] - scale * taken).relu()).abs().max() < 1e-6
-    assert (found >= remove_interference(maps, "relevance", r, rho, allowed, least_squares=least_squares)[0, t]).all()
-
-
 def test_context_is_what_stands_before_under_another_id():
     ids = torch.tensor([[4, 7, 4, 7, 9, 0], [1, 2, 3, 4, 5, 6]])
     is_answer = torch.arange(6).expand(2, 6) >= 2
@@ -326,29 +309,6 @@ def test_joint_normalisation_dims_what_the_text_explains():
     torch.testing.assert_close(found, torch.tensor([[0, 1 / 3, 1], [0, 1 / 7, 3 / 7], [0, 0, 0]]))
     lower = joint_normalisation(maps, torch.zeros(1, 3, 3), context)[0, 1, 0]
     torch.testing.assert_close(lower, torch.tensor([0.25, 0.5, 1]))
-
-
-def pipeline(maps, logits, ids, is_answer, real, weighting):
-    rho = overlap_matrix(top_ids(logits, 8), real=real)
-    relevance = logits.gather(2, ids[:, None].expand(-1, ids.shape[1], -1)).relu().mT
-    allowed, before = (context_mask(ids, is_answer, real, repeated=repeated) for repeated in (False, True))
-    maps = remove_interference(maps, weighting, relevance, rho, allowed, threshold=0.2)
-    return rank_gaussian_filter(joint_normalisation(maps, relevance, before))
-
-
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-def test_padding_batching_and_precision_change_nothing(weighting):
-    lengths, longest = [5, 9, 7], 9
-    maps, logits = random(3, longest, 6, 4, seed=3), 4 * random(3, longest, 20, seed=4) - 1
-    ids = torch.randint(20, (3, longest), generator=torch.Generator().manual_seed(5))
-    real = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    is_answer = torch.arange(longest).expand(3, longest) >= 2
-    whole = pipeline(maps, logits, ids, is_answer, real, weighting)
-    for n, length in enumerate(lengths):
-        part = [x[n : n + 1, :length] for x in (maps, logits, ids, is_answer, real)]
-        torch.testing.assert_close(pipeline(*part, weighting)[0], whole[n, :length], rtol=0, atol=1e-12)
-    single = pipeline(maps.float(), logits.float(), ids, is_answer, real, weighting)
-    assert single.dtype == torch.float32 and (single - whole)[real].abs().max() < 1e-5
 
 
 # Scales
