@@ -37,10 +37,14 @@ SQUARE = {"height": 56, "width": 56}
 PATCHES = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
 QWEN = {f"{name}_token": f"<|{name}|>" for name in ("vision_start", "vision_end", "image_pad", "video_pad")}
 QWEN["image_token"], QWEN["video_token"] = QWEN.pop("image_pad_token"), QWEN.pop("video_pad_token")
+INTERNVL = {
+    "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}  # fmt: skip
 PIXTRAL = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
 
 
-def words(special, *, bos=False, named=True):
+def words(special, *, bos=False):
     """A tokenizer of whole words; ``special`` are tokens of its own, by name, or a list of them."""
     own = special if isinstance(special, dict) else {f"own_{k}": token for k, token in enumerate(special)}
     known = [
@@ -79,8 +83,8 @@ def chat(image, video=""):
     )
 
 
-def llava(tower="clip"):
-    tokenizer = words({"image_token": "<image>"}, bos=True)
+def llava(tower="clip", tokenizer=None):
+    tokenizer = tokenizer or words({"image_token": "<image>"}, bos=True)
     vision = CLIP if tower == "clip" else T.SiglipVisionConfig(**SIGLIP)
     config = T.LlavaConfig(
         vision_config=vision, text_config=T.LlamaConfig(vocab_size=len(tokenizer), **WIDE),
@@ -149,8 +153,8 @@ def llava_onevision():
     )  # fmt: skip
 
 
-def _qwen(name, vision, rope=MROPE, processor="Qwen2VL", **text):
-    tokenizer = words(QWEN)
+def _qwen(name, vision, rope=MROPE, processor="Qwen2VL", tokenizer=None, **text):
+    tokenizer = tokenizer or words(QWEN)
     ids = {f"{key}_id": tokenizer.convert_tokens_to_ids(token) for key, token in QWEN.items()}
     text = {"vocab_size": len(tokenizer), **WIDE, "rope_parameters": rope, **text}
     model = getattr(T, f"{name}ForConditionalGeneration")(
@@ -164,8 +168,9 @@ def _qwen(name, vision, rope=MROPE, processor="Qwen2VL", **text):
     return model, build(images, tokenizer, videos, chat_template=chat(*marks))
 
 
-def qwen2_vl():
-    return _qwen("Qwen2VL", {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 48})
+def qwen2_vl(tokenizer=None):
+    vision = {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 48}
+    return _qwen("Qwen2VL", vision, tokenizer=tokenizer)
 
 
 def qwen2_5_vl():
@@ -221,19 +226,15 @@ def glm4v():
     )
 
 
-def internvl():
-    special = {
-        "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
-        "video_token": "<video>",
-    }  # fmt: skip
-    tokenizer = words(special)
+def internvl(tokenizer=None, text=T.Qwen3Config, **images):
+    tokenizer = tokenizer or words(INTERNVL)
     vision = TOWER | {"image_size": [56, 56], "patch_size": [14, 14], "layer_scale_init_value": 1.0}
     config = T.InternVLConfig(
-        vision_config=vision, text_config=T.Qwen3Config(vocab_size=len(tokenizer), **WIDE).to_dict(),
+        vision_config=vision, text_config=text(vocab_size=len(tokenizer), **WIDE).to_dict(),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), image_seq_length=4, tie_word_embeddings=False,
     )  # fmt: skip
     return T.InternVLForConditionalGeneration(config), T.InternVLProcessor(
-        T.GotOcr2ImageProcessor(size=SQUARE), tokenizer, T.InternVLVideoProcessor(size=SQUARE), image_seq_length=4,
+        T.GotOcr2ImageProcessor(size=SQUARE, **images), tokenizer, T.InternVLVideoProcessor(size=SQUARE), image_seq_length=4,
         chat_template=chat("<IMG_CONTEXT>\n", "<video>\n"),
     )  # fmt: skip
 
@@ -388,13 +389,14 @@ def mllama():
     )
 
 
-def made(name):
+def made(name, **options):
     """A random model of a class and its processor."""
     torch.manual_seed(0)
-    model, processor = globals()[name]()
+    model, processor = globals()[name](**options)
     # Defaults would hide faults: positions of nearly zero, and norms that change nothing when applied twice.
+    drawn = ("position", "class_embedding", "cls_token", "newline", "mm_input_projection_weight")
     for key, weight in model.named_parameters():
-        if any(part in key for part in ("position", "class_embedding", "newline", "mm_input_projection_weight")):
+        if any(part in key for part in drawn):
             torch.nn.init.normal_(weight, std=0.3)
         elif "norm" in key and key.endswith("weight"):
             torch.nn.init.uniform_(weight, 0.5, 1.5)
@@ -412,9 +414,14 @@ def said(text):
     return {"type": "text", "text": text}
 
 
-def ordinary(mllm, messages, images=(), videos=(), fps=2):
+def asked(prompt):
+    """The messages of one image and a prompt."""
+    return [{"role": "user", "content": [{"type": "image"}, said(prompt)]}]
+
+
+def ordinary(mllm, messages, images=(), videos=(), fps=2, **options):
     """What the class's own processor makes of messages, and of their images and videos in order, of which all frames are seen."""
-    processor, given = mllm.processor, {}
+    processor, given = mllm.processor, options
     if images:
         given["images"] = [[Image.fromarray(image) for image in images]]
     if videos:
@@ -427,7 +434,7 @@ def ordinary(mllm, messages, images=(), videos=(), fps=2):
     if processor.chat_template is not None:
         messages = [each | {"content": own} for each, own in zip(messages, parts, strict=True)]
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    adds = not text.startswith(mllm.tokenizer.bos_token)
+    adds = not text.startswith(processor.tokenizer.bos_token)
     own = processor(text=[text], return_tensors="pt", add_special_tokens=adds, **given)
     return {name: values for name, values in own.items() if name not in ("labels", "video_metadata")}
 

@@ -11,7 +11,8 @@ import torch
 import transformers
 from PIL import Image
 from refusals import refused
-from small_mllms import CLASSES, ordinary, picture, small_mllm
+from small_families import asked, ordinary
+from small_mllms import CLASSES, picture, small_mllm
 from torch.nn import functional
 
 from xaikit.files.paths import data_folder
@@ -52,7 +53,7 @@ def pictures():
 
 def plain(model, image, prompt, answer):
     """Everything from the class's own processor and one forward pass with all logits: ids, logits, positions."""
-    own = ordinary(model, image, prompt)
+    own = ordinary(model, asked(prompt), [image])
     words, told = (model.processor.tokenizer(text, add_special_tokens=False).input_ids for text in (prompt, answer))
     start = own["input_ids"].shape[1]
     added = torch.tensor([told])
@@ -594,7 +595,7 @@ def test_a_common_grid(bundled, scenes):
             drawn = functional.interpolate(maps, grid, mode="bilinear", align_corners=False, antialias=True)
             np.testing.assert_allclose(first.token_heat.sel(explainer=name), drawn, atol=1e-6)
     qwen = small_mllm("qwen2_vl")
-    mixed = explain_all_tokens(qwen, pictures(), PROMPTS, ["lens", "attention"], ANSWERS, grid=(4, 6))
+    mixed = explain_all_tokens(qwen, pictures(), PROMPTS, ["rollout", "attention"], ANSWERS, grid=(4, 6))
     assert (mixed.grid == [4, 6]).all() and mixed.token_heat.shape[-2:] == (4, 6)
     assert (mixed.token_heat[:, :, 0] > 0).any(("row", "col")).all()
 
@@ -1004,7 +1005,7 @@ def test_bad_common_grids(bundled, monkeypatch, grid):
             {"scales": (1, 2), "enlargement": "crops"},
             "sample 0: enlargement='crops': .* can't be given more tiles",
         ),
-        (picture(), {"method": "arc"}, "k=50: a whole number from 1 to 38 is"),
+        (picture(), {"method": "arc", "k": 80}, "k=80: a whole number from 1 to 71 is"),
         ([picture(112, 112), picture(56, 56)], {"scales": (1, 1.2)}, "sample 1: scales 1.0 and 1.2 both .* 2 x 2"),
         (
             picture(2, 500),

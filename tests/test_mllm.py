@@ -14,7 +14,8 @@ import tokenizers
 import torch
 import transformers
 from refusals import refused
-from small_mllms import CLASSES, alone, ordinary, picture, saved_mllm, small_mllm
+from small_families import asked, ordinary
+from small_mllms import CLASSES, alone, picture, saved_mllm, small_mllm
 
 from xaikit.mllm.attending import mean_over_heads
 from xaikit.mllm.conversations import answer_ids, generate
@@ -73,7 +74,7 @@ def test_ids_hold_each_cell_once_and_the_prompt(mllm, scale):
 def test_crops_of_internvl_are_its_processors_tiles():
     mllm, image = small_mllm("internvl"), picture(100, 100)
     view = mllm.family.view(image, "now", 2, "crops")
-    own = ordinary(mllm, image, "now", crop_to_patches=True, min_patches=4, max_patches=4)
+    own = ordinary(mllm, asked("now"), [image], crop_to_patches=True, min_patches=4, max_patches=4)
     assert torch.equal(view.ids, own["input_ids"][0]) and view.grid == (4, 4)
     assert torch.equal(view.vision["pixel_values"], own["pixel_values"])
     assert view.image_positions.max() < (view.ids == mllm.family.image_token_id).nonzero().max(), (

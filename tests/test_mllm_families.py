@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from refusals import refused
-from small_families import assert_as_the_plain_model, made, ordinary, said, small_family
+from small_families import asked, assert_as_the_plain_model, made, ordinary, small_family
 from small_mllms import picture
 
 from xaikit.mllm.conversations import written
@@ -84,8 +84,7 @@ def views_of(mllm, **options):
 def test_logits_and_answers_are_those_of_the_plain_model(family):
     mllm = small_family(family)
     for image, prompt, view in zip(pictures(), PROMPTS, views_of(mllm), strict=True):
-        message = {"role": "user", "content": [{"type": "image"}, said(prompt)]}
-        assert assert_as_the_plain_model(mllm, view, ordinary(mllm, [message], [image]))
+        assert assert_as_the_plain_model(mllm, view, ordinary(mllm, asked(prompt), [image]))
         assert mllm.tokenizer.decode(view.ids[view.prompt_positions]) == prompt
 
 

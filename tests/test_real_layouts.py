@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-import small_mllms
+import small_families
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -96,7 +96,7 @@ def save_llava(folder):
         tokenizer_object=byte_fallback(["<image>", "<pad>"]),
         bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>", extra_special_tokens={"image_token": "<image>"},
     )  # fmt: skip
-    model, processor = small_mllms._llava(tokenizer, tokenizer.convert_tokens_to_ids("<image>"))
+    model, processor = small_families.llava(tokenizer=tokenizer)
     processor.chat_template = LLAVA
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -119,10 +119,10 @@ def save_llava(folder):
 def save_qwen(folder):
     chat = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=byte_level([*chat, *small_mllms.QWEN.values()]),
-        eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=small_mllms.QWEN,
+        tokenizer_object=byte_level([*chat, *small_families.QWEN.values()]),
+        eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=small_families.QWEN,
     )  # fmt: skip
-    model, processor = small_mllms._qwen(tokenizer, tokenizer.convert_tokens_to_ids("<|image_pad|>"))
+    model, processor = small_families.qwen2_vl(tokenizer)
     processor.chat_template = QWEN
     model.lm_head.weight = model.model.language_model.embed_tokens.weight
     model.save_pretrained(folder)
@@ -158,12 +158,12 @@ def save_qwen(folder):
 
 
 def save_internvl(folder):
-    own = small_mllms.SPECIAL["internvl"]
+    own = small_families.INTERNVL
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *own.values()]),
         eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=own,
     )  # fmt: skip
-    model, processor = small_mllms._internvl(tokenizer, tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"))
+    model, processor = small_families.internvl(tokenizer, transformers.Qwen2Config, max_patches=1)
     processor.chat_template = INTERNVL
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -188,9 +188,7 @@ def layout(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("published") / request.param
     folder.mkdir()
     torch.manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(small_mllms.TEXT, "max_position_embeddings", 512)
-        saved = save(folder).state_dict()
+    saved = save(folder).state_dict()
     return load_mllm(str(folder), dtype="float32"), saved, *expected
 
 
