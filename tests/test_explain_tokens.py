@@ -22,9 +22,9 @@ from xaikit.mllm.explanation import TOKEN_METHODS, explain_all_tokens, explain_t
 from xaikit.mllm.loading import load_mllm
 from xaikit.mllm.memory import Sizes
 from xaikit.mllm.methods import REGISTRY, attention, grad_cam, gradient_x_input, rollout, token_method
+from xaikit.mllm.numerics import rank_gaussian_filter, released_tam
 from xaikit.mllm.passes import attended, teacher_forced
 from xaikit.mllm.steps import PRESETS, Steps, steps_of
-from xaikit.mllm.tam import rank_gaussian_filter, released_tam
 from xaikit.samples.scenes import draw_descriptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:the answer to .* was cut:UserWarning")

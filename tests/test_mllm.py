@@ -334,9 +334,9 @@ def test_views_that_cannot_be(mllm, arguments, message):
 def test_answers_that_cannot_be(mllm):
     view, larger = (mllm.family.view(picture(), "now", scale) for scale in (1, 2))
     refused("one of the model's own tokens", answer_ids, mllm, "a </s>")
-    room = mllm.context_length - len(view.ids)
+    room = mllm.family.context_length - len(view.ids)
     word = answer_ids(mllm, "a")
-    assert teacher_forced(mllm, [view], [word * room]).hidden.shape[1] == mllm.context_length
+    assert teacher_forced(mllm, [view], [word * room]).hidden.shape[1] == mllm.family.context_length
     long = f"an answer of {room + 1} tokens after {len(view.ids)} .* longer than the 256"
     for views, answers, message in (
         ([view], [word * (room + 1)], long),

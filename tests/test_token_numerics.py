@@ -8,16 +8,18 @@ import scipy.optimize
 import torch
 from refusals import refused
 
-from xaikit.mllm import msea_arc as overlaps
-from xaikit.mllm.msea_arc import aggregate, overlap_matrix, top_ids
-from xaikit.mllm.tam import (
+from xaikit.mllm import numerics
+from xaikit.mllm.numerics import (
     WEIGHTINGS,
+    aggregate,
     context_mask,
     context_weights,
     joint_normalisation,
+    overlap_matrix,
     rank_gaussian_filter,
     released_tam,
     remove_interference,
+    top_ids,
 )
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "tam.npz")
@@ -163,7 +165,7 @@ def test_overlap_in_chunks_and_batches(monkeypatch):
     ids = rankings(3, 11, 15, 200, seed=1) * 750 + torch.arange(3)[:, None, None]  # far apart, other ones a sample
     whole = overlap_matrix(ids)
     assert torch.equal(whole, torch.cat([overlap_matrix(sample[None]) for sample in ids]))
-    monkeypatch.setattr(overlaps, "ENTRIES", 3 * 11 * 15 * 4)  # chunks of 4, 4 and 3 tokens
+    monkeypatch.setattr(numerics, "ENTRIES", 3 * 11 * 15 * 4)  # chunks of 4, 4 and 3 tokens
     assert torch.equal(overlap_matrix(ids), whole)
 
 

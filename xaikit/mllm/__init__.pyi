@@ -8,7 +8,7 @@ from .loading import load_mllm as load_mllm
 from .memory import Sizes as Sizes
 from .methods import token_method as token_method
 from .model import Mllm as Mllm
+from .numerics import WEIGHTINGS as WEIGHTINGS
 from .passes import States as States, teacher_forced as teacher_forced
 from .steps import PRESETS as PRESETS, Steps as Steps
-from .tam import WEIGHTINGS as WEIGHTINGS
 from .view import View as View

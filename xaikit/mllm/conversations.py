@@ -76,7 +76,7 @@ def written(
             made = mllm.model.generate(
                 input_ids=ids,
                 attention_mask=real,
-                max_new_tokens=min(max_new_tokens, mllm.context_length - min(map(len, each))),
+                max_new_tokens=min(max_new_tokens, mllm.family.context_length - min(map(len, each))),
                 suppress_tokens=mllm.family.unwritable,
                 **mllm.family.language_inputs(views, ids, mllm.family.encode(views), padded_left=True),
             )
@@ -85,11 +85,11 @@ def written(
     answers = []
     for view, row in zip(views, made[:, first:].tolist(), strict=True):
         length = next((index for index, token in enumerate(row) if token in ends), len(row))
-        room = mllm.context_length - len(view.ids)
+        room = mllm.family.context_length - len(view.ids)
         if length > room or (length == room < max_new_tokens and length == len(row)):
             raise ValueError(
                 f"the answer hasn't ended after {room} tokens, which with {len(view.ids)} of prompt and image fill the"
-                f" {mllm.context_length} that {mllm.name} takes; use max_new_tokens={room} or a smaller scale"
+                f" {mllm.family.context_length} that {mllm.name} takes; use max_new_tokens={room} or a smaller scale"
             )
         answers.append(row[:length])
     own = [slice(first - len(view.ids), first + len(answer)) for view, answer in zip(views, answers, strict=True)]

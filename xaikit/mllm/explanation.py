@@ -16,7 +16,7 @@ from .memory import Sizes, samples_at_once
 from .messages import ANSWER, segments
 from .methods import REGISTRY
 from .model import Mllm
-from .msea_arc import resized
+from .numerics import resized
 from .passes import Batch, NotFinite, Passed, check_finite, read
 from .steps import PRESETS, SOURCES, AtScales, Scaled, Steps, check_grid, keys_of, needed_rankings, steps_of
 from .view import NATIVE, Key, View

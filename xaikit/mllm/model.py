@@ -84,11 +84,6 @@ class Mllm:
             logits = text.final_logit_softcapping * torch.tanh(logits / text.final_logit_softcapping)
         return logits
 
-    @property
-    def context_length(self) -> int:
-        """The most tokens of prompt, image and answer together."""
-        return self.family.context_length
-
     def decode(self, ids: Sequence[int] | Tensor) -> list[str]:
         """One readable string a token, with a space in front where the token starts a word.
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .attending import Rows, Watch, mean_over_heads, watched
 from .memory import ROWS_AT_ONCE, Keeps
 from .model import Mllm
-from .msea_arc import top_ids
+from .numerics import top_ids
 from .view import NATIVE, Answers, Grid, Key, View
 
 

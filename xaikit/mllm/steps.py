@@ -12,16 +12,18 @@ from ..files.registry import check_option
 from .memory import Keeps
 from .methods import TokenMethod
 from .model import Mllm
-from .msea_arc import aggregate, overlap_matrix, resized
-from .passes import Reading
-from .tam import (
+from .numerics import (
     WEIGHTINGS,
+    aggregate,
     context_mask,
     joint_normalisation,
+    overlap_matrix,
     rank_gaussian_filter,
     released_tam,
     remove_interference,
+    resized,
 )
+from .passes import Reading
 from .view import NATIVE, Answers, Key, View, apart, together
 
 GRIDS = ("finest", "native")

@@ -160,7 +160,7 @@ def _weights(one: xr.Dataset, method: str, count: int, contexts: int) -> np.ndar
     import torch
 
     from ...mllm import PRESETS
-    from ...mllm.tam import context_weights
+    from ...mllm.numerics import context_weights
 
     text = one.context_text.values[:contexts]
     own = np.arange(contexts - count, contexts)  # the answer's tokens are the last
