@@ -388,9 +388,6 @@ def test_written_answers_are_explained_as_given_ones(bundled, scenes):
     assert found.equals(explain_all_tokens(bundled, images, REQUESTS, **options)), "the same again"
     assert all(found.answer.values) and (found.answer_text.values != "").sum(1).max() <= 7
     answers = found.answer.values.tolist()
-    again = explain_all_tokens(bundled, images, REQUESTS, answer=answers, **options)
-    assert again.answer.equals(found.answer) and again.answer_text.equals(found.answer_text)
-    np.testing.assert_allclose(again.token_heat, found.token_heat, atol=1e-5)
     some = [None, answers[1], None]
     assert explain_all_tokens(bundled, images, REQUESTS, answer=some, **options).answer.equals(found.answer)
     other = explain_all_tokens(bundled, images, REQUESTS, answer=[None, "a red ring", None], **options)
