@@ -5,7 +5,7 @@ Source: deletion and insertion of Petsiuk et al., RISE, 2018, with the log-proba
 cells as the units.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..clip.pairs import as_sequence, labels_of, one_each
+from ..clip.perturbation import Keep, scores_in_batches
 from ..files.checks import check_whole
 from ..files.schema import HIGHER, LOWER
 from ..files.store import annotate
@@ -26,7 +27,7 @@ from ..measures.token_iou import token_iou
 from ..measures.words import Lemmatiser, Tagger, name_tokens, spoken_words
 from ..mllm.explanation import TOKEN_METHODS, explain_all_tokens
 from ..mllm.model import Mllm
-from ..mllm.passes import teacher_forced
+from ..mllm.passes import log_probabilities, teacher_forced
 from ..mllm.view import Answers, View
 from ..samples.captions import PADDING
 from .faithfulness import deletion_and_insertion, joined_curves
@@ -37,8 +38,6 @@ AREAS = {
     "token_insertion_auc": ("area under the insertion curve of a token's log-probability", HIGHER),
     "insertion_minus_deletion": ("area between a token's insertion and deletion curves", HIGHER),
 }
-# Of images (b,) with the cells kept in them (b, cells): log-probabilities (k,) of tokens, given each one's row in b.
-Reader = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def measure_tokens(
@@ -236,9 +235,9 @@ def token_deletion_insertion(
     batch_size : perturbed images at once; bounds the memory. seed : of the order of equally hot cells.
 
     Returns the shares of cells (steps + 1,), and the curves of deletion and of insertion, (n, explainers, tokens,
-    steps + 1), float32, NaN for tokens not measured. Takes explainers * 2 * (steps - 1) passes a token, and two passes a
-    sample for the ends, the whole image and the bare fill. Raises ValueError for arrays that don't fit together,
-    steps beyond the cells, views of several grids and answers that don't fit.
+    steps + 1), float32, NaN for tokens not measured. Takes explainers * 2 * (steps - 1) passes a token, and two more for the
+    ends, the whole image and the bare fill. Raises ValueError for arrays that don't fit together, steps beyond the cells,
+    views of several grids and answers that don't fit.
     """
     _check(views, answers, heat, words)
     cells = len(views[0].image_positions)
@@ -255,16 +254,20 @@ def token_deletion_insertion(
     sample, token = sample[order], token[order]
     place = torch.from_numpy(ranks(heat[sample, :, token], seed))
     keep, versions = deletion_and_insertion(place, counts[None, 1:-1])
-    read = _reader(mllm, views, answers)
-    of, which = torch.from_numpy(sample), torch.from_numpy(token)
-    ends = _ends(read, of, which, cells, batch_size)
-    middle = torch.empty(len(of) * versions)
-    name = "deletion and insertion of cells"
-    for start in tqdm(range(0, len(middle), batch_size), disable=not progress, desc=name):
-        index = torch.arange(start, min(start + batch_size, len(middle)))
-        pair, version = index // versions, index % versions
-        middle[index] = read(of[pair], keep(pair, version), torch.arange(len(index)), which[pair])
-    both = joined_curves(middle.view(len(of), heat.shape[1], 2, steps - 1), ends)
+    ends = torch.tensor([True, False]).view(1, 2, 1).expand(1, 2, cells)
+
+    def read(pair: Tensor, kept: Tensor) -> Tensor:
+        """The log-probability of each pair's own token, given the answer before it."""
+        of, last = (each[pair.numpy()].tolist() for each in (sample, token))
+        seen = mllm.family.masked([views[i] for i in of], kept)
+        states = teacher_forced(mllm, seen, [answers[i][: end + 1] for i, end in zip(of, last, strict=True)])
+        return states.of_answers(log_probabilities(mllm, states))[range(len(of)), last]
+
+    def scores(kept: Keep, versions: int, name: str = "") -> Tensor:
+        return scores_in_batches(read, lambda found, _: found, place, kept, versions, batch_size, name)
+
+    middle = scores(keep, versions, "deletion and insertion of cells" if progress else "")
+    both = joined_curves(middle.view(len(place), heat.shape[1], 2, steps - 1), scores(ends, 2))
     deletion[sample, :, token], insertion[sample, :, token] = both
     return fraction, deletion, insertion
 
@@ -346,33 +349,3 @@ def _check(views: Sequence[View], answers: Answers, heat: np.ndarray, words: np.
         raise ValueError(f"words asks for token {token} of sample {sample}, whose answer has {lengths[sample]} tokens")
     if heat.dtype.kind not in "fiu" or not np.isfinite(heat[np.nonzero(words)[0], :, np.nonzero(words)[1]]).all():
         raise ValueError("the heat of a token to measure holds NaN or infinite values: all must be finite")
-
-
-def _reader(mllm: Mllm, views: Sequence[View], answers: Answers) -> Reader:
-    """What reads log-probabilities off perturbed images: ``read(image, keep, row, token)``."""
-
-    def read(image: Tensor, keep: Tensor, row: Tensor, token: Tensor) -> Tensor:
-        last = torch.zeros_like(image).scatter_reduce(0, row, token, "amax").tolist()
-        given = [answers[i][:end] for i, end in zip(image.tolist(), last, strict=True)]
-        seen = mllm.family.masked([views[i] for i in image.tolist()], keep)
-        hidden = teacher_forced(mllm, seen, given).hidden
-        of = list(zip(image[row].tolist(), token.tolist(), strict=True))
-        position = torch.tensor([len(views[i].ids) - 1 + t for i, t in of], device=hidden.device)
-        ids = torch.tensor([answers[i][t] for i, t in of], device=hidden.device)
-        logits = mllm.logits(hidden[row.to(hidden.device), position])
-        return logits.log_softmax(-1).gather(1, ids[:, None])[:, 0].cpu()
-
-    return read
-
-
-def _ends(read: Reader, sample: Tensor, token: Tensor, cells: int, batch_size: int) -> Tensor:
-    """Log-probabilities (k, 2) of tokens given the whole image and the bare fill, from two passes a sample."""
-    images, image = sample.unique(return_inverse=True)
-    ends = torch.empty(len(sample), 2)
-    for start in range(0, len(images), batch_size):
-        part = images[start : start + batch_size]
-        mine = ((image >= start) & (image < start + batch_size)).nonzero()[:, 0]
-        for column, kept in enumerate((True, False)):
-            keep = torch.full((len(part), cells), kept)
-            ends[mine, column] = read(part, keep, image[mine] - start, token[mine])
-    return ends
