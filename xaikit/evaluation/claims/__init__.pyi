@@ -1,5 +1,3 @@
-from .calibration import calibration as calibration
-from .contrasts import FEWEST as FEWEST, map_change as map_change
 from .replications import carried_over as carried_over, replication as replication, replications as replications
 from .rules import (
     CONTROLS as CONTROLS,
@@ -14,6 +12,7 @@ from .rules import (
 )
 from .table import (
     by_sentence as by_sentence,
+    calibration as calibration,
     fill as fill,
     measure as measure,
     measured_in as measured_in,
@@ -24,6 +23,7 @@ from .verdicts import (
     CONSISTENT as CONSISTENT,
     FAILS as FAILS,
     FALSE as FALSE,
+    FEWEST as FEWEST,
     HOLDS as HOLDS,
     INCONSISTENT as INCONSISTENT,
     RATE as RATE,
@@ -32,4 +32,5 @@ from .verdicts import (
     UNDECIDED as UNDECIDED,
     UNTESTABLE as UNTESTABLE,
     decided as decided,
+    map_change as map_change,
 )
