@@ -10,7 +10,6 @@ import xaikit as xk
 from xaikit.clip import pairs
 from xaikit.clip.perturbation import filled, to_patches
 from xaikit.clip.towers import tower
-from xaikit.plots import ablation_points, suppression
 from xaikit.resonance.adversarial import CONTROLS, normalised, suppress_resonance, unnormalised
 from xaikit.resonance.interventions import (
     ABLATIONS,
@@ -305,10 +304,3 @@ def test_the_slope_is_that_of_finite_differences(clip, inputs, coupling):
     with torch.no_grad():
         found = (energy(pixels + step * along) - energy(pixels - step * along)) / (2 * step)
     np.testing.assert_allclose(found, (slope * along).sum((1, 2, 3)), rtol=0.03)
-
-
-def test_figures(ablated, suppressed):
-    figure = ablation_points({"attention": ablated, "again": ablated}, "Removed")
-    assert len(figure.axes) == 2 and figure.axes[0].get_xlabel()
-    figure = suppression(suppressed, "Suppressed", sample=1)
-    assert len(figure.axes) >= 7

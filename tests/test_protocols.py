@@ -94,8 +94,8 @@ def test_a_bad_sample_is_recorded_and_the_others_go_on(clip, tmp_path, protocol)
             kept = good[name].drop_isel(sample=left_out)
             np.testing.assert_allclose(found[name].drop_isel(sample=left_out), kept, atol=1e-4)
             np.testing.assert_allclose(protocols.table(found)[name], kept.mean("sample"), atol=1e-4)
-    with pytest.raises(ValueError, match="none of the 12 samples is good; the first: the file is broken"):
-        protocols.measured(compute(protocol, clip, tmp_path / "all", spoiled(source, *range(12))))
+    none = compute(protocol, clip, tmp_path / "all", spoiled(source, *range(12)))
+    refused("none of the 12 samples is good; the first: the file is broken", protocols.measured, none)
 
 
 def test_retrieval_leaves_bad_samples_out_of_what_is_searched(clip, tmp_path):
@@ -180,16 +180,16 @@ def test_curves_are_drawn_where_there_are_any(clip, tmp_path):
     assert [len(axis.lines) for axis in figure.axes] == [2] * 4
     noise = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if line.get_label() == "random"]
     assert noise == [("black", "--")]
-    with pytest.raises(ValueError, match="the results have no curves"):
-        plots.protocol_curves(protocols.measured(compute("confidence", clip, tmp_path / "none", n=8)), "", "", "")
+    without = protocols.measured(compute("confidence", clip, tmp_path / "none", n=8))
+    refused("the results have no curves", plots.protocol_curves, without, "", "", "")
 
 
 def test_a_pair_that_is_not_whole_is_left_out(clip, tmp_path):
     ds = compute("winoground", clip, tmp_path / "odd", n=7)
     assert np.isfinite(protocols.measured(ds).group[:, 0]).values.tolist() == [True, False] * 3 + [False]
     single = altered(source_of("winoground", 4), lambda ds, rows: ds.assign(pair=("sample", rows)))
-    with pytest.raises(ValueError, match="none of the 4 samples is good; the first: left out: its partner is bad"):
-        protocols.measured(compute("winoground", clip, tmp_path / "none", single))
+    none = compute("winoground", clip, tmp_path / "none", single)
+    refused("none of the 4 samples is good; the first: left out: its partner is bad", protocols.measured, none)
 
 
 PLANTED = {"source": open_source("planted", 4)}
@@ -244,5 +244,5 @@ def test_impossible_choices_are_refused_before_any_work(clip, tmp_path, protocol
 def test_only_results_are_measured(clip):
     refused("isn't the result of a protocol", protocols.measured, open_source("planted", 4).inputs())
     refused("isn't the result of a protocol", protocols.table, annotate(xr.Dataset(), "evaluation"))
-    with pytest.raises(ValueError, match="clip is a str: a model of load_clip is needed"):
-        protocols.confidence("tiny-clip", open_source("planted", 4), METHODS, "parts")
+    given = "tiny-clip", open_source("planted", 4), METHODS, "parts"
+    refused("clip is a str: a model of load_clip is needed", protocols.confidence, *given)

@@ -258,8 +258,8 @@ def test_bad_input_is_refused_in_a_sentence(llava):
         (dict(views=[views[0], other[1], views[2]]), "grids 4 x 4, 8 x 8"),
         (dict(answers=answers[:2]), "3 views and 2 answers"),
     ):
-        with pytest.raises(ValueError, match=message):
-            token_deletion_insertion(llava, **(dict(views=views, answers=answers, heat=heat, words=words) | change))
+        given = dict(views=views, answers=answers, heat=heat, words=words) | change
+        refused(message, token_deletion_insertion, llava, **given)
     holes[0, 1, 2, 0, 0] = holes[0, 1, 3, 0, 0]
     holes[0, 1, 3, 0, 0] = 0
     token_deletion_insertion(llava, views, answers, holes, words, steps=1)  # tokens that aren't measured don't matter
