@@ -78,24 +78,16 @@ def test_only_recognised_scenes_are_ranked_and_none_where_their_share_may_be_cha
         ((100,), "5 seconds: 100 pictures at 50.0 ms"),
         ((6000,), "5 minutes: 6,000 pictures at 50.0 ms"),
         ((3000, 3000), "5 minutes: 3,000 pictures at 50.0 ms, 3,000 texts at 50.0 ms"),
+        # 5 seconds of pictures, 16 of shuffles: each takes four times as long as that of a quarter of the weights
+        ((100, 0, 10), "21 seconds: 100 pictures at 50.0 ms, 10 shuffles of all weights at 1600.0 ms"),
     ],
 )
-def test_how_long_work_takes_is_said_before_it_where_nothing_is_compared(clip, capsys, monkeypatch, counts, said):
-    monkeypatch.setattr(cost, "_seconds", lambda run, device: 0.4)  # of a batch of eight
+def test_how_long_work_takes_is_said_before_it_where_nothing_is_compared(capsys, monkeypatch, counts, said):
+    clip = xk.load_clip("tiny-clip", precision="bf16")  # an estimate is of the model's own precision
+    monkeypatch.setattr(cost, "SOME_WEIGHTS", sum(weight.numel() for weight in clip.model.parameters()) // 4)
+    monkeypatch.setattr(cost, "_seconds", lambda run, device: (run(), 0.4)[1])  # of a batch of eight
     cost.say_estimate(clip, *counts)
     assert capsys.readouterr() == ("", f"About {said}\n")
-
-
-def test_shuffling_all_weights_takes_its_time_too(clip, capsys, monkeypatch):
-    monkeypatch.setattr(cost, "SOME_WEIGHTS", sum(weight.numel() for weight in clip.model.parameters()) // 4)
-    monkeypatch.setattr(cost, "_seconds", lambda run, device: (run(), 0.4)[1])
-    cost.say_estimate(clip, 100, shuffles=10)  # 5 seconds of pictures, 16 of shuffles
-    assert "About 21 seconds: 100 pictures at 50.0 ms, 10 shuffles of all weights at 1600." in capsys.readouterr().err
-
-
-def test_an_estimate_is_of_the_models_own_precision(capsys):
-    cost.say_estimate(xk.load_clip("tiny-clip", precision="bf16"), 100)
-    assert "100 pictures" in capsys.readouterr().err
 
 
 def test_a_scene_without_a_foil_is_refused(clip):
