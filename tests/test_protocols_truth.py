@@ -173,7 +173,7 @@ def test_only_the_first_good_caption_of_an_image_perturbs_it(clip, tmp_path):
         assert np.flatnonzero(np.isfinite(text[name][:, 0])).tolist() == [0, 3, 4, 6]
 
 
-def paired(own, foil, way="deletion"):
+def paired(own, foil):
     """A dataset as parts of winoground give it, from cosines (sample,) before masking, and after it of one method."""
     after = {"deletion": ([0.1] * len(own[0]), [0.2] * len(own[0])), "insertion": (own[1], foil[1])}
     ds = xr.Dataset(

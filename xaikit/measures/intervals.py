@@ -102,9 +102,8 @@ def summary(scores: xr.Dataset) -> pd.DataFrame:
     for metric, values in scores.data_vars.items():
         if values.dims != ("sample", "explainer"):
             continue
-        whole = values.attrs.get("whole")  # of a metric that is all or nothing: what a hit counts
         for explainer in values.explainer.values:
-            mean, low, high = score_interval(values.sel(explainer=explainer), whole)
+            mean, low, high = score_interval(values.sel(explainer=explainer))
             rows.append({"explainer": str(explainer), "metric": metric, "mean": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 

@@ -8,15 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ...measures.estimates import (
-    Estimate,
-    auroc_of,
-    difference_of,
-    discoveries,
-    mean_of,
-    mean_over_draws,
-    share_of,
-)
+from ...measures.estimates import Estimate, auroc_of, difference_of, discoveries, mean_of, mean_over_draws, share_of
 from ...measures.maps import auroc
 from .rules import Rule
 
