@@ -3,6 +3,7 @@ Attention-ECLIP, the same by way of the attention's gradient (arXiv 2605.12952),
 
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,9 @@ from ..clip.model import Clip
 from ..clip.score import content_of, record_score, summary_row
 from ..clip.tape import last
 from ..clip.towers import tower
-from ..files.checks import check_choices
 from .registry import check_native, method
 
-SIMILARITIES = ("query_key", "query_key_and_patches", "projected", "none")
-WEIGHTS = ("query_key", "attention", "none")
+Similarity = Literal["query_key", "query_key_and_patches", "projected", "none"]
 
 
 @method(sides=("image", "text"), source="Zhao et al., Grad-ECLIP, ICML 2024; MMEL paper (arXiv 2509.15243) eq. 8")
@@ -28,11 +27,11 @@ def grad_eclip(
     *,
     of: str,
     blocks: int | None = 1,
-    similarity: str = "query_key",
-    heads: str = "all",
+    similarity: Similarity = "query_key",
+    heads: Literal["all", "one"] = "all",
     signed: bool = False,
-    context: str = "content",
-    rectify: str = "block",
+    context: Literal["content", "context"] = "content",
+    rectify: Literal["block", "sum"] = "block",
     normalise: bool = False,
     reference: bool = False,
 ) -> Tensor:
@@ -54,8 +53,6 @@ def grad_eclip(
         heads = "one"
         if of == "text":
             context, rectify, normalise = "context", "sum", True
-    check_choices(similarity=(similarity, SIMILARITIES), heads=(heads, ("all", "one")))
-    check_choices(context=(context, ("content", "context")), rectify=(rectify, ("block", "sum")))
     indices = explained_blocks(clip, of, blocks)
     with one_head(clip, of, indices, heads == "one"):
         tape, _ = record_score(clip, pixels, tokens, of, indices)
@@ -83,7 +80,7 @@ def attention_eclip(
     *,
     of: str,
     blocks: int | None = 1,
-    weight: str = "query_key",
+    weight: Literal["query_key", "attention", "none"] = "query_key",
     signed: bool = False,
     reference: bool = False,
 ) -> Tensor:
@@ -100,7 +97,6 @@ def attention_eclip(
     head, as Grad-ECLIP's released code runs them. The paper's text was not available: its abstract says that its
     method equals Grad-ECLIP, and this is the attention-based route for which that holds.
     """
-    check_choices(weight=(weight, WEIGHTS))
     indices = explained_blocks(clip, of, blocks)
     with one_head(clip, of, indices, reference):
         tape, _ = record_score(clip, pixels, tokens, of, indices)
@@ -191,8 +187,8 @@ def gradcam(
     tokens: Tensor,
     *,
     of: str,
-    at: str = "block",
-    average: str = "content",
+    at: Literal["block", "norm"] = "block",
+    average: Literal["content", "all"] = "content",
     signed: bool = False,
     reference: bool = False,
 ) -> Tensor:
@@ -203,7 +199,6 @@ def gradcam(
     "all" tokens. signed: no ReLU. reference: Grad-ECLIP's released baseline, that is average="all" and the last
     block with one attention head.
     """
-    check_choices(at=(at, ("block", "norm")), average=(average, ("content", "all")))
     with one_head(clip, of, [-1], reference):
         tape, _ = record_score(clip, pixels, tokens, of, [-1], inputs=at)
     layer = tape[-1]

@@ -66,7 +66,6 @@ def integrated_gradients(
     fill = choices[0] if fill is None else fill
     check_choices(fill=(fill, choices))
     check_whole(1, 1000, steps=steps)
-    check_whole(0, seed=seed)
     if of == "image":
         return to_patches(pixel_attributions(clip, pixels, tokens, steps, fill, seed).sum(1), tower(clip, of))
     return content_of(clip, embedding_attributions(clip, pixels, tokens, steps, fill).sum(-1), tokens, of)

@@ -44,7 +44,6 @@ def kernel_shap(
     fill = check_fill(fill, of)
     if samples is not None:
         check_whole(2, samples=samples)
-    check_whole(0, seed=seed)
     if of == "image":
         grid = tower(clip, of).grid
         keep, weights = coalitions(math.prod(grid), samples, paired, seed)

@@ -53,7 +53,6 @@ def m2ib(
     check_whole(0, total - 1, block=block)
     check_number(0, 100, open_low=True, beta=beta, rate=rate)
     check_whole(1, 1000, steps=steps, copies=copies)
-    check_whole(0, seed=seed)
     copies = copies if noise else 1  # without noise all copies are the same
     tokens = tokens.to(pixels.device)
     own, encode = (pixels, clip.encode_image) if of == "image" else (tokens, clip.encode_text)

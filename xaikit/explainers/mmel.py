@@ -1,6 +1,7 @@
 """MMEL: Grad-ECLIP, raised where patches (or words) relate to one another at several scales (arXiv 2509.15243)."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,13 +11,11 @@ from ..clip.model import Clip
 from ..clip.score import content_of, record_score, summary_row
 from ..clip.tape import last
 from ..clip.towers import tower
-from ..files.checks import check_choices, check_number, check_whole
-from .grad_eclip import SIMILARITIES, contributions, explained_blocks, scaled_positions
+from ..files.checks import check_number
+from .grad_eclip import Similarity, contributions, explained_blocks, scaled_positions
 from .registry import method
 
 SCALES = (1.0, 0.75, 0.5)
-TRANSFORMS = ("identity", "random")
-SCALINGS = ("resample", "multiply")
 
 
 @method(sides=("image", "text"), source="MMEL, arXiv 2509.15243, eq. 1-9")
@@ -34,9 +33,9 @@ def mmel(
     theta: float = 1.0,
     theta_slope: float = 0.0,
     scales: tuple[float, ...] = SCALES,
-    scaling: str = "resample",
-    transform: str = "identity",
-    similarity: str = "query_key_and_patches",
+    scaling: Literal["resample", "multiply"] = "resample",
+    transform: Literal["identity", "random"] = "identity",
+    similarity: Similarity = "query_key_and_patches",
     standardise: bool = True,
     seed: int = 0,
 ) -> Tensor:
@@ -55,8 +54,6 @@ def mmel(
     norm alone ("identity") or the two-layer network of eq. 3 with random weights ("random", drawn with ``seed``).
     standardise: Level over the grid before the sigmoid.
     """
-    check_choices(scaling=(scaling, SCALINGS), transform=(transform, TRANSFORMS), similarity=(similarity, SIMILARITIES))
-    check_whole(0, seed=seed)
     check_number(0, 100, alpha=alpha, beta=beta)
     check_number(0, 100, open_low=True, temperature=temperature)
     check_number(-100, 100, theta=theta, theta_slope=theta_slope)
@@ -123,13 +120,8 @@ def _resampling(extent: list[Tensor], sizes: torch.Size, scale: float) -> Tensor
         fine = torch.arange(size)[None, None]
         overlap = (torch.minimum((cell + 1) * step, fine + 1) - torch.maximum(cell * step, fine)).clamp(min=0)
         overlap = overlap * ((cell < coarse) & (fine < length[:, None, None])) / step.clamp(min=1e-6)
-        down = overlap if down is None else _kron(down, overlap)
+        down = overlap if down is None else torch.kron(down, overlap)  # of images, which are alike
     return down
-
-
-def _kron(a: Tensor, b: Tensor) -> Tensor:
-    """Kronecker product of matrices, batch by batch."""
-    return torch.einsum("nij,nkl->nikjl", a, b).flatten(3).flatten(1, 2)
 
 
 def _gram(x: Tensor) -> Tensor:

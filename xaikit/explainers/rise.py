@@ -37,7 +37,6 @@ def rise(
     """
     fill = check_fill(fill, of)
     check_whole(1, masks=masks, grid=grid)
-    check_whole(0, seed=seed)
     check_number(0, 1, "probability", open_low=True, open_high=True, p=p)
     if of == "text":
         length = clip.content(tokens).sum(1).cpu()
