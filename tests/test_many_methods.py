@@ -28,9 +28,8 @@ NAMES = ["centre", "grad_eclip", "random"]
 
 
 def test_many_methods_are_each_of_them(clip, scenes):
-    together = xk.explain_all(
-        clip, scenes.image, scenes.caption, NAMES, options={"random": {"seed": 4}, "grad_eclip": {"blocks": 2}}
-    )
+    given = {"centre": "centre", "grad_eclip": ("grad_eclip", {"blocks": 2}), "random": ("random", {"seed": 4})}
+    together = xk.explain_all(clip, scenes.image, scenes.caption, given)
     assert together.heat.dims == ("sample", "explainer", "row", "col") and (together.seconds > 0).all()
     assert together.sample.values.tolist() == [3, 5, 7, 8, 9] and together.explainer.values.tolist() == NAMES
     for name, options in (("centre", {}), ("grad_eclip", {"blocks": 2}), ("random", {"seed": 4})):
@@ -72,10 +71,9 @@ def test_many_methods_of_the_text(clip, scenes):
 
 def test_without_names_all_that_can_are_taken(clip, scenes):
     one = scenes.isel(sample=[0])
-    quick = {"kernel_shap": {"samples": 70}, "rise": {"masks": 20}, "m2ib": {"steps": 2}}
     known = xk.methods()
     for side in ("image", "text"):
-        found = xk.explain_all(clip, one.image, one.caption, of=side, options=quick)
+        found = xk.explain_all(clip, one.image, one.caption, of=side)
         assert found.explainer.values.tolist() == [n for n, about in known.items() if side in about["explains"]]
 
 
@@ -91,10 +89,8 @@ def test_without_names_all_that_can_are_taken(clip, scenes):
         ),
         ({"methods": {1: "rise"}}, "methods: 1 is 'rise': a label is a text"),
         ({"methods": ["centre", "centre"]}, "give a list of different names"),
-        ({"methods": ["centre"], "options": {"centre": None}}, "options={'centre': None}: give them by method"),
         ({"methods": ["centre", "gradeclip"]}, "unknown method 'gradeclip'"),
-        ({"methods": ["centre"], "options": {"rise": {}}}, "options of 'rise', which isn't among the methods"),
-        ({"methods": ["centre"], "options": {"centre": {"wide": 1}}}, "unknown option 'wide' of centre"),
+        ({"methods": {"centre": ("centre", {"wide": 1})}}, "unknown option 'wide' of centre"),
         (
             {"methods": ["centre"], "of": "text"},
             "of='text': centre explains the image only; the text is explained by .*mmel",

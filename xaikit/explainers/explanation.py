@@ -1,7 +1,7 @@
 """``explain``: any methods on any number of images and texts, in batches."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -9,7 +9,7 @@ import xarray as xr
 from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
 from ..clip.score import recorded_once
-from ..files.checks import Choices, check_whole, labelled
+from ..files.checks import Choices, check_whole
 from .registry import NEEDS, Chosen, all_methods, choose, explaining
 
 
@@ -102,15 +102,14 @@ def explain_all(
     texts,
     methods: Choices | None = None,
     of: str = "image",
-    options: Mapping[str, Mapping[str, object]] | None = None,
     batch_size: int = 64,
     progress: bool = False,
     errors: str = "raise",
 ) -> xr.Dataset:
     """Explain the same pairs with many methods, and say how long each took.
 
-    methods : as in ``explain``; None for all that can explain this side of this model. options : of single methods, by
-    their labels, such as ``{"rise": {"seed": 1}}``. The rest, and what is raised, as in ``explain``.
+    methods : as in ``explain``; None for all that can explain this side of this model. The rest, and what is raised, as in
+    ``explain``.
 
     Returns a dataset with ``heat`` (sample, explainer, row, col), or ``word_heat`` (sample, explainer, token), and
     ``seconds`` (explainer), the wall time a sample, preprocessing included.
@@ -122,15 +121,7 @@ def explain_all(
     >>> dict(xk.explain_all(clip, scenes.image, scenes.caption, ["edge", "centre"]).heat.sizes)
     {'sample': 2, 'explainer': 2, 'row': 8, 'col': 8}
     """
-    options = options or {}
-    if not isinstance(options, Mapping) or not all(isinstance(own, Mapping) for own in options.values()):
-        raise ValueError(f'options={options!r}: give them by method, such as {{"rise": {{"seed": 1}}}}')
-    given = labelled([*explaining(clip, of)] if methods is None else methods)
-    labels = [one.label for one in given]
-    for label in options:
-        if label not in labels:
-            raise ValueError(f"options of {label!r}, which isn't among the methods: {', '.join(labels)}")
-    chosen = choose({one.label: (one.name, one.options | {**options.get(one.label, {})}) for one in given}, clip, of)
+    chosen = choose([*explaining(clip, of)] if methods is None else methods, clip, of)
     check_whole(1, batch_size=batch_size)
     start = time.perf_counter()
     pairs = Pairs(clip, images, texts, errors)
