@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import open_clip
 import torch
+from safetensors.torch import save_model
 from timm.models import register_model
 from timm.models.eva import eva02_tiny_patch14_224
 from timm.models.vision_transformer import vit_tiny_patch16_224
@@ -61,13 +62,27 @@ def small_eva02_of_timm(pretrained=False, **options):
 REGISTERED = tempfile.TemporaryDirectory()
 
 
+def registered(name: str, config: dict) -> str:
+    """The name, by which open_clip knows this configuration from now on, from a file that it may read again."""
+    path = Path(REGISTERED.name) / f"{name}.json"
+    path.write_text(json.dumps(config))
+    open_clip.add_model_config(path)
+    return name
+
+
 @cache
 def small_clip(name: str):
-    """A random model of the family, its configuration registered from a file, which open_clip may read again."""
-    path = Path(REGISTERED.name) / f"{name}.json"
-    path.write_text(json.dumps(CONFIGS[name]))
-    open_clip.add_model_config(path)
-    return xk.load_clip(name)
+    """A random model of the family."""
+    return xk.load_clip(registered(name, CONFIGS[name]))
+
+
+def saved_clip(folder: Path, name: str, config: dict) -> str:
+    """What ``load_clip`` calls a folder as open_clip reads it, made here with a random model of this configuration."""
+    folder.mkdir(exist_ok=True)
+    save_model(open_clip.create_model(registered(name, config)), str(folder / "open_clip_model.safetensors"))
+    seen = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": seen}))
+    return f"local-dir:{folder}"
 
 
 def stand_in(encode_image):

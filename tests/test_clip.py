@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from refusals import refused
-from small_models import CONFIGS, small_clip
+from small_models import CONFIGS, registered, small_clip
 from training.bundled import Architecture
 
 import xaikit as xk
@@ -36,11 +36,10 @@ def test_bundled_models_are_plain_open_clip_folders(name):
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
 
 
-def test_a_checkpoint_path_loads_the_same_weights(clip, tmp_path):
-    config, bundled = tmp_path / "tiny-from-path.json", data_folder() / "tiny-clip"
-    config.write_text(json.dumps(json.loads((bundled / "open_clip_config.json").read_text())["model_cfg"]))
-    open_clip.add_model_config(config)
-    other = xk.load_clip("tiny-from-path", pretrained=str(bundled / "open_clip_model.safetensors"))
+def test_a_checkpoint_path_loads_the_same_weights(clip):
+    bundled = data_folder() / "tiny-clip"
+    name = registered("tiny-from-path", json.loads((bundled / "open_clip_config.json").read_text())["model_cfg"])
+    other = xk.load_clip(name, pretrained=str(bundled / "open_clip_model.safetensors"))
     assert other.weights_digest == clip.weights_digest
 
 
@@ -188,14 +187,11 @@ def test_words_are_read_as_by_transformers_and_without_it(clip):
 @pytest.mark.parametrize(
     ("family", "runs"), [("small-vit", 16), ("small-eva02", 16), ("small-siglip", 40), ("small-coca", 41)]
 )
-def test_prompts_are_embedded_without_what_a_causal_tower_never_sees(tmp_path, family, runs):
+def test_prompts_are_embedded_without_what_a_causal_tower_never_sees(family, runs):
     config = copy.deepcopy(CONFIGS[family])
     for part in {"text_cfg", "multimodal_cfg"} & {*config}:
         config[part]["context_length"] = 40
-    path = tmp_path / f"long-{family}.json"
-    path.write_text(json.dumps(config))
-    open_clip.add_model_config(path)
-    clip, lengths = xk.load_clip(path.stem), []
+    clip, lengths = xk.load_clip(registered(f"long-{family}", config)), []
     tokens = torch.zeros(3, 40, dtype=torch.long)
     for row, length in enumerate((2, 9, 4)):
         tokens[row, :length] = torch.arange(1, length + 1)

@@ -1,14 +1,11 @@
 """How long a notebook says that it takes, in pictures and texts to encode, is what it encodes."""
 
-import json
-
 import matplotlib.pyplot as plt
 import nbformat
-import open_clip
 import pytest
 import torch
 from notebook_functions import NOTEBOOKS
-from safetensors.torch import save_model
+from small_models import saved_clip
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -22,7 +19,6 @@ CONFIG = {
     "vision_cfg": {"image_size": 63, "patch_size": 9, "layers": 12, "width": WIDTHS["image"], "head_width": 8},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": WIDTHS["text"], "heads": 7, "layers": 12},
 }
-SEEN = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
 
 
 class Arithmetic(TorchDispatchMode):
@@ -48,14 +44,8 @@ class Arithmetic(TorchDispatchMode):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A folder with the narrow model of random weights."""
-    folder = tmp_path_factory.mktemp("model")
-    path = folder / "counted.json"
-    path.write_text(json.dumps(CONFIG))
-    open_clip.add_model_config(path)
     torch.manual_seed(0)
-    save_model(open_clip.create_model(path.stem), str(folder / "open_clip_model.safetensors"))
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": SEEN}))
-    return f"local-dir:{folder}"
+    return saved_clip(tmp_path_factory.mktemp("model"), "counted", CONFIG)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 that says it can, while recording changes nothing; what can't be recorded is refused in one sentence."""
 
 import copy
-import json
 import re
 from functools import partial
 
@@ -13,7 +12,6 @@ import small_models
 import torch
 from notebook_functions import functions_of
 from open_clip import timm_model
-from safetensors.torch import save_model
 
 import xaikit as xk
 from xaikit.explainers.registry import explaining
@@ -45,7 +43,7 @@ OTHERS = [
 
 
 @pytest.fixture
-def shrunk(tmp_path, monkeypatch):
+def shrunk(monkeypatch):
     """A function from an architecture's name to its narrow model of random weights, an image of 4 x 4 patches and ids."""
 
     def build(name):
@@ -67,10 +65,8 @@ def shrunk(tmp_path, monkeypatch):
         config["text_cfg"] = text | TEXT | width
         config |= {"multimodal_cfg": config["multimodal_cfg"] | TEXT} if "multimodal_cfg" in config else {}
         end = config["text_cfg"].get("eos_id", 49407)
-        path = tmp_path / f"shrunk-{re.sub('siglip', 'sigl', name, flags=re.IGNORECASE)}.json"
-        path.write_text(json.dumps(config))
-        open_clip.add_model_config(path)
-        clip = xk.load_clip(path.stem)
+        called = f"shrunk-{re.sub('siglip', 'sigl', name, flags=re.IGNORECASE)}"
+        clip = xk.load_clip(small_models.registered(called, config))
         draw = torch.Generator().manual_seed(0)
         tokens = torch.zeros(2, 16, dtype=torch.long)
         tokens[:, 1:7] = torch.randint(300, 40000, (2, 6), generator=draw)
@@ -169,14 +165,7 @@ def saved(kind, folder):
         config["vision_cfg"] |= {"timm_model_name": "eva02_tiny_patch14_224", "image_size": 224}
     for part in {"text_cfg", "multimodal_cfg"} & {*config}:
         config[part] |= WORDS | ({"context_length": 76} if kind == "coca" else {})
-    folder.mkdir()
-    path = folder / f"whole-{kind}.json"
-    path.write_text(json.dumps(config))
-    open_clip.add_model_config(path)
-    save_model(open_clip.create_model(path.stem), str(folder / "open_clip_model.safetensors"))
-    seen = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": seen}))
-    return {"model": f"local-dir:{folder}", **FEW}
+    return {"model": small_models.saved_clip(folder, f"whole-{kind}", config), **FEW}
 
 
 def executed(folder, given, only):
