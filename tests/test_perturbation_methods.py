@@ -24,7 +24,7 @@ from xaikit.clip.towers import tower
 from xaikit.explainers.input_gradients import pixel_attributions, pixel_gradients
 from xaikit.explainers.kernel_shap import coalitions, shapley_values
 from xaikit.explainers.m2ib import starting_after
-from xaikit.explainers.osp import ProjectedClip, content_words, planted_captions, prompts, residual
+from xaikit.explainers.osp import behind, content_words, planted_captions, prompts, residual
 from xaikit.explainers.rise import combined, draw_cells, enlarged, mask_ways, patch_means
 
 
@@ -356,10 +356,7 @@ def test_what_the_prompt_says_itself_is_no_distractor(clip):
     assert content_words(texts[0]) == {"two", "red", "ring"}
     captions = ["a red ring", "a red cross", "a green square"]
     dictionary = clip.encode_text(clip.tokens(captions))
-    projected = ProjectedClip(
-        **{name: getattr(clip, name) for name in clip.__dataclass_fields__},
-        original=clip, dictionary=dictionary, contents=[content_words(c) for c in captions], atoms=3, max_similarity=1.0,
-    )  # fmt: skip
+    projected = behind(clip, captions, atoms=3, max_similarity=1.0)
     left = projected.encode_text(tokens) @ dictionary.T
     is_distractor = torch.tensor([[False, True, True], [False, False, True], [True, True, False]])
     np.testing.assert_allclose(left[is_distractor], 0, atol=1e-5)

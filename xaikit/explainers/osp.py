@@ -1,10 +1,10 @@
 """Orthogonal semantic projection: explain what the text says that similar captions don't (arXiv 2606.14758)."""
 
 import contextlib
+import copy
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -47,13 +47,7 @@ def osp(
     captions = planted_captions(clip) if distractors is None else list(distractors)
     if isinstance(distractors, str) or not captions:
         raise ValueError(f"distractors={distractors!r}: a list of captions is needed, or None")
-    dictionary = encoded_once(clip, captions)
-    projected = ProjectedClip(
-        **{name: getattr(clip, name) for name in Clip.__dataclass_fields__},
-        original=clip, dictionary=dictionary, contents=[content_words(caption) for caption in captions],
-        atoms=atoms, max_similarity=max_similarity,
-    )  # fmt: skip
-    vars(projected)["tokenizer"] = clip.tokenizer  # it is there already
+    projected = behind(clip, captions, atoms, max_similarity)
     return found.function(projected, pixels, tokens, of=of, **(options or {}))
 
 
@@ -68,28 +62,19 @@ def encoded_once(clip: Clip, captions: list[str]) -> Tensor:
     return vars(clip)["_distractors"][1]
 
 
-@dataclass
-class ProjectedClip(Clip):
-    """The same model, whose text embeddings are the residuals behind a dictionary of distractors."""
+def behind(clip: Clip, captions: list[str], atoms: int, max_similarity: float) -> Clip:
+    """The same model, whose text embeddings are the residuals behind these distractors."""
+    dictionary, contents = encoded_once(clip, captions), [content_words(caption) for caption in captions]
 
-    original: Clip = field(kw_only=True)
-    dictionary: Tensor = field(kw_only=True)
-    contents: list[set[str]] = field(kw_only=True)
-    atoms: int = field(kw_only=True)
-    max_similarity: float = field(kw_only=True)
+    def projected(encode: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        text, said = encode(tokens), [content_words(prompt) for prompt in prompts(clip, tokens)]
+        other = torch.tensor([[not words <= prompt for words in contents] for prompt in said]).to(text.device)
+        allowed = other & (text @ dictionary.T <= max_similarity)
+        return residual(text, dictionary, allowed, atoms).to(text.dtype)
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        return self.projected(self.original.encode_text(tokens), tokens)
-
-    def embed_text(self, tokens: Tensor) -> Tensor:
-        return self.projected(self.original.embed_text(tokens), tokens)
-
-    def projected(self, text: Tensor, tokens: Tensor) -> Tensor:
-        """The residuals of the prompts' embeddings."""
-        said = [content_words(prompt) for prompt in prompts(self, tokens)]
-        other = torch.tensor([[not words <= prompt for words in self.contents] for prompt in said]).to(text.device)
-        allowed = other & (text @ self.dictionary.T <= self.max_similarity)
-        return residual(text, self.dictionary, allowed, self.atoms).to(text.dtype)
+    same = copy.copy(clip)
+    same.encode_text, same.embed_text = partial(projected, clip.encode_text), partial(projected, clip.embed_text)
+    return same
 
 
 def planted_captions(clip: Clip) -> list[str]:
