@@ -22,10 +22,9 @@ from xaikit.clip.perturbation import (
 )
 from xaikit.clip.towers import tower
 from xaikit.explainers.input_gradients import pixel_attributions, pixel_gradients
-from xaikit.explainers.kernel_shap import coalitions, shapley_values
 from xaikit.explainers.m2ib import starting_after
+from xaikit.explainers.masking import coalitions, combined, draw_cells, enlarged, mask_ways, patch_means, shapley_values
 from xaikit.explainers.osp import behind, content_words, planted_captions, prompts, residual
-from xaikit.explainers.rise import combined, draw_cells, enlarged, mask_ways, patch_means
 
 
 @pytest.fixture(scope="module")
