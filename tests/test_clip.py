@@ -81,7 +81,8 @@ def test_folders_and_weights_that_do_not_fit_are_refused(tmp_path):
         xk.load_clip(f"local-dir:{tmp_path}")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no weights")
-    refused("ViT-B-32 can't be loaded with pretrained=", xk.load_clip, "ViT-B-32", pretrained=str(broken))
+    for size in (None, 64):
+        refused("ViT-S-32 can't be loaded with pretrained=", xk.load_clip, "ViT-S-32", str(broken), image_size=size)
 
 
 def test_a_seen_image_is_what_its_map_lies_on(clip):

@@ -89,12 +89,7 @@ def test_without_names_all_that_can_are_taken(clip, scenes):
         ),
         ({"methods": {1: "rise"}}, "methods: 1 is 'rise': a label is a text"),
         ({"methods": ["centre", "centre"]}, "give a list of different names"),
-        ({"methods": ["centre", "gradeclip"]}, "unknown method 'gradeclip'"),
         ({"methods": {"centre": ("centre", {"wide": 1})}}, "unknown option 'wide' of centre"),
-        (
-            {"methods": ["centre"], "of": "text"},
-            "of='text': centre explains the image only; the text is explained by .*mmel",
-        ),
     ],
 )
 def test_a_wrong_choice_is_refused_before_any_work(clip, scenes, monkeypatch, choice, message):

@@ -114,14 +114,18 @@ def test_only_runs_what_was_named_and_keeps_what_is_known_of_the_others(tmp_path
     refused("there is no notebook '05': choose from 00_store, 01_read", run, folder, only=["05"])
 
 
-def test_a_second_half_is_named_by_its_number_and_letter(notebooks, write_notebook):
+def test_notebooks_are_named_by_number_and_letter_but_unfinished_ones_never(notebooks, write_notebook, tmp_path):
     write_notebook(notebooks / "00b_more.ipynb", "run = 'default'  # the run\nn = 2  # scenes", "n", reads=["store"])
+    (notebooks / "00_store.part.ipynb").touch()
     for only, names in {
-        ("00",): ["00_store"], ("00b",): ["00b_more"], ("00-01",): ["00_store", "00b_more", "01_read"],
-        ("00b_more",): ["00b_more"], ("00,00b",): ["00_store", "00b_more"],
+        None: ["00_store", "00b_more", "01_read"], ("00-01",): ["00_store", "00b_more", "01_read"], ("00",): ["00_store"],
+        ("00b",): ["00b_more"], ("00b_more",): ["00b_more"], ("01_read.ipynb",): ["01_read"],
+        ("00,00b",): ["00_store", "00b_more"], ("00,01",): ["00_store", "01_read"], ("00", "01"): ["00_store", "01_read"],
     }.items():  # fmt: skip
         assert [*find_notebooks(only)] == names
     refused("there is no notebook '01b'", find_notebooks, ["01b"])
+    with pytest.raises(FileNotFoundError, match="no numbered notebook"):
+        find_notebooks(folder=tmp_path)
 
 
 def test_resume_skips_what_is_done_and_says_so(tmp_path, executed, capsys):
@@ -213,15 +217,6 @@ def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path, executed):
     write_record(folder, record)
     run(folder, only=["01"])
     assert read_record(folder)["notebooks"]["00_store"] == {"status": "not run"}
-
-
-def test_find_notebooks_ignores_unfinished_ones(notebooks, tmp_path):
-    (notebooks / "00_store.part.ipynb").touch()
-    assert list(find_notebooks()) == ["00_store", "01_read"]
-    assert list(find_notebooks(["01_read.ipynb"])) == ["01_read"]
-    assert list(find_notebooks(["00,01"])) == list(find_notebooks(["00", "01"])) == ["00_store", "01_read"]
-    with pytest.raises(FileNotFoundError, match="no numbered notebook"):
-        find_notebooks(folder=tmp_path)
 
 
 def test_a_run_has_a_plain_name():
