@@ -1,4 +1,5 @@
-"""The rooms of the package: which may import from which, what stands beside them, and what the core does without its extras."""
+"""The rooms of the package: which may import from which, what stands beside them, and what the core does without its extras; and
+the lists of packages: pyproject.toml names them, environment.yml refers to it, constraints.txt pins them."""
 
 import importlib
 import re
@@ -10,12 +11,18 @@ from pathlib import Path
 
 import grimp
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from xaikit.files.checks import EXTRAS
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-(CONTRACT,) = PROJECT["tool"]["importlinter"]["contracts"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
+(CONTRACT,) = SETTINGS["tool"]["importlinter"]["contracts"]
 ROOMS = [layer.removeprefix("xaikit.") for layer in CONTRACT["layers"]]
 
 
@@ -92,6 +99,45 @@ def test_the_core_does_without_the_extras_and_says_which_one_a_part_needs():
 
 
 def test_what_the_extras_bring_is_what_pyproject_says():
-    listed = PROJECT["project"]["optional-dependencies"]
+    listed = PROJECT["optional-dependencies"]
     for module, extra in EXTRAS.items():
         assert any(re.match(rf"{module}\b", line) for line in listed[extra])
+
+
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+CONDA = [line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)]
+(PIP,) = [line["pip"] for line in ENVIRONMENT["dependencies"] if isinstance(line, dict)]
+CONSTRAINTS = (ROOT / "constraints.txt").read_text()
+PINNED = dict(line.split(";")[0].strip().split("==") for line in CONSTRAINTS.splitlines())
+INSTALLED = [extra for extra in PROJECT["optional-dependencies"] if extra != "large"]  # which no test needs
+WANTED = [Requirement(line) for extra in INSTALLED for line in PROJECT["optional-dependencies"][extra]]
+WANTED += [Requirement(line) for line in PROJECT["dependencies"]]
+(ITSELF,) = [requirement for requirement in WANTED if requirement.name == PROJECT["name"]]
+WANTED.remove(ITSELF)  # the extra for tests takes the others along
+
+
+def test_environment_installs_this_project_and_names_no_package_itself():
+    assert ENVIRONMENT["name"] == PROJECT["name"]
+    assert [re.match(r"\w+", line)[0] for line in CONDA] == ["python", "pip"]
+    assert PIP == ["-e .[test]", "-c constraints.txt"]
+    assert set(re.search(r"\[(.*)\]", PIP[0])[1].split(",")) == {"test"}
+    assert {"test", *ITSELF.extras} == {*INSTALLED}
+
+
+def test_environment_python_is_one_the_project_takes():
+    (python,) = [line.removeprefix("python=") for line in CONDA if line.startswith("python")]
+    assert Version(f"{python}.0") in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_no_package_is_named_twice():
+    names = [canonicalize_name(requirement.name) for requirement in WANTED]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("requirement", WANTED, ids=lambda requirement: requirement.name)
+def test_constraints_pin_a_version_the_project_takes(requirement):
+    assert Version(PINNED[canonicalize_name(requirement.name)]) in requirement.specifier
+
+
+def test_constraints_name_no_host():
+    assert "://" not in CONSTRAINTS and "@" not in CONSTRAINTS and "--" not in CONSTRAINTS

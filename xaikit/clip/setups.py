@@ -41,7 +41,8 @@ def setup_of(
         raise ValueError(f"setup={given!r}: the tag {pretrained} brings its own; leave setup at None")
     own = tags[pretrained] if pretrained in tags else given
     if pretrained is not None and pretrained not in tags:
-        own = _beside(Path(pretrained)) | given
+        beside = Path(pretrained).parent / CONFIG
+        own = (read_setup(beside) if beside.is_file() else {}) | given
     differ = {key: list(dict.fromkeys(each[key] for each in tags.values())) for key in SETUP if key not in own}
     own |= {key: values[0] for key, values in differ.items() if len(values) == 1}
     assumed = "" if pretrained is None else _assumed(name, pretrained, own)
@@ -81,12 +82,6 @@ def _assumed(name: str, pretrained: str, own: Mapping[str, object]) -> str:
 def _of_tag(name: str, tag: str) -> dict[str, object]:
     found = open_clip.get_pretrained_cfg(name, tag)
     return {key: _plain(found.get(key, False if key == "quick_gelu" else None)) for key in SETUP}
-
-
-def _beside(weights: Path) -> dict[str, object]:
-    """What the configuration beside a file says; nothing where there is none."""
-    path = weights.parent / CONFIG
-    return read_setup(path) if path.is_file() else {}
 
 
 def read_setup(path: Path) -> dict[str, object]:
