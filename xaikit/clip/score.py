@@ -125,8 +125,8 @@ def attention_from(attention: Tensor, row: Tensor) -> Tensor:
 
 
 def content_of(clip: Clip, values: Tensor, tokens: Tensor, side: str, fill: float = 0.0) -> Tensor:
-    """From values for every token (n, tokens) those of the patches (n, rows, cols) or of the prompt's own
-    tokens (n, longest prompt), in order, with ``fill`` after a shorter prompt's end.
+    """From values for every token (n, tokens, ...) those of the patches (n, rows, cols, ...) or of the prompt's own
+    tokens (n, longest prompt, ...), in order, with ``fill`` after a shorter prompt's end.
 
     Examples
     --------
@@ -139,7 +139,8 @@ def content_of(clip: Clip, values: Tensor, tokens: Tensor, side: str, fill: floa
         rows, cols = described.grid
         return values[:, values.shape[1] - rows * cols :].unflatten(1, (rows, cols))
     order, there = content_order(clip, tokens.to(values.device))
-    return values.gather(1, order).masked_fill(~there, fill)
+    behind = [1] * (values.ndim - 2)
+    return values.take_along_dim(order.view(*order.shape, *behind), 1).masked_fill(~there.view(*there.shape, *behind), fill)
 
 
 def content_order(clip: Clip, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,8 +56,9 @@ def tower(clip: Clip, side: str) -> Tower:
 
 def _image_tower(clip: Clip) -> Tower:
     visual = clip.model.visual
+    trunk = getattr(visual, "trunk", None)
     if isinstance(visual, VisionTransformer):
-        blocks = list(visual.transformer.resblocks)
+        blocks, grid, patch = visual.transformer.resblocks, visual.grid_size, visual.patch_size
         pool = None if visual.attn_pool is None else (visual.attn_pool_contrastive or visual.attn_pool).attn
         if visual.attn_pool is not None and (
             getattr(visual, "attn_pool_type", "") == "cascade" or visual.pool_type == "avg"
@@ -65,22 +66,16 @@ def _image_tower(clip: Clip) -> Tower:
             raise ValueError(
                 f"the image tower of {clip.name} averages or cascades its pooling: no single query leads to its embedding"
             )
-        summary = _first_row if pool is not None or visual.pool_type == "tok" else None
-        grid = tuple(visual.grid_size)
-        return Tower(blocks, [block.attn for block in blocks], pool, grid, _covered(grid, visual.patch_size), summary)
-    trunk = getattr(visual, "trunk", None)
-    if isinstance(visual, TimmModel) and hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed"):
-        blocks = list(trunk.blocks)
+        by_token = visual.pool_type == "tok"
+    elif isinstance(visual, TimmModel) and hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed"):
+        blocks, grid, patch = trunk.blocks, trunk.patch_embed.grid_size, trunk.patch_embed.patch_size
         pool = getattr(trunk, "attn_pool", None)
-        by_token = pool is not None or getattr(trunk, "global_pool", "") == "token"
-        grid = tuple(trunk.patch_embed.grid_size)
-        covered = _covered(grid, trunk.patch_embed.patch_size)
-        return Tower(blocks, [block.attn for block in blocks], pool, grid, covered, _first_row if by_token else None)
-    raise ValueError(f"the image tower of {clip.name} ({type(visual).__name__}) has no transformer blocks to record")
-
-
-def _covered(grid: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:
-    return grid[0] * patch[0], grid[1] * patch[1]
+        by_token = getattr(trunk, "global_pool", "") == "token"
+    else:
+        raise ValueError(f"the image tower of {clip.name} ({type(visual).__name__}) has no transformer blocks to record")
+    summary = _first_row if by_token or pool is not None else None
+    covered = grid[0] * patch[0], grid[1] * patch[1]
+    return Tower([*blocks], [block.attn for block in blocks], pool, tuple(grid), covered, summary)
 
 
 def _text_tower(clip: Clip) -> Tower:

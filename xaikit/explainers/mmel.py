@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..clip.layers import Layer
 from ..clip.model import Clip
 from ..clip.score import content_of, record_score, summary_row
 from ..clip.tape import last
@@ -74,7 +73,8 @@ def mmel(
     resampling = [_resampling(extent, base.shape[1:], size).to(base) for size in sizes]
     for index in related:
         weight = math.log1p(math.exp(theta + theta_slope * (index - related[-1])))
-        queries = _queries(clip, tape[index], tokens, of).float()  # half precision is too coarse for what follows
+        queries = content_of(clip, tape[index].joined_q, tokens, of).flatten(1, -2)
+        queries = queries.float()  # half precision is too coarse for what follows
         plain = _gram(queries) if transform == "identity" else None
         for scale, down in zip(scales, resampling, strict=True):
             if plain is not None:
@@ -88,17 +88,6 @@ def mmel(
         level = _standardised(level, mask)
     raised = base * (1 + alpha * level.sigmoid().view_as(base))
     return (raised + beta * base) / (1 + beta)
-
-
-def _queries(clip: Clip, layer: Layer, tokens: Tensor, side: str) -> Tensor:
-    """The queries of the patches or of the prompt's own tokens, (n, positions, width)."""
-    query = layer.joined_q
-    if side == "image":
-        rows, cols = tower(clip, side).grid
-        return query[:, query.shape[1] - rows * cols :]
-    longest = int(clip.content(tokens).sum(1).max())
-    first = int(clip.content(tokens)[0].int().argmax())
-    return query[:, first : first + longest]
 
 
 def _extent(clip: Clip, tokens: Tensor, side: str, base: Tensor) -> tuple[list[Tensor], Tensor]:
