@@ -195,10 +195,6 @@ def test_bad_choices_are_errors_before_any_work(notebooks, out, write_notebook, 
     assert not out.exists()
 
 
-def test_what_a_notebook_needs_comes_with_it(notebooks, out):
-    assert [row.name for row in make_plan([{"seed": 1}], out, ["01"]).rows] == ["00_draw", "01_read"]
-
-
 def test_rows_with_paths_get_folders_of_their_own(notebooks, out):
     table = [{"model": "local-dir:a/b"}, {"model": "local-dir:a_b"}, {"model": "../" * 60}]
     folders = {row.folder for row in make_plan(table, out).rows}
