@@ -1,5 +1,5 @@
 """Every kind of tower that open_clip knows, its published configuration shrunk to two narrow blocks: explained by every method
-that says it can, while recording changes nothing; what can't be recorded is refused in one sentence."""
+that says it can, while recording changes nothing; taken by every notebook; what can't be recorded is refused in one sentence."""
 
 import copy
 import re

@@ -202,7 +202,6 @@ def record(
     side: str = "image",
     blocks: Sequence[int] | None = (-1,),
     gradients: bool = False,
-    pool: bool = True,
     graph_from: int | None = None,
     inputs: str | None = None,
 ) -> Iterator[Tape]:
@@ -212,9 +211,9 @@ def record(
     ----------
     clip : the model; its own outputs stay equal to 1e-5 while recording, and bit-identical afterwards.
     side : "image" or "text".
-    blocks : indices of blocks, negative ones from the end; None for all.
+    blocks : indices of blocks, negative ones from the end; None for all. The pooling attention of a tower that has one is
+        recorded, too.
     gradients : keep a graph from the lowest recorded layer on, for ``tape.backward(score)``.
-    pool : record the pooling attention too, where the tower has one.
     graph_from : with gradients, the lowest block that gets them; None for all that are recorded.
     inputs : record as ``input`` what enters each "block", or its attention layer behind the "norm"; None for
         neither.
@@ -237,9 +236,8 @@ def record(
     wrong = [block for block in wanted if not -total <= block < total]
     if wrong:
         raise ValueError(f"block {wrong[0]} doesn't exist: the {side} tower of {clip.name} has blocks 0 to {total - 1}")
-    pool = pool and described.pool is not None
     tape = Tape(described, gradients, graph_from or 0, inputs)
-    indices = sorted({block % total for block in wanted}) + [total] * pool
+    indices = sorted({block % total for block in wanted}) + [total] * (described.pool is not None)
     handles = []
     try:
         for index in indices:

@@ -178,7 +178,7 @@ def legrad(
 
 def _of_pooling(clip: Clip, pixels: Tensor, other: Tensor, indices: list[int]) -> Tensor:
     """The pooling layer's sensitivity to each block's output in turn."""
-    with record(clip, "image", indices, pool=False) as tape:
+    with record(clip, "image", indices) as tape:
         clip.encode_image(pixels)
     maps = []
     for index in indices:
