@@ -98,7 +98,8 @@ def test_every_kind_is_explained_by_every_method_that_says_so(shrunk, name):
                 ours, alone = heat.sel(explainer=each).values, single.sel(explainer=each).values
                 assert np.ptp(ours) > 0, f"{each} of {side} says nothing"
                 within = 1e-4 * np.abs(alone).max() + 1e-7  # the patches of some hardly count
-                np.testing.assert_allclose(ours[1:, ..., : alone.shape[-1]], alone, 0, within, err_msg=f"{each} of {side}")
+                together = ours[1:, ..., : alone.shape[-1]]
+                np.testing.assert_allclose(together, alone, 0, within, err_msg=f"{each} of {side}")
         with xk.record(clip, side, None) as tape:
             own = clip.encode_image(pixels) if side == "image" else clip.encode_text(tokens)
         assert torch.equal(own, plain[side == "text"])

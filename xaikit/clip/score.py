@@ -138,9 +138,9 @@ def content_of(clip: Clip, values: Tensor, tokens: Tensor, side: str, fill: floa
         described = tower(clip, side)
         rows, cols = described.grid
         return values[:, values.shape[1] - rows * cols :].unflatten(1, (rows, cols))
-    order, there = content_order(clip, tokens.to(values.device))
     behind = [1] * (values.ndim - 2)
-    return values.take_along_dim(order.view(*order.shape, *behind), 1).masked_fill(~there.view(*there.shape, *behind), fill)
+    order, there = (each.view(*each.shape, *behind) for each in content_order(clip, tokens.to(values.device)))
+    return values.take_along_dim(order, 1).masked_fill(~there, fill)
 
 
 def content_order(clip: Clip, tokens: Tensor) -> tuple[Tensor, Tensor]:

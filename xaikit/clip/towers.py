@@ -72,7 +72,9 @@ def _image_tower(clip: Clip) -> Tower:
         pool = getattr(trunk, "attn_pool", None)
         by_token = getattr(trunk, "global_pool", "") == "token"
     else:
-        raise ValueError(f"the image tower of {clip.name} ({type(visual).__name__}) has no transformer blocks to record")
+        raise ValueError(
+            f"the image tower of {clip.name} ({type(visual).__name__}) has no transformer blocks to record"
+        )
     summary = _first_row if by_token or pool is not None else None
     covered = grid[0] * patch[0], grid[1] * patch[1]
     return Tower([*blocks], [block.attn for block in blocks], pool, tuple(grid), covered, summary)
