@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from golden_models import MODELS, arrays, assert_near, golden_model
 from oracles import released_curves as released
+from refusals import refused
 from small_models import stand_in
 
 import xaikit as xk
