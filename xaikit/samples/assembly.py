@@ -12,7 +12,7 @@ import xarray as xr
 
 from ..files.checks import check_names, check_number, check_options, check_whole
 from ..files.store import annotate
-from .captions import KINDS, NUMBERS, SIZE_WORDS, Statement, captions_need, sentence, state, words
+from .captions import KINDS, NEEDED, NUMBERS, SIZE_WORDS, Statement, sentence, state, words
 from .source import as_inputs
 from .worlds import find_world
 from .worlds.layout import COLOURS, FRAME, MAX_OBJECTS, MIDLINE_MARGIN, RELATIONS, Layout, World, sample_layout
@@ -106,7 +106,7 @@ def check_scenes(n: int, objects: tuple[int, int], kinds: tuple[str, ...], simil
     if not 1 <= low <= high <= MAX_OBJECTS:
         raise ValueError(f"objects={objects}: give (fewest, most) with 1 <= fewest <= most <= {MAX_OBJECTS}")
     check_names(KINDS, captions=kinds)
-    impossible = [kind for kind in kinds if captions_need(kind) > low]
+    impossible = [kind for kind in kinds if NEEDED[kind] > low]
     if len(impossible) == len(kinds):
         raise ValueError(f"objects={objects}: a caption of kind {impossible[0]!r} needs at least 2 objects a scene")
     check_number(0, 1, "share", similar=similar)
@@ -136,11 +136,9 @@ def compose(
     check_scenes(n, objects, kinds, similar)
     drawing.check_room(objects[1])
     count = rng.integers(objects[0], objects[1] + 1, n)
-    feasible = np.array(
-        [[k in kinds and count_ >= captions_need(k) for k in KINDS] for count_ in range(MAX_OBJECTS + 1)]
-    )
+    feasible = np.isin(KINDS, kinds) & (count[:, None] >= [*NEEDED.values()])
     weight = np.where(np.array(KINDS) == "relation", relation_weight, 1.0)
-    kind = np.where(feasible[count], rng.random((n, len(KINDS))) ** (1 / weight), -1).argmax(1)
+    kind = np.where(feasible, rng.random((n, len(KINDS))) ** (1 / weight), -1).argmax(1)
     relation = np.where(kind == KINDS.index("relation"), rng.integers(0, len(RELATIONS), n), -1)
     most = np.minimum(count, len(NUMBERS) + 1)
     number = np.where(kind == KINDS.index("count"), rng.integers(fewest, np.maximum(most, fewest) + 1), 1)
@@ -178,11 +176,12 @@ def describable(
         none = np.full(len(tried), -1)
         alone = np.ones(len(tried), int)
         drawn = sample_layout(drawing.made, rng, count[tried], none, alone, similar, smallest=drawing.least_radius)
-        drawn = _widened(_in_reading_order(drawn), objects[1])
+        drawn = _in_reading_order(drawn)
         clear = np.flatnonzero(_reads_clearly(drawn))
         scene, first = np.unique(tried[clear], return_index=True)
         for name, values in vars(drawn).items():
-            together.setdefault(name, np.empty((n, objects[1]), values.dtype))[scene] = values[clear[first]]
+            empty = np.full((n, objects[1]), -1e3 if name in ("x", "y") else 0, values.dtype)
+            together.setdefault(name, empty)[scene, : values.shape[1]] = values[clear[first]]
         missing = np.setdiff1d(missing, scene)
     layout = Layout(**together)
     return layout, _relation(layout)
@@ -218,15 +217,6 @@ def _reads_clearly(layout: Layout) -> np.ndarray:
     return np.select([count == 1, count == 2], [True, np.abs(across - down) >= READING_MARGIN], apart)
 
 
-def _widened(layout: Layout, slots: int) -> Layout:
-    """The same with so many slots, the added ones empty: layouts that were drawn together may have fewer."""
-    missing = slots - layout.exists.shape[1]
-    fill = {"x": -1e3, "y": -1e3}
-    return Layout(
-        **{k: np.pad(v, ((0, 0), (0, missing)), constant_values=fill.get(k, 0)) for k, v in vars(layout).items()}
-    )
-
-
 def assemble(
     drawing: Drawing,
     layout: Layout,
@@ -244,13 +234,11 @@ def assemble(
     seeds = np.random.SeedSequence((seed, PIXELS)).generate_state(n).astype(np.int64)
     style = drawing.draw_styles(stream(seed, STYLE), n)
     slots = np.arange(layout.exists.shape[1])
-    first_named = (said.object[:, :, None] == slots).any(1)  # of several alike
-    group = groups(layout)
     values = {
         "caption": [sentence(text) for text in texts],
         "token_text": [text + [""] * (length - len(text)) for text in texts],
         "token_object": [who + [-1] * (length - len(who)) for who in owners],
-        "object_named": layout.exists & np.take_along_axis(first_named, group, axis=1),
+        "object_named": said.names(layout),
         "relation": [RELATIONS[r] if r >= 0 else "" for r in said.relation],
         "caption_kind": kinds,
         "caption_true": np.ones(n, bool),
@@ -278,13 +266,9 @@ def drawn(
     pictures = [world.render(layout.rows(part), seeds[part], style[part], size, mark[part]) for part in parts]
     image, mask, background = (np.concatenate(column) for column in zip(*pictures, strict=True))
     there, pixels = layout.exists, size / FRAME
-    said = [("", *world.sizes), ("", *COLOURS), world.nouns]
-    parts = [
-        np.array(names)[index]
-        for names, index in zip(said, (layout.size + 1, layout.colour + 1, layout.noun), strict=True)
-    ]
-    name = np.char.strip(np.char.add(np.char.add(parts[0], " "), parts[1]))
-    name = np.char.strip(np.char.add(np.char.add(name, " "), parts[2]))
+    size_word, colour_word = (np.array(["", *(f"{word} " for word in known)]) for known in (world.sizes, COLOURS))
+    look = np.char.add(size_word[layout.size + 1], colour_word[layout.colour + 1])
+    name = np.char.add(look, np.array(world.nouns)[layout.noun])
     return {
         "image": image,
         "object_mask": mask,

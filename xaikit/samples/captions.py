@@ -13,7 +13,8 @@ from ..files.paths import data_folder, find_named
 from .worlds import WORLDS, find_world
 from .worlds.layout import COLOURS, MAX_OBJECTS, RELATIONS, Layout, World
 
-KINDS = ("object", "relation", "list", "count")
+NEEDED = {"object": 1, "relation": 2, "list": 2, "count": 2}  # the fewest objects of a caption of each kind
+KINDS = tuple(NEEDED)
 SLOTS = 3  # the most objects one caption names
 NUMBERS = ("two", "three", "four", "five", "six")
 assert MAX_OBJECTS >= len(NUMBERS) + 1
@@ -69,14 +70,21 @@ def world_of_model(model: str) -> str:
 
 @dataclass(frozen=True)
 class Statement:
-    """What n captions say. -1 stands for "not said" (attributes, relation) and "no such slot" (noun)."""
+    """What n captions say. -1 stands for "not said" (attributes, relation) and "no such slot" (object)."""
 
     colour: np.ndarray  # (n, slots)
     noun: np.ndarray  # (n, slots)
     size: np.ndarray  # (n, slots)
-    object: np.ndarray  # (n, slots): which object of the scene the slot names
+    object: np.ndarray  # (n, slots): which object of the scene the slot names, the first of several
     relation: np.ndarray  # (n,): of slot 0 to slot 1, index into RELATIONS
-    number: np.ndarray  # (n,): how many objects slot 0 names; 1 for singular captions
+    number: np.ndarray  # (n,): how many objects slot 0 names; 1 for singular captions, 0 for a word without an article
+
+    def names(self, layout: Layout) -> np.ndarray:
+        """Which objects (n, K) the captions speak of: those that have the colour and the noun of a slot, as far as said."""
+        used = (self.object >= 0)[:, :, None]
+        for said, own in ((self.colour, layout.colour), (self.noun, layout.noun)):
+            used = used & ((said[:, :, None] < 0) | (said[:, :, None] == own[:, None]))
+        return layout.exists & used.any(1)
 
 
 def state(
@@ -107,7 +115,7 @@ def words(
         said.colour, said.noun, said.size, said.object, said.relation, said.number, strict=True
     ):
         text, names = list(before), [-1] * len(before)
-        used = np.flatnonzero(noun >= 0)
+        used = np.flatnonzero(owner >= 0)
         for slot in used:
             if slot:
                 join = ["and" if slot == used[-1] else ","]
@@ -125,13 +133,13 @@ def words(
 def noun_phrase(
     world: World, noun: int, colour: int = -1, size: int = -1, number: int = 1
 ) -> tuple[list[str], list[str]]:
-    """The article or number, if any, and the words that name an object (or so many alike)."""
+    """The article or number, if any, and the words that name an object (or so many alike, or 0 for the words alone)."""
     said = [world.sizes[size]] if size >= 0 else []
     said += [COLOURS[colour]] if colour >= 0 else []
     if number > 1:
         return [NUMBERS[number - 2]], [*said, *world.plurals[noun].split()]
-    said += world.nouns[noun].split()
-    return [article(said[0])] if world.plurals[noun] else [], said
+    said += world.nouns[noun].split() if noun >= 0 else []
+    return [article(said[0])] if number and world.plurals[noun] else [], said
 
 
 def object_kinds(world: World) -> dict[str, str]:
@@ -161,11 +169,6 @@ def article(word: str) -> str:
 def sentence(text: list[str]) -> str:
     """The caption as one string."""
     return " ".join(text).replace(" ,", ",").replace(" .", ".")
-
-
-def captions_need(kind: str) -> int:
-    """The fewest objects that a caption of this kind needs."""
-    return 1 if kind == "object" else 2
 
 
 @dataclass(frozen=True)

@@ -193,10 +193,11 @@ def _fewer(rng, layout: Layout, said: Statement):
     n = len(said.number)
     last = np.arange(layout.exists.shape[1]) == (said.number - 1)[:, None]
     without = rng.random(n) < 0.5
-    keeps = [np.where((without == taken)[:, None] & last, False, layout.exists) for taken in (True, False)]
-    numbers = [np.where(without == taken, said.number - 1, said.number) for taken in (True, False)]
-    first, second = (replace(layout, exists=keep) for keep in keeps)
-    return first, state(first, 1, number=numbers[0]), second, state(second, 1, number=numbers[1])
+    halves = []
+    for taken in (without, ~without):
+        left = replace(layout, exists=layout.exists & ~(taken[:, None] & last))
+        halves += [left, state(left, 1, number=said.number - taken)]
+    return halves
 
 
 def draw_descriptions(
@@ -248,8 +249,6 @@ def draw_suite(name: str, n: int = 32, seed: int = 0, mark: bool = True, **drawi
     if name in _CHANGED:
         layout, said = _CHANGED[name](layout, said)
         layout = replace(layout, radius=np.maximum(layout.radius, how.least_radius))
-    if name == "word":
-        return _one_word(how, layout, said, seed)
     marked = np.full(n, name == "shortcut" and mark)
     return assemble(how, layout, said, [name] * n, marked, seed, {"suite": name, "n": n, "seed": seed, "mark": mark})
 
@@ -275,6 +274,13 @@ def _first_red(layout: Layout, said: Statement) -> tuple[Layout, Statement]:
     return replace(layout, colour=colour), replace(said, colour=np.where(said.noun >= 0, red, -1))
 
 
+def _one_word(layout: Layout, said: Statement) -> tuple[Layout, Statement]:
+    """Of the first object the colour alone (even samples), if it has one, or the noun alone."""
+    by_colour = (np.arange(len(said.noun))[:, None] % 2 == 0) & (layout.colour[:, :1] >= 0)
+    colour, noun = np.where(by_colour, said.colour, -1), np.where(by_colour, -1, said.noun)
+    return layout, replace(said, colour=colour, noun=noun, number=np.zeros_like(said.number))
+
+
 _COMPOSED = {
     "single": dict(objects=(1, 1), kinds=("object",), sized=0.0),
     "relation": dict(objects=(3, 4), kinds=("relation",), similar=1.0, sized=0.0),
@@ -283,26 +289,4 @@ _COMPOSED = {
     "shortcut": dict(objects=(1, 3), kinds=("object",), sized=0.0, bound=True),
     "word": dict(objects=(3, 6), kinds=("object",), similar=1.0, sized=0.0),
 }
-_CHANGED = {"single": _small, "attribute": _exchanged, "shortcut": _first_red}
-
-
-def _one_word(how: Drawing, layout: Layout, said: Statement, seed: int) -> xr.Dataset:
-    """Ask for the colour (even samples), if it has one, or the noun of the first object alone."""
-    n = len(layout.exists)
-    scenes = assemble(how, layout, said, ["word"] * n, np.zeros(n, bool), seed, {"suite": "word", "n": n, "seed": seed})
-    by_colour = (np.arange(n) % 2 == 0) & (layout.colour[:, 0] >= 0)
-    asked = np.where(by_colour[:, None], layout.colour, layout.noun)
-    named = layout.exists & (asked == asked[:, :1])
-    nouns = np.array(how.made.nouns)[layout.noun[:, 0]]
-    before, after = (part.split() for part in how.template.split("{}"))
-    texts = [text.split() for text in np.where(by_colour, np.array(COLOURS)[layout.colour[:, 0]], nouns)]
-    owners = [[-1] * len(before) + [0] * len(text) + [-1] * len(after) for text in texts]
-    texts = [[*before, *text, *after] for text in texts]
-    length = max(map(len, texts))
-    scenes = scenes.isel(token=slice(length)).assign(
-        caption=("sample", [sentence(text) for text in texts]),
-        token_text=(("sample", "token"), [text + [""] * (length - len(text)) for text in texts]),
-        token_object=(("sample", "token"), [who + [-1] * (length - len(who)) for who in owners]),
-        object_named=(("sample", "object"), named),
-    )
-    return annotate(scenes, seed=seed)
+_CHANGED = {"single": _small, "attribute": _exchanged, "shortcut": _first_red, "word": _one_word}
