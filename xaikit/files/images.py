@@ -1,7 +1,8 @@
 """Read an image from whatever a user has, or say what is wrong with it."""
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +26,8 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     (64, 48)
     """
     if isinstance(image, Image.Image):
-        return _read(lambda: as_rgb(image, f"image {index}"), f"image {index}")
+        with _one_sentence(f"image {index}"):
+            return as_rgb(image, f"image {index}")
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():
@@ -76,27 +78,24 @@ def _opened(
     most_aspect: int = MOST_ASPECT,
 ) -> Image.Image:
     """What ``read`` makes of the picture in a file, once its size is known to be possible."""
-
-    def opened() -> Image.Image:
-        with Image.open(file, formats=FORMATS) as picture:
-            width, height = picture.size
-            if (pixels := width * height) > most_pixels:
-                most = f"more than the {most_pixels / 1e6:.0f} megapixels that are taken: make it smaller first"
-                raise ValueError(f"{label} has {width} x {height} pixels ({pixels / 1e6:.0f} megapixels), {most}")
-            if max(width, height) > most_aspect * min(width, height):
-                longest = f"no side may be more than {most_aspect} times as long as the other"
-                raise ValueError(f"{label} has {width} x {height} pixels: {longest}")
-            return read(picture, label)
-
-    return _read(opened, label)
+    with _one_sentence(label), Image.open(file, formats=FORMATS) as picture:
+        width, height = picture.size
+        if (pixels := width * height) > most_pixels:
+            most = f"more than the {most_pixels / 1e6:.0f} megapixels that are taken: make it smaller first"
+            raise ValueError(f"{label} has {width} x {height} pixels ({pixels / 1e6:.0f} megapixels), {most}")
+        if max(width, height) > most_aspect * min(width, height):
+            longest = f"no side may be more than {most_aspect} times as long as the other"
+            raise ValueError(f"{label} has {width} x {height} pixels: {longest}")
+        return read(picture, label)
 
 
-def _read(picture: Callable[[], Image.Image], label: str) -> Image.Image:
-    """The picture, or a ValueError in one sentence that starts with ``label``."""
+@contextlib.contextmanager
+def _one_sentence(label: str) -> Iterator[None]:
+    """Whatever fails meanwhile is a ValueError in one sentence that starts with ``label``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # either there is a picture, or a reason; the size is checked here
         try:
-            return picture()
+            yield
         except Image.DecompressionBombError as error:  # which doesn't say the size
             most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
             raise ValueError(f"{label} has more than {most:.0f} million pixels, more than can be a picture") from error

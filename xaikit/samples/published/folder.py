@@ -4,6 +4,7 @@ which scikit-image and scikit-learn install."""
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -41,25 +42,23 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     again = image.groupby(image).cumcount()
     label = image.where(again == 0, image + "-" + again.astype(str))
     table = pd.DataFrame({"label": label, "image": image, "caption": column(path, rows, "caption", "title")})
-    table["image_id"] = pd.factorize(image)[0]
-    named = cleaned(rows["class"]) if "class" in rows else None
-    classes = [] if named is None else sorted({*named} - {""})
-    if named is not None:
-        table["class_index"] = named.map({name: place for place, name in enumerate(["", *classes], start=-1)})
-        table["problem"] = (named == "").map({True: "the class is empty: its name is needed", False: ""})
+    table["image_id"], table["problem"], classes = pd.factorize(image)[0], "", []
+    if "class" in rows:
+        named = cleaned(rows["class"])
+        classes = sorted({*named} - {""})
+        table["class_index"] = pd.Categorical(named, classes).codes  # -1 for a row without one
+        table["problem"] = np.where(named == "", "the class is empty: its name is needed", "")
     if "foil" in rows:
         table["foil"] = rows.foil
     if "box" in rows and "mask" in rows:
         raise LayoutError(f"{path} has both columns box and mask: one of them says where the object is")
-    for name, needed in PLACES.items():
-        if name not in rows:
-            continue
-        given = rows[name].str.strip() != ""
+    for name in PLACES.keys() & {*rows}:
+        given, needed = rows[name].str.strip() != "", PLACES[name]
         if name == "box":
             check_lines(path, rows.box[given], BOX, f", but {needed} is needed")
         table[name] = rows[name] if name == "mask" else rows.box.map(lambda text: tuple(map(float, text.split())))
-        lacking = given.map({False: f"the {name} is empty: {needed} is needed", True: ""})
-        table["problem"] = lacking if "problem" not in table else table.problem.where(table.problem != "", lacking)
+        lacking = ~given & (table.problem == "")
+        table["problem"] = table.problem.mask(lacking, f"the {name} is empty: {needed} is needed")
         table["object_name"] = rows.object if "object" in rows else ""
     if "pair" in rows:
         table["pair"] = whole_numbers(path, rows.pair)
@@ -71,16 +70,12 @@ def paired(table: pd.DataFrame) -> pd.DataFrame:
     """Pairs one after another in the order of their first samples, so that none is cut between blocks, and behind them what is
     no pair, which is a bad sample."""
     pair = table.pair
-    count, first = (
-        pair.map(pair.value_counts()),
-        pair.map({number: place for place, number in enumerate(pair.unique())}),
-    )
+    count = pair.groupby(pair).transform("size")
     single = "of pair " + pair.astype(str) + " there are " + count.astype(str) + " samples: two make a pair"
-    problem = table["problem"] if "problem" in table else pd.Series("", table.index)
     odd = (count != 2) & (pair >= 0)
-    table = table.assign(problem=problem.where(~odd, single))
-    order = pd.DataFrame({"odd": odd | (pair < 0), "first": first}).sort_values(["odd", "first"], kind="stable").index
-    return table.loc[order].reset_index(drop=True)
+    table = table.assign(problem=table.problem.mask(odd, single))
+    order = np.lexsort((pd.factorize(pair)[0], odd | (pair < 0)))
+    return table.iloc[order].reset_index(drop=True)
 
 
 # Picture, caption, the object that it names first, and its box (left, top, width, height) in pixels of the file.
