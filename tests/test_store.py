@@ -9,7 +9,7 @@ import xarray as xr
 
 import xaikit as xk
 from xaikit.files import store
-from xaikit.files.digests import content_digest
+from xaikit.files.store import content_digest
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from . import images as images, paths as paths, schema as schema, store as store
 from .checks import check_choices as check_choices, check_whole as check_whole
-from .digests import code_digest as code_digest, content_digest as content_digest
 from .images import read_image as read_image
 from .paths import (
     bundled as bundled,
@@ -13,6 +12,8 @@ from .schema import SCHEMA as SCHEMA
 from .store import (
     SchemaError as SchemaError,
     annotate as annotate,
+    code_digest as code_digest,
+    content_digest as content_digest,
     inputs_digest as inputs_digest,
     open_store as open_store,
     provenance as provenance,

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..files.digests import code_digest, file_digest
 from ..files.paths import CHECKOUT, data_folder, find_named, leftovers, notebooks_folder, write_text
-from ..files.store import digest_in
+from ..files.store import code_digest, digest_in, file_digest
 from .notebooks import Notebook, read_notebook
 
 FILE, SWEEP = "run.json", "sweep.json"

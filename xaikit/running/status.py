@@ -12,9 +12,8 @@ from statistics import mean
 import pandas as pd
 import xarray as xr
 
-from ..files.digests import ATTRIBUTE
 from ..files.paths import leftovers, runs_folder, write_text
-from ..files.store import SchemaError, digest_in, read, stage_in
+from ..files.store import ATTRIBUTE, SchemaError, digest_in, read, stage_in
 from .record import FILE, SWEEP, Status, is_held, now, read_record, table
 from .workbook import Execution
 

@@ -14,9 +14,8 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from ..files.digests import ATTRIBUTE, code_digest
 from ..files.schema import SCHEMA
-from ..files.store import SchemaError, annotate, provenance, read, write
+from ..files.store import ATTRIBUTE, SchemaError, annotate, code_digest, provenance, read, write
 from .source import Block, Reader, Source, hexadecimal, in_names
 
 NOT_NUMBERS = ("explorer", "running", "plots")  # code that parts don't depend on
