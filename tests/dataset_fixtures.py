@@ -238,8 +238,8 @@ def opened(kind, folder, **options):
     return xk.open_source(f"{write_dataset(kind, folder, **options)}:{folder}")
 
 
-def refused(data, message):
+def refused(data, message, error=LayoutError):
     """That a dataset "LAYOUT:PATH" can't be opened, for this reason, in one line."""
-    with pytest.raises(LayoutError, match=message) as caught:
+    with pytest.raises(error, match=message) as caught:
         xk.open_source(data)
     assert "\n" not in str(caught.value)

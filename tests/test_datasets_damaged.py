@@ -1,11 +1,13 @@
 """A folder in another layout, or with a damaged table, is refused in one sentence that names what is wrong and where."""
 
+import csv
+import io
 import json
 import subprocess
 import sys
 
 import pytest
-from dataset_fixtures import SVO_HEADER, refused, svo_row, write_dataset, write_folder, write_json, write_table
+from dataset_fixtures import SVO_HEADER, refused, svo_row, write_dataset, write_folder, write_json
 
 from xaikit.samples import tables
 from xaikit.samples.layouts import open_source
@@ -69,9 +71,20 @@ def note(**change):
     return {**NOTE, **change}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
+CLASSES, INDEX, TABLE = "classnames.txt", "imagenet_class_index.json", "captions.csv"
+TSV, SOLUTION = "Validation_GCC-1.1.0-Validation.tsv", "LOC_val_solution.csv"
+ANSWERS = "ImageId,PredictionString\n"
+
+
+def of_probes(*rows, header=SVO_HEADER):
+    table = io.StringIO()
+    csv.writer(table).writerows([header, *rows])
+    return table.getvalue()
+
+
+# By the kind of dataset and the file in it: what is written there, and what is said.
+DAMAGED = {
+    ("coco", CAPTIONS_FILE): [
         ('{"images": [', "captions_val2017.json isn't JSON"),
         ("[" * 100_000, "isn't JSON of a dataset: it is nested too deeply"),
         (b"\xff\xfe\x00", "isn't UTF-8 text"),
@@ -86,106 +99,74 @@ def note(**change):
         (of_coco(note(image_id=True)), "image_id=True, but a whole number"),
         (of_coco(note(image_id=2**70)), "image_id=1180591620717411303424, but"),
         (of_coco(NOTE, note(image_id=3)), "is of the image 3, which isn't among the images"),
+        (of_coco(), "the coco dataset holds no sample"),
     ],
-)
-def test_damaged_captions_of_coco(tmp_path, content, message):
-    write_dataset("coco", tmp_path)
-    content = content if isinstance(content, str | bytes) else json.dumps(content)
-    (tmp_path / CAPTIONS_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(f"coco:{tmp_path}", message)
-
-
-@pytest.mark.parametrize(
-    ("layout", "file", "content"),
-    [
-        ("coco", CAPTIONS_FILE, json.dumps(of_coco())),
-        ("conceptual-captions", "Validation_GCC-1.1.0-Validation.tsv", ""),
+    ("conceptual-captions", TSV): [
+        ("a caption without an address\n", r"row 0 \(the first is 0\) has no address after a tab"),
+        ("one\thttp://x\ntwo\n", r"row 1 \(the first is 0\) has no address after a tab"),
+        ("", "the conceptual-captions dataset holds no sample"),
     ],
-)
-def test_tables_without_any_caption(tmp_path, layout, file, content):
-    write_dataset(layout, tmp_path)
-    (tmp_path / file).write_text(content)
-    with pytest.raises(ValueError, match=f"the {layout} dataset holds no sample"):
-        open_source(f"{layout}:{tmp_path}")
-
-
-CLASSES, INDEX, TABLE = "classnames.txt", "imagenet_class_index.json", "captions.csv"
-TSV = "Validation_GCC-1.1.0-Validation.tsv"
-
-
-@pytest.mark.parametrize(
-    ("layout", "file", "content", "message"),
-    [
-        (
-            "conceptual-captions", TSV, "a caption without an address\n",
-            "can't be read as captions|row 0 .* has no address after a tab",
-        ),
-        ("conceptual-captions", TSV, "one\thttp://x\ntwo\n", r"row 1 \(the first is 0\) has no address after a tab"),
-        ("imagenet", CLASSES, "n01440764 tench\nn1 x\n", "entry 2, n1 x, is no class's number and name"),
-        ("imagenet", CLASSES, "n01440764\n", "entry 1, n01440764 , is no class's number"),
-        ("imagenet", CLASSES, "n01440764 a\nn01440764 b\n", "names a class twice"),
-        ("imagenet", CLASSES, "\n", "names no class"),
-        ("imagenet", INDEX, "{", "isn't JSON"),
-        ("imagenet", INDEX, '{"0": ["n01440764", 5]}', r'an entry such as \["n01440764", "tench"\] is needed'),
-        ("folder", TABLE, "", "captions.csv has no column image or file or filepath: its header is empty"),
-        ("folder", TABLE, "image,text\na.png,x\n", "has no column caption or title: its header is image, text"),
-        ("folder", TABLE, "image,caption\n00.png,x\n01.png,one, two\n", "line 3 has 3 columns, but the header 2"),
-        ("folder", TABLE, "image,caption\n00.png\n", "line 2 has 1 columns, but the header 2"),
-        ("folder", TABLE, 'image,caption\n00.png,"x\n', "line 2 can't be read as a table"),
-        ("folder", TABLE, "image,caption,image\n", "the header names a column twice: image, caption, image"),
-        (
-            "folder", TABLE, "image,caption,pair\n00.png,x,1\n01.png,y,one\n",
-            "line 3 has pair='one', but a whole number is needed",
-        ),
+    ("imagenet", CLASSES): [
+        ("n01440764 tench\nn1 x\n", "entry 2, n1 x, is no class's number and name"),
+        ("n01440764\n", "entry 1, n01440764 , is no class's number"),
+        ("n01440764 a\nn01440764 b\n", "names a class twice"),
+        ("\n", "names no class"),
     ],
-)  # fmt: skip
-def test_damaged_tables_of_text(tmp_path, layout, file, content, message):
-    if layout == "imagenet":
-        write_dataset("imagenet", tmp_path, names=file)
-    else:
-        write_dataset(layout, tmp_path)
-    (tmp_path / file).write_text(content)
-    refused(f"{layout}:{tmp_path}", message)
-
-
-SOLUTION, PROBES = ("kaggle", "LOC_val_solution.csv"), ("svo-probes", "svo_probes.csv")
-ANSWERS = ["ImageId", "PredictionString"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "header", "rows", "message"),
-    [
+    ("imagenet", INDEX): [
+        ("{", "isn't JSON"),
+        ({"0": ["n01440764", 5]}, r'an entry such as \["n01440764", "tench"\] is needed'),
+    ],
+    ("kaggle", SOLUTION): [
         (
-            SOLUTION, ANSWERS, [("a", "n01443537 1 2 3 4"), ("b", "dog 1 2 3 4")],
+            f"{ANSWERS}a,n01443537 1 2 3 4\nb,dog 1 2 3 4\n",
             "line 3 has PredictionString='dog 1 2 3 4': a class such as n01440764 comes first",
         ),
+        (f"{ANSWERS}a,n01443537 \nb,n01443537\na,n01443537\n", "the lines 2 and 4 have the same ImageId a"),
         (
-            SOLUTION, ANSWERS, [("a", "n01443537 "), ("b", "n01443537"), ("a", "n01443537")],
-            "the lines 2 and 4 have the same ImageId a",
-        ),
-        (
-            SOLUTION, ["ImageId", "Answer"], [],
+            "ImageId,Answer\n",
             "LOC_val_solution.csv has no column PredictionString: its header is ImageId, Answer",
         ),
+    ],
+    ("svo-probes", "svo_probes.csv"): [
+        (of_probes(svo_row(0, 7, 8, "True", "no", "False")), "line 2 has verb_neg='no', but True or False is needed"),
         (
-            PROBES, SVO_HEADER, [svo_row(0, 7, 8, "True", "no", "False")],
-            "line 2 has verb_neg='no', but True or False is needed",
-        ),
-        (
-            PROBES, SVO_HEADER, [svo_row(0, number, 8, "True", "False", "False") for number in (7, "x7")],
+            of_probes(*(svo_row(0, number, 8, "True", "False", "False") for number in (7, "x7"))),
             "line 3 has pos_image_id='x7', but a whole number is needed",
         ),
         (
-            PROBES, SVO_HEADER[:-1], [svo_row(0, 7, 8, "True", "False")],
+            of_probes(svo_row(0, 7, 8, "True", "False"), header=SVO_HEADER[:-1]),
             "svo_probes.csv has no column obj_neg: its header is sentence, pos_triplet",
         ),
     ],
-)  # fmt: skip
-def test_damaged_tables_of_rows(tmp_path, kind, header, rows, message):
-    name, file = kind
-    layout = write_dataset(name, tmp_path)
-    write_table(tmp_path / file, header, rows)
-    refused(f"{layout}:{tmp_path}", message)
+    ("folder", TABLE): [
+        ("", "captions.csv has no column image or file or filepath: its header is empty"),
+        ("image,text\na.png,x\n", "has no column caption or title: its header is image, text"),
+        ("image,caption\n00.png,x\n01.png,one, two\n", "line 3 has 3 columns, but the header 2"),
+        ("image,caption\n00.png\n", "line 2 has 1 columns, but the header 2"),
+        ('image,caption\n00.png,"x\n', "line 2 can't be read as a table"),
+        ("image,caption,image\n", "the header names a column twice: image, caption, image"),
+        ("image,caption,pair\n00.png,x,1\n01.png,y,one\n", "line 3 has pair='one', but a whole number is needed"),
+        (
+            "image,caption,box\na.png,a cat,20 10 20",
+            "line 2 has box='20 10 20', but 'left top width height' in pixels is needed",
+        ),
+        (
+            "image,caption,box,mask\na.png,a cat,1 1 2 2,b.png\n",
+            "has both columns box and mask: one of them says where the object is",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "content", "message"),
+    [(*where, *damage) for where, damages in DAMAGED.items() for damage in damages],
+)
+def test_damaged_tables(tmp_path, kind, file, content, message):
+    layout = write_dataset(kind, tmp_path, **({"names": file} if kind == "imagenet" else {}))
+    content = content if isinstance(content, str | bytes) else json.dumps(content)
+    (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(f"{layout}:{tmp_path}", message, ValueError if "holds no sample" in message else LayoutError)
 
 
 def test_damaged_examples_of_winoground(tmp_path):

@@ -58,12 +58,6 @@ def test_boxes_lie_on_their_objects(source):
         assert (scenes.object_mask.values[:, 0] != bright).mean() < 0.02
 
 
-def test_a_box_that_is_none_is_named_with_its_line(tmp_path):
-    (tmp_path / "captions.csv").write_text("image,caption,box\na.png,a cat,20 10 20")
-    with pytest.raises(ValueError, match="line 2 has box='20 10 20', but 'left top width height' in pixels is needed"):
-        xk.open_source(f"folder:{tmp_path}")
-
-
 def test_planted_scenes_stand_in_where_all_is_measured_against_their_truth(source):
     with pytest.warns(UserWarning, match=f"data='{source}' gives has no planted truth, .*: 2 planted scenes are drawn"):
         scenes = xk.open_inputs("none", source, 2, None, {"world": "shapes", "size": 48, "seed": 3})
@@ -144,12 +138,6 @@ def test_a_mask_that_was_replaced_makes_another_sample(tmp_path):
     half[:, :20] = 255
     Image.fromarray(half).save(tmp_path / "mask.png")
     assert xk.open_source(f"folder:{tmp_path}").digest() != before
-
-
-def test_boxes_and_masks_at_once_are_refused(tmp_path):
-    (tmp_path / "captions.csv").write_text("image,caption,box,mask\na.png,a cat,1 1 2 2,b.png\n")
-    with pytest.raises(ValueError, match="has both columns box and mask: one of them says where the object is"):
-        xk.open_source(f"folder:{tmp_path}")
 
 
 @pytest.fixture
