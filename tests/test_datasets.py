@@ -27,7 +27,6 @@ from PIL import Image
 
 import xaikit as xk
 from xaikit.files import images, store
-from xaikit.samples import parts
 from xaikit.samples.layouts import open_source
 from xaikit.samples.source import first_good
 
@@ -108,13 +107,6 @@ def test_every_layout_keeps_the_schema_and_the_rows(source):
     assert source.head(2).digest() == source.digest(slice(0, 2))
 
 
-def test_blocks_and_shards_cover_every_sample_once(tmp_path):
-    source = opened("folder", tmp_path, n=75)
-    for shards in (1, 2, 3):
-        rows = [np.arange(75)[b.rows] for k in range(shards) for b in source.blocks(f"{k + 1}/{shards}")]
-        assert sorted(np.concatenate(rows).tolist()) == [*range(75)]
-
-
 def test_the_digest_changes_with_what_the_tables_say(tmp_path):
     write_folder(tmp_path, 3)
     before = open_source(f"folder:{tmp_path}")
@@ -126,40 +118,6 @@ def test_the_digest_changes_with_what_the_tables_say(tmp_path):
         assert after.digest(slice(1, 2)) == before.digest(slice(1, 2))
     named = opened("imagenet", tmp_path / "imagenet")
     assert replace(named, prompts=named.prompts[::-1]).digest() != named.digest()
-
-
-def test_corrupt_images_are_recorded_and_the_others_computed(tmp_path, clip):
-    """Five of a hundred samples are broken, each in its way; once mended, their block alone is computed again."""
-    folder = write_folder(tmp_path / "data", 100)
-    whole = (folder / "10.png").read_bytes()
-    (folder / "10.png").write_bytes(whole[:-200])
-    (folder / "33.png").write_bytes(b"")
-    (folder / "34.png").unlink()
-    (folder / "66.png").write_bytes(bomb())
-    save(folder / "90.png")
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(folder / "90.png")
-    source = open_source(f"folder:{folder}")
-    calls = []
-
-    def compute(inputs):
-        calls.append(len(inputs.sample))
-        heat = xk.explain("edge", clip, inputs.image, inputs.caption)
-        return heat.expand_dims(explainer=["edge"], axis=1).to_dataset(name="heat")
-
-    made_with = {"model": clip.name, "methods": ["edge"]}
-    bad = parts.compute_parts(tmp_path / "parts", source, compute, "explanations", made_with, clip)
-    assert [*bad] == ["10.png", "33.png", "34.png", "66.png", "90.png"] and calls == [31, 30, 30, 4]
-    assert "truncated" in bad["10.png"] and bad["34.png"] == "there is no file 34.png"
-    assert "none of the formats" in bad["33.png"] and "million pixels" in bad["66.png"]
-    assert "mode 'I;16'" in bad["90.png"] and not any(str(tmp_path) in reason for reason in bad.values())
-    heat = parts.open_parts(tmp_path / "parts", source, made_with).heat.load()
-    lost = np.isnan(heat).any(("explainer", "row", "col"))
-    assert heat.sample.values[lost].tolist() == [*bad]
-    expected = xk.explain("edge", clip, SCENES.image[:4], SCENES.caption[:4])
-    np.testing.assert_allclose(heat[96:, 0].values, expected, atol=1e-5)  # scenes 0 to 3 again
-    (folder / "10.png").write_bytes(whole)
-    again = parts.compute_parts(tmp_path / "parts", source, compute, "explanations", made_with, clip)
-    assert [*again] == [*bad][1:] and calls[4:] == [32]
 
 
 @pytest.mark.parametrize(

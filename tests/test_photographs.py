@@ -149,13 +149,6 @@ def broken(tmp_path):
     return f"folder:{tmp_path}"
 
 
-def test_samples_that_are_left_out_are_told_of(broken):
-    with pytest.warns(
-        UserWarning, match=r"2 samples of the folder dataset can't be used and are left out: b.png: .*; c.png: "
-    ):
-        assert xk.open_inputs("none", broken, 3).sizes["sample"] == 1
-
-
 def test_bad_samples_are_no_black_pictures(clip, broken):
     own = xk.open_source(broken).inputs(clip=clip)
     for ask in (

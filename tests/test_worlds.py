@@ -188,6 +188,11 @@ def test_impossible_drawings_are_named(choice, message):
         refused(re.escape(message), xk.draw_suite, "single", 2, **{"world": "things", **choice})
 
 
+def test_an_unknown_suite_is_refused():
+    refused("name='ring': choose from single", xk.draw_suite, "ring")
+    refused("n=0", xk.draw_suite, "word", 0)
+
+
 def phrases(text):
     """The relation, and the noun phrases on both sides, without articles."""
     relation = next((name for name in RELATIONS if f" {name} " in text), "")
@@ -224,12 +229,20 @@ def test_a_foil_is_false_in_one_respect(world, kind):
             assert not false[changed] and said[1 - changed] == wrong[1 - changed]
 
 
+def numbers(texts):
+    return np.array([NUMBERS.index(text.split()[0]) + 2 for text in texts.values])
+
+
 @in_both_worlds
 def test_counts_are_those_of_the_scene(world):
     pairs = xk.draw_pairs("count", 40, seed=1, world=world, size=32)
-    number = np.array([NUMBERS.index(text.split()[0]) + 2 for text in pairs.caption.values])
-    wrong = np.array([NUMBERS.index(text.split()[0]) + 2 for text in pairs.foil.values])
-    assert (pairs.object_named.sum("object") == number).all() and (abs(number - wrong) == 1).all()
+    scenes = xk.draw_scenes(60, seed=2, objects=(2, 8), captions="count", world=world, size=32)
+    for counted in (pairs, scenes):
+        number = numbers(counted.caption)
+        assert (counted.object_named.sum("object") == number).all()
+        assert ((counted.object_group == 0).sum("object") == number).all()
+    number, wrong = numbers(pairs.caption), numbers(pairs.foil)
+    assert (abs(number - wrong) == 1).all()
     assert (number < wrong).any() and (number[::2] < number[1::2]).any() and (number[::2] > number[1::2]).any()
     changed = (pairs.image.values[::2] != pairs.image.values[1::2]).any((1, 2, 3))
     assert changed.all() and (pairs.background.values[::2] == pairs.background.values[1::2]).all()
