@@ -116,60 +116,38 @@ def _why(error: BaseException, repository: str) -> str:
     def was(*kinds: type) -> bool:
         return any(isinstance(each, kinds) for each in chain)
 
-    # The first that applies; of errors that are kinds of one another the narrower ones first.
-    return next(
-        sentence
-        for applies, sentence in (
-            (
-                constants.HF_HUB_OFFLINE,
-                f"{repository} isn't in the cache {constants.HF_HUB_CACHE}, and the hub is switched off (HF_HUB_OFFLINE):"
-                " fetch it once with a connection, such as by load_clip or xaikit run",
-            ),
-            (
-                was(errors.GatedRepoError),
-                f"{repository} is gated: accept its terms at {hub}/{repository}, then please log in with 'hf auth login',"
-                " or set HF_TOKEN",
-            ),
-            (
-                was(errors.RepositoryNotFoundError),
-                f"{hub} has no {repository}, or it is private: check the name, or log in with 'hf auth login'",
-            ),
-            (
-                status in (401, 403),
-                f"{hub} refuses {repository} ({status}): log in with 'hf auth login', or set HF_TOKEN",
-            ),
-            (
-                status is not None,
-                f"{hub} answered {status} for {repository}: the hub, or a portal or proxy in between, has a fault; {AGAIN}",
-            ),
-            (
-                was(socket.gaierror),
-                f"the name of {hub} can't be looked up: check the connection and DNS; {AGAIN}",
-            ),
-            (
-                was(ConnectionRefusedError),
-                f"{hub} refuses connections: check HF_ENDPOINT, the proxy and the connection; {AGAIN}",
-            ),
-            (
-                was(ssl.SSLError),
-                f"{hub} has no certificate that is trusted here: a proxy or portal may stand in between",
-            ),
-            (
-                was(TimeoutError),
-                f"{hub} didn't answer in time: check the connection, or try later; {AGAIN}",
-            ),
-            (
-                was(errors.FileMetadataError, json.JSONDecodeError),
-                f"what answers at {hub} is no model hub: a portal may ask for a login, or HF_ENDPOINT be wrong",
-            ),
-            (
-                any(getattr(each, "errno", None) == errno.ENOSPC for each in chain),
-                f"the disk with the cache {constants.HF_HUB_CACHE} is full: make room, or set HF_HOME",
-            ),
-            (True, f"{one_line(error)} ({repository} at {hub}); {AGAIN}"),
+    # Of errors that are kinds of one another the narrower ones come first.
+    if constants.HF_HUB_OFFLINE:
+        return (
+            f"{repository} isn't in the cache {constants.HF_HUB_CACHE}, and the hub is switched off (HF_HUB_OFFLINE):"
+            " fetch it once with a connection, such as by load_clip or xaikit run"
         )
-        if applies
-    )
+    if was(errors.GatedRepoError):
+        return (
+            f"{repository} is gated: accept its terms at {hub}/{repository}, then please log in with 'hf auth login', or set"
+            " HF_TOKEN"
+        )
+    if was(errors.RepositoryNotFoundError):
+        return f"{hub} has no {repository}, or it is private: check the name, or log in with 'hf auth login'"
+    if status in (401, 403):
+        return f"{hub} refuses {repository} ({status}): log in with 'hf auth login', or set HF_TOKEN"
+    if status is not None:
+        return (
+            f"{hub} answered {status} for {repository}: the hub, or a portal or proxy in between, has a fault; {AGAIN}"
+        )
+    if was(socket.gaierror):
+        return f"the name of {hub} can't be looked up: check the connection and DNS; {AGAIN}"
+    if was(ConnectionRefusedError):
+        return f"{hub} refuses connections: check HF_ENDPOINT, the proxy and the connection; {AGAIN}"
+    if was(ssl.SSLError):
+        return f"{hub} has no certificate that is trusted here: a proxy or portal may stand in between"
+    if was(TimeoutError):
+        return f"{hub} didn't answer in time: check the connection, or try later; {AGAIN}"
+    if was(errors.FileMetadataError, json.JSONDecodeError):
+        return f"what answers at {hub} is no model hub: a portal may ask for a login, or HF_ENDPOINT be wrong"
+    if any(getattr(each, "errno", None) == errno.ENOSPC for each in chain):
+        return f"the disk with the cache {constants.HF_HUB_CACHE} is full: make room, or set HF_HOME"
+    return f"{one_line(error)} ({repository} at {hub}); {AGAIN}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
