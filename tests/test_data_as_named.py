@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from dataset_fixtures import write_folder, write_imagenet
+from dataset_fixtures import write_conceptual_captions, write_folder, write_imagenet
 from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from refusals import refused
@@ -240,17 +240,19 @@ def test_a_nul_in_a_prompt_is_refused(clip):
     refused("text 0 .* holds a NUL character", xk.explain, "edge", clip, SCENES.image[:1], "a red\0 circle")
 
 
-HIDDEN = ("._one.JPEG", ".one.jpg", "._.png", ".DS_Store", "Thumbs.db")
+PASSED_OVER = (b"._one.JPEG", b".one.jpg", b"._.png", b".DS_Store", b"Thumbs.db", b"notes.txt", b"\xff\xfe.jpg")
 
 
-def test_hidden_files_are_no_images(tmp_path):
-    write_imagenet(tmp_path)
-    before = xk.open_source(f"imagenet:{tmp_path}").labels.tolist()
-    for folder in (each for each in (tmp_path / "val").iterdir() if each.is_dir()):
-        for name in HIDDEN:
-            (folder / name).write_bytes(b"\0\5\26\7")
-    source = xk.open_source(f"imagenet:{tmp_path}")
-    assert source.labels.tolist() == before and not (source.inputs().error.values != "").any()
+def test_hidden_files_and_names_that_are_no_text_are_no_images(tmp_path):
+    write_imagenet(tmp_path / "i")
+    write_conceptual_captions(tmp_path / "c", "row")
+    sources = f"imagenet:{tmp_path / 'i'}", f"conceptual-captions:{tmp_path / 'c'}"
+    before = [xk.open_source(data).inputs() for data in sources]
+    for folder in (*(tmp_path / "i/val").iterdir(), tmp_path / "c/validation"):
+        for name in PASSED_OVER:
+            (folder / os.fsdecode(name)).write_bytes(b"\0\5\26\7")
+    for data, was in zip(sources, before, strict=True):
+        assert xk.open_source(data).inputs().identical(was)
 
 
 def test_files_of_one_name_in_class_folders_get_their_folder(tmp_path):
@@ -270,11 +272,13 @@ def test_a_thousand_folders_have_imagenets_names_only_if_they_are_its(tmp_path):
     def named(root, numbers):
         for number in numbers:
             (root / "val" / number).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(root / "val" / numbers[0] / "a.jpg")
+        Image.new("RGB", (8, 8)).save(root / "val" / numbers[1] / "a.jpg")
         return f"imagenet:{root}"
 
     source = xk.open_source(named(tmp_path / "its", sorted(ImageNetInfo("imagenet-1k").label_names())))
-    assert len(source.classes) == 1000 and source.classes[0] == "tench"
+    assert len(source.classes) == 1000 and source.classes[:2] == ("tench", "goldfish")
+    inputs = source.inputs(size=8)
+    assert inputs.class_index.item() == 1 and inputs.caption.item() == "a photo of a goldfish."
     refused(
         "not ImageNet's 1000, so the classes' names are needed",
         xk.open_source,
