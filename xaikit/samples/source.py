@@ -206,15 +206,13 @@ def box_mask(box: Sequence[float], size: tuple[int, int], seen: Callable[[Image.
     """
     left, top, wide, high = box
     right, bottom = left + wide, top + high
+    told = f"the box {', '.join(f'{value:g}' for value in box)} (left, top, width, height)"
     if max(box) <= 1 < min(size):
-        raise ValueError(
-            f"the box {', '.join(f'{value:g}' for value in box)} (left, top, width, height) is less than a pixel: shares of the image's"
-            " sides are none, pixels are needed"
-        )
+        raise ValueError(f"{told} is less than a pixel: shares of the image's sides are none, pixels are needed")
     if min(wide, high) <= 0 or min(left, top) < -BEYOND or right > size[0] + BEYOND or bottom > size[1] + BEYOND:
         raise ValueError(
-            f"the box {', '.join(f'{value:g}' for value in box)} (left, top, width, height) isn't inside the image of"
-            f" {size[0]} x {size[1]} pixels: it was annotated on another image, or on this one in another size"
+            f"{told} isn't inside the image of {size[0]} x {size[1]} pixels: it was annotated on another image, or on this one in"
+            " another size"
         )
     painted = Image.new("RGB", size)
     x, y = round(max(left, 0)), round(max(top, 0))
@@ -243,14 +241,13 @@ def drawn_mask(mask: Image.Image, picture: Image.Image, seen: Callable[[Image.Im
 def _storable(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a column ``problem``, and without NULs in texts, which end there for a store: each is that row's problem."""
     table = table.assign(problem=table.get("problem", ""))
-    for name in table.columns.difference(["image", "foil_image", "mask", "problem"]):
-        if (
-            table[name].dtype.kind in "OUT"
-            and (held := table[name].map(lambda text: "\0" in text if isinstance(text, str) else False)).any()
-        ):
+    names = table.columns.difference(["image", "foil_image", "mask", "problem"])
+    for name in (name for name in names if table[name].dtype.kind in "OUT"):
+        held = table[name].map(lambda text: isinstance(text, str) and "\0" in text)
+        if held.any():
             what = "its name" if name == "label" else f"its {name.replace('_', ' ')}"
             table.loc[held, "problem"] = f"{what} holds a NUL character, which can't be part of a text"
-            table[name] = table[name].map(lambda text: text.replace("\0", "\ufffd") if isinstance(text, str) else text)
+            table.loc[held, name] = table.loc[held, name].str.replace("\0", "\ufffd")
     return table
 
 
