@@ -19,6 +19,7 @@ from xaikit.clip.perturbation import filled
 from xaikit.evaluation import protocols
 from xaikit.evaluation.confidence import nearest
 from xaikit.evaluation.protocols.faithfulness import class_embeddings
+from xaikit.explainers import registry
 from xaikit.measures.words import content_share
 from xaikit.running import rows_of
 from xaikit.running.sweep_plan import read_table
@@ -237,23 +238,16 @@ def test_a_map_is_finite_or_the_call_says_why_not(precise, method):
 
 
 def test_a_map_that_is_not_finite_names_its_sample(clip, monkeypatch):
-    edge = xk.explainers.registry.METHODS.all()["edge"]
-    broken = type(edge)(
-        name="edge",
-        function=lambda clip, pixels, tokens, *, of: torch.tensor([0.0, torch.inf]).view(2, 1, 1).expand(2, 8, 8),
-        sides=("image",),
-        needs="tokens",
-    )
-    monkeypatch.setattr(
-        xk.explainers.registry.METHODS, "_entries", xk.explainers.registry.METHODS.all() | {"edge": broken}
-    )
-    refused(
-        "the map of sample 1 by edge isn't finite in float32", xk.explain, "edge", clip, SCENES.image, SCENES.caption
-    )
-    refused(
-        "the map of sample 1 by mine isn't finite", xk.explain_all, clip, SCENES.image, SCENES.caption, {"mine": "edge"}
-    )
-    found = xk.explain(["edge", "centre"], clip, SCENES.image, SCENES.caption, errors="record")
+    monkeypatch.setattr(registry.METHODS, "_entries", registry.METHODS.all())
+
+    @registry.method(("image",), "endless at the second sample", needs="tokens")
+    def endless(clip, pixels, tokens, *, of):
+        return torch.tensor([0.0, torch.inf]).view(2, 1, 1).expand(2, 8, 8)
+
+    given = (clip, SCENES.image, SCENES.caption)
+    refused("the map of sample 1 by endless isn't finite in float32", xk.explain, "endless", *given)
+    refused("the map of sample 1 by mine isn't finite", xk.explain_all, *given, {"mine": "endless"})
+    found = xk.explain(["endless", "centre"], *given, errors="record")
     assert found.error.values.astype(bool).tolist() == [False, True] and np.isfinite(found.values).all()
     assert (found.values[1, 1] != 0).any()
 
@@ -276,10 +270,8 @@ def test_classes_of_one_name_count_the_same(byte_clip, tmp_path, copies, ensembl
         for j, image in enumerate(SCENES.image.values):
             Image.fromarray(image).save(tmp_path / f"val/n{k:08}/c{k}_{j}.png")
     (tmp_path / "classnames.txt").write_text("".join(f"n{k:08} {name}\n" for k, name in enumerate(names)))
-    source, found = (
-        xk.open_source(f"imagenet:{tmp_path}"),
-        class_embeddings(byte_clip, xk.open_source(f"imagenet:{tmp_path}"), ensemble, 4),
-    )
+    source = xk.open_source(f"imagenet:{tmp_path}")
+    found = class_embeddings(byte_clip, source, ensemble, 4)
     assert all(torch.equal(found[-1], found[-k]) for k in range(1, copies + 1)) and len(found) == len(names)
     for size in () if ensemble else (2, 64):
         results = protocols.classification(
@@ -297,17 +289,19 @@ def test_every_fill_of_any_proportions(clip, size, fill):
     assert filled(wide, pixels, fill).shape == pixels.shape and filled(wide, pixels, fill).isfinite().all()
 
 
+TOKENS = torch.tensor([[1, 5, 63] + 9 * [0]])  # of a small model
+
+
 @pytest.mark.parametrize("name", ["small-siglip", "small-eva02"])
 def test_timms_fused_attention_may_be_off(name):
     model = small_clip(name)
-    tokens = torch.tensor([[1, 5, 63] + 9 * [0]])
     layers = [module for module in model.model.modules() if hasattr(module, "fused_attn")]
-    wanted = xk.explain("rollout", model, SCENES.image[:1], tokens)
+    wanted = xk.explain("rollout", model, SCENES.image[:1], TOKENS)
     before = [layer.fused_attn for layer in layers]
     try:
         for layer in layers:
             layer.fused_attn = False
-        found = xk.explain("rollout", model, SCENES.image[:1], tokens)
+        found = xk.explain("rollout", model, SCENES.image[:1], TOKENS)
         np.testing.assert_allclose(found, wanted, atol=1e-5)
         assert layers and not any(layer.fused_attn for layer in layers)
     finally:
@@ -327,14 +321,8 @@ def test_attention_in_its_own_words_is_refused_in_a_sentence():
     model = xk.clip.model.copied(small_clip("small-eva02"))
     block = model.model.visual.trunk.blocks[-1]
     block.attn = Own(block.attn.proj.in_features)
-    refused(
-        "Own doesn't call scaled_dot_product_attention",
-        xk.explain,
-        "grad_eclip",
-        model,
-        SCENES.image[:1],
-        torch.tensor([[1, 5, 63] + 9 * [0]]),
-    )
+    says = "Own doesn't call scaled_dot_product_attention"
+    refused(says, xk.explain, "grad_eclip", model, SCENES.image[:1], TOKENS)
 
 
 def test_the_words_of_a_resnet_clip_can_be_explained():
@@ -342,7 +330,6 @@ def test_the_words_of_a_resnet_clip_can_be_explained():
     cheap = ("random", "grad_eclip", "raw_attention")
     found = xk.explain_all(model, SCENES.image, "a cat on a mat", cheap, of="text").word_heat
     assert found.shape[1:] == (3, 5) and np.isfinite(found.values).all()
-    assert xk.evaluate(
-        found, model, SCENES.assign(caption=("sample", ["a cat on a mat"] * 2)), metrics=["content_share"]
-    ).content_share.shape == (2, 3)
+    scenes = SCENES.assign(caption=("sample", ["a cat on a mat"] * 2))
+    assert xk.evaluate(found, model, scenes, metrics=["content_share"]).content_share.shape == (2, 3)
     refused("no transformer blocks to record", xk.explain, "random", model, SCENES.image, "a cat")

@@ -38,23 +38,17 @@ def test_maps_follow_names_of_dimensions_colours_and_samples(clip, dims, order, 
     np.testing.assert_allclose(found.sel(sample=wanted.sample), wanted, atol=1e-5)
 
 
+def unexplained(clip, images, texts, says):
+    refused(says, xk.explain, "edge", clip, images, texts)
+
+
 def test_names_of_others_are_refused(clip):
     images, captions = SCENES.image, SCENES.caption
-    other = captions.assign_coords(sample=[7, 1, 2, 3])
-    refused(
-        "the texts are of the samples 7, 1, 2, ..., but the images of 0, 1, 2, ...",
-        xk.explain,
-        "edge",
-        clip,
-        images,
-        other,
-    )
-    twice = captions.assign_coords(sample=[1, 1, 2, 3])
-    refused("but the images of 0, 1, 2, ...", xk.explain, "edge", clip, images, twice)
+    other, twice = (captions.assign_coords(sample=[first, 1, 2, 3]) for first in (7, 1))
+    unexplained(clip, images, other, "the texts are of the samples 7, 1, 2, ..., but the images of 0, 1, 2, ...")
+    unexplained(clip, images, twice, "but the images of 0, 1, 2, ...")
     renamed = images.rename(rgb="channel")
-    refused(
-        r"the images have the dimensions .*: sample, y, x, rgb are needed", xk.explain, "edge", clip, renamed, captions
-    )
+    unexplained(clip, renamed, captions, r"the images have the dimensions .*: sample, y, x, rgb are needed")
     refused("sample, y, x, rgb are needed", clip.pixels, renamed)
     bare = xr.DataArray(images.values)  # without names there is only the place
     np.testing.assert_array_equal(clip.pixels(bare), clip.pixels(images))
@@ -128,7 +122,7 @@ def test_a_box_in_shares_of_its_image_is_a_bad_sample(tmp_path, box):
 def test_pixels_that_were_never_normalised_are_refused(clip):
     pixels = torch.from_numpy(SCENES.image.values).permute(0, 3, 1, 2).float()
     one = torch.cat([clip.pixels(SCENES.image[:1]), pixels[1:2]])
-    refused("image 0 holds pixels up to 2", xk.explain, "edge", clip, pixels, SCENES.caption)
+    unexplained(clip, pixels, SCENES.caption, "image 0 holds pixels up to 2")
     refused("image 1 holds pixels up to 1", clip.similarity, one, SCENES.caption[:2])
     found = xk.explain("edge", clip, one, list(SCENES.caption.values[:2]), errors="record")
     assert [bool(reason) for reason in found.error.values] == [False, True]
@@ -237,7 +231,7 @@ def test_a_nul_costs_its_own_row_in_every_column(tmp_path, clip, column):
 
 
 def test_a_nul_in_a_prompt_is_refused(clip):
-    refused("text 0 .* holds a NUL character", xk.explain, "edge", clip, SCENES.image[:1], "a red\0 circle")
+    unexplained(clip, SCENES.image[:1], "a red\0 circle", "text 0 .* holds a NUL character")
 
 
 PASSED_OVER = (b"._one.JPEG", b".one.jpg", b"._.png", b".DS_Store", b"Thumbs.db", b"notes.txt", b"\xff\xfe.jpg")

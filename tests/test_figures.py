@@ -135,7 +135,5 @@ def test_colours_of_a_sweeps_differences_go_as_far_to_either_side_of_0():
     drawn = xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep", reach=0.5).axes[0].collections[0]
     assert drawn.get_clim() == (-0.5, 0.5)
     table = table.assign(score=table.score + 1)
-    assert xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep").axes[0].collections[0].get_clim() == (
-        0.9,
-        1.2,
-    )
+    drawn = xk.plots.grid_scores(table, "alpha", "blocks", "score", "A sweep").axes[0].collections[0]
+    assert drawn.get_clim() == (0.9, 1.2)
