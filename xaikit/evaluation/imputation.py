@@ -37,7 +37,7 @@ def imputed(pixels: Tensor, keep: Tensor, sweeps: int = SWEEPS) -> Tensor:
     True
     """
     known = keep[:, None].to(pixels)
-    inside = pixels * known
+    inside = (pixels * known).contiguous(memory_format=torch.channels_last)  # ten times faster to convolve
     if min(pixels.shape[2:]) >= 2 * SMALLEST and not keep.all():
         count = F.avg_pool2d(known, 2, ceil_mode=True, count_include_pad=False)
         coarse = F.avg_pool2d(inside, 2, ceil_mode=True, count_include_pad=False) / count.clamp(min=1e-6)
@@ -45,12 +45,12 @@ def imputed(pixels: Tensor, keep: Tensor, sweeps: int = SWEEPS) -> Tensor:
         first = F.interpolate(first, pixels.shape[2:], mode="bilinear")
     else:
         mean = inside.sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp(min=1)
-        first = mean.expand_as(pixels)
+        first = mean.expand_as(inside)
     weight = torch.tensor(NEIGHBOURS).to(pixels).expand(3, 1, 3, 3)
-    edge = F.conv2d(F.pad(torch.ones_like(pixels), (1, 1, 1, 1)), weight, groups=3)  # fewer neighbours at the border
+    edge = F.conv2d(torch.ones_like(inside), weight, padding=1, groups=3)  # fewer neighbours at the border
 
     def residue(x: Tensor) -> Tensor:
-        return (F.conv2d(F.pad(x, (1, 1, 1, 1)), weight, groups=3) - edge * x) * (1 - known)
+        return (F.conv2d(x, weight, padding=1, groups=3) - edge * x) * (1 - known)
 
     found = inside + first * (1 - known)
     left = residue(found)
@@ -91,7 +91,8 @@ def road(
     counts = np.linspace(0, rows * cols, steps + 1).round().astype(int)[:-1]
     place = ranks(heat, seed)[:, :, None, None]
     order = np.concatenate([place, rows * cols - 1 - place], 2)
-    kept = torch.from_numpy(order >= counts[:, None]).reshape(n, -1, rows, cols).to(clip.device)
+    kept = torch.from_numpy(order >= counts[1:, None]).reshape(n, explainers * 2 * (steps - 1), rows, cols)
+    kept = kept.to(clip.device)
     pixels, draw = pixels.to(clip.device, clip.dtype), torch.Generator().manual_seed(seed)
     grain = noise * torch.randn(pixels.shape[1:], generator=draw).to(pixels)
     described = tower(clip, "image")
@@ -104,6 +105,9 @@ def road(
         return clip.encode_image(torch.where(whole[:, None], filled, filled + grain))
 
     score = cosine_with(encoded(clip.encode_text, tokens.to(clip.device), batch_size))
-    found = scores_in_batches(encode, score, pixels, kept, None, batch_size, "ROAD" if progress else "").numpy()
-    hottest, coldest = np.moveaxis(found.reshape(n, explainers, 2, steps), 2, 0)
+    untouched = score(encoded(clip.encode_image, pixels, batch_size), torch.arange(n, device=clip.device)).cpu()
+    left = scores_in_batches(encode, score, pixels, kept, None, batch_size, "ROAD" if progress else "")
+    left = left.unflatten(1, (explainers, 2, steps - 1))
+    found = torch.cat([untouched[:, None, None, None].expand(n, explainers, 2, 1), left], -1).numpy()
+    hottest, coldest = np.moveaxis(found, 2, 0)
     return counts / (rows * cols), hottest, coldest
