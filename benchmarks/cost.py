@@ -1,6 +1,6 @@
 """What explaining costs, as ratios measured side by side in one run on one thread, and beside reference implementations.
 
-    python benchmarks/cost.py [--model tiny-clip] [--n 64] [--few 4] [--rounds 7]
+    python benchmarks/cost.py [--model tiny-clip] [--n 64] [--few 4] [--rounds 7] [--only grad_eclip mmel]
 
 Each round times every task once, in turn, so that a slow moment of the machine touches all of them; the
 ratio is the median over rounds of the round's own ratio. A method that perturbs is compared with encoding as many
@@ -53,10 +53,19 @@ def main() -> None:
         "--few", type=int, default=4, help="images for methods that encode hundreds of versions of each"
     )
     options.add_argument("--rounds", type=int, default=7)
+    options.add_argument(
+        "--only",
+        nargs="+",
+        choices=[name for name, *_ in RATIOS],
+        help="ratios by their first names; on a large model all take hours",
+    )
     choice = options.parse_args()
     torch.set_num_threads(1)
     print(f"{choice.model}, {choice.n} images or {choice.few}, one thread, median of {choice.rounds} rounds")
-    compare(make_tasks(xk.load_clip(choice.model), choice.n, choice.few), choice.rounds, RATIOS)
+    tasks = make_tasks(xk.load_clip(choice.model), choice.n, choice.few)
+    ratios = [ratio for ratio in RATIOS if choice.only is None or ratio[0] in choice.only]
+    needed = {each for name, divisors, _ in ratios for each in (name, *divisors)}
+    compare({name: task for name, task in tasks.items() if name in needed}, choice.rounds, ratios)
     print()
     reference.main()
 
