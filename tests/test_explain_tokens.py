@@ -592,9 +592,10 @@ def test_a_common_grid(bundled, scenes):
             drawn = functional.interpolate(maps, grid, mode="bilinear", align_corners=False, antialias=True)
             np.testing.assert_allclose(first.token_heat.sel(explainer=name), drawn, atol=1e-6)
     qwen = small_mllm("qwen2_vl")
-    mixed = explain_all_tokens(qwen, pictures(), PROMPTS, ["rollout", "attention"], ANSWERS, grid=(4, 6))
+    mixed = explain_all_tokens(qwen, pictures(), PROMPTS, ["lens", "rollout", "attention"], ANSWERS, grid=(4, 6))
     assert (mixed.grid == [4, 6]).all() and mixed.token_heat.shape[-2:] == (4, 6)
-    assert (mixed.token_heat[:, :, 0] > 0).any(("row", "col")).all()
+    lit = (mixed.token_heat > 0).any(("row", "col"))
+    assert lit[:, 1:, 0].all() and lit[:, 0].any("token").all()  # one word's lens map is 0
 
 
 def test_scales_are_numbers_whatever_the_enlargement(bundled, scenes):

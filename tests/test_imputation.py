@@ -39,6 +39,17 @@ def test_imputation_solves_the_papers_system(size, share):
     assert torch.equal(found[:, torch.from_numpy(keep)], given[0][:, torch.from_numpy(keep)])
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_says_what_single_does(clip, precision):
+    half, scenes = xk.load_clip("tiny-clip", precision=precision), xk.draw_scenes(4, seed=4)
+    heat = np.random.default_rng(0).random((4, 2, 8, 8))
+    for single, coarse in zip(
+        *(road(each, heat, each.pixels(scenes.image), each.tokens(scenes.caption), 3) for each in (clip, half)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(coarse, single, atol=0.03)
+
+
 def test_ends_of_imputation():
     image = torch.randn(1, 3, 32, 32)
     nothing = torch.zeros(1, 32, 32, dtype=torch.bool)

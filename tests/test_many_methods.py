@@ -114,7 +114,7 @@ def test_a_tower_that_a_method_cannot_explain_names_those_that_can():
     assert unable
     for name in unable:
         with pytest.raises(
-            ValueError, match=f"{name} can't explain the image tower of .*; methods that can are .*centre"
+            ValueError, match=f"{name} can't explain the image tower of .*: it needs .*; methods that can are .*centre"
         ):
             xk.explain(name, siglip, pixels, tokens)
 

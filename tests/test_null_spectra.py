@@ -175,6 +175,7 @@ def test_one_sentence_for_a_wrong_choice(clip, scenes, monkeypatch):
     ):
         refused(message, null_spectra, clip, scenes, **options)
     refused("one pair only: shuffled captions need at least 2", null_spectra, clip, scenes[{"sample": [0]}])
+    refused("settings={}: give at least one", null_spectra_of, clip, scenes.image, scenes.caption, {})
 
 
 def test_one_pair_has_a_null_of_weights(clip, scenes):

@@ -313,6 +313,29 @@ def test_joint_normalisation_dims_what_the_text_explains():
     torch.testing.assert_close(lower, torch.tensor([0.25, 0.5, 1]))
 
 
+def pipeline(maps, logits, ids, is_answer, real, weighting):
+    rho = overlap_matrix(top_ids(logits, 8), real=real)
+    relevance = logits.gather(2, ids[:, None].expand(-1, ids.shape[1], -1)).relu().mT
+    allowed, before = (context_mask(ids, is_answer, real, repeated=repeated) for repeated in (False, True))
+    maps = remove_interference(maps, weighting, relevance, rho, allowed, threshold=0.2)
+    return rank_gaussian_filter(joint_normalisation(maps, relevance, before))
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_padding_batching_and_precision_change_nothing(weighting):
+    lengths, longest = [5, 9, 7], 9
+    maps, logits = random(3, longest, 6, 4, seed=3), 4 * random(3, longest, 20, seed=4) - 1
+    ids = torch.randint(20, (3, longest), generator=torch.Generator().manual_seed(5))
+    real = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    is_answer = torch.arange(longest).expand(3, longest) >= 2
+    whole = pipeline(maps, logits, ids, is_answer, real, weighting)
+    for n, length in enumerate(lengths):
+        part = [x[n : n + 1, :length] for x in (maps, logits, ids, is_answer, real)]
+        torch.testing.assert_close(pipeline(*part, weighting)[0], whole[n, :length], rtol=0, atol=1e-12)
+    single = pipeline(maps.float(), logits.float(), ids, is_answer, real, weighting)
+    assert single.dtype == torch.float32 and (single - whole)[real].abs().max() < 1e-5
+
+
 # Scales
 
 GRIDS = [(8, 8), (12, 12), (16, 16)]

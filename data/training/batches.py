@@ -67,7 +67,7 @@ def descend(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> None:
-    """One step of an optimiser down the slope of a loss, whose norm is at most 1, and of its schedule."""
+    """One step of an optimiser down the gradient of a loss, cut to a norm of 1, and one of its schedule."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -146,8 +146,9 @@ def checked_device(device: str) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        known = "'cpu' or 'cuda'" if torch.cuda.is_available() else "'cpu'"
         raise ValueError(
-            f"device={device!r}: torch knows no such device, or this machine has none; use 'cpu' or 'cuda'"
+            f"device={device!r}: torch knows no such device, or this machine has none; use {known}"
         ) from error
     return torch.device(device)
 

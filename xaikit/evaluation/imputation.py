@@ -101,8 +101,8 @@ def road(
         whole = to_pixels(keep, described, pixels.shape[2:]) | ~to_pixels(
             torch.ones_like(keep), described, pixels.shape[2:]
         )
-        filled = imputed(pixels[sample], whole)
-        return clip.encode_image(torch.where(whole[:, None], filled, filled + grain))
+        filled = imputed(pixels[sample].float(), whole)  # half precision is too coarse for its gradients
+        return clip.encode_image(torch.where(whole[:, None], filled, filled + grain).to(clip.dtype))
 
     score = cosine_with(encoded(clip.encode_text, tokens.to(clip.device), batch_size))
     untouched = score(encoded(clip.encode_image, pixels, batch_size), torch.arange(n, device=clip.device)).cpu()

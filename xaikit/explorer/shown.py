@@ -71,9 +71,9 @@ def _label(value: Any) -> str:
 
 
 class Shown:
-    """What is drawn of the values that are chosen; as a cell's last value a picture or a table that nobody can change. why : it
-    can't, to be said. Raises ValueError for an option that ``draw`` doesn't take, one without values, and one that ``draw``
-    needs and isn't given."""
+    """What is drawn of the values that are chosen; as a cell's last value a picture or a table that nobody can change, with the
+    reason ``why`` behind its words. Raises ValueError for an option that ``draw`` doesn't take, one without values, and one
+    that ``draw`` needs and isn't given."""
 
     why = ""
 

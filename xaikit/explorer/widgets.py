@@ -80,7 +80,7 @@ class Alert(HTML):
 
     def say(self, error: Exception, more: str = "") -> None:
         """Show an error in one sentence, with its kind where it is none that is meant to be read."""
-        said = one_line(error.args[0] if isinstance(error, KeyError) else error) or type(error).__name__
+        said = one_line(error.args[0] if isinstance(error, KeyError) and error.args else error) or type(error).__name__
         if not isinstance(error, ValueError | OSError | LookupError):
             said = f"{type(error).__name__}: {said}"
         self.value = f'<span role="alert">⚠ {html.escape(said + more, quote=False)}</span>'

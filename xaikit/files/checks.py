@@ -196,6 +196,6 @@ def needs(module: str, extra: str) -> str:
     return f"there is no module {module} here: it is installed with: pip install 'xaikit[{extra}]'"
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: object) -> str:
     """What an error of another library says, in one line."""
     return " ".join(str(error).split())

@@ -47,7 +47,8 @@ def decode(
     file: Path | BinaryIO, label: str, most_pixels: int = MOST_PIXELS, most_aspect: int = MOST_ASPECT
 ) -> Image.Image:
     """The RGB picture in a file. Raises ValueError, in one sentence that starts with ``label`` and says nothing else of where
-    the file is, for one that is damaged or of another format, or whose header tells of too large or too narrow a picture."""
+    the file is, for one that is damaged or of another format, or whose header tells of more than ``most_pixels``, or of a side
+    more than ``most_aspect`` times as long as the other."""
     return _opened(file, label, as_rgb, most_pixels, most_aspect)
 
 
@@ -78,11 +79,11 @@ def _opened(
     most_aspect: int = MOST_ASPECT,
 ) -> Image.Image:
     """What ``read`` makes of the picture in a file, once its size is known to be possible."""
-    with _one_sentence(label), Image.open(file, formats=FORMATS) as picture:
+    with _one_sentence(label, most_pixels), Image.open(file, formats=FORMATS) as picture:
         width, height = picture.size
         if (pixels := width * height) > most_pixels:
-            most = f"more than the {most_pixels / 1e6:.0f} megapixels that are taken: make it smaller first"
-            raise ValueError(f"{label} has {width} x {height} pixels ({pixels / 1e6:.0f} megapixels), {most}")
+            size = f"{width} x {height} pixels ({pixels / 1e6:.0f} megapixels)"
+            raise ValueError(f"{label} has {size}, {_most(most_pixels)}")
         if max(width, height) > most_aspect * min(width, height):
             longest = f"no side may be more than {most_aspect} times as long as the other"
             raise ValueError(f"{label} has {width} x {height} pixels: {longest}")
@@ -90,19 +91,23 @@ def _opened(
 
 
 @contextlib.contextmanager
-def _one_sentence(label: str) -> Iterator[None]:
+def _one_sentence(label: str, most_pixels: int = MOST_PIXELS) -> Iterator[None]:
     """Whatever fails meanwhile is a ValueError in one sentence that starts with ``label``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # either there is a picture, or a reason; the size is checked here
         try:
             yield
         except Image.DecompressionBombError as error:  # which doesn't say the size
-            most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
-            raise ValueError(f"{label} has more than {most:.0f} million pixels, more than can be a picture") from error
+            size = f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels"
+            raise ValueError(f"{label} has {size}, {_most(most_pixels)}") from error
         except Exception as error:  # each decoder fails in its own way at bytes that aren't as it expects
             if isinstance(error, ValueError) and str(error).startswith(label):
                 raise
             raise ValueError(f"{label} can't be read as an image ({_told(error)})") from error
+
+
+def _most(pixels: int) -> str:
+    return f"more than the {pixels / 1e6:.0f} that are taken: make it smaller first"
 
 
 def _told(error: Exception) -> str:

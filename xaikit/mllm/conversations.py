@@ -131,7 +131,7 @@ class Conversations:
     """Images and prompts, or messages, in any form that ``explain_tokens`` takes, and their answers: checked before any work,
     then in batches.
 
-    ways : the methods, at each one's scales the grids must differ; ``keys`` are those of all of them, scale 1 first. errors :
+    ways : the methods; the grids at the scales of each must differ. ``keys`` : the scales of all of them, scale 1 first. errors :
     "raise" stops at the first bad sample; "record" keeps each one's reason in ``reasons`` ("" for a good one) and goes on with the
     others. at_once : how many samples make a batch, of a sample's tokens at each scale and its answer's; ValueError where not
     even one does. keeps : what is kept of attention at scale 1.

@@ -234,7 +234,7 @@ def _explained(
         for graph in (False, True):  # which takes most memory, so that what others kept is gone by then
             for label, way in here.items():
                 if (way.keeps == "graph") == graph:
-                    found[label][key] = way.found(mllm, batch, answers)
+                    found[label][key] = way.at_one_scale(mllm, batch, answers)
             if "attended" in batch.made:
                 batch.made["attended"].matrices.clear()
                 known.setdefault(key, batch.made["attended"].hidden)

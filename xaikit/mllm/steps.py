@@ -186,7 +186,7 @@ def _released(reading: Reading, mllm: Mllm) -> Tensor:
 
 @dataclass(frozen=True)
 class AtScales(Scaled):
-    """A registered method, with its options, at several scales of the input image; the maps are averaged over them.
+    """A registered ``method``, with its ``options``, at several scales of the input image; the maps are averaged over them.
 
     scales, enlargement : as in ``Steps``, so that MSEA isn't compared with methods that see one scale. Each scale's map is
     resized to the finest grid with its sum kept: a share of attention stays one. Raises ValueError for scales that aren't possible.
@@ -206,7 +206,7 @@ class AtScales(Scaled):
         scaled = {"scales": self.scales, "enlargement": self.enlargement} if self.scales != (1.0,) else {}
         return {"method": self.method.name, **self.options, **scaled}
 
-    def found(self, mllm: Mllm, views: Sequence[View], answers: Answers) -> Tensor:
+    def at_one_scale(self, mllm: Mllm, views: Sequence[View], answers: Answers) -> Tensor:
         """What the method finds at one scale."""
         return self.method.function(mllm, views, answers, **self.options)
 

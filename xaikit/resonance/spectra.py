@@ -27,6 +27,7 @@ BAND = (0.025, 0.975)
 DIMS = ("sample", "time", "token", "row", "col")
 DETREND = ("none", "constant", "linear")
 WINDOW = ("boxcar", "hann")
+DRAWS = 20
 ITERATIONS = 8  # fewer don't tell two frequencies apart
 FLAT = 1e-6  # of the largest value: what rounding of float32 leaves of a constant
 
@@ -147,14 +148,14 @@ def null_spectra_of(
     """The spectrum of each pair's trajectory beside that of nulls, by several settings.
 
     images, texts, batch_size, progress : as in ``explain``. settings : by label the options of ``Recursion``, of at least 8
-    iterations, and ``draws``, how many of each null. Their nulls are the same models, each shuffled once: of a large model that
-    takes as long as dozens of images. nulls : "weights" (every weight tensor of both towers shuffled within itself) and
-    "captions" (each image with another one's, so that at least two are needed).
+    iterations, and ``draws``, how many of each null (20 unless it is given). Their nulls are the same models, each shuffled
+    once: of a large model that takes as long as dozens of images. nulls : "weights" (every weight tensor of both towers
+    shuffled within itself) and "captions" (each image with another one's, so that at least two are needed).
 
     Each dataset has over (sample, frequency) ``mean_amplitude``, the root mean square over words and patches of the detrended
     trajectory's amplitudes, and ``energy_share``, each frequency's share of their squares; over (null, draw, frequency) the
     means over samples of both, ``null_amplitude`` and ``null_share``, and over (null, draw, sample, frequency) the latter
-    of each sample, ``null_scene_share``. Raises as ``resonate``, and for a wrong null.
+    of each sample, ``null_scene_share``. Raises as ``resonate``, for a wrong null, and without settings.
 
     Examples
     --------
@@ -162,10 +163,12 @@ def null_spectra_of(
     >>> found["attention"].null_share.dims
     ('null', 'draw', 'frequency')
     """
+    if not settings:
+        raise ValueError('settings={}: give at least one, a label to options, such as {"attention": {}}')
     draws, recursions = {}, {}
     for label, options in settings.items():
         options = dict(options)
-        draws[label] = options.pop("draws")
+        draws[label] = options.pop("draws", DRAWS)
         check_whole(1, draws=draws[label])
         recursions[label] = recursion_of(options, ITERATIONS)
     check_whole(0, seed=seed)

@@ -37,8 +37,11 @@ def draw(workspace: Workspace, state: State, job: Job | None = None) -> Drawn:
     if state.run is not None:
         run = workspace.run(state)
         tables, said = _tables(run), _record(state.run, run)
+        if run.broken:
+            said["unreadable"] = f"Not read: {'; '.join(run.broken.values())}"
         if not tables:
-            said["table"] = "It has no measurements of samples: run notebook 06_evaluation into it first."
+            without = "that can be read" if run.broken else "of samples"
+            said["table"] = f"It has no measurements {without}: run notebook 06_evaluation into it first."
     if not tables:
         return Drawn({}, pd.DataFrame(), sentences=said, choices={"table": [state.table] if state.table else []})
     name = state.table or (FIRST if FIRST in tables else next(iter(tables)))

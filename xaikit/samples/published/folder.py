@@ -46,13 +46,13 @@ def folder(folder: Path, split: str | None = None) -> Pictures:
     if "class" in rows:
         named = cleaned(rows["class"])
         classes = sorted({*named} - {""})
-        table["class_index"] = pd.Categorical(named, classes).codes  # -1 for a row without one
+        table["class_index"] = pd.Index(classes, dtype=object).get_indexer(named)  # -1 for a row without one
         table["problem"] = np.where(named == "", "the class is empty: its name is needed", "")
     if "foil" in rows:
         table["foil"] = rows.foil
     if "box" in rows and "mask" in rows:
         raise LayoutError(f"{path} has both columns box and mask: one of them says where the object is")
-    for name in PLACES.keys() & {*rows}:
+    for name in (name for name in PLACES if name in rows):
         given, needed = rows[name].str.strip() != "", PLACES[name]
         if name == "box":
             check_lines(path, rows.box[given], BOX, f", but {needed} is needed")
