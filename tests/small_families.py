@@ -450,7 +450,8 @@ def assert_as_the_plain_model(mllm, view, own):
     assert answer == [token for token in written if token != mllm.tokenizer.eos_token_id]
     states = teacher_forced(mllm, [view], [answer or mllm.tokenizer("now", add_special_tokens=False).input_ids])
     ours = mllm.logits(states.at(states.of_answers(states.emitting)))[0, : len(answer)]
-    torch.testing.assert_close(ours, torch.cat(steps.logits)[: len(answer)], atol=2e-4, rtol=1e-4)
+    # token by token Qwen3.5's layers without attention add up in another order
+    torch.testing.assert_close(ours, torch.cat(steps.logits)[: len(answer)], atol=1e-3, rtol=1e-4)
     plain = mllm.model(**own).logits[0]
     torch.testing.assert_close(mllm.logits(states.hidden[0, : len(view.ids)]), plain, atol=2e-4, rtol=1e-4)
     return answer

