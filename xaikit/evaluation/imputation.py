@@ -37,6 +37,7 @@ def imputed(pixels: Tensor, keep: Tensor, sweeps: int = SWEEPS) -> Tensor:
     True
     """
     known = keep[:, None].to(pixels)
+    removed = 1 - known
     inside = (pixels * known).contiguous(memory_format=torch.channels_last)  # ten times faster to convolve
     if min(pixels.shape[2:]) >= 2 * SMALLEST and not keep.all():
         count = F.avg_pool2d(known, 2, ceil_mode=True, count_include_pad=False)
@@ -50,16 +51,18 @@ def imputed(pixels: Tensor, keep: Tensor, sweeps: int = SWEEPS) -> Tensor:
     edge = F.conv2d(torch.ones_like(inside), weight, padding=1, groups=3)  # fewer neighbours at the border
 
     def residue(x: Tensor) -> Tensor:
-        return (F.conv2d(x, weight, padding=1, groups=3) - edge * x) * (1 - known)
+        return torch.addcmul(F.conv2d(x, weight, padding=1, groups=3), edge, x, value=-1).mul_(removed)
 
-    found = inside + first * (1 - known)
+    found = inside + first * removed
     left = residue(found)
-    way, size = left, left.square().sum((2, 3), keepdim=True)
+    way, size = left.clone(), left.square().sum((2, 3), keepdim=True)
     for _ in range(sweeps):  # conjugate gradients, an image and colour by itself
-        step = size / -(way * residue(way)).sum((2, 3), keepdim=True).clamp(max=-TINY)
-        found, left = found + step * way, left + step * residue(way)
+        change = residue(way)
+        step = size / -(way * change).sum((2, 3), keepdim=True).clamp(max=-TINY)
+        found.addcmul_(step, way)
+        left.addcmul_(step, change)
         size, before = left.square().sum((2, 3), keepdim=True), size
-        way = left + size / before.clamp(min=TINY) * way
+        way.mul_(size / before.clamp(min=TINY)).add_(left)
     return found
 
 
