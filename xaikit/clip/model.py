@@ -113,7 +113,7 @@ class Clip:
 
         Images and texts in any form that ``pixels`` and ``tokens`` accept.
         """
-        spoken = self.encode_text(self.tokens(texts).to(self.device))
+        spoken = self.embed_text(self.tokens(texts).to(self.device))
         return (self.encode_image(self.pixels(images)) @ spoken.T).float().cpu()
 
     def pixels(self, images) -> Tensor:

@@ -107,7 +107,7 @@ def road(
         filled = imputed(pixels[sample].float(), whole)  # half precision is too coarse for its gradients
         return clip.encode_image(torch.where(whole[:, None], filled, filled + grain).to(clip.dtype))
 
-    score = cosine_with(encoded(clip.encode_text, tokens.to(clip.device), batch_size))
+    score = cosine_with(encoded(clip.embed_text, tokens.to(clip.device), batch_size))
     untouched = score(encoded(clip.encode_image, pixels, batch_size), torch.arange(n, device=clip.device)).cpu()
     left = scores_in_batches(encode, score, pixels, kept, None, batch_size, "ROAD" if progress else "")
     left = left.unflatten(1, (explainers, 2, steps - 1))

@@ -174,7 +174,7 @@ def perturbed_embeddings(clip: Clip, heat: np.ndarray, *given) -> Tensor:
 
 def _intact(clip: Clip, pixels: Tensor, tokens: Tensor, of: str, batch_size: int) -> Tensor:
     """Embeddings of the side that isn't perturbed, on the CPU."""
-    encode, inputs = (clip.encode_image, pixels) if of == "text" else (clip.encode_text, tokens)
+    encode, inputs = (clip.encode_image, pixels) if of == "text" else (clip.embed_text, tokens)
     return encoded(encode, inputs, batch_size).cpu()
 
 

@@ -195,7 +195,7 @@ def _measured(clip: Clip, values: Tensor, tokens: Tensor, index: Tensor, recursi
     pixels = normalised(clip, values)
     course = trajectory(clip, read(clip, pixels, tokens, recursion), recursion)
     resonance = resonance_energy(course, 1).sum(1)
-    spoken = clip.encode_text(tokens.to(pixels.device))
+    spoken = clip.embed_text(tokens.to(pixels.device))
     found = {
         "energy": mode_energy(course, index).sum(1),
         "total_energy": resonance.sum(1),

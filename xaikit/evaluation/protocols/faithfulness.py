@@ -143,11 +143,11 @@ def class_embeddings(clip: Clip, source: Source, ensemble: bool = False, batch_s
     known = {name: place for place, name in enumerate(different)}
     place = [known[name] for name in names]
     if not ensemble:
-        return encoded(clip.encode_text, clip.tokens(different).to(clip.device), batch_size)[place]
+        return encoded(clip.embed_text, clip.tokens(different).to(clip.device), batch_size)[place]
     total = 0
     for template in OPENAI_IMAGENET_TEMPLATES:
         filled = clip.tokens([template(name) for name in different])
-        total = total + encoded(clip.encode_text, filled.to(clip.device), batch_size)
+        total = total + encoded(clip.embed_text, filled.to(clip.device), batch_size)
     return F.normalize(total, dim=-1)[place]
 
 

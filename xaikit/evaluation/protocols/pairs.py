@@ -85,7 +85,7 @@ def foil_images(
 
     def measure(good: xr.Dataset, chosen: list[Chosen]) -> xr.Dataset:
         tokens = clip.tokens(good.caption).to(clip.device)
-        texts = encoded(clip.encode_text, tokens, batch_size)[:, None]
+        texts = encoded(clip.embed_text, tokens, batch_size)[:, None]
         both = [
             _cosines(clip, chosen, clip.pixels(images), tokens, texts, share, fill, batch_size, seed)
             for images in (good.image, good.foil_image)
@@ -126,7 +126,7 @@ def winoground(
             return left_out
         good, partner = good.isel(sample=whole), same[np.ix_(whole, whole)].argmax(1)
         pixels, tokens = clip.pixels(good.image), clip.tokens(good.caption).to(clip.device)
-        spoken = encoded(clip.encode_text, tokens, batch_size)
+        spoken = encoded(clip.embed_text, tokens, batch_size)
         texts = torch.stack([spoken, spoken[partner]], 1)
         whole_and_left = _cosines(clip, chosen, pixels, tokens, texts, share, fill, batch_size, seed)
         return _paired(good, chosen, *whole_and_left, pair=pair[whole]).reindex(sample=left_out.sample).merge(left_out)
