@@ -79,7 +79,8 @@ summary = pd.DataFrame(drops, ["mmel", "chefer", "random"])
 summary_text = summary.map("{:.2f}".format)
 """
 OF_09 = """
-UNSTEADY, BLANK, ledger = "srm-frequency-rate", ["measured", "detectable", "note"], claims.ledger()
+UNSTEADY, BLANK = ["srm-frequency-rate", "srm-oscillation-cold", "srm-undamped"], ["measured", "detectable", "note"]
+ledger = claims.ledger()
 filled = claims.fill(ledger, claims.measure(ledger, {}, values={"srm-passes": np.full(12, 9.0)}, seed=0))
 """
 OWN = {  # of each notebook what its widget needs, in small, and the widget
