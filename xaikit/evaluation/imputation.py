@@ -99,11 +99,11 @@ def road(
     pixels, draw = pixels.to(clip.device, clip.dtype), torch.Generator().manual_seed(seed)
     grain = noise * torch.randn(pixels.shape[1:], generator=draw).to(pixels)
     described = tower(clip, "image")
+    every = torch.ones(1, rows, cols, dtype=torch.bool, device=clip.device)
+    uncovered = ~to_pixels(every, described, pixels.shape[2:])  # by any patch, and so never imputed
 
     def encode(sample: Tensor, keep: Tensor) -> Tensor:
-        whole = to_pixels(keep, described, pixels.shape[2:]) | ~to_pixels(
-            torch.ones_like(keep), described, pixels.shape[2:]
-        )
+        whole = to_pixels(keep, described, pixels.shape[2:]) | uncovered
         filled = imputed(pixels[sample].float(), whole)  # half precision is too coarse for its gradients
         return clip.encode_image(torch.where(whole[:, None], filled, filled + grain).to(clip.dtype))
 
