@@ -373,12 +373,20 @@ def test_bad_samples_are_recorded_and_the_rest_explained(clip, scenes, tmp_path)
     refused("text 1 .* is empty", xk.explain, "grad_eclip", clip, images[:3], texts[:3])
 
 
-def test_a_method_with_many_options_records_once_a_batch(clip, monkeypatch):
-    scenes, counted = xk.draw_scenes(3, seed=5), []
-    encode = type(clip).encode_image
-    monkeypatch.setattr(
-        type(clip), "encode_image", lambda self, pixels: counted.append(len(pixels)) or encode(self, pixels)
-    )
+@pytest.fixture
+def runs(monkeypatch):
+    """How many images, and how many texts without a recording, a model has encoded since it was cleared."""
+    counted = {"encode_image": [], "embed_text": []}
+    for name, batches in counted.items():
+        encode = getattr(xk.clip.Clip, name)
+        monkeypatch.setattr(
+            xk.clip.Clip, name, lambda self, given, b=batches, e=encode: b.append(len(given)) or e(self, given)
+        )
+    return counted
+
+
+def test_a_method_with_many_options_records_once_a_batch(clip, runs):
+    scenes, counted = xk.draw_scenes(3, seed=5), runs["encode_image"]
     ways = {
         f"{alpha} {blocks}": ("mmel", {"alpha": alpha, "levels": blocks})
         for blocks in (None, 1)
@@ -392,13 +400,32 @@ def test_a_method_with_many_options_records_once_a_batch(clip, monkeypatch):
     ]
     assert len(counted) == 2 * len(ways)
     np.testing.assert_array_equal(together, np.stack(alone, 1))
-    mixed = {
+
+
+@pytest.mark.parametrize("of, other", [("image", "embed_text"), ("text", "encode_image")])
+def test_methods_of_the_same_pairs_encode_the_other_side_once_a_batch_and_find_what_each_finds_alone(
+    clip, runs, of, other
+):
+    scenes = xk.draw_scenes(3, seed=5)
+    ways = {
         "first": "mmel",
+        "one head": ("grad_eclip", {"reference": True}),
         "between": "grad_eclip",
+        "by attention": "attention_eclip",
+        "by attention, one head": ("attention_eclip", {"reference": True}),
         "again": ("mmel", {"alpha": 8.0}),
-    }  # another's recording is its own
-    found = xk.explain(mixed, clip, scenes.image, scenes.caption)
-    for label, options in {"first": {}, "again": {"alpha": 8.0}}.items():
-        np.testing.assert_array_equal(
-            found.sel(explainer=label), xk.explain("mmel", clip, scenes.image, scenes.caption, **options)
-        )
+        **{name: name for name in ("chefer", "rollout", "raw_attention", "gradcam", "legrad", "saliency", "m2ib")},
+    }
+    together = xk.explain(ways, clip, scenes.image, scenes.caption, of=of, batch_size=2)
+    assert runs[other] == [2, 1]
+    for label, way in ways.items():
+        name, options = (way, {}) if isinstance(way, str) else way
+        alone = xk.explain(name, clip, scenes.image, scenes.caption, of=of, batch_size=2, **options)
+        np.testing.assert_array_equal(together.sel(explainer=label), alone, err_msg=label)
+
+
+def test_what_is_kept_for_many_methods_is_forgotten_afterwards(clip, runs):
+    scenes = xk.draw_scenes(2, seed=5)
+    for _ in range(2):
+        xk.explain(["saliency", "maskclip"], clip, scenes.image, scenes.caption)
+    assert runs["embed_text"] == [2, 2]

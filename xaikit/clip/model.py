@@ -83,10 +83,9 @@ class Clip:
         """Unit text embeddings (n, width) of token ids (n, context)."""
         return self.model.encode_text(tokens, normalize=True)
 
-    @torch.no_grad()
     def embed_text(self, tokens: Tensor) -> Tensor:
-        """The same without gradients, to rounding, for where nothing is recorded: a causal tower never sees what stands behind a
-        prompt's end, so that it runs no further than the longest one's, which of a context of 77 is a few times faster."""
+        """The same, to rounding, for where nothing is recorded: a causal tower never sees what stands behind a prompt's end, so
+        that it runs no further than the longest one's, which of a context of 77 is a few times faster."""
         length = self._length_that_counts(tokens)
         if length == tokens.shape[1]:
             return self.encode_text(tokens)

@@ -162,6 +162,7 @@ def at_once(device: torch.device) -> int:
     return 64 if device.type == "cpu" else 256
 
 
+@torch.no_grad()
 def encoded(encode: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int | None = None) -> Tensor:
     """Embeddings of all inputs, computed batch by batch, in float32: sums over a half precision embedding are too
     coarse for small differences."""

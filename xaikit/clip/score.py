@@ -1,9 +1,10 @@
 """The one score that all methods explain, the cosine of an image and its text by the true model, and what leads to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import is_
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def record_score(
     """Run both towers on n pairs and record one of them; with gradients, those of each pair's cosine.
 
     graph_from: the lowest recorded block that needs gradients; None for all recorded ones. inputs: as in ``record``.
-    shared: for methods that leave tape and model as they are; within ``recorded_once`` the same recording asked for again is
+    shared: for methods that leave tape and model as they are; within ``computed_once`` the same recording asked for again is
     then the one that is there. Returns the tape and the cosines (n,). The other tower runs without a graph.
 
     Examples
@@ -56,42 +57,54 @@ def record_score(
     >>> tape[-1].attention_gradient.shape, cosine.shape
     (torch.Size([4, 4, 65, 65]), torch.Size([4]))
     """
-    given, how = (clip, pixels, tokens), (side, blocks and tuple(blocks), gradients, graph_from, inputs)
-    kept = _kept.get() if shared else None
-    if kept and all(map(is_, given, kept[0])) and how == kept[1]:
-        return kept[2]
-    if kept:
-        kept.clear()  # before another is made: never two at a time
-    tokens = tokens.to(pixels.device)
-    other = other_embedding(clip, pixels, tokens, side)
-    with record(clip, side, blocks, gradients=gradients, graph_from=graph_from, inputs=inputs) as tape:
-        own = clip.encode_image(pixels) if side == "image" else clip.encode_text(tokens)
-        cosine = (own * other).sum(-1)
-        if gradients:
-            tape.backward(cosine.sum())  # a sample's cosine depends on its own tokens only
-    if kept is not None:
-        kept[:] = given, how, (tape, cosine.detach())
-    return tape, cosine.detach()
+
+    def recorded() -> tuple[Tape, Tensor]:
+        other = other_embedding(clip, pixels, tokens, side)
+        with record(clip, side, blocks, gradients=gradients, graph_from=graph_from, inputs=inputs) as tape:
+            own = clip.encode_image(pixels) if side == "image" else clip.encode_text(tokens.to(pixels.device))
+            cosine = (own * other).sum(-1)
+            if gradients:
+                tape.backward(cosine.sum())  # a sample's cosine depends on its own tokens only
+        return tape, cosine.detach()
+
+    how = (side, blocks and tuple(blocks), gradients, graph_from, inputs)
+    return _once("recording", how, (clip, pixels, tokens), recorded) if shared else recorded()
 
 
-_kept: ContextVar[list | None] = ContextVar("kept", default=None)
+_kept: ContextVar[dict[str, tuple] | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
-def recorded_once() -> Iterator[None]:
-    """While it lasts the last shared recording of ``record_score`` is kept, so that a method with many options needs it once.
-    It is freed at the end, or when another is made."""
-    token = _kept.set([])
+def computed_once() -> Iterator[None]:
+    """While it lasts the last shared recording of ``record_score`` and the last ``other_embedding`` are kept, so that many methods
+    of the same pairs need them once. They are freed at the end, or when others are made."""
+    token = _kept.set({})
     try:
         yield
     finally:
         _kept.reset(token)
 
 
+def _once(kind: str, how: tuple, given: tuple, make: Callable[[], Any]) -> Any:
+    """What ``make`` gives, or within ``computed_once`` what the last one of its kind gave for the very same objects."""
+    kept = _kept.get()
+    if kept is None:
+        return make()
+    if kind in kept:
+        last_how, last_given, found = kept[kind]
+        if how == last_how and all(map(is_, given, last_given)):
+            return found
+        del kept[kind], found  # before another is made: never two at a time
+    kept[kind] = how, given, (found := make())
+    return found
+
+
 @torch.no_grad()
 def other_embedding(clip: Clip, pixels: Tensor, tokens: Tensor, side: str) -> Tensor:
     """Unit embeddings (n, width) of what the side is compared with: of the texts for "image", and vice versa."""
-    return clip.embed_text(tokens.to(pixels.device)) if side == "image" else clip.encode_image(pixels)
+    if side == "image":
+        return _once("embedding", (side,), (clip, tokens), lambda: clip.embed_text(tokens.to(pixels.device)))
+    return _once("embedding", (side,), (clip, pixels), lambda: clip.encode_image(pixels))
 
 
 def project_tokens(clip: Clip, hidden: Tensor, side: str) -> Tensor:

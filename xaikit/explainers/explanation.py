@@ -8,7 +8,7 @@ import xarray as xr
 
 from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
-from ..clip.score import recorded_once
+from ..clip.score import computed_once
 from ..files.checks import Choices, check_whole
 from .registry import NEEDS, Chosen, all_methods, choose, explaining
 
@@ -87,7 +87,7 @@ def explain(
     check_whole(1, batch_size=batch_size)
     pairs = Pairs(clip, images, texts, errors)
     bar = "" if not progress else method if isinstance(method, str) else "methods"
-    with recorded_once():
+    with computed_once():
         maps, _ = maps_of_pairs(chosen, clip, pairs, of, batch_size, bar)
     heat = _together(maps, chosen, of, pairs)
     if not isinstance(method, str):

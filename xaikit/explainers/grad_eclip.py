@@ -55,7 +55,7 @@ def grad_eclip(
             context, rectify, normalise = "context", "sum", True
     indices = explained_blocks(clip, of, blocks)
     with one_head(clip, of, indices, heads == "one"):
-        tape, _ = record_score(clip, pixels, tokens, of, indices)
+        tape, _ = record_score(clip, pixels, tokens, of, indices, shared=heads == "all")
     row = summary_row(clip, pixels, tokens, of)
     scope = scaled_positions(clip, tape.layers[-1], tokens, of, context)
     maps = [contributions(layer, row, scope, similarity) for layer in tape.layers]
@@ -99,7 +99,7 @@ def attention_eclip(
     """
     indices = explained_blocks(clip, of, blocks)
     with one_head(clip, of, indices, reference):
-        tape, _ = record_score(clip, pixels, tokens, of, indices)
+        tape, _ = record_score(clip, pixels, tokens, of, indices, shared=not reference)
         row = summary_row(clip, pixels, tokens, of)
         scope = scaled_positions(clip, tape.layers[-1], tokens, of)
         maps = [_attention_contributions(layer, row, scope, weight) for layer in tape.layers]

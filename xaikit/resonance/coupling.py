@@ -49,9 +49,7 @@ def features(clip: Clip, pixels: Tensor, tokens: Tensor, block: int | None = Non
     """Run both towers once and read their last block. block: also keep what enters this block of the image tower."""
     tokens = tokens.to(pixels.device)
     entering, last = _watched(clip, "image", lambda: clip.model.encode_image(pixels), block)
-    trained = any(each.requires_grad for each in clip.model.parameters())
-    speak = clip.encode_text if trained else clip.embed_text
-    _, spoken = _watched(clip, "text", lambda: speak(tokens), None)
+    _, spoken = _watched(clip, "text", lambda: clip.embed_text(tokens), None)
     order, there = content_order(clip, tokens)
     words = project_tokens(clip, spoken.take_along_dim(order[:, :, None], 1), "text").float()
     return Features(_patches(clip, last), words, there, entering)
