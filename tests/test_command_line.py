@@ -156,6 +156,9 @@ QUICK = {  # commands with a short answer, and their exit codes
     "run -p m 1": 2,
     "explain no.png ring": 2,
     "explain no.png ring --method none": 2,
+    "explain no.png ring --model none": 2,
+    "run -p model none": 2,
+    "run --only 05 -p multimodal_model none": 2,
     "app -p m 1": 2,
 }
 IN_TURN = """

@@ -3,7 +3,6 @@
 The tokenizer of a folder with whole words, as those of the bundled models are, is read without transformers.
 """
 
-import difflib
 import json
 import tempfile
 import warnings
@@ -22,12 +21,12 @@ from torch import Tensor
 
 from ..files.checks import PRECISIONS, check_choices, one_line
 from ..files.hub import hub_off
-from ..files.paths import bundled, data_folder
+from ..files.models import CLIPS, check_clip_name
+from ..files.paths import data_folder
 from .model import Clip
 from .setups import CONFIG, checked_size, fetch_clip, fetch_tokenizer, read_setup, setup_of, text_config
 from .towers import tower
 
-BUNDLED = bundled("open_clip_config.json")
 PLAIN = {"TokenizersBackend", "PreTrainedTokenizerFast"}  # classes that add nothing to what tokenizer.json says
 UNFIT = (ValueError, AssertionError, ArithmeticError, IndexError, TypeError)  # of towers given an impossible size
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -111,7 +110,7 @@ def check_clip(
     """What open_clip calls a model that is known, and whose files are there if they are to be on this machine, and what
     ``setup_of`` says of its weights where they don't bring it; nothing is loaded or fetched. Raises ValueError or
     FileNotFoundError for another, as ``load_clip`` does."""
-    source = f"local-dir:{data_folder() / name}" if name in BUNDLED else name
+    source = f"local-dir:{data_folder() / name}" if name in CLIPS else name
     if pretrained is not None and ":" in source:
         raise ValueError(f"pretrained={pretrained!r}: {name} brings its own weights; leave pretrained at None")
     if setup is not None and (":" in source or pretrained is None):
@@ -168,10 +167,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_architecture(name: str, pretrained: str | None) -> None:
-    if name not in open_clip.list_models():
-        known = {known.lower(): known for known in (*open_clip.list_models(), *BUNDLED)}
-        near = [known[match] for match in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.3)]
-        raise ValueError(f"unknown model {name!r}: the nearest known names are {', '.join(near or BUNDLED)}")
+    check_clip_name(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained is None or pretrained in tags:
         return

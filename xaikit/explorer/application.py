@@ -13,13 +13,14 @@ import xarray as xr
 from IPython.display import Image
 from ipywidgets import HTML, Button, Dropdown, HBox, IntProgress, IntSlider, Layout, Tab as Tabs, Text, VBox
 
+from ..files.models import CLIPS
 from . import export
 from .exploration import Exploration
 from .sources import known_runs
 from .state import TABS, State
 from .tabs import follow, tab_class
 from .widgets import Alert, Names, Picture, Sentences, Upload
-from .workspace import Workspace, bundled_models
+from .workspace import Workspace
 
 log = logging.getLogger(__name__)
 NO_RUN = "(scenes drawn now)"
@@ -99,7 +100,7 @@ class Explorer(Exploration, VBox):
     def _build(self) -> None:
         narrow, picker = {"style": {"description_width": "60px"}, "tooltip": ""}, Layout(width="270px")
         self.run_picker = Dropdown(options=[NO_RUN], description="run", layout=picker, **narrow)
-        self.model = Dropdown(options=bundled_models(), description="model", layout=picker, **narrow)
+        self.model = Dropdown(options=CLIPS, description="model", layout=picker, **narrow)
         self.sample = IntSlider(description="scene", min=0, max=1, layout=Layout(width="300px"), **narrow)
         self.uploader = Upload(self.upload, lambda error: self._failed(error, {}))
         self.prompt = Text(description="prompt", continuous_update=False, layout=Layout(flex="1 1 400px"), **narrow)
@@ -180,7 +181,7 @@ class Explorer(Exploration, VBox):
         """Set what all tabs share to the state."""
         run = state.run or NO_RUN
         follow(self.run_picker, run, list(dict.fromkeys([NO_RUN, *known_runs(), run])))
-        follow(self.model, state.model, list(dict.fromkeys([*bundled_models(), state.model])))
+        follow(self.model, state.model, list(dict.fromkeys([*CLIPS, state.model])))
         self.caption.disabled = captioned = state.image is None and state.prompt is None
         try:
             scenes = self.workspace.scenes(state)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..files.paths import data_folder
+from ..files.models import CLIPS
 from ..files.store import provenance, validate
 from ..samples.captions import world_of_model
 from ..samples.scenes import draw_scenes
@@ -66,7 +66,7 @@ class Workspace:
         """The models that a run was made with. Raises as ``run``."""
         stores, usual = self.run(State(run=run)), {**vars(State())}
         with contextlib.suppress(OSError, ValueError):  # of scenes that can't be read it is said elsewhere
-            if (of_scenes := provenance(stores.scenes).get("model")) in bundled_models():
+            if (of_scenes := provenance(stores.scenes).get("model")) in CLIPS:
                 usual["model"] = of_scenes  # where the run was started without naming one
         usual["multimodal_model"] = (
             OF_THINGS if world_of_model(usual["model"]) == "things" else usual["multimodal_model"]
@@ -77,7 +77,7 @@ class Workspace:
     def notice(self, state: State) -> str:
         """What a reader must know of the model and the run, "" for nothing."""
         notices = []
-        if state.pretrained is None and state.model not in bundled_models() and ":" not in state.model:
+        if state.pretrained is None and state.model not in CLIPS and ":" not in state.model:
             notices.append(f"{state.model} has random weights: its maps mean nothing until pretrained=... names some.")
         if state.run is not None:
             notices += [f"Left out: {reason}." for reason in self.run(state).broken.values()]
@@ -183,7 +183,7 @@ class Workspace:
         """
         if "sample" in changes and state.image is None:
             self.scene(state)
-        if "model" in changes and state.model not in bundled_models():
+        if "model" in changes and state.model not in CLIPS:
             self.clip(state, job)
         if "multimodal_model" in changes:
             self.mllm(state, job)
@@ -263,7 +263,7 @@ class Workspace:
         model is loaded, which a bundled name alone is enough for."""
         if clip := self.loaded(state):
             return {"weights_digest": clip.weights_digest}
-        known = state.pretrained is None and state.model in bundled_models()
+        known = state.pretrained is None and state.model in CLIPS
         return {"model": state.model} if known else None
 
     def made(self, state: State, stage: str) -> list[xr.Dataset]:
@@ -329,11 +329,6 @@ def prompt_ids(clip, prompt: str, words: tuple[int, ...] = ()):
     keep = torch.zeros(1, int(clip.content(tokens).sum()), dtype=torch.bool)
     keep[0, list(words)] = True
     return perturbed_texts(clip, tokens, keep, "removed")
-
-
-def bundled_models() -> list[str]:
-    """The CLIPs that ship with xaikit, without importing what would load them."""
-    return sorted(path.parent.name for path in data_folder().glob("*/open_clip_config.json"))
 
 
 def _checked(scenes: Any) -> xr.Dataset | None:

@@ -1,8 +1,8 @@
 from . import images as images, paths as paths, schema as schema, store as store
 from .checks import check_choices as check_choices, check_whole as check_whole
 from .images import read_image as read_image
+from .models import bundled as bundled
 from .paths import (
-    bundled as bundled,
     data_folder as data_folder,
     notebooks_folder as notebooks_folder,
     run_folder as run_folder,

@@ -31,7 +31,8 @@ def read_image(image: str | Path | Image.Image | np.ndarray, index: int = 0) -> 
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():
-            raise FileNotFoundError(f"image {index}: there is no file {path}")
+            what = f"{path} is a folder, no picture" if path.is_dir() else f"there is no file {path}"
+            raise FileNotFoundError(f"image {index}: {what}")
         return decode(path, f"image {index}: {path}")
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:

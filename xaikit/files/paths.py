@@ -23,20 +23,6 @@ def data_folder() -> Path:
     return _in_checkout("data")
 
 
-def bundled(file: str) -> tuple[str, ...]:
-    """The names of the bundled models whose folders hold such a file.
-
-    Examples
-    --------
-    >>> "tiny-clip" in xk.files.bundled("open_clip_config.json")
-    True
-    """
-    try:
-        return tuple(sorted(found.parent.name for found in data_folder().glob(f"*/{file}")))
-    except FileNotFoundError:  # installed without the checkout, so without its models
-        return ()
-
-
 def notebooks_folder() -> Path:
     """The folder of the numbered notebooks.
 

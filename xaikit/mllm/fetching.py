@@ -1,30 +1,20 @@
 """The files of a multimodal language model and of its adapter: found on this machine or fetched, and whole, before any is
 loaded."""
 
-import difflib
 import importlib.util
 import inspect
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import transformers
 from transformers import PreTrainedConfig
 
-from ..clip.loading import BUNDLED as CLIPS
 from ..files.checks import EXTRAS, check_choices, needs, one_line
 from ..files.hub import fetch
-from ..files.paths import bundled, data_folder
+from ..files.models import OF_THE_HUB, mllm_folder
 
-BUNDLED = bundled("processor_config.json")
 QUANTISATIONS = {"4bit": "load_in_4bit", "8bit": "load_in_8bit"}
-_EXAMPLES = (
-    "llava-hf/llava-1.5-7b-hf",
-    "Qwen/Qwen3-VL-2B-Instruct",
-    "google/gemma-3-4b-it",
-    "OpenGVLab/InternVL3-1B-hf",
-)
 # Classes whose code stands in their own repositories, which is never run, and where transformers' port of them is.
 _PORTS = {
     "InternVLChatModel": "OpenGVLab/InternVL3-1B-hf",
@@ -45,7 +35,7 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 def fetch_mllm(name: str, random_weights: bool = False, revision: str | None = None) -> Path:
     """The folder of a model, whole, fetched where the hub has it and its cache hasn't; nothing is loaded. Raises what
     ``load_mllm`` does for a wrong name, a class that can't be explained and missing files, before weights are fetched."""
-    folder = local = _folder(name)
+    folder = local = mllm_folder(name)
     if local is None:
         folder = fetch(name, name, ["config.json"], revision=revision).parent
     elif revision is not None:
@@ -86,24 +76,6 @@ def check_extras(device_map: Any, quantization: Any, adapter: Any) -> None:
             raise ModuleNotFoundError(needs(module, EXTRAS[module]), name=module)
 
 
-def _folder(name: str) -> Path | None:
-    """Where the model is on this machine, None for one of the hub."""
-    if name in BUNDLED:
-        return data_folder() / name
-    if Path(name).is_dir():
-        return Path(name)
-    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        return None
-    if name in CLIPS:
-        raise ValueError(f"{name} is a CLIP: load it with load_clip")
-    if "/" in name or "\\" in name:
-        raise FileNotFoundError(f"there is no folder {name}; a hub name has the form owner/name")
-    known = [*BUNDLED, *_EXAMPLES]
-    near = difflib.get_close_matches(name.lower(), [each.lower() for each in known], n=3, cutoff=0.3)
-    near = [each for each in known if each.lower() in near] or known
-    raise ValueError(f"unknown model {name!r}: the nearest known names are {', '.join(near)}; a folder works too")
-
-
 def class_name(name: str, folder: Path) -> str:
     """The class of a model, from its configuration, and that it can be explained and loaded."""
     if not (folder / "config.json").is_file():
@@ -133,12 +105,12 @@ def check_class(name: str, found: str, build: Any) -> None:
     if found == "MllamaForConditionalGeneration":
         raise ValueError(
             f"{name} is a {found}, which reads images by cross-attention: no token of its input stands for a place, so use a"
-            f" model that takes images as tokens, such as {_EXAMPLES[1]}"
+            f" model that takes images as tokens, such as {OF_THE_HUB[1]}"
         )
     if build is None or "mm_encoder_outputs" not in inspect.signature(build.forward).parameters:
         raise ValueError(
             f"{name} is a {found}: what can be explained are transformers' classes that take images as tokens, such as"
-            f" {', '.join(_EXAMPLES)}; of code in a repository use the -hf port"
+            f" {', '.join(OF_THE_HUB)}; of code in a repository use the -hf port"
         )
 
 

@@ -156,6 +156,7 @@ def _explain(options: argparse.Namespace) -> int:
     from matplotlib.backend_bases import FigureCanvasBase
 
     from ..files.images import read_image
+    from ..files.models import CLIPS, check_clip_name
 
     out, kinds = options.out, sorted(FigureCanvasBase.get_supported_filetypes())
     if not out.parent.is_dir():
@@ -163,17 +164,19 @@ def _explain(options: argparse.Namespace) -> int:
     if out.suffix[1:].lower() not in kinds:
         raise ValueError(f"--out {out}: a picture's name ends with one of {', '.join(kinds)}")
     check_known("method", options.method, listed_methods())
+    check_clip_name(options.model)
+    if not options.prompt.strip():
+        raise ValueError("the prompt is empty: one of at least one word is needed")
     image = read_image(options.image)
 
     import xaikit
 
-    from ..clip.loading import BUNDLED
     from ..plots import overlay
 
     matplotlib.use("agg")
     clip = xaikit.load_clip(options.model, pretrained=options.pretrained, device=options.device)
     heat = xaikit.explain(options.method, clip, [image], [options.prompt])
-    own = options.model in BUNDLED or ":" in options.model or options.pretrained is not None
+    own = options.model in CLIPS or ":" in options.model or options.pretrained is not None
     title = f"{options.prompt!r}: {options.method} of {options.model}{'' if own else ' with random weights'}"
     overlay(clip.seen(image), heat.isel(sample=0), title=title).savefig(out)
     if heat.min() == heat.max():
@@ -203,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="runs/NAME", help="the run's folder (runs/default)")
     add("--only", **notebooks, help="only these notebooks, such as 04 or 01-03")
     add("-p", **parameter, help="a parameter of the notebooks; its value is a Python literal, anything else is text")
-    add("--resume", action="store_true", help="skip what is done with the same code and parameters")
+    add("--resume", action="store_true", help="skip what is done with the same code, parameters and files")
     add("--workers", type=int, default=1, help="notebooks executed at once (%(default)s)")
     add("--time-limit", type=float, metavar="SECONDS", help=limit)
 

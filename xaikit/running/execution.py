@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..files.checks import check_number
-from ..files.paths import bundled, find_named, notebooks_folder
-from ..samples.layouts import LAYOUTS, open_source
+from ..files.models import CLIPS, MLLMS, check_clip_name, mllm_folder
+from ..files.paths import find_named, notebooks_folder
+from ..samples.layouts import known_layouts, open_source
 from .notebooks import OF_DATA
 
 # glibc gives large arrays back to the system after each use and then waits for fresh pages: nearly half of a notebook's time.
@@ -143,7 +144,7 @@ def prepare(several: Iterable[Mapping[str, object]], here: bool = True) -> None:
     """
     several = list(several)
     for data in {values[name]: None for values in several for name in OF_DATA if values.get(name)}:
-        if data.partition(":")[0] in LAYOUTS:
+        if data.partition(":")[0] in known_layouts():
             open_source(data)
     for device in {values["device"]: None for values in several if here and values.get("device", "cpu") != "cpu"}:
         from ..clip.loading import checked_device
@@ -151,10 +152,13 @@ def prepare(several: Iterable[Mapping[str, object]], here: bool = True) -> None:
         checked_device(device)
     clips = {(values["model"], values.get("pretrained")): None for values in several if "model" in values}
     clips |= {(values["other"], None): None for values in several if "other" in values}
-    known = bundled("open_clip_config.json")
-    clips = [choice for choice in clips if choice[0] not in known or choice[1] is not None]
+    clips = [choice for choice in clips if choice[0] not in CLIPS or choice[1] is not None]
     multimodal = {values["multimodal_model"]: None for values in several if "multimodal_model" in values}
-    multimodal = [name for name in multimodal if name not in bundled("processor_config.json")]
+    multimodal = [_whole(name) for name in multimodal if name not in MLLMS]
+    for name, _ in clips:
+        check_clip_name(name)
+    for name in multimodal:
+        mllm_folder(name)
     if clips:
         from ..clip.loading import check_clip
         from ..clip.setups import fetch_clip
@@ -170,7 +174,7 @@ def prepare(several: Iterable[Mapping[str, object]], here: bool = True) -> None:
         from ..mllm.loading import fetch_mllm
 
         for name in multimodal:
-            fetch_mllm(_whole(name))
+            fetch_mllm(name)
 
 
 def _whole(name: str) -> str:

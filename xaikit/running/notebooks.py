@@ -251,17 +251,17 @@ def with_whole_paths(parameters: Mapping[str, object]) -> dict[str, object]:
     It is looked for in the working folder, the notebooks' and the repository. What names none stays as it is; for data that
     aren't there ValueError is raised, before any kernel starts.
     """
-    from ..samples.layouts import LAYOUTS, parse_data
+    from ..samples.layouts import known_layouts, parse_data
 
     found = dict(parameters)
     for name, value in parameters.items():
         if not isinstance(value, str):
             continue
         kind = value.partition(":")[0]
-        is_data = kind in LAYOUTS or (name == "data" and value not in ("planted", "photos"))
+        is_data = kind in known_layouts() or (name == "data" and value not in ("planted", "photos"))
         ours = name in ("pretrained", "multimodal_model") and os.path.exists(data_folder() / value)  # a bundled model
         if is_data or kind == "local-dir" or (name in ("pretrained", "multimodal_model") and value and not ours):
-            named = find_named(value, ("local-dir", *LAYOUTS), Path.cwd(), notebooks_folder(), CHECKOUT)
+            named = find_named(value, ("local-dir", *known_layouts()), Path.cwd(), notebooks_folder(), CHECKOUT)
             if named is None and is_data:
                 parse_data(value)  # which says what is wrong
             found[name] = str(named or value)

@@ -193,11 +193,11 @@ def _images(parameters: Mapping[str, object]) -> Iterator[tuple]:
 
 def _places(parameters: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
     """The kind and the place of each file or folder that a parameter names, from where kernels look for it."""
-    from ..samples.layouts import LAYOUTS
+    from ..samples.layouts import known_layouts
 
     for value in parameters.values():
         if isinstance(value, str) and value.strip("./"):
-            named = find_named(value, ("local-dir", *LAYOUTS), notebooks_folder(), CHECKOUT)
+            named = find_named(value, ("local-dir", *known_layouts()), notebooks_folder(), CHECKOUT)
             if named is not None:
                 yield named.kind, named.path
 

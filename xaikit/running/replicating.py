@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from ..clip.loading import BUNDLED
 from ..evaluation.claims.replications import FOLDER, replication
+from ..files.models import CLIPS
 from ..files.paths import data_folder, runs_folder
 from ..files.store import read, write
 from ..samples.captions import world_of_model
@@ -36,7 +36,7 @@ def replicated() -> list[dict[str, str]]:
     >>> replicated()[0]
     {'model': 'tiny-clip'}
     """
-    return [{"model": name} for name in BUNDLED if not any(step.get("shortcut") for step in recipe_of(name))]
+    return [{"model": name} for name in CLIPS if not any(step.get("shortcut") for step in recipe_of(name))]
 
 
 def recipe_of(model: str) -> list[dict]:

@@ -126,7 +126,7 @@ def run(
     out : the run's folder; its name is the notebooks' parameter ``run``. None for ``runs/default``.
     parameters : values for parameters that the notebooks declare; each goes to the notebooks that know it.
     only : run these notebooks only, named by number ("04") or in full.
-    resume : skip, and say so, what is already done with the same code and parameters.
+    resume : skip, and say so, what is already done with the same code, parameters, and files that these name.
     notebooks : the folder of the notebooks, if not the checkout's.
     limit : seconds that a notebook may take; then it is stopped, and has failed. None for any.
     workers : how many notebooks are executed at once, each after those whose stores it reads, with its share of the cores.
@@ -159,7 +159,10 @@ def run(
                 and own.is_done(before)
                 and all(entries[need].get("finished", "") <= before["started"] for need in needs[name])
             ):
-                print(f"{name}: skipped, done at {before['finished']} with the same code and parameters", flush=True)
+                print(
+                    f"{name}: skipped, done at {before['finished']} with the same code, parameters and files",
+                    flush=True,
+                )
             else:
                 to_do[name], entries[name] = own, {"status": Status.WAITING}
         prepare(own.effective for own in to_do.values())

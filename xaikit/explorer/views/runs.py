@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from ...files.checks import check_choices
+from ...files.models import CLIPS
 from ...files.names import spelled
 from ...files.store import provenance
 from ...running.record import Status, read_record, table as record_table
@@ -18,7 +19,7 @@ from ..panels import Drawn, Panel, Spot, Table, Word, drawn_truth, legend, map_p
 from ..pixels import coloured, css, enlarged, ink_on, png
 from ..sources import RunStores, Subject, stamp
 from ..state import MOST_SAMPLES, State
-from ..workspace import Workspace, bundled_models
+from ..workspace import Workspace
 
 SHADES = "Blues"  # from worst to best
 FIRST = "evaluation"  # the store that is shown where none is chosen
@@ -166,7 +167,7 @@ def _samples(
     own = _own_scenes(workspace, run, scores)
     if own is not None:
         by = provenance(scores).get("model")
-        model = {"model": by, "pretrained": None} if by in bundled_models() else {}
+        model = {"model": by, "pretrained": None} if by in CLIPS else {}
         workspace, state = workspace.of(own), state.but(**model)
     reason = _not_pictured(workspace, run, scores, own)
     if reason:
