@@ -76,7 +76,7 @@ def test_what_is_compared_exists(clip):
         for name in (test.first, *test.second):
             label = name.removesuffix(", all blocks")
             able = {*notebook.VARIANTS, *claims.RESONANCE_CONTROLS} & {name} or test.of in methods.get(label, ())
-            of_token = name.removesuffix(", all scales") in (*xk.mllm.TOKEN_METHODS, claims.UNCORRECTED)
+            of_token = name.removesuffix(", all scales") in (*xk.mllm.token_methods(), claims.UNCORRECTED)
             assert of_token if of_tokens else able, f"{claim}: {name}"
         assert set(test.suites) <= {*SUITES, "mixed", "ablation", *DESCRIBED}
         assert test.suites != ("ablation",) or {test.first, *test.second} <= {*notebook.VARIANTS}

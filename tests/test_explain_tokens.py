@@ -18,7 +18,7 @@ from torch.nn import functional
 from xaikit.files.paths import data_folder
 from xaikit.files.store import provenance
 from xaikit.mllm import conversations
-from xaikit.mllm.explanation import TOKEN_METHODS, explain_all_tokens, explain_tokens
+from xaikit.mllm.explanation import explain_all_tokens, explain_tokens, token_methods
 from xaikit.mllm.loading import load_mllm
 from xaikit.mllm.memory import Sizes
 from xaikit.mllm.methods import REGISTRY, attention, grad_cam, gradient_x_input, rollout, token_method
@@ -337,7 +337,7 @@ def test_a_moved_object_moves_its_map_alike_at_every_scale(bundled, kind, enlarg
 
 
 ALL = {
-    **{name: name for name in TOKEN_METHODS},
+    **{name: name for name in token_methods()},
     "arc in small": ("arc", {"k": 7, "positions": "previous", "weighting": "damped"}),
     "tam as released": ("tam", {"tam_compat": True}),
     **{name: ("arc", {"weighting": name}) for name in ("agreement", "damped_fixed", "incoherent")},
@@ -923,8 +923,25 @@ def test_several_methods_keep_the_explainer_and_one_does_not(bundled, scenes):
     np.testing.assert_array_equal(found.token_heat.sel(explainer="few"), few)
     assert explain_all_tokens(bundled, scenes.image, methods="lens", **options).explainer.values.tolist() == ["lens"]
     refused("options k are of no one method", explain_tokens, bundled, scenes.image, method=["lens", "arc"], k=3)
-    assert TOKEN_METHODS[5:] == ("attention", "rollout", "gradient_x_input", "grad_cam", "random")
+    assert {*PRESETS, "attention", "rollout", "gradient_x_input", "grad_cam", "random"} <= {*token_methods()}
     assert few.attrs["source"]
+
+
+def test_a_token_method_of_ones_own_is_listed_and_must_give_maps_of_its_answers(bundled, scenes):
+    def mine(mllm, views, answers, *, level: float = 1.0):
+        shape = (len(views), max(map(len, answers)), *views[0].grid)
+        return torch.full(shape if level < 2 else shape[:2], level)
+
+    token_method("a test")(mine)
+    try:
+        assert token_methods()["mine"] == {"options": {"level": 1.0}, "source": "a test"}
+        said = {"prompts": "describe the picture", "answer": TOLD}
+        assert explain_tokens(bundled, scenes.image, method="mine", **said).token_heat.max() == 1
+        assert "mine" in explain_all_tokens(bundled, scenes.image, **said).explainer
+        needed = r"the method 'mine' gave the shape \(\d+, \d+\): .* \(samples, answer tokens, rows, cols\), is needed"
+        refused(needed, explain_tokens, bundled, scenes.image, method="mine", level=2.0, **said)
+    finally:
+        REGISTRY.remove("mine")
 
 
 def test_an_image_is_encoded_once_a_scale_and_memory_makes_batches(bundled, scenes, monkeypatch):

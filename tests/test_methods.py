@@ -13,6 +13,7 @@ from refusals import refused
 import xaikit as xk
 from xaikit.clip.score import record_score
 from xaikit.clip.towers import tower
+from xaikit.explainers import registry
 from xaikit.explainers.mmel import _network as mmel_network
 
 SIMILARITY = {"nb": "query_key", "emap_ksim": "projected", "emap_woksim": "none"}
@@ -429,3 +430,22 @@ def test_what_is_kept_for_many_methods_is_forgotten_afterwards(clip, runs):
     for _ in range(2):
         xk.explain(["saliency", "maskclip"], clip, scenes.image, scenes.caption)
     assert runs["embed_text"] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("of", "gives", "said"),
+    [
+        ("image", torch.zeros(3, 8), r"gave the shape \(3, 8\): a Tensor of the shape \(3, 8, 8\), \(samples, rows, cols\)"),
+        ("image", np.zeros((3, 8, 8)), "gave a ndarray: a Tensor of"),
+        ("text", torch.zeros(3, 20), r"gave the shape \(3, 20\): a Tensor of the shape \(3, 2\), \(samples, content tokens\)"),
+    ],
+)  # fmt: skip
+def test_what_a_method_of_ones_own_must_give(clip, of, gives, said):
+    @registry.method(sides=("image", "text"), source="here")
+    def mine(clip, pixels, tokens, *, of):
+        return gives
+
+    try:
+        refused(f"the method 'mine' {said}", xk.explain, "mine", clip, xk.draw_scenes(3).image, "red ring", of=of)
+    finally:
+        registry.METHODS.remove("mine")

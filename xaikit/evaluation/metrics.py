@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import xarray as xr
@@ -24,6 +25,7 @@ from .inputs import CURVES, Inputs, unmet
 class Metric(Entry):
     """A registered metric of maps of one side, ``function(heat, *needs)``; see ``metric``."""
 
+    what: ClassVar = "metric"
     direction: str
     meaning: str
     units: str
@@ -67,7 +69,8 @@ def metric(
         - "words" (n, tokens), the strings;
         - of the model: "fraction" (steps,), "deletion_curve" and "insertion_curve" (n, explainers, steps), which are
           stored too; "confidences", drop and increase (n, explainers) each;
-        - "clip", "pixels" (n, 3, H, W), "tokens" (n, context) and "scenes", to run the model itself;
+        - "clip", "pixels" (n, 3, H, W), "tokens" (n, context) and "scenes", to run the model itself; what only planted scenes
+          hold, such as ``object_x``, photographs lack: give NaN then;
         - the arguments "steps", "fill", "batch_size", "seed" and "progress" of ``evaluate``.
 
     Raises ValueError for an unknown direction, side or need. A second function of the same name takes the first one's place.
@@ -83,7 +86,7 @@ def metric(
     >>> heat = xk.explain(["edge", "centre"], clip, scenes.image, scenes.caption)
     >>> xk.evaluate(heat, clip, scenes, metrics="hot_on_objects").hot_on_objects.attrs["units"]
     '1'
-    >>> METRICS.remove("hot_on_objects")
+    >>> xk.evaluation.metrics.METRICS.remove("hot_on_objects")
     """
     check_choices(direction=(direction, DIRECTIONS))
     sides = (of,) if isinstance(of, str) else tuple(of)
@@ -196,8 +199,7 @@ def evaluate(
             dims = [f"{word}step" if dim == "step" else dim for dim in CURVES[curve]]
             out[f"{word}{curve}"] = (dims, given[curve])
         values = np.asarray(one.function(heat.values, *given.values()), float)
-        if values.shape != heat.shape[:2]:
-            raise ValueError(f"the metric {one.name!r} gave the shape {values.shape}: {heat.shape[:2]} is needed")
+        one.checked(values, np.ndarray, {"samples": len(heat), "explainers": heat.sizes["explainer"]})
         out[one.name] = score_variable(
             ("sample", "explainer"), values, one.meaning, one.direction, one.units, one.limits, one.whole
         )

@@ -25,7 +25,7 @@ from ..measures.maps import by_explainer, ranks
 from ..measures.planted_tokens import context_auroc, planted_word_scores, word_classes
 from ..measures.token_iou import token_iou
 from ..measures.words import Lemmatiser, Tagger, name_tokens, spoken_words
-from ..mllm.explanation import TOKEN_METHODS, explain_all_tokens
+from ..mllm.explanation import explain_all_tokens
 from ..mllm.model import Mllm
 from ..mllm.passes import log_probabilities, teacher_forced
 from ..mllm.view import Answers, View
@@ -43,7 +43,7 @@ AREAS = {
 def measure_tokens(
     mllm: Mllm,
     scenes: xr.Dataset,
-    methods: Sequence[str] | Mapping[str, Any] = TOKEN_METHODS,
+    methods: Sequence[str] | Mapping[str, Any] | None = None,
     prompts: str | Sequence[str] = "describe the picture",
     batch_size: int = 16,
     progress: bool = False,

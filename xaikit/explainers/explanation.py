@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.pairs import Pairs, join
 from ..clip.score import computed_once
+from ..clip.towers import tower
 from ..files.checks import Choices, check_whole
 from .registry import NEEDS, Chosen, all_methods, choose, explaining
 
@@ -138,10 +140,17 @@ def maps_of_pairs(
 ) -> tuple[np.ndarray, list[float]]:
     """The maps of all methods (n, explainers, ...), finite or not, and the seconds that each one took."""
     maps, seconds = [[] for _ in chosen], [0.0] * len(chosen)
+    rows, cols = tower(clip, of).grid if of == "image" else (0, 0)
     for pixels, tokens in pairs.batches(batch_size, bar):
+        own = (
+            {"rows": rows, "cols": cols}
+            if of == "image"
+            else {"content tokens": int(clip.content(tokens).sum(1).max())}
+        )
         for place, one in enumerate(chosen):
             start = time.perf_counter()
-            maps[place].append(one.method.function(clip, pixels, tokens, of=of, **one.options).float().cpu())
+            found = one.method.function(clip, pixels, tokens, of=of, **one.options)
+            maps[place].append(one.method.checked(found, Tensor, {"samples": len(pixels)} | own).float().cpu())
             seconds[place] += time.perf_counter() - start
     return np.stack([pairs.spread(join(parts, 1)) for parts in maps], 1), seconds
 

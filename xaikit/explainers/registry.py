@@ -49,10 +49,12 @@ def method(sides: tuple[str, ...], source: str, **about: object) -> Callable:
 
     Examples
     --------
+    >>> import torch, xaikit as xk
+    >>> from xaikit.explainers.registry import METHODS, method
     >>> @method(sides=("image",), source="mine", needs="tokens")
     ... def flat_map(clip, pixels, tokens, *, of, height: float = 1.0):
-    ...     return torch.full((len(pixels), *tower(clip, of).grid), height)
-    >>> find("flat_map", "image", {}).options
+    ...     return torch.full((len(pixels), *xk.clip.tower(clip, of).grid), height)
+    >>> xk.methods()["flat_map"]["options"]
     {'height': 1.0}
     >>> METHODS.remove("flat_map")
     """

@@ -6,15 +6,16 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Generic, Literal, TypeVar, get_args, get_origin
+from typing import ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 from .checks import check_choices, check_flags, check_options, check_whole
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered function; ``source`` says where its method comes from."""
+    """A registered function; ``source`` says where its method comes from, ``what`` it is called in messages."""
 
+    what: ClassVar = "method"
     name: str
     function: Callable
     source: str = ""
@@ -30,6 +31,15 @@ class Entry:
         check_options(self.name, options, known)
         for name, value in options.items():
             check_option(name, value, known[name].annotation)
+
+    def checked(self, found: object, kind: type, sizes: Mapping[str, int]) -> object:
+        """What the function gave. Raises ValueError unless that is of this kind, with these dimensions of these sizes."""
+        wanted = tuple(sizes.values())
+        if isinstance(found, kind) and tuple(found.shape) == wanted:
+            return found
+        given = f"the shape {tuple(found.shape)}" if isinstance(found, kind) else f"a {type(found).__name__}"
+        needed = f"a {kind.__name__} of the shape {wanted}, ({', '.join(sizes)}), is needed"
+        raise ValueError(f"the {self.what} {self.name!r} gave {given}: {needed}")
 
     @property
     def _parameters(self) -> dict[str, inspect.Parameter]:

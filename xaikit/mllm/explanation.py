@@ -1,6 +1,7 @@
 """``explain_tokens``: the model's answers, explained token by token, as one dataset of the stage ``mllm``."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,21 @@ from .passes import Batch, NotFinite, Passed, check_finite, read
 from .steps import PRESETS, SOURCES, AtScales, Scaled, Steps, check_grid, keys_of, needed_rankings, steps_of
 from .view import NATIVE, Key, View
 
-TOKEN_METHODS = (*PRESETS, *REGISTRY.all())
 PROMPT = "describe the picture"
 OF_SCALES = ("scales", "enlargement")  # options of every method
+
+
+def token_methods() -> dict[str, dict[str, object]]:
+    """What ``explain_tokens`` can call: for each method its options with defaults, and its source. The first five are the lens
+    family, whose choices are ``PRESETS``.
+
+    Examples
+    --------
+    >>> token_methods()["grad_cam"]["options"]
+    {'target': 'logit', 'signed': False}
+    """
+    family = {name: {"options": asdict(steps), "source": SOURCES[name]} for name, steps in PRESETS.items()}
+    return family | {name: {"options": one.options, "source": one.source} for name, one in REGISTRY.all().items()}
 
 
 def explain_tokens(
@@ -47,7 +60,7 @@ def explain_tokens(
     mllm : a model of ``load_mllm``.
     images : n images as uint8 arrays (H, W, 3), PIL images, paths, or an ``image`` DataArray.
     prompts : n prompts, or one for all.
-    method : one of ``TOKEN_METHODS``; or several, as ``explain_all_tokens`` takes them, and then the maps have the
+    method : one of ``token_methods()``; or several, as ``explain_all_tokens`` takes them, and then the maps have the
         dimension ``explainer``.
     answer : None for the model's own greedy answers; or one text for all, or n of them, to be explained as if the model
         had written them.
@@ -102,8 +115,7 @@ def explain_tokens(
             raise ValueError(f"options {', '.join(options)} are of no one method: give {{label: (name, options)}}")
         return explain_all_tokens(mllm, images, prompts, method, **given)
     found = explain_all_tokens(mllm, images, prompts, {method: (method, options)}, **given).isel(explainer=0, drop=True)
-    source = SOURCES[method] if method in SOURCES else REGISTRY.all()[method].source
-    found.token_heat.attrs |= {"explainer": method, "source": source}
+    found.token_heat.attrs |= {"explainer": method, "source": token_methods()[method]["source"]}
     return found
 
 
@@ -111,7 +123,7 @@ def explain_all_tokens(
     mllm: Mllm,
     images=None,
     prompts: str | Sequence[str] = PROMPT,
-    methods: Choices | Mapping[str, Steps] = TOKEN_METHODS,
+    methods: Choices | Mapping[str, Steps] | None = None,
     answer: str | Sequence[str] | None = None,
     max_new_tokens: int = 64,
     batch_size: int = 16,
@@ -127,7 +139,7 @@ def explain_all_tokens(
     read attention; at other scales, and for answers that are given, one pass over prompt and answer does. Gradients take one pass
     a scale more, of the same encoded images, since writing keeps no graph.
 
-    methods : names; or a mapping from a label to a name, to a name and options, such as
+    methods : names, None for all ``token_methods()``; or a mapping from a label to a name, to a name and options, such as
     ``{"two scales": ("msea", {"scales": (1, 2)})}``, or to ``Steps``. grid : (rows, cols) that all maps are drawn to,
     bilinearly; None for the finest among the methods, sample by sample. The rest as in ``explain_tokens``.
 
@@ -144,7 +156,7 @@ def explain_all_tokens(
     """
     if not isinstance(mllm, Mllm):
         raise ValueError(f"mllm is a {type(mllm).__name__}: a model of load_mllm is needed")
-    chosen = _chosen(mllm, methods)
+    chosen = _chosen(mllm, [*token_methods()] if methods is None else methods)
     if grid is not None:
         check_grid(grid, "give (rows, cols), or None for the finest among the methods")
         grid = tuple(map(int, grid))

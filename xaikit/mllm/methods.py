@@ -44,6 +44,7 @@ def token_method(source: str, needs: Callable[[Mllm], None] | None = None, keeps
 
     It is called with (mllm, views, answers, *, options ...): n views of one scale and grid, and their answers' token ids, a
     the longest one's number of tokens. It returns maps (n, a, rows, cols), float32, zeros for tokens that an answer lacks.
+    ``teacher_forced`` runs the model over prompt and answer; the ``States`` that it gives bring values of the cells onto the grid.
     Its options, keyword-only, are checked by their annotations first. source : where the method comes from. needs : called
     with the model before any work, to raise ValueError for one that the method can't explain. keeps : what it keeps in memory
     beside a pass, for choosing batches: "rows" or "matrices" of attention, or a "graph" for gradients.

@@ -207,8 +207,10 @@ class AtScales(Scaled):
         return {"method": self.method.name, **self.options, **scaled}
 
     def at_one_scale(self, mllm: Mllm, views: Sequence[View], answers: Answers) -> Tensor:
-        """What the method finds at one scale."""
-        return self.method.function(mllm, views, answers, **self.options)
+        """What the method finds at one scale. Raises ValueError for maps of another shape than ``token_method`` asks for."""
+        sizes = (len(views), max(map(len, answers)), *views[0].grid)
+        wanted = dict(zip(("samples", "answer tokens", "rows", "cols"), sizes, strict=True))
+        return self.method.checked(self.method.function(mllm, views, answers, **self.options), Tensor, wanted)
 
     def maps(self, found: Mapping[Key, Tensor], views: Mapping[Key, Sequence[View]]) -> list[Tensor]:
         """Each image's maps (n, answer tokens, rows, cols), float32, of what the method found at each scale."""

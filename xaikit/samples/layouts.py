@@ -5,7 +5,7 @@ Nothing here fetches anything. A source is sized and sharded, and reads an image
 
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,8 +22,6 @@ from .scenes import draw_pairs, draw_scenes
 from .source import BLOCK, Reader, Source, first_good, hexadecimal, joined
 from .tables import LayoutError, published
 
-_openers = {name.replace("_", "-"): entry.function for name, entry in published.all().items()}
-LAYOUTS = tuple(sorted(_openers))
 KINDS = ("captions", "classes", "pairs")
 SWAPS = ("relation", "attribute")  # foils with the same words as the caption, as in Winoground
 
@@ -57,18 +55,30 @@ def open_source(
     if data == "photos":
         return photos().head(n)
     layout, folder, split = parse_data(data)
-    return _openers[layout](folder, split).head(n)
+    return known_layouts()[layout](folder, split).head(n)
+
+
+def known_layouts() -> dict[str, Callable]:
+    """What opens each layout of published datasets, by its name: those of ``samples/published`` and those that were
+    registered with ``layout`` since.
+
+    Examples
+    --------
+    >>> "coco" in known_layouts()
+    True
+    """
+    return {name.replace("_", "-"): entry.function for name, entry in sorted(published.all().items())}
 
 
 def parse_data(data: str) -> tuple[str, Path, str | None]:
     """Layout, folder and split of "LAYOUT:PATH#SPLIT". Raises ValueError for another string or a layout that is unknown,
     LayoutError if there is no such folder."""
     layout, colon, path = data.partition(":") if isinstance(data, str) else ("", "", "")
-    if layout not in LAYOUTS or not path:
-        near = sorted(LAYOUTS, key=lambda name: -difflib.SequenceMatcher(None, layout.lower(), name).ratio())
+    if layout not in known_layouts() or not path:
+        near = sorted(known_layouts(), key=lambda name: -difflib.SequenceMatcher(None, layout.lower(), name).ratio())
         known = f"'planted', 'photos' or 'LAYOUT:PATH', LAYOUT one of {', '.join(near)}"
         raise ValueError(f"data={data!r}: give {known}" + ("" if colon else ", such as 'coco:data/coco'"))
-    found = find_named(data, LAYOUTS)
+    found = find_named(data, tuple(known_layouts()))
     if found is None or not found.path.is_dir():
         raise LayoutError(f"data={data!r}: there is no folder {path.rpartition('#')[0] or path}")
     return layout, found.path, found.split or None

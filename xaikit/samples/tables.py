@@ -24,7 +24,24 @@ published: Registry[Entry] = Registry("xaikit.samples.published")
 def layout(source: str) -> Callable[[Callable], Callable]:
     """A decorator that registers a function (folder, split) -> Pictures as the layout of its name, dashes for underscores.
 
-    source : where the dataset is from.
+    source : where the dataset is from. The function reads tables, no image: ``Pictures`` says which columns there can be.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from xaikit.samples.source import Pictures
+    >>> from xaikit.samples.tables import PicturesIn, layout, published
+    >>> @layout("captions in the files' names, such as 'a red ring.png'")
+    ... def named_pictures(folder, split=None):
+    ...     names = sorted(path.name for path in folder.glob("*.png"))
+    ...     rows = [(name, name, name.removesuffix(".png")) for name in names]
+    ...     return Pictures.of("named-pictures", pd.DataFrame(rows, columns=["label", "image", "caption"]), PicturesIn(folder))
+    >>> folder = xk.files.run_folder("named")
+    >>> folder.mkdir(parents=True)
+    >>> (folder / "a red ring.png").touch()
+    >>> xk.open_source(f"named-pictures:{folder}").labels.tolist()
+    ['a red ring.png']
+    >>> published.remove("named_pictures")
     """
     return published.register(Entry, source=source)
 
