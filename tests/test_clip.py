@@ -105,6 +105,8 @@ def test_token_strings(clip):
         ("  ", "is empty"),
         ("<end> a red ring", "holds one of the tokenizer's own tokens"),
         ("a crimson circle", "the word 'crimson' is outside the model's vocabulary; the nearest known words are"),
+        ("a red mauve", "nearest known words are [^;]*$"),
+        ("a Dog", "the word 'Dog' is outside .*; tiny-clip-things knows it$"),
         ("a red circle " * 10, "has 32 tokens with its start and end, but tiny-clip takes at most 20"),
     ],
 )

@@ -318,6 +318,7 @@ def test_folders_that_cannot_be_loaded(tmp_path, change, error, message):
     [
         ({"prompt": "  "}, "the prompt .* is empty"),
         ({"prompt": "describe the skene"}, "the word 'skene' is outside the model's vocabulary; .*scene"),
+        ({"prompt": "describe the dog"}, "the word 'dog' is outside .*; tiny-llava-things knows it$"),
         ({"scale": 0}, "scale=0: a number above 0"),
         ({"scale": float("nan")}, "scale=nan: a number above 0"),
         ({"scale": True}, "scale=True: a number above 0"),

@@ -23,6 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..files.images import read_image
+from ..files.models import CLIPS, vocabulary_of
+from ..files.paths import data_folder
 from ..samples.captions import world_by_words
 
 STARTS = ("\u2581", "\u0120")  # that of SentencePiece and of byte-level BPE, before a token that starts a word
@@ -358,15 +360,16 @@ def shortened(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def unknown_word(tokenizer, text: str) -> str:
-    """Which word of the text a vocabulary of whole words lacks, and which it has that are near."""
+def unknown_word(tokenizer, text: str, bundled: Sequence[str] = CLIPS) -> str:
+    """Which word of the text a vocabulary of whole words lacks, which it has that are near, and which bundled model knows it."""
     known = [word for word in tokenizer.get_vocab() if word not in tokenizer.all_special_tokens]
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     start, end = found.offset_mapping[found.input_ids.index(tokenizer.unk_token_id)]
-    near = difflib.get_close_matches(text[start:end].lower(), known, n=3, cutoff=0.0)
-    return (
-        f"the word {text[start:end]!r} is outside the model's vocabulary; the nearest known words are {', '.join(near)}"
-    )
+    word = text[start:end]
+    near = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.0)
+    told = f"the word {word!r} is outside the model's vocabulary; the nearest known words are {', '.join(near)}"
+    knowing = next((name for name in bundled if word.lower() in vocabulary_of(data_folder() / name)), None)
+    return told + (f"; {knowing} knows it" if knowing else "")
 
 
 def copied(clip: Clip) -> Clip:

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -30,6 +31,19 @@ OF_THE_HUB = (
     "google/gemma-3-4b-it",
     "OpenGVLab/InternVL3-1B-hf",
 )  # such as these
+
+
+def vocabulary_of(folder: Path) -> frozenset[str]:
+    """The words of a model's folder, by its ``tokenizer.json``; none where it has another vocabulary than of words.
+
+    Examples
+    --------
+    >>> "ring" in vocabulary_of(xk.files.data_folder() / "tiny-clip")
+    True
+    """
+    file = folder / "tokenizer.json"
+    known = json.loads(file.read_text(encoding="utf-8"))["model"].get("vocab", ()) if file.is_file() else ()
+    return frozenset(word for word in known if isinstance(word, str))
 
 
 def clip_architectures() -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from ..clip.model import shortened, unknown_word
+from ..files.models import MLLMS
 from .view import Video
 
 KINDS = ("token_type_ids", "mm_token_type_ids")  # what a class may ask of each token
@@ -85,7 +86,7 @@ class Wording:
         text = text.strip()
         ids = set(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
         if self.tokenizer.unk_token_id in ids:
-            raise ValueError(f"{label} ({shortened(text)}): {unknown_word(self.tokenizer, text)}")
+            raise ValueError(f"{label} ({shortened(text)}): {unknown_word(self.tokenizer, text, MLLMS)}")
         if found := sorted(ids & self._special):
             raise ValueError(
                 f"{label} ({shortened(text)}) holds {', '.join(self.tokenizer.convert_ids_to_tokens(found))}, one of the"

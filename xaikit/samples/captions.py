@@ -1,6 +1,5 @@
 """What a caption or a description says, as arrays and as words; and which objects a text's words name."""
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ..files.models import vocabulary_of
 from ..files.paths import data_folder, find_named
 from .worlds import WORLDS, find_world
 from .worlds.layout import COLOURS, MAX_OBJECTS, RELATIONS, Layout, World
@@ -63,9 +63,7 @@ def world_of_model(model: str) -> str:
     'shapes'
     """
     found = find_named(model, ("local-dir",), data_folder(), Path.cwd())
-    file = found and found.path / "tokenizer.json"
-    known = json.loads(file.read_text(encoding="utf-8"))["model"].get("vocab", ()) if file and file.is_file() else ()
-    return world_by_words([word for word in known if isinstance(word, str)])
+    return world_by_words(vocabulary_of(found.path) if found else ())
 
 
 @dataclass(frozen=True)
