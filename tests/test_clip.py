@@ -64,6 +64,7 @@ def test_half_precision(clip):
     ("choice", "message"),
     [
         ({"name": "tiny-clap"}, "unknown model 'tiny-clap': the nearest known names are tiny-clip"),
+        ({"name": "hf_hub:owner/name"}, "unknown model 'hf_hub:owner/name': the nearest known names are"),
         ({"name": "ViT-B32"}, "unknown model 'ViT-B32': .*ViT-B-32"),
         ({"name": "ViT-B-32", "pretrained": "opennai"}, "'opennai' is neither a file nor a tag of ViT-B-32; .*openai"),
         ({"name": "ViT-B-32", "pretrained": "weights.pt"}, "never from pickles"),

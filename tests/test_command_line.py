@@ -100,6 +100,12 @@ def test_bad_arguments_are_one_sentence_and_exit_code_2(tmp_path, executed, caps
         ("--only 00 -p device cuda:99", "device='cuda:99'"),
         ("--only 00 -p data folder:{}", "there is no captions.csv in"),
         ("--only 08 -p coco coco:{}", "coco"),
+        ("--only 08 -p masks 0", "masks=0: a whole number of at least 1 is needed"),
+        ("--only 06 -p steps abc", "steps='abc': a whole number"),
+        ("--only 05 -p size abc", "size='abc': a whole number"),
+        ("-p pretrained 3", "pretrained=3: text is needed, for an architecture"),
+        ("-p model foo:bar", "unknown model 'foo:bar': the nearest known names are"),
+        ("--only 04b -p other tiny-clop", "unknown model 'tiny-clop': the nearest known names are tiny-clip"),
         ("--only 01,03", "reads the scenes of notebook 00_planted_scenes, and"),
     ],
 )
@@ -139,6 +145,12 @@ def test_explain_draws_the_map_over_the_image_as_the_model_sees_it(tmp_path, toy
         assert picture.size == (640, 480)
     assert main([*arguments, "--method", "none"]) == 2
     assert capsys.readouterr().err.startswith("xaikit: unknown method 'none': the nearest known ones are ")
+    assert main([*arguments, "--model", "tiny-clop"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "xaikit: unknown model 'tiny-clop': the nearest known names are tiny-clip"
+    )
+    assert main([*arguments[:2], " ", *arguments[3:]]) == 2
+    assert capsys.readouterr().err == "xaikit: the prompt is empty: one of at least one word is needed\n"
 
 
 def test_methods_are_listed_with_their_source(capsys):
@@ -156,7 +168,6 @@ QUICK = {  # commands with a short answer, and their exit codes
     "run -p m 1": 2,
     "explain no.png ring": 2,
     "explain no.png ring --method none": 2,
-    "explain no.png ring --model none": 2,
     "run -p model none": 2,
     "run --only 05 -p multimodal_model none": 2,
     "app -p m 1": 2,

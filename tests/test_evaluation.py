@@ -320,5 +320,5 @@ def test_metrics_that_cannot_be(choice, message):
 def test_a_metric_of_another_shape_is_refused(clip, scenes, registered):
     metrics.metric("neither", "of no sample")(np.shape)
     heat = xk.explain("edge", clip, scenes.image, scenes.caption)
-    message = r"the metric 'shape' gave the shape \(4,\): a ndarray of the shape \(12, 1\), \(samples, explainers\)"
+    message = r"the metric 'shape' gave the shape \(4,\): \(12, 1\), \(samples, explainers\), is needed"
     refused(message, xk.evaluate, heat, clip, scenes, metrics="shape")

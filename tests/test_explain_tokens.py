@@ -934,7 +934,9 @@ def test_a_token_method_of_ones_own_is_listed_and_must_give_maps_of_its_answers(
 
     token_method("a test")(mine)
     try:
-        assert token_methods()["mine"] == {"options": {"level": 1.0}, "source": "a test"}
+        assert token_methods()["mine"] == {
+            "options": {"scales": (1.0,), "enlargement": "interpolate", "level": 1.0}, "source": "a test"
+        }  # fmt: skip
         said = {"prompts": "describe the picture", "answer": TOLD}
         assert explain_tokens(bundled, scenes.image, method="mine", **said).token_heat.max() == 1
         assert "mine" in explain_all_tokens(bundled, scenes.image, **said).explainer

@@ -11,7 +11,7 @@ from golden_models import MODELS, assert_near, golden_cases
 from refusals import refused
 
 import xaikit as xk
-from xaikit.clip.score import record_score
+from xaikit.clip.score import computed_once, other_embedding, record_score
 from xaikit.clip.towers import tower
 from xaikit.explainers import registry
 from xaikit.explainers.mmel import _network as mmel_network
@@ -404,9 +404,7 @@ def test_a_method_with_many_options_records_once_a_batch(clip, runs):
 
 
 @pytest.mark.parametrize("of, other", [("image", "embed_text"), ("text", "encode_image")])
-def test_methods_of_the_same_pairs_encode_the_other_side_once_a_batch_and_find_what_each_finds_alone(
-    clip, runs, of, other
-):
+def test_methods_that_record_encode_the_other_side_once_a_batch_and_find_what_each_finds_alone(clip, runs, of, other):
     scenes = xk.draw_scenes(3, seed=5)
     ways = {
         "first": "mmel",
@@ -425,19 +423,34 @@ def test_methods_of_the_same_pairs_encode_the_other_side_once_a_batch_and_find_w
         np.testing.assert_array_equal(together.sel(explainer=label), alone, err_msg=label)
 
 
-def test_what_is_kept_for_many_methods_is_forgotten_afterwards(clip, runs):
+def test_what_is_kept_for_many_methods_is_forgotten_afterwards_and_by_whoever_changes_something(clip, runs):
     scenes = xk.draw_scenes(2, seed=5)
+    pixels, tokens = clip.pixels(scenes.image), clip.tokens(scenes.caption)
     for _ in range(2):
-        xk.explain(["saliency", "maskclip"], clip, scenes.image, scenes.caption)
-    assert runs["embed_text"] == [2, 2]
+        with computed_once():
+            first = other_embedding(clip, pixels, tokens, "image")
+            assert other_embedding(clip, pixels, tokens, "image") is first
+            assert other_embedding(clip, pixels, tokens.clone(), "image") is not first
+    assert runs["embed_text"] == [2] * 4
+    other_embedding(clip, pixels, tokens, "image")
+    other_embedding(clip, pixels, tokens, "image")
+    assert runs["embed_text"] == [2] * 6
+
+
+def test_a_recording_that_two_methods_need_is_made_once(clip, runs):
+    scenes = xk.draw_scenes(2, seed=5)
+    xk.explain(["grad_eclip", "attention_eclip"], clip, scenes.image, scenes.caption)
+    assert runs["encode_image"] == [2]
+    xk.explain({"one": "grad_eclip", "other": ("grad_eclip", {"blocks": 2})}, clip, scenes.image, scenes.caption)
+    assert runs["encode_image"] == [2] * 3
 
 
 @pytest.mark.parametrize(
     ("of", "gives", "said"),
     [
-        ("image", torch.zeros(3, 8), r"gave the shape \(3, 8\): a Tensor of the shape \(3, 8, 8\), \(samples, rows, cols\)"),
-        ("image", np.zeros((3, 8, 8)), "gave a ndarray: a Tensor of"),
-        ("text", torch.zeros(3, 20), r"gave the shape \(3, 20\): a Tensor of the shape \(3, 2\), \(samples, content tokens\)"),
+        ("image", torch.zeros(3, 8), r"gave the shape \(3, 8\): \(3, 8, 8\), \(samples, rows, cols\), is needed"),
+        ("image", np.zeros((3, 8, 8)), "gave an object of type ndarray: the type Tensor \\(samples, rows, cols\\) is needed"),
+        ("text", torch.zeros(3, 20), r"gave the shape \(3, 20\): \(3, 2\), \(samples, content tokens\), is needed"),
     ],
 )  # fmt: skip
 def test_what_a_method_of_ones_own_must_give(clip, of, gives, said):

@@ -5,7 +5,6 @@ from functools import reduce
 
 import nbformat
 import numpy as np
-import torch
 from notebook_functions import NOTEBOOKS
 
 import xaikit as xk
@@ -65,7 +64,7 @@ def test_the_method_the_metric_and_the_token_method_that_it_shows_work_as_it_say
     blocks = re.findall(r"```python\n(.+?)```", section, re.S)
     assert len(blocks) == 3
     for block in blocks:
-        names = {"__name__": "xaikit.explainers.shown", "__package__": "xaikit.explainers", "xk": xk, "torch": torch}
+        names = {"__name__": "xaikit.explainers.shown", "__package__": "xaikit.explainers", "xk": xk}
         exec(compile(block, "README.md", "exec"), names)
     scenes, told = xk.draw_scenes(2, seed=1), xk.draw_descriptions(2, seed=1)
     heat = xk.explain(["attention_times_gradient"], clip, scenes.image, scenes.caption)

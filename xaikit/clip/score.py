@@ -101,7 +101,8 @@ def _once(kind: str, how: tuple, given: tuple, make: Callable[[], Any]) -> Any:
 
 @torch.no_grad()
 def other_embedding(clip: Clip, pixels: Tensor, tokens: Tensor, side: str) -> Tensor:
-    """Unit embeddings (n, width) of what the side is compared with: of the texts for "image", and vice versa."""
+    """Unit embeddings (n, width) of what the side is compared with: of the texts for "image", and vice versa. Methods of the same
+    pairs may get the same tensor, so it isn't changed in place."""
     if side == "image":
         return _once("embedding", (side,), (clip, tokens), lambda: clip.embed_text(tokens.to(pixels.device)))
     return _once("embedding", (side,), (clip, pixels), lambda: clip.encode_image(pixels))

@@ -118,9 +118,8 @@ def pixel_attributions(clip: Clip, pixels: Tensor, tokens: Tensor, steps: int, f
 def embedding_attributions(clip: Clip, pixels: Tensor, tokens: Tensor, steps: int, fill: str) -> Tensor:
     """Integrated gradients of every token embedding, (n, context, width) in float32; 0 outside the prompt's own."""
     tokens = tokens.to(pixels.device)
-    caught = []
+    caught, seen = [], other_embedding(clip, pixels, tokens, "text").float()
     with torch.no_grad(), _embeddings_replaced(clip, caught.append):
-        seen = clip.encode_image(pixels).float()
         clip.encode_text(tokens)
         if fill == "padding":
             clip.encode_text(torch.full_like(tokens[:1], padding(clip)))

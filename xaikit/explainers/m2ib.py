@@ -54,11 +54,11 @@ def m2ib(
     check_number(0, 100, open_low=True, beta=beta, rate=rate)
     check_whole(1, 1000, steps=steps, copies=copies)
     copies = copies if noise else 1  # without noise all copies are the same
+    others, maps = other_embedding(clip, pixels, tokens, of).float(), []
     tokens = tokens.to(pixels.device)
     own, encode = (pixels, clip.encode_image) if of == "image" else (tokens, clip.encode_text)
     size = max(1, at_once(pixels.device) // copies)
     updates = steps - 1 if reference else steps
-    others, maps = other_embedding(clip, pixels, tokens, of).float(), []
     for inputs, other, words in zip(own.split(size), others.split(size), tokens.split(size), strict=True):
         with record(clip, of, [block]) as tape:
             encode(inputs)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..clip.model import Clip
 from ..clip.pairs import Pairs
+from ..clip.score import computed_once
 from ..files.checks import Choices, check_whole, labelled
 from ..samples.parts import compute_parts, open_parts
 from ..samples.source import Source
@@ -48,7 +49,8 @@ def maps_of(
 
     Those that aren't are zero everywhere, so that the others can be measured beside them.
     """
-    heat, _ = maps_of_pairs(chosen, clip, Pairs(clip, pixels, tokens), of, batch_size)
+    with computed_once():
+        heat, _ = maps_of_pairs(chosen, clip, Pairs(clip, pixels, tokens), of, batch_size)
     finite = np.isfinite(heat).all(axis=tuple(range(2, heat.ndim)))
     heat[~finite] = 0
     return heat, finite

@@ -61,10 +61,12 @@ def clip_architectures() -> tuple[str, ...]:
 
 
 def check_clip_name(name: str) -> None:
-    """Raise ValueError, with the nearest names, for one without a colon that is neither bundled nor an architecture."""
+    """Raise ValueError, with the nearest names, for one that is neither bundled nor an architecture, of a folder or of the hub."""
     known = (*clip_architectures(), *CLIPS)
-    if ":" not in name and name not in known:
-        raise ValueError(f"unknown model {name!r}: the nearest known names are {_nearest(name, known) or _all(CLIPS)}")
+    if name not in known and not name.startswith(("local-dir:", "hf-hub:")):
+        raise ValueError(
+            f"unknown model {name!r}: the nearest known names are {_nearest(name, known) or ', '.join(CLIPS)}"
+        )
 
 
 def mllm_folder(name: str) -> Path | None:
@@ -81,13 +83,10 @@ def mllm_folder(name: str) -> Path | None:
     if "/" in name or "\\" in name:
         raise FileNotFoundError(f"there is no folder {name}; a hub name has the form owner/name")
     known = (*MLLMS, *OF_THE_HUB)
-    near = _nearest(name, known) or _all(known)
+    near = _nearest(name, known) or ", ".join(known)
     raise ValueError(f"unknown model {name!r}: the nearest known names are {near}; a folder works too")
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
     by_lower = {each.lower(): each for each in known}
-    return _all(by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.3))
-
-
-_all = ", ".join
+    return ", ".join(by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.3))

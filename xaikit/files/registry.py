@@ -34,12 +34,14 @@ class Entry:
 
     def checked(self, found: object, kind: type, sizes: Mapping[str, int]) -> object:
         """What the function gave. Raises ValueError unless that is of this kind, with these dimensions of these sizes."""
-        wanted = tuple(sizes.values())
-        if isinstance(found, kind) and tuple(found.shape) == wanted:
-            return found
-        given = f"the shape {tuple(found.shape)}" if isinstance(found, kind) else f"a {type(found).__name__}"
-        needed = f"a {kind.__name__} of the shape {wanted}, ({', '.join(sizes)}), is needed"
-        raise ValueError(f"the {self.what} {self.name!r} gave {given}: {needed}")
+        wanted, dims = tuple(sizes.values()), ", ".join(sizes)
+        if not isinstance(found, kind):
+            said = f"an object of type {type(found).__name__}: the type {kind.__name__} ({dims}) is needed"
+            raise ValueError(f"the {self.what} {self.name!r} gave {said}")
+        if tuple(found.shape) != wanted:
+            said = f"the shape {tuple(found.shape)}: {wanted}, ({dims}), is needed"
+            raise ValueError(f"the {self.what} {self.name!r} gave {said}")
+        return found
 
     @property
     def _parameters(self) -> dict[str, inspect.Parameter]:

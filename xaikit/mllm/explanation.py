@@ -27,16 +27,18 @@ OF_SCALES = ("scales", "enlargement")  # options of every method
 
 
 def token_methods() -> dict[str, dict[str, object]]:
-    """What ``explain_tokens`` can call: for each method its options with defaults, and its source. The first five are the lens
-    family, whose choices are ``PRESETS``.
+    """What ``explain_tokens`` can call: for each method its options with what it takes where they aren't given, and its source.
+    The first five, the lens family, know the same options; one that its other choices leave no use for is refused.
 
     Examples
     --------
     >>> token_methods()["grad_cam"]["options"]
-    {'target': 'logit', 'signed': False}
+    {'scales': (1.0,), 'enlargement': 'interpolate', 'target': 'logit', 'signed': False}
     """
+    lens, every = asdict(PRESETS["lens"]), REGISTRY.all()
+    scaled = {option: lens[option] for option in OF_SCALES}
     family = {name: {"options": asdict(steps), "source": SOURCES[name]} for name, steps in PRESETS.items()}
-    return family | {name: {"options": one.options, "source": one.source} for name, one in REGISTRY.all().items()}
+    return family | {name: {"options": scaled | one.options, "source": one.source} for name, one in every.items()}
 
 
 def explain_tokens(

@@ -58,6 +58,7 @@ def token_method(source: str, needs: Callable[[Mllm], None] | None = None, keeps
     >>> image = xk.draw_descriptions(1, seed=1).image
     >>> xk.explain_tokens(xk.load_mllm(), image, method="flat", level=2.0).token_heat.values.max()
     np.float32(2.0)
+    >>> REGISTRY.remove("flat")
     """
     return REGISTRY.register(TokenMethod, source=source, needs=needs, keeps=keeps)
 

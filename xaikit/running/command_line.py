@@ -165,7 +165,7 @@ def _explain(options: argparse.Namespace) -> int:
         raise ValueError(f"--out {out}: a picture's name ends with one of {', '.join(kinds)}")
     check_known("method", options.method, listed_methods())
     check_clip_name(options.model)
-    if not options.prompt.strip():
+    if not options.prompt.strip():  # said before anything is imported that takes seconds
         raise ValueError("the prompt is empty: one of at least one word is needed")
     image = read_image(options.image)
 

@@ -29,7 +29,7 @@ PLAIN = (type(None), bool, int, float, str, list, dict)  # what papermill can wr
 FROM_NOUGHT = ("seed", "sample")  # of the whole numbers; all others count something, at least one
 CHOICES = {"precision": PRECISIONS, "fill": FILLS, "coupling": COUPLINGS, "world": WORLDS}
 OF_DATA = ("data", "captions", "coco", "imagenet", "winoground")
-COUNTS = re.compile(r"n_.+|.+_n|n")
+COUNTS = re.compile(r"n_.+|.+_n|n|size")  # and what says of itself "None for 8"
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,14 @@ class Parameter:
 
     def _check_known(self, value: object) -> None:
         """Raise ValueError for a value that no notebook could use, which its kernel would say much later."""
-        if value is not None and (type(self.default) is int or COUNTS.fullmatch(self.name)):
+        counts = type(self.default) is int or COUNTS.fullmatch(self.name) or re.search(r"None for \d", self.meaning)
+        if value is not None and counts:
             check_whole(0 if self.name in FROM_NOUGHT else 1, **{self.name: value})
         elif self.name in CHOICES and value is not None:
             check_choices(**{self.name: (value, CHOICES[self.name])})
         elif self.name == "methods" and value is not None:
             check_names(listed_methods(), methods=value)
-        elif self.name in OF_DATA and not isinstance(value, str | None):
+        elif (self.name in OF_DATA or self.default is None) and not isinstance(value, str | None):
             raise ValueError(f"{self.name}={value!r}: text is needed, {self.meaning}")
 
 
