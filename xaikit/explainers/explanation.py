@@ -70,7 +70,8 @@ def explain(
     zero after a shorter prompt's end, with their strings as the coordinate ``token_text`` (and, where a word has several,
     ``token_word``, which word of its text each is a piece of). Of several methods, be it a
     list of one, (sample, explainer, row, col) or (sample, explainer, token), with the labels as coordinate. Images and
-    texts are prepared once for all of them, and MMEL with many options records once.
+    texts are prepared once for all of them; the other side's embedding, and a recording that several need one after the other,
+    are computed once.
 
     Raises ValueError, in one sentence and before any work, for an unknown method, option or side, and for bad
     images or texts; FileNotFoundError for a missing image file. A map that isn't finite is an error of its sample, too.
