@@ -1,5 +1,6 @@
 """``make lab``: what is looked at, tried and saved there leaves the committed notebooks as they are."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,7 +26,10 @@ def lab(tmp_path):
 
     def make():
         command = ["make", "-s", "lab", "PYTHON=./python", "INSTALLED="]
-        said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        own = {
+            name: value for name, value in os.environ.items() if not name.startswith("MAKE")
+        }  # not of `make test ARGS=...`
+        said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=own).stdout
         return tmp_path / said.split()[1]
 
     return make

@@ -37,7 +37,7 @@ def layout(source: str) -> Callable[[Callable], Callable]:
     ...     rows = [(name, name, name.removesuffix(".png")) for name in names]
     ...     return Pictures.of("named-pictures", pd.DataFrame(rows, columns=["label", "image", "caption"]), PicturesIn(folder))
     >>> folder = xk.files.run_folder("named")
-    >>> folder.mkdir(parents=True)
+    >>> folder.mkdir(parents=True, exist_ok=True)
     >>> (folder / "a red ring.png").touch()
     >>> xk.open_source(f"named-pictures:{folder}").labels.tolist()
     ['a red ring.png']
