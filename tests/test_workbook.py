@@ -197,7 +197,9 @@ def test_a_run_that_is_interrupted_ends_its_kernels(tmp_path, write_notebook):
     for name in ("00_a", "01_b"):
         write_notebook(folder / f"{name}.ipynb", PARAMETERS, "import time\ntime.sleep(600)")
     code = "import signal, sys; from pathlib import Path; from xaikit.running import run\n"
-    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which tests in the background inherit ignored
+    code += (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which tests in the background inherit ignored
+    )
     code += "run(sys.argv[1], notebooks=Path(sys.argv[2]), workers=2)"
     command = [sys.executable, "-c", code, str(tmp_path / "toy"), str(folder)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
