@@ -1,5 +1,6 @@
 from .conversations import answer_ids as answer_ids, generate as generate
 from .explanation import (
+    TOKEN_METHODS as TOKEN_METHODS,
     explain_all_tokens as explain_all_tokens,
     explain_tokens as explain_tokens,
     token_methods as token_methods,

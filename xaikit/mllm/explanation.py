@@ -41,6 +41,9 @@ def token_methods() -> dict[str, dict[str, object]]:
     return family | {name: {"options": scaled | one.options, "source": one.source} for name, one in every.items()}
 
 
+TOKEN_METHODS = tuple(token_methods())  # the names of those that ship
+
+
 def explain_tokens(
     mllm: Mllm,
     images=None,

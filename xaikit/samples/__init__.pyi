@@ -7,7 +7,12 @@ from .interventions import (
     unmarked as unmarked,
     without as without,
 )
-from .layouts import known_layouts as known_layouts, open_inputs as open_inputs, open_source as open_source
+from .layouts import (
+    LAYOUTS as LAYOUTS,
+    known_layouts as known_layouts,
+    open_inputs as open_inputs,
+    open_source as open_source,
+)
 from .parts import compute_parts as compute_parts, open_parts as open_parts, save_bad_samples as save_bad_samples
 from .scenes import (
     PAIRS as PAIRS,

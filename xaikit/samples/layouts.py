@@ -70,6 +70,9 @@ def known_layouts() -> dict[str, Callable]:
     return {name.replace("_", "-"): entry.function for name, entry in sorted(published.all().items())}
 
 
+LAYOUTS = tuple(known_layouts())  # the names of those that ship
+
+
 def parse_data(data: str) -> tuple[str, Path, str | None]:
     """Layout, folder and split of "LAYOUT:PATH#SPLIT". Raises ValueError for another string or a layout that is unknown,
     LayoutError if there is no such folder."""
