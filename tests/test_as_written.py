@@ -207,16 +207,15 @@ def test_a_name_twice_in_a_row_of_yaml_is_refused(tmp_path):
 
 EXTREMES = {
     "rate": (1e-6, 1.0, 100), "beta": (1e-6, 100), "copies": (1,), "steps": (1, 50), "alpha": (0.0, 1.0), "tau": (1e-3, 100.0),
-    "width": (1e-3, 100.0), "block": (0,), "blocks": (1, None), "masks": (2,), "samples": (2,),
-    "fill": ("black", "random", "blur"), "temperature": (1e-2, 100.0),
+    "width": (1e-3, 100.0), "block": (0,), "blocks": (1, None), "signed": (True,), "normalise": (True,), "reference": (True,),
+    "noise": (False,), "masks": (2,), "samples": (2,), "fill": ("black", "random", "blur"), "temperature": (1e-2, 100.0),
 }  # fmt: skip
 
 
-def ends(method, option):
-    """The ends of an option's range: those above, or by its annotation all of its choices, or both of a flag."""
+def annotated(method, option):
+    """By its annotation all choices of an option, or both of a flag."""
     annotation = inspect.signature(registry.all_methods()[method].function).parameters[option].annotation
-    choices = get_args(annotation) if get_origin(annotation) is Literal else (True, False) * (annotation is bool)
-    return EXTREMES.get(option, choices)
+    return get_args(annotation) if get_origin(annotation) is Literal else (True, False) * (annotation is bool)
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])
@@ -234,7 +233,8 @@ def test_a_map_is_finite_or_the_call_says_why_not(precise, method):
         for name, least in (("masks", 8), ("samples", 8), ("steps", 2), ("copies", 1))
         if name in about["options"]
     }
-    choices = [{}, *({name: value} for name in about["options"] for value in ends(method, name))]
+    others = [{name: value} for name in about["options"] if name not in EXTREMES for value in annotated(method, name)]
+    choices = [{}, *others, *({name: value} for name in about["options"] for value in EXTREMES.get(name, ()))]
     if precise.dtype != torch.float32:
         choices = choices[:1] + choices[-2:]
     for of, choice in itertools.product(about["explains"], choices):

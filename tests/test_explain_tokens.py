@@ -927,23 +927,20 @@ def test_several_methods_keep_the_explainer_and_one_does_not(bundled, scenes):
     assert few.attrs["source"]
 
 
-def test_a_token_method_of_ones_own_is_listed_and_must_give_maps_of_its_answers(bundled, scenes):
+def test_a_token_method_of_ones_own_is_listed_and_must_give_maps_of_its_answers(bundled, scenes, monkeypatch):
     def mine(mllm, views, answers, *, level: float = 1.0):
         shape = (len(views), max(map(len, answers)), *views[0].grid)
         return torch.full(shape if level < 2 else shape[:2], level)
 
+    monkeypatch.setattr(REGISTRY, "_entries", REGISTRY.all())
     token_method("a test")(mine)
-    try:
-        assert token_methods()["mine"] == {
-            "options": {"scales": (1.0,), "enlargement": "interpolate", "level": 1.0}, "source": "a test"
-        }  # fmt: skip
-        said = {"prompts": "describe the picture", "answer": TOLD}
-        assert explain_tokens(bundled, scenes.image, method="mine", **said).token_heat.max() == 1
-        assert "mine" in explain_all_tokens(bundled, scenes.image, **said).explainer
-        needed = r"the method 'mine' gave the shape \(\d+, \d+\): .* \(samples, answer tokens, rows, cols\), is needed"
-        refused(needed, explain_tokens, bundled, scenes.image, method="mine", level=2.0, **said)
-    finally:
-        REGISTRY.remove("mine")
+    options = {"scales": (1.0,), "enlargement": "interpolate", "level": 1.0}
+    assert token_methods()["mine"] == {"options": options, "source": "a test"}
+    said = {"prompts": "describe the picture", "answer": TOLD}
+    assert explain_tokens(bundled, scenes.image, method="mine", **said).token_heat.max() == 1
+    assert "mine" in explain_all_tokens(bundled, scenes.image, **said).explainer
+    needed = r"the method 'mine' gave the shape \(\d+, \d+\): .* \(samples, answer tokens, rows, cols\), is needed"
+    refused(needed, explain_tokens, bundled, scenes.image, method="mine", level=2.0, **said)
 
 
 def test_an_image_is_encoded_once_a_scale_and_memory_makes_batches(bundled, scenes, monkeypatch):

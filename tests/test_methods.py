@@ -453,12 +453,11 @@ def test_a_recording_that_two_methods_need_is_made_once(clip, runs):
         ("text", torch.zeros(3, 20), r"gave the shape \(3, 20\): \(3, 2\), \(samples, content tokens\), is needed"),
     ],
 )  # fmt: skip
-def test_what_a_method_of_ones_own_must_give(clip, of, gives, said):
+def test_what_a_method_of_ones_own_must_give(clip, monkeypatch, of, gives, said):
+    monkeypatch.setattr(registry.METHODS, "_entries", registry.METHODS.all())
+
     @registry.method(sides=("image", "text"), source="here")
     def mine(clip, pixels, tokens, *, of):
         return gives
 
-    try:
-        refused(f"the method 'mine' {said}", xk.explain, "mine", clip, xk.draw_scenes(3).image, "red ring", of=of)
-    finally:
-        registry.METHODS.remove("mine")
+    refused(f"the method 'mine' {said}", xk.explain, "mine", clip, xk.draw_scenes(3).image, "red ring", of=of)

@@ -141,13 +141,9 @@ def maps_of_pairs(
 ) -> tuple[np.ndarray, list[float]]:
     """The maps of all methods (n, explainers, ...), finite or not, and the seconds that each one took."""
     maps, seconds = [[] for _ in chosen], [0.0] * len(chosen)
-    rows, cols = tower(clip, of).grid if of == "image" else (0, 0)
+    grid = dict(zip(("rows", "cols"), tower(clip, of).grid or (), strict=False))  # a text has none
     for pixels, tokens in pairs.batches(batch_size, bar):
-        own = (
-            {"rows": rows, "cols": cols}
-            if of == "image"
-            else {"content tokens": int(clip.content(tokens).sum(1).max())}
-        )
+        own = grid or {"content tokens": int(clip.content(tokens).sum(1).max())}
         for place, one in enumerate(chosen):
             start = time.perf_counter()
             found = one.method.function(clip, pixels, tokens, of=of, **one.options)
